@@ -1,7 +1,7 @@
-"""Chain: a spec becomes programs and kernels, one set for each part of the chain that one layout serves.
+"""Chain: turns a spec into programs and kernels, one set for each segment of the chain that shares a layout.
 
-In: a `Spec`. Out: a `Chain` of segments, each with its programs and, by `fusegen.lower`, its kernels, for
-training and for evaluation. `fusegen.render` writes files of it.
+A `Spec` becomes a `Chain` of segments. Each has its programs, and through `fusegen.lower` its kernels, for
+training and for evaluation. `fusegen.render` writes files from it.
 """
 
 from __future__ import annotations

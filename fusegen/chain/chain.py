@@ -1,4 +1,4 @@
-"""Spec -> chain: its segments, one after the other, and what they take together."""
+"""Turns a spec into a chain: its segments in order, and what they take together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Chain:
         operands: every tensor that `apply` takes beside x, in its order, each with its kind in the first
             segment that takes it.
         attributes: the float arguments that the kernels take, in the spec's order.
-        segments: what runs one after the other, each on what the one before hands on.
+        segments: the segments in order, each of which runs on the value of the one before.
     """
 
     spec: Spec
@@ -38,12 +38,12 @@ class Chain:
 
     @property
     def layout(self) -> Layout:
-        """The layout of x: that of the first segment."""
+        """The layout of x, which is that of the first segment."""
         return self.segments[0].layout
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The modes of each segment, one segment after the other."""
+        """The modes of all segments, in the segments' order."""
         return tuple(mode for segment in self.segments for mode in segment.modes)
 
     @property
@@ -53,19 +53,20 @@ class Chain:
 
     @property
     def random(self) -> bool:
-        """Whether the chain draws random numbers in training."""
+        """Whether the chain generates random numbers in training."""
         return any(segment.random for segment in self.segments)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The int arguments that say into how many groups a segment's channels are cut."""
+        """The int arguments that give a number of groups, into which a segment's channels are split."""
         named = [segment.layout.groups for segment in self.segments]
         return tuple(dict.fromkeys(n for n in named if isinstance(n, str)))
 
     def reached(self, x: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of each segment's activation, for an `x` of a shape.
+        """Return the shape of each segment's activation, for an `x` of this shape.
 
-        Where a segment's activation is larger than what reaches it, operands say how large: here as x.
+        If a segment's activation is larger than the value that reaches it, operands determine its size; here
+        it is as in x.
         """
         found: list[tuple[int, ...]] = []
         shape = tuple(x)
@@ -77,7 +78,7 @@ class Chain:
         return tuple(found)
 
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
-        """Return the shape of an `x` with about so many rows and columns."""
+        """Return the shape of an `x` with roughly this many rows and columns."""
         dims = max(self.layout.rank - 2, 0)
         shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
         if self.layout.halved:
@@ -85,7 +86,7 @@ class Chain:
         return tuple(shape)
 
     def operand_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each operand of `apply` for an `x` of a shape, by name and in its order."""
+        """Return the shape of each operand of `apply` for an `x` of this shape, by name and in order."""
         found: dict[str, tuple[int, ...]] = {}
         for segment, reached in zip(self.segments, self.reached(x), strict=True):
             for operand in segment.operands:
@@ -109,7 +110,7 @@ def derive(spec: Spec) -> Chain:
     """Derive the programs and kernels of a spec.
 
     Raises:
-        SpecError: where the chain has a form that is not supported.
+        SpecError: the chain has a form that is not supported.
     """
     spans = spans_of(spec)
     segments: list[Segment] = []
@@ -139,9 +140,10 @@ def derive(spec: Spec) -> Chain:
 
 
 def _in_order(spec: Spec, operands: Mapping[str, SegmentOperand]) -> tuple[SegmentOperand, ...]:
-    """Return the operands of `apply` in its order, which does not depend on where steps use them.
+    """Return the operands of `apply` in order, which does not depend on where steps use them.
 
-    `input` comes first, then what the spec declares, in its order, then what submodules hold, step by step.
+    `input` comes first, then the spec's operands in the order of their declarations, then those of
+    submodules, step by step.
     """
     first = [name for name in (INPUT, *(o.name for o in spec.operands)) if name in operands]
     rest = [name for name in operands if name not in first]
@@ -149,12 +151,12 @@ def _in_order(spec: Spec, operands: Mapping[str, SegmentOperand]) -> tuple[Segme
 
 
 def _check_shared(chain: Chain) -> None:
-    """Refuse an operand of which two segments want different shapes.
+    """Refuse an operand for which two segments need different shapes.
 
     Raises:
         SpecError: there is one.
     """
-    # Sizes of which each is another, and so is the half of each.
+    # All these sizes and their halves differ from one another.
     reached = chain.reached([4 * dim + 6 for dim in range(chain.layout.rank or 2)])
     wanted: dict[str, tuple[Segment, tuple[int, ...]]] = {}
     for segment, start in zip(chain.segments, reached, strict=True):

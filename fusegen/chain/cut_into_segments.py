@@ -1,7 +1,7 @@
-"""A chain -> the spans that run one after the other, and what each takes of those before it.
+"""Cuts a chain into spans of steps, and finds the earlier values that each span takes.
 
-It is cut before each step that needs other rows and columns than those before it: to reduce, to make
-what has been reduced larger again, or to use an earlier value that is neither one a row nor one a column.
+A new span starts at each step that needs other rows and columns than the steps before it: to reduce, to
+broadcast a reduced value, or to use an earlier value that has neither one number per row nor one per column.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 @dataclass(frozen=True)
 class Span:
-    """Steps that follow one another and have one layout.
+    """Consecutive steps with one layout.
 
     Args:
         steps: the steps.
         layout: which dims are their rows and columns.
-        broadcast: the dims along which its activation is larger than what reaches it, counted from the end.
-        broadcasters: the operands and values of its first step that make it so.
+        broadcast: the dims along which its activation is larger than the value that reaches it, from the end.
+        broadcasters: the operands and values of its first step that make it larger.
         handed: the values of earlier spans that it uses, each with its kind here.
-        begins: the names of what reaches it, where a later span uses that.
+        begins: the names of the value that reaches it, if a later span uses that value.
         returned: the names of values that it returns beside its last one, for later spans.
     """
 
@@ -44,7 +44,7 @@ def spans_of(spec: Spec) -> tuple[Span, ...]:
     """Return the chain's spans.
 
     Raises:
-        SpecError: where a step can have no layout, or none in which it can use what it names.
+        SpecError: a step can have no layout, or none in which it can use the values that it names.
     """
     walk = _Walk(spec)
     rest: Sequence[Step] = spec.steps
@@ -59,21 +59,22 @@ def spans_of(spec: Spec) -> tuple[Span, ...]:
 
 
 class _Walk:
-    """Follows the extent of the value from step to step."""
+    """Tracks the extent of the value from step to step."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.found: list[Span] = []
         self.value = Extent.whole(spec.dims or 2)
         self.declared = {o.name: o for o in spec.operands}
-        #: Whether the channels are no longer the second dim: an earlier step has dropped one up to it.
+        #: Whether the channels are no longer the second dim: an earlier step dropped them or a dim before.
         self.moved = False
-        #: The span of each value with a name, -1 for what the first starts from, and its extent.
+        #: The span and the extent of each named value; the span is -1 for the value that the first one starts
+        #: from.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
-        self.opens: tuple[int, ...] | None = None  # the columns that the next span was cut for
+        self.opens: tuple[int, ...] | None = None  # the columns for which the next span was cut
 
     def take(self, steps: Sequence[Step], layout: Layout) -> tuple[int, Layout | None]:
-        """Add a span of the first of some steps; return how many, and the next one's layout if known."""
+        """Add a span of the first of some steps; return their number, and the next span's layout if known."""
         here, needed = len(self.found), None
         if 0 < self.value.rank < layout.rank:
             raise self._refused(
@@ -95,7 +96,7 @@ class _Walk:
                 where, extent = self.named[name]
                 if max(where, 0) < here:
                     kind = extent.kind(layout, reach)
-                    assert kind is not None  # else the step would have been cut off
+                    assert kind is not None  # otherwise the step would have been cut off
                     handed[name] = kind
             named = (*step.tensors, *step.mentions)
             given = {name: self._dims(name, layout.columns) for name in named}
@@ -110,10 +111,10 @@ class _Walk:
         return count, needed
 
     def spans(self) -> tuple[Span, ...]:
-        """Return what was found, with what each hands on."""
+        """Return the spans, with the values that each hands on."""
         found = self.found
         used = {name for span in found for name in span.handed}
-        # In the order of the steps, whatever the order of their uses: the program returns them so.
+        # In the order of the steps, not of their uses, because the program returns them so.
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]
             if where < 0 or name == found[where].steps[-1].label:
@@ -125,7 +126,7 @@ class _Walk:
         return (replace(found[0], layout=halved), *found[1:])
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:
-        """Return the extent of a span's activation, the dims that its first step grows, and by what."""
+        """Return the extent of a span's activation, the dims that its first step adds, and their cause."""
         if self.opens is None:
             return self.value, (), ()
         missing = {
@@ -143,7 +144,7 @@ class _Walk:
         return self.named[name][1].varies
 
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
-        """Return the layout of the span that a step must start, or None where it goes on with this one."""
+        """Return the layout of the span that a step must start, or None if it continues this one."""
         rank = self.value.rank
         for name in step.mentions:
             if self.named[name][1].rank != rank:
@@ -164,7 +165,8 @@ class _Walk:
             where, extent = self.named[name]
             if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
                 apart |= self.value.varies - extent.varies or extent.varies
-        # What becomes larger but not whole has no kind here: it would vary along a part of the columns.
+        # A value that becomes larger, but not whole, has no kind here: it would vary along a part of the
+        # columns.
         partly = self.value.varies | broadcast != reach.varies
         larger = bool(broadcast) and (partly or (sized and not started))
         if not (apart or larger):
@@ -177,7 +179,7 @@ class _Walk:
         return self._columns_for(step, broadcast or apart, layout)
 
     def _check_dims(self, step: Step) -> None:
-        """Refuse a dim that an earlier step has dropped; as in torch, one number has a dim, 0 or -1.
+        """Refuse a dim that an earlier step has dropped. As in torch, a single number has a dim, 0 or -1.
 
         Raises:
             SpecError: the step names one.
@@ -200,10 +202,10 @@ class _Walk:
         return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
 
     def _check_state(self, step: Step) -> None:
-        """Refuse tensors of several channels where the value has none, or elsewhere, as torch does.
+        """Refuse tensors with several channels, as torch does, if the value's channels are gone or elsewhere.
 
         Raises:
-            SpecError: it is one.
+            SpecError: the step has such a tensor.
         """
         rank, varies = self.value.rank, self.value.varies
         if step.op is None or (not self.moved and (rank < 2 or channel_from_end(rank) in varies)):
@@ -225,7 +227,7 @@ class _Walk:
                 )
 
     def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:
-        """Return a layout whose columns are the dims that a step needs to be columns."""
+        """Return a layout whose columns are the dims that a step needs as columns."""
         if reduces(step):
             raise self._refused(
                 step, "it reduces, and needs other rows for what it names: make two steps of it"
@@ -242,4 +244,5 @@ class _Walk:
         return Layout(layout.rank if layout.rank < 3 else self.value.rank, first, last)
 
     def _refused(self, step: Step, message: str) -> SpecError:
+        """Return the error that refuses a step."""
         return SpecError(f"{step.label}: {message}", self.spec.path, step.line)

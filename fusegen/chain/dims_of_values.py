@@ -1,4 +1,4 @@
-"""Along which dims a value varies, from step to step: reductions take dims away, operands bring them."""
+"""Tracks the dims along which a value varies from step to step: reductions remove dims, operands add them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Extent:
     """The dims of a value.
 
     Args:
-        rank: how many it has; where a chain takes any number, they count as [rows, cols].
-        varies: those of more than one place, counted from the end.
+        rank: how many it has; if a chain takes any number, they count as [rows, cols].
+        varies: those of size greater than one, counted from the end.
     """
 
     rank: int
@@ -29,26 +29,26 @@ class Extent:
 
     @classmethod
     def whole(cls, rank: int) -> Extent:
-        """Return the extent of what varies along all of its dims."""
+        """Return the extent of a value that varies along all of its dims."""
         return cls(rank, frozenset(range(-rank, 0)))
 
     def spread(self, dims: Iterable[int]) -> Extent:
-        """Return it with more dims that it varies along."""
+        """Return the extent with more dims that the value varies along."""
         return replace(self, varies=self.varies.union(dims))
 
     def kept(self, dims: Iterable[int]) -> Extent:
-        """Return it with dims reduced to one place."""
+        """Return the extent with some dims reduced to size one."""
         return replace(self, varies=self.varies.difference(dims))
 
     def dropped(self, dims: Iterable[int]) -> Extent:
-        """Return it without some dims."""
+        """Return the extent without some dims."""
         gone = set(dims)
         left = [dim for dim in range(-self.rank, 0) if dim not in gone]
         places = {dim: place - len(left) for place, dim in enumerate(left)}
         return Extent(len(left), frozenset(places[d] for d in self.varies if d in places))
 
     def kind(self, layout: Layout, reach: Extent) -> Kind | None:
-        """Return the kind that a value of this extent has among rows and columns, or None where it has none.
+        """Return the kind of a value with this extent among rows and columns, or None if it has none.
 
         Args:
             layout: which dims are the columns.
@@ -70,12 +70,12 @@ class Extent:
 
 
 def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
-    """Return the dims along which a declared operand may have more places than what it meets.
+    """Return the dims along which a declared operand may be larger than the value that it meets.
 
     Args:
         operand: the operand.
         rank: the number of dims that it broadcasts to.
-        columns: those of its segment.
+        columns: the columns of its segment.
     """
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
@@ -89,9 +89,9 @@ def extent_after(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layou
 
     Args:
         step: the step.
-        x: the extent of what it starts from.
+        x: the extent of the value before it.
         given: the dims of the operands and values that it names.
-        layout: that of its segment.
+        layout: the layout of its segment.
     """
     if step.formula is not None:
         known = {sp.Symbol(name, real=True): dims for name, dims in given.items()}
@@ -111,14 +111,14 @@ def extent_after(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layou
 
 
 def _named(dim: object, rank: int) -> tuple[int, ...]:
-    """Return the dims that an attribute names, counted from the end; all of them where it names none."""
+    """Return the dims that an attribute names, counted from the end, or all of them if it names none."""
     if isinstance(dim, int):
         return (dim % rank - rank,) if rank else ()
     return dim if isinstance(dim, tuple) else tuple(range(-rank, 0))
 
 
 def _dims_of(expr: sp.Basic, known: Mapping[sp.Symbol, Dims], columns: Dims) -> Dims:
-    """Return the dims that an expression varies along; what is not known is a number."""
+    """Return the dims that an expression varies along. Unknown symbols are numbers."""
     if isinstance(expr, sp.Symbol):
         return known.get(expr, frozenset())
     parts = (*expr.args, *getattr(expr, "inside", ()))

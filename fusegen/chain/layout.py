@@ -1,9 +1,8 @@
 """How the dims of the activation become rows and columns.
 
-A row is what the chain reduces over: one dim or several neighbouring ones, wherever they stand, or the
-channels of a group with all dims after them. What is after the columns is `inner`: column c of row
-(o, n) is element (o * cols + c) * inner + n. A chain without reductions takes the dims after the channel
-for its columns.
+A chain reduces over rows. A row is one dim or several neighbouring ones, wherever they are, or the channels
+of a group with all dims after them. The dims after the columns are `inner`: column c of row (o, n) is element
+(o * cols + c) * inner + n. In a chain without reductions, the dims after the channel are the columns.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 
 from fusegen.program import Kind, Outline
 
-#: The dim of the channels in an activation of three dims or more, as torch has it.
+#: The dim of the channels in an activation of three dims or more, as in torch.
 CHANNEL_DIM = 1
 
 
 def channel_from_end(rank: int) -> int:
-    """Return the dim of the channels of an activation of so many dims, counted from the end."""
+    """Return the channel dim of an activation with `rank` dims, counted from the end."""
     return CHANNEL_DIM - rank if rank >= 3 else -1
 
 
@@ -27,13 +26,12 @@ class Layout:
     """Rows and columns of an activation.
 
     Args:
-        rank: the number of dims; 0 for any, where the columns are the last.
-        first, last: the dims that make up the columns, both included, counted from the end: -1 is
-            the last.
-        groups: where the channel is cut into groups, and `first` is the channel: the number of groups, or
-            the argument that holds it. A row is then a group, and there are so many times more of them.
-        halved: the dim along which the tensor has two halves, of which the activation is made, counted from
-            the end; 0 where the tensor is the activation.
+        rank: the number of dims; 0 for any number, with the last dim as columns.
+        first, last: the dims that make up the columns, both included, counted from the end: -1 is the last.
+        groups: the number of groups into which the channels are split, or the argument that holds it; None if
+            they are not split. `first` is then the channel, and each group is a row, so there are more rows.
+        halved: the dim along which the tensor has two halves, counted from the end; the activation has the
+            shape of one half. 0 if the tensor itself is the activation.
     """
 
     rank: int = 0
@@ -44,17 +42,17 @@ class Layout:
 
     @property
     def halves_channels(self) -> bool:
-        """Whether the halves are of the channels."""
+        """Whether the halves are halves of the channels."""
         return self.halved == channel_from_end(self.rank)
 
     def half(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the activation's shape, given that of the tensor."""
+        """Return the activation's shape for a tensor of this shape."""
         place = len(shape) + self.halved
         return tuple(n // 2 if self.halved and d == place else n for d, n in enumerate(shape))
 
     @property
     def channel_kind(self) -> Kind:
-        """The kind that an operand with one number a channel has in a program."""
+        """The kind that an operand with one number per channel has in a program."""
         if self.groups is not None:
             return Kind.FULL
         if self.rank < 3:
@@ -66,7 +64,7 @@ class Layout:
 
     @property
     def spreads(self) -> bool:
-        """Whether an operand with one number a channel is smaller than the kind it has."""
+        """Whether an operand with one number per channel is smaller than its kind."""
         return self.channel_kind != Kind.COL
 
     @property
@@ -76,12 +74,12 @@ class Layout:
 
     @property
     def strided(self) -> bool:
-        """Whether the columns of a row may lie apart in memory, also because the channel lies after them."""
+        """Whether a row's columns may be non-adjacent in memory, also if the channel comes after them."""
         after = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
         return self.last < -1 or (after and self.groups is None)
 
     def shape_after(self, shape: Sequence[int], outline: Outline) -> tuple[int, ...]:
-        """Return the shape of an outline, from that of the tensor."""
+        """Return the shape of an outline for a tensor of this shape."""
         if outline == "like":
             return tuple(shape)
         if outline == "scalar":
@@ -108,9 +106,9 @@ def pointwise_layout(rank: int, kinds: Iterable[Kind], halved: int = 0) -> Layou
     """Return the layout of a chain without reductions.
 
     Args:
-        rank: the number of dims, or 0 for any.
-        kinds: those of its operands.
-        halved: see `Layout`; the halves of a row lie after one another.
+        rank: the number of dims, or 0 for any number.
+        kinds: the kinds of its operands.
+        halved: see `Layout`; the two halves of a row are adjacent.
     """
     if rank < 3 or Kind.COL in set(kinds):
         return Layout(rank if rank >= 3 else 0)

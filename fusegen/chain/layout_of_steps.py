@@ -1,4 +1,4 @@
-"""Which dims of the activation are rows and columns, from what the steps of a chain reduce over."""
+"""Decides which dims of the activation are rows and columns, from the dims that a chain's steps reduce."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fusegen.spec.model import Ref, Spec, Step
 def next_span(
     spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
 ) -> tuple[Sequence[Step], Layout, Layout | None]:
-    """Return the first of some steps, their layout, and the layout that the others start with, if known.
+    """Return the first steps, which share a layout, that layout, and the layout of the rest, if known.
 
-    What does not reduce stays with what is before it, where it costs no access to memory: a pointwise
-    step makes nothing smaller that is handed on. Two halves of one tensor are those of what the first
-    span starts from.
+    A step that does not reduce stays with the steps before it. That costs no access to memory: a pointwise
+    step does not make the value smaller before it is handed on. Two halves of a tensor always belong to the
+    input of the first span.
 
     Args:
         spec: the spec.
-        steps: the rest of its steps.
-        start: the layout that these start with, where it is known.
+        steps: its remaining steps.
+        start: the layout that these start with, if known.
         first: whether they are all of its steps.
 
     Raises:
-        SpecError: where a step can have no layout at all.
+        SpecError: a step can have no layout at all.
     """
     if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
         return steps, _flat_layout(spec), None
@@ -45,7 +45,7 @@ def next_span(
         layout = Layout(spec.dims) if formulas else _pointwise(spec, one)
     elif (
         first and spec.halving and spec.halved > layout.first
-    ):  # no row of a half would lie together
+    ):  # no row of a half would be contiguous
         count = next(n for n, step in enumerate(one) if reduces(step))
         return steps[:count], _pointwise(spec, steps[:count]), layout
     return one, layout, None
@@ -76,11 +76,12 @@ def _flat_layout(spec: Spec) -> Layout:
     named = any(
         s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.halves
     )
-    by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as torch has it
+    by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as in torch
     return Layout(2 if spec.dims or wide or batch or by_channel or named else 0)
 
 
 def _needs_inner(spec: Spec, step: Step) -> SpecError:
+    """Return the error for a step that needs dims after the channel."""
     return SpecError(
         f"{step.label} needs dims after the channel: start the chain from a convolution, or say "
         "how many dims the activation has (`dims: 4`)",
@@ -90,10 +91,10 @@ def _needs_inner(spec: Spec, step: Step) -> SpecError:
 
 
 def check_grouped(spec: Spec, steps: Sequence[Step], layout: Layout) -> None:
-    """Refuse what cannot be where a row is a group of channels.
+    """Refuse steps and operands that are impossible if a row is a group of channels.
 
     Raises:
-        SpecError: for a formula's functions of a row, and for operands of rows, or of columns of an image.
+        SpecError: a formula has row functions, or an operand is of rows, or of an image's columns.
     """
     if layout.groups is None:
         return
@@ -125,10 +126,10 @@ def has_row_functions(step: Step) -> bool:
 
 
 def _wanted(spec: Spec, step: Step) -> Layout | None:
-    """Return the layout that a step needs, or None if it goes with any.
+    """Return the layout that a step needs, or None if any layout will do.
 
     Raises:
-        SpecError: where it takes other activations than what stands before it gives.
+        SpecError: the step takes other activations than the steps before it produce.
     """
     rank = step.dims or (2 if spec.dims < 3 else 0)
     if _wants_matrix(step) and rank >= 3:
@@ -136,7 +137,7 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         raise SpecError(message, spec.path, step.line)
     op = step.op
     if rank < 2:
-        return None  # of one dim nothing is left to reduce
+        return None  # with a single dim, nothing is left to reduce
     if op is None:
         return _named(rank, step.attributes.get("dim"))
     if op.over == "last":
@@ -156,13 +157,13 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
 
 
 def _named(rank: int, dim: object) -> Layout | None:
-    """Return the layout whose rows run along a dim, or several from the end, or None where it is none."""
+    """Return the layout whose rows run along one dim, or several from the end; None if `dim` is no dim."""
     if isinstance(dim, int):
         return Layout(rank, dim % rank - rank, dim % rank - rank)
     return Layout(rank, dim[0], dim[-1]) if isinstance(dim, tuple) else None
 
 
 def _wants_matrix(step: Step) -> bool:
-    """Whether a step's torch function means something else where x has not two dims."""
+    """Whether a step's torch function means something else if x does not have two dims."""
     by_rows = step.attributes.get("reduction") == "batchmean"
     return step.op is not None and by_rows

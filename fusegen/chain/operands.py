@@ -1,4 +1,4 @@
-"""The tensors beside x that the steps of a segment name: their kinds, their shapes, and who holds them."""
+"""The tensors beside x that a segment's steps name: their kinds, their shapes, and their owners."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class SegmentOperand:
 
     Args:
         name: its name in `apply`.
-        code: what it is called in generated C++.
+        code: its name in generated C++.
         kind: its kind.
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
-        integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
-        halves: whether it has a half for each of x's, one after the other.
+        integer: whether it holds int64 numbers: one per row, in the activation's shape without the row's
+            dims.
+        halves: whether it has one half for each half of x, one after the other.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
     """
 
@@ -36,7 +37,7 @@ class SegmentOperand:
     handed: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
-        """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
+        """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
         activation = tuple(x) if self.halves else layout.half(x)
         if self.integer:
             return layout.shape_after(x, "row")
@@ -56,7 +57,7 @@ class SegmentOperand:
 def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
     """Return the tensors that the steps name, each at its first use.
 
-    Before them is x where the activation is larger, and after them what earlier segments hand on.
+    x comes first if the activation is larger than it; values of earlier segments come last.
     """
     steps, layout = span.steps, span.layout
     declared = {o.name: o for o in spec.operands}
@@ -104,7 +105,7 @@ def _constants_of(step: Step) -> list[str]:
 
 
 def _resolved(kind: Kind, layout: Layout) -> Kind:
-    """Return an operand's kind; where the channel is the last dim and is not cut, it is that of a column."""
+    """Return an operand's kind. If the channel is the last dim and is not split, that is a column's kind."""
     if layout.rank < 3 and kind in (Kind.CHANNEL, Kind.COL):
         return Kind.COL if layout.groups is None else Kind.CHANNEL
     return kind

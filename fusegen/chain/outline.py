@@ -1,6 +1,6 @@
-"""The shape of a step's value, from its formula: the value itself may be a constant, which has none.
+"""Finds the shape of a step's value from its formula: the value itself may be a constant without shape.
 
-x - mean(x) over rows of one element is 0, and so is softmax's derivative; their shape is still x's.
+For rows of one element, x - mean(x) is 0, and so is softmax's derivative. Their shape is still that of x.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _COLUMN_SUMS = (atoms.ColumnSum, atoms.SampleSum)
 
 
 def kind_of_outline(outline: Outline) -> Kind:
-    """Return the axes that a value of an outline has, whether or not it varies along them."""
+    """Return the axes of a value with this outline, whether or not it varies along them."""
     return {"like": Kind.FULL, "half": Kind.FULL, "scalar": Kind.SCALAR}.get(outline, Kind.ROW)
 
 
 def varies(expr: sp.Expr, x: sp.Symbol, whole: Kind, kind: Callable[[sp.Symbol], Kind]) -> Kind:
-    """Return the axes that a step's formula has: those of x, but for what it reduces.
+    """Return the axes of a step's formula: those of x without those that it reduces.
 
     Args:
         expr: the formula.
         x: the symbol of the activation in it.
-        whole: the axes that the activation has.
-        kind: gives those of every other symbol.
+        whole: the axes of the activation.
+        kind: returns the axes of every other symbol.
     """
 
     def walk(part: sp.Basic) -> Kind:

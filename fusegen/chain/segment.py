@@ -1,4 +1,4 @@
-"""Steps of one layout -> programs: as they run in training and in evaluation, with their derivatives."""
+"""Turns steps of one layout into programs, for training and evaluation, with their derivatives."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.calculus import vjp
 from fusegen.spec.model import OPERATORS, Ref, Spec, Step
 
-#: The most operations, numbers and names that a program may hold.
+#: The most operations, numbers and names in a program.
 MAX_OPERATIONS = 20_000
-#: The most arguments that an operator of torch can have.
+#: The most arguments of a torch operator.
 MAX_ARGUMENTS = 64
 
 
@@ -33,7 +33,7 @@ class Mode:
         steps: the steps that the kernels compute.
         programs: the forward pass and its derivatives, by order.
         kernels: the same, lowered.
-        memory_formats: how the elements may lie in memory for each of them.
+        memory_formats: the memory format that each of them accepts.
         followed: the saved values that running averages follow, by the names of the formulas' parts.
     """
 
@@ -46,25 +46,25 @@ class Mode:
 
     @property
     def saved(self) -> tuple[Value, ...]:
-        """The row and column statistics that the forward pass saves, and what running averages follow."""
+        """The row and column statistics that are saved: for derivatives, and for running averages."""
         return self.programs[0].saved
 
     @property
     def random(self) -> bool:
-        """Whether the mode draws random numbers."""
+        """Whether the mode generates random numbers."""
         return any(i.source == "random" for i in self.programs[0].inputs)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps that run as one kernel for each operator: those of one layout.
+    """Steps of one layout, which run as one kernel for each operator.
 
     Args:
         name: "" for a chain's only segment, else "segment1", "segment2", …, a part of its operators' names.
-        span: the steps, how they are cut out of the chain, and what they take and hand on.
+        span: the steps, their place in the chain, and the values that they take and hand on.
         operands: every tensor that the steps name, in order.
         attributes: the float arguments that the steps take, in the spec's order.
-        modes: "same" alone, or "train" and "eval".
+        modes: only "same", or "train" and "eval".
     """
 
     name: str
@@ -75,7 +75,7 @@ class Segment:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps, of which the first segment's may start with a source."""
+        """The steps. Those of the first segment may start with a source."""
         return self.span.steps
 
     @property
@@ -85,7 +85,7 @@ class Segment:
 
     @property
     def outline(self) -> Outline:
-        """The shape of what it hands on, beside that of what it starts from."""
+        """The shape of its value, relative to that of its activation."""
         return self.modes[0].programs[0].outputs["y"].outline
 
     @property
@@ -95,11 +95,11 @@ class Segment:
 
     @property
     def random(self) -> bool:
-        """Whether it draws random numbers in training."""
+        """Whether it generates random numbers in training."""
         return any(mode.random for mode in self.modes)
 
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of what it hands on, from that of its activation."""
+        """Return the shape of its value, from that of its activation."""
         return self.layout.shape_after(shape, self.outline)
 
 
@@ -109,11 +109,11 @@ def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
     Args:
         spec: the spec.
         span: the steps, and their layout.
-        name: that of the segment.
-        draws: how many steps of the segments before it draw random numbers.
+        name: the segment's name.
+        draws: how many steps of earlier segments use random numbers.
 
     Raises:
-        SpecError: where the steps have a form that is not supported.
+        SpecError: the steps have a form that is not supported.
     """
     steps = span.steps
     operands = operands_of(spec, span)
@@ -137,6 +137,7 @@ def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
 
 
 def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
+    """Return the steps that a mode computes: evaluation leaves out those that are the identity there."""
     if mode == "eval":
         return tuple(s for s in steps if not (s.op and s.op.eval_mode == "identity"))
     return tuple(steps)
@@ -150,7 +151,7 @@ def _mode(
     operands: Sequence[SegmentOperand],
     draws: int,
 ) -> Mode:
-    """Return a mode of the steps that it computes, if any; `names` are the segment's and the mode's."""
+    """Return the mode that computes `steps`, possibly none; `names` are the segment's and the mode's."""
     layout, last = span.layout, span.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
     forward = forward_program(spec, f"forward{suffix}", span, steps, operands, draws)
@@ -180,7 +181,7 @@ def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
     """Refuse a program that is so long that lowering and compiling it would not end.
 
     Raises:
-        SpecError: it is.
+        SpecError: the program is too long.
     """
     count = sum(1 for v in program.nodes() if isinstance(v, Map) for _ in parts(v.expr))
     if count > MAX_OPERATIONS:
@@ -193,7 +194,7 @@ def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
 
 
 def _check_counts(spec: Spec, span: Span, programs: Sequence[Program], statistics: int) -> None:
-    """Refuse what would be an operator of more arguments than torch has: that would end the process.
+    """Refuse an operator with more arguments than torch allows, because it would end the process.
 
     Raises:
         SpecError: an operator takes too many tensors and numbers.
@@ -216,10 +217,10 @@ def _check_counts(spec: Spec, span: Span, programs: Sequence[Program], statistic
 def _memory_formats(
     kernels: Sequence[Kernel], layout: Layout, random: bool
 ) -> tuple[MemoryFormat, ...]:
-    """Return how the elements may lie for each operator of a mode.
+    """Return the memory format that each operator of a mode accepts.
 
-    Where it draws, for all operators as for the one that can do least: what an element draws depends on where
-    it lies, and must be the same in every operator.
+    With random numbers, all operators get the most restricted format among them. An element's random number
+    depends on its place in memory, and must be the same in every operator.
     """
     if layout.groups is not None:
         return tuple("contiguous" for _ in kernels)
@@ -237,6 +238,7 @@ def _lowered(
     saved: Sequence[Value],
     layout: Layout,
 ) -> Kernel:
+    """Return the kernel of an operator, or refuse its chain with a remedy."""
     doing(f"lowering {program.name}")
     try:
         return lower(program, given=saved, apart=layout.strided)

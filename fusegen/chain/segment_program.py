@@ -1,4 +1,4 @@
-"""The steps of a segment -> the program of their forward pass."""
+"""Turns the steps of a segment into the program of their forward pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fusegen.program.from_formula import formula_value
 from fusegen.program.ranges import simplify
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
-#: The input that has the activation's shape where x is smaller; no kernel reads it.
+#: The name of an input with the activation's shape, needed if x is smaller. No kernel reads it.
 SHAPE = "shape_"
 
 
@@ -50,8 +50,8 @@ def forward_program(
 ) -> Program:
     """Return the program of those steps of a span that a mode has.
 
-    Its inputs are x and what the steps name, its outputs "y" and the values that later spans use. In
-    training it saves what running averages follow, in the order of `tracked`.
+    Its inputs are x and the operands that the steps name. Its outputs are "y" and the values that later spans
+    use. In training it saves the values that running averages follow, in the order of `tracked`.
     """
     layout = span.layout
     builder = Builder(draws)
@@ -95,7 +95,10 @@ def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
 
 
 def _activation(builder: Builder, span: Span) -> tuple[Input, Input | None]:
-    """Return the activation as an input, or its two halves; where x is smaller, what has its shape alone."""
+    """Return the activation or its two halves as inputs.
+
+    If x is smaller, return an input for the shape only.
+    """
     if span.layout.halved:
         return builder.halves("x", Kind.FULL)
     if span.broadcast:
@@ -117,14 +120,14 @@ def _run(
     Args:
         spec: the spec.
         builder: where the nodes are made.
-        span: what the steps are of.
-        halves: the activation, or its first half and its second, which goes through the same steps up to that
-            which takes both.
-        steps: the steps that the mode has; what another one is called is the value before it.
+        span: the span of the steps.
+        halves: the activation and None, or its two halves. The second half goes through the same steps, up to
+            the step that takes both.
+        steps: the steps that the mode has. The name of any other step stands for the value before it.
         training: the mode.
 
     Raises:
-        SpecError: where a step needs dims that an earlier one has reduced.
+        SpecError: a step needs dims that an earlier one has reduced.
     """
     value, second = halves
     outline: Outline = "keepdim" if span.broadcast else "like"
@@ -153,7 +156,7 @@ def _run(
 
 
 def reduced_already(spec: Spec, step: Step) -> SpecError:
-    """Return the refusal of a step that needs what an earlier one has reduced."""
+    """Return the error for a step that needs dims that an earlier one has reduced."""
     return SpecError(
         f"{step.label}: an earlier step has reduced the columns; reduce with keepdim: true to go "
         "on with them, or take operands that have none",
@@ -163,13 +166,14 @@ def reduced_already(spec: Spec, step: Step) -> SpecError:
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
+    """Return the names of the tensors that a step reads in a mode."""
     idle = step.op.tracked if training and step.op else ()
     held = [attribute for name, attribute in step.state.items() if name not in idle]
     return [f"{step.label}_{attribute}" for attribute in held] + [*step.tensors]
 
 
 def _arguments_of(step: Step) -> set[str]:
-    """Return the arguments in a step's value; a `momentum` is in its running averages alone."""
+    """Return the arguments that a step's value depends on; a `momentum` affects only its running averages."""
     values = {**step.operands, **step.attributes}
     if step.op and step.op.tracked:
         del values["momentum"]
@@ -188,22 +192,22 @@ def _apply(
     second: Value | None = None,
     ending: str = "",
 ) -> tuple[Value, Kind]:
-    """Return the value of one step, and the axes that it has, be it a constant along them.
+    """Return the value of one step, and its axes, even if it is constant along them.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
         step: the step.
         x: the activation before it.
-        outline: its shape, which has axes along which it may be constant.
+        outline: the shape of x, which has axes along which x may be constant.
         named: the values of the steps before it, by their labels.
         training: the mode.
-        second: the second half of what x is the first half of.
-        ending: what the names of a half end in, where x is the second.
+        second: the second half, if x is the first.
+        ending: the suffix of a half's names, if x is the second.
 
     Raises:
-        SpecError: the step is not defined for rows of one element, and these are all that is left, or it
-            draws numbers for them.
+        SpecError: the rows are reduced to one element, and the step is not defined for that or needs random
+            numbers.
     """
     code, axes = spec.code(step.label), kind_of_outline(outline)
     if step.formula is not None:
@@ -252,13 +256,13 @@ def _value(
 ) -> Value:
     """Return the value of a step's formula and note, from the axes that are gone and those that it has.
 
-    Of a row of one element x - mean(x) is 0 whatever x is, unless that is not finite: then it is NaN.
+    In a row of one element, x - mean(x) is 0 for any finite x, and NaN otherwise.
     """
     (expr, note), (gone, kind) = formula, axes
     value = formula_value(builder, label, expr, note, gone=gone)
     if Kind.COL not in gone or x.symbol not in expr.free_symbols or x in topological([value]):
         return value
-    if x.kind & ~kind:  # a sum over the rows: of which is NaN nothing is known
+    if x.kind & ~kind:  # a sum over the rows: which of them is NaN is unknown
         return value
     return builder.map(
         label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note
@@ -266,7 +270,10 @@ def _value(
 
 
 def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
-    """Return what gives a symbol's kind: COLS and the like, which are no value yet, are one number."""
+    """Return a function from symbols to kinds.
+
+    COLS and other symbols that have no value yet are single numbers.
+    """
     return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
 
 
@@ -277,20 +284,20 @@ def _gone(
     formula: tuple[sp.Expr, sp.Symbol],
     outline: Outline,
 ) -> Kind:
-    """Return the axes that what a step reduces does not have, an earlier step having reduced them.
+    """Return the axes that are gone from what a step reduces, because an earlier step reduced them.
 
-    It has those that an operand brings, as the target of a loss.
+    Axes that an operand adds, such as the target of a loss, are not gone.
 
     Args:
         spec: the spec.
-        builder: what knows the kinds of operands.
+        builder: knows the kinds of operands.
         step: the step.
         formula: its formula, and the symbol of the activation in it.
         outline: the shape of the activation.
 
     Raises:
-        SpecError: it reduces both what has columns and what has none, or what has columns against rows that
-            have dropped them, or divides by 0 for one element: the variance of one number is NaN.
+        SpecError: the step reduces values both with and without columns, or values with columns against rows
+            that have dropped them, or divides by 0 for one element: the variance of one number is NaN.
     """
     (expr, x), axes = formula, kind_of_outline(outline)
     if axes == Kind.FULL:

@@ -1,4 +1,4 @@
-"""Lowering: a program becomes the lines of code and the schedule that the templates put in loops."""
+"""Lowering: turns a program into lines of code and a schedule, around which the templates put loops."""
 
 from __future__ import annotations
 

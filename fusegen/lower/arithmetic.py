@@ -1,11 +1,11 @@
-"""In which order an expression adds and multiplies, and which products it fuses with sums.
+"""Decides the order of additions and multiplications in an expression, and which of them are fused.
 
-A sympy expression leaves that open: `a + b*c - d` may be rounded in many ways. `arranged` decides, and the
-printer writes down what was decided. Compilers neither reorder nor fuse (`toolchain/compilers.py`), so an
+A sympy expression leaves this open: `a + b*c - d` may be rounded in many ways. `arranged` decides, and the
+printer writes down the decision. Compilers neither reorder nor fuse (`toolchain/compilers.py`). So an
 expression that is arranged once has the same bits wherever it is computed.
 
-Values that must have the same bits in every operator (`reproduced.py`) are arranged as a whole, before they
-share parts with their neighbours. All others are arranged afterwards, when they are printed.
+Values that must have the same bits in every operator (`mark_reproduced.py`) are arranged as a whole, before
+they share parts with their neighbours. All other values are arranged afterwards, when they are printed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sympy.functions.elementary.piecewise import ExprCondPair
 
 from fusegen import atoms
 
-#: What keeps sympy from evaluating what is made anew, where it is not `evaluate=False`.
+#: Arguments that keep sympy from evaluating a rebuilt expression, if they differ from `evaluate=False`.
 _AS_IT_IS: dict[type[sp.Basic], dict[str, bool]] = {ExprCondPair: {}}
 
-#: How many axes an expression varies along.
+#: Counts the axes that an expression varies along.
 Weight = Callable[[sp.Expr], int]
-#: An expression as text; it must not hold a name that differs from operator to operator.
+#: Turns an expression into text. The text must not contain names that differ between operators.
 Text = Callable[[sp.Expr], str]
 
 
 class Arranged(sp.Expr):
-    """One operation with its operands, which sympy neither reorders nor folds."""
+    """One operation and its operands, which sympy neither reorders nor folds."""
 
     is_commutative = True
     is_real = True
@@ -66,11 +66,11 @@ class Inverse(Arranged):
 
 
 class Power(Arranged):
-    """a to a positive whole number."""
+    """a to the power of a positive integer."""
 
 
 class TimesPower(Arranged):
-    """a * b * ... * b, from left to right: b to a positive whole number may underflow where this does not."""
+    """a * b * ... * b, from left to right: the power of b alone may underflow where this does not."""
 
 
 class Sqrt(Arranged):
@@ -82,22 +82,24 @@ class Rsqrt(Arranged):
 
 
 class ExpDifference(Arranged):
-    """exp(a - b), where b varies less than a."""
+    """exp(a - b), if b varies along fewer axes than a."""
 
 
 def arranged(expr: sp.Expr, weight: Weight, text: Text = str) -> sp.Expr:
-    """Return an expression whose every operation is an `Arranged` one or a function.
+    """Return an equivalent expression in which every operation is `Arranged` or a function.
 
     Args:
-        expr: an expression; what is arranged in it already stays as it is.
-        weight: orders the terms of a sum, heaviest first; large cancelling terms must meet before
-            small ones are added, so a sum starts with what varies most.
-        text: orders what weighs the same.
+        expr: an expression. Parts of it that are already arranged stay as they are.
+        weight: orders the terms of a sum, heaviest first. Large terms that cancel must meet before small ones
+            are added, so a sum starts with the terms that vary along most axes.
+        text: orders terms of equal weight.
     """
     return _Arrangement(weight, text).of(expr)
 
 
 class _Arrangement:
+    """Arranges one expression, by the weight and the text of its parts."""
+
     def __init__(self, weight: Weight, text: Text) -> None:
         self.weight, self.text = weight, text
 
@@ -117,7 +119,7 @@ class _Arrangement:
         return expr.func(*args, **_AS_IT_IS.get(expr.func, {"evaluate": False}))
 
     def _shifted(self, expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
-        """Return a and b of a - b where b varies less, such as a row's maximum, or None."""
+        """Return a and b of a - b if b varies along fewer axes, such as a row's maximum; otherwise None."""
         if not expr.is_Add or len(expr.args) != 2:
             return None
         a, b = sorted(expr.args, key=lambda term: -self.weight(term))
@@ -126,6 +128,8 @@ class _Arrangement:
         return self.of(a), self.of(-b)
 
     def _sum(self, expr: sp.Expr) -> sp.Expr:
+        """Return a sum of terms in their order, with products fused into it."""
+
         def rank(term: sp.Expr) -> tuple[bool, int, bool, bool, str]:
             negative = term.could_extract_minus_sign()
             return (
@@ -152,7 +156,7 @@ class _Arrangement:
         return found
 
     def _factors(self, term: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
-        """Return a and b where a term is computed as a * b, so that a sum can be fused with it."""
+        """Return a and b if a term is computed as a * b, so that it can be fused with a sum."""
         if term.is_Mul and term.could_extract_minus_sign():
             product = self._factors(-term)
             return product and (Negative(product[0]), product[1])
@@ -160,9 +164,11 @@ class _Arrangement:
         return found.args if isinstance(found, Product) else None
 
     def _rank_of_factor(self, factor: sp.Expr) -> tuple[int, bool, str]:
+        """Return the sort key of a factor in a product."""
         return (-self.weight(factor), not factor.is_Symbol, self.text(factor))
 
     def _product(self, expr: sp.Expr) -> sp.Expr:
+        """Return a product of factors in their order, with inverses as one division."""
         coefficient, factors = expr.as_coeff_mul()
         if coefficient.is_negative:
             return Negative(self.of(-expr))
@@ -178,10 +184,11 @@ class _Arrangement:
         return _product_of(above, below)
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
+        """Return a power by operations that suit its exponent."""
         base, exponent = expr.as_base_exp()
         if exponent == -1:
             return Inverse(self.of(base))
-        if exponent.is_Integer and exponent < 0:  # of a number whose square would overflow too
+        if exponent.is_Integer and exponent < 0:  # the square of the base might overflow too
             return Power(Inverse(self.of(base)), -exponent)
         if exponent.is_Integer and exponent == 2 and base.is_Symbol:
             return Product(base, base)
@@ -194,11 +201,13 @@ class _Arrangement:
 
 
 def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
-    """Return a product over others; powers come last, multiplied one by one.
+    """Return the product of `factors`, divided by those `below`.
 
-    A power alone may leave the range: the derivative of a norm multiplies a sum by rstd^3, which underflows
-    in float32 where x is beyond 1e12; that of a density of a product multiplies what is nearly 0 by a power
-    that overflows.
+    Powers come last, multiplied one factor at a time.
+
+    A power alone may leave the range of numbers. The derivative of a norm multiplies a sum by rstd^3, which
+    underflows in float32 if x is beyond 1e12. The derivative of a product's density multiplies a number near
+    0 by a power that overflows.
     """
     powers = [f for f in factors if isinstance(f, Power) or _is_square(f)]
     rest = [f for f in factors if f not in powers]
@@ -214,10 +223,12 @@ def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
 
 
 def _is_square(factor: sp.Expr) -> bool:
+    """Whether a factor is a * a."""
     return isinstance(factor, Product) and factor.args[0] == factor.args[1]
 
 
 def _chained(operation: type[Arranged], parts: list[sp.Expr]) -> sp.Expr:
+    """Return the parts combined from left to right by one operation."""
     first, *rest = parts
     for part in rest:
         first = operation(first, part)

@@ -1,7 +1,7 @@
-"""Moves what does not vary along a row, a column or at all out of the element's expression.
+"""Moves parts that do not vary along a row, along a column, or at all, out of an element's expression.
 
-`x * (rsqrt(var + eps) * weight)` computes its factor once a column, `e / sum` its reciprocal once
-a row. Sums are left as they are: regrouping the terms of `x - max - log(sum)` would lose digits.
+`x * (rsqrt(var + eps) * weight)` computes its factor once per column, and `e / sum` its reciprocal once per
+row. Sums are left as they are: regrouping the terms of `x - max - log(sum)` would lose digits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sympy.core.parameters import distribute
 
 from fusegen.program import Kind
 
-#: Gives a hoisted expression a place and returns the symbol that stands for it.
+#: Gives a hoisted expression a place, and returns the symbol that replaces it.
 Place = Callable[[sp.Expr, Kind, str], sp.Symbol]
 
 
@@ -26,13 +26,13 @@ def kind_of(expr: sp.Basic, kinds: dict[sp.Symbol, Kind]) -> Kind:
 
 
 def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) -> sp.Expr:
-    """Return `expr` with every part of a smaller kind replaced by a symbol that `place` gives.
+    """Return `expr` with every part of a smaller kind replaced by the symbol that `place` returns.
 
     Args:
-        expr: an expression of a node.
-        kinds: the kind of each symbol; `place` adds those that it makes.
-        name: the node's name, from which the parts get theirs.
-        place: takes a part and its kind.
+        expr: the expression of a node.
+        kinds: the kind of each symbol; `place` adds the symbols that it makes.
+        name: the node's name, from which parts derive theirs.
+        place: called with a part and its kind.
     """
     whole = kind_of(expr, kinds)
 
@@ -53,7 +53,7 @@ def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) 
             if factor.free_symbols:
                 groups.setdefault(kind_of(factor, kinds), []).append(factor)
         larger = [k for k in groups if k not in (Kind.SCALAR, whole)]
-        if larger and Kind.SCALAR in groups:  # one factor once a row or column, not two an element
+        if larger and Kind.SCALAR in groups:  # one factor per row or column, not two per element
             groups[larger[0]] += groups.pop(Kind.SCALAR)
         made: list[sp.Basic] = list(constants)
         for kind, factors in groups.items():
@@ -64,14 +64,14 @@ def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) 
                 made.extend(walk(f) for f in factors)
         return sp.Mul(*made)
 
-    with distribute(False):  # (2 x + 3) / 6 is exact where it is 0, x / 3 + 1 / 2 is not
+    with distribute(False):  # (2 x + 3) / 6 is exact where it is 0, but x / 3 + 1 / 2 is not
         walked = walk(expr)
     assert isinstance(walked, sp.Expr)
     return walked
 
 
 def _trivial(expr: sp.Expr) -> bool:
-    """Whether computing it again costs no more than loading it."""
+    """Whether computing an expression again costs no more than loading it."""
     return bool(
         expr.is_Symbol
         or (

@@ -1,4 +1,4 @@
-"""A part's inputs, as its kernel is given them: those that its schedule reads, by kind and source."""
+"""Collects the inputs of a part's kernel: those that its schedule reads, by kind and source."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["inputs_of"]
 
 
 def inputs_of(program: Program, plan: Schedule) -> Inputs:
-    """Return the inputs that a schedule of a program reads.
+    """Return the inputs that a program's schedule reads.
 
     Raises:
-        LoweringError: where an element is taken, by its index, of what has one number a channel.
+        LoweringError: an element is selected by index from an operand with one number per channel.
     """
     needed = {v.name for v in plan.needed}
     read = _read(program, plan)
@@ -39,14 +39,14 @@ def inputs_of(program: Program, plan: Schedule) -> Inputs:
 
 
 def _read(program: Program, plan: Schedule) -> set[str]:
-    """Return the names of the values that are read as they are, not only taken an element of."""
+    """Return the names of values that are read as a whole, not only by index."""
     users = (v for v in plan.needed if v not in plan.given and not isinstance(v, Take))
     read = {a.name for user in users for a in arguments(user)}
     return read | {o.value.name for o in program.outputs.values()}
 
 
 def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[KernelOperand, ...]:
-    """Return the tensor inputs of a kind that have some names, in the program's order."""
+    """Return the tensor inputs of a kind with these names, in the program's order."""
     inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
     return tuple(
         KernelOperand(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
@@ -56,6 +56,7 @@ def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[Kern
 
 
 def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:
+    """Return the inputs from a source that the schedule reads."""
     found = (v for v in plan.needed if isinstance(v, Input) and v.source == source)
     return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
 
@@ -63,7 +64,7 @@ def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:
 def _taken(
     program: Program, plan: Schedule, tensors: Collection[KernelOperand]
 ) -> tuple[Element, ...]:
-    """Return the elements of rows that are loaded by their index."""
+    """Return the elements of rows that are loaded by index."""
     operands = {f.name: f for f in (*tensors, *_sourced(plan, "random"))}
     found = []
     for value in plan.needed:

@@ -1,4 +1,4 @@
-"""Program -> Kernel: schedule it, hoist what is invariant, share common subexpressions, print."""
+"""Turns a program into a kernel: schedule, hoist invariants, share common subexpressions, print."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ def lower(program: Program, given: Collection[Value] = (), *, apart: bool = Fals
 
     Args:
         program: what to compute.
-        given: values of the program that the forward pass saved, so that they are loaded.
-        apart: whether the columns of a row may lie apart in memory.
+        given: values that the forward pass saved; they are loaded.
+        apart: whether the columns of a row may be non-adjacent in memory, so that outer reductions are
+            needed.
 
     Raises:
-        LoweringError: where the program has a form that no kernel template covers.
+        LoweringError: the program has a form that no kernel template supports.
     """
     kernels: list[Kernel] = []
     for part in passes.run(Part(program, tuple(given))):
@@ -53,7 +54,7 @@ def lower(program: Program, given: Collection[Value] = (), *, apart: bool = Fals
 
 
 class _Lowering:
-    """The state of lowering one part: names, kinds and what was hoisted where."""
+    """The state of lowering one part: names, kinds, and the places of hoisted parts."""
 
     def __init__(self, part: Part) -> None:
         program, plan = part.program, schedule(part.program, part.given)
@@ -79,7 +80,7 @@ class _Lowering:
             self.variables[value.symbol] = self._variable(value, plan.depth[value])
 
     def kernel(self) -> Kernel:
-        """Lower every stage, then collect the fields."""
+        """Lower every stage, then assemble the kernel."""
         plan = self.plan
         inputs = inputs_of(self.program, plan)
         for stage in range(plan.stages):
@@ -113,6 +114,7 @@ class _Lowering:
         )
 
     def _stage(self, index: int, lines: tuple[Line, ...], results: Results) -> Stage:
+        """Return a stage of the kernel, given its element lines."""
         plan = self.plan
         return Stage(
             index=index,
@@ -128,7 +130,10 @@ class _Lowering:
         )
 
     def _variable(self, value: Value, stage: int) -> Variable:
-        """Return what a stage reads a value from: earlier stages' full values were kept."""
+        """Return the variable from which a stage reads a value.
+
+        Full values of earlier stages are in `live`.
+        """
         if value in self.plan.final or value in self.plan.totals:
             return Variable(value.name, "total")
         if isinstance(value, Input) or value.kind != Kind.FULL:
@@ -137,6 +142,7 @@ class _Lowering:
         return Variable(value.name, "" if here else "live")
 
     def _body(self, stage: int) -> tuple[Line, ...]:
+        """Return the lines that a stage runs for each element."""
         exprs = [
             Named(n.name, self._expression(n), n.note, n.symbol)
             for n in self.plan.at(stage, Kind.FULL)
@@ -151,10 +157,11 @@ class _Lowering:
         return tuple(lines)
 
     def _weight(self, expr: sp.Expr) -> int:
+        """Return how many axes an expression varies along."""
         return len(list(kind_of(expr, self.kinds)))
 
     def _text(self, expr: sp.Expr) -> str:
-        """Return an expression as text, hoisted parts written out: their names differ between operators."""
+        """Return an expression as text, with hoisted parts expanded: their names differ between operators."""
         while named := {s: p for s in expr.free_symbols if (p := self.hoisted_parts.get(s))}:
             expr = expr.xreplace(named)
         return str(expr)
@@ -163,9 +170,10 @@ class _Lowering:
         return arranged(expr, self._weight, self._text)
 
     def _expression(self, node: Map) -> sp.Expr:
-        """Return a node's expression: a call of the formula fitted for it, or its own, hoisted.
+        """Return a node's expression, hoisted; or a call, if a formula was fitted for it.
 
-        Where it has the same bits in every operator its arithmetic is arranged here, before `share` sees it.
+        If the node must have the same bits in every operator, its arithmetic is arranged here, before `share`
+        sees it.
         """
         if node in self.fitted:
             number = list(self.fitted).index(node)
@@ -177,7 +185,7 @@ class _Lowering:
         return self._arranged(expr) if node.name in self.fixed else expr
 
     def _element(self, row: Map, node: Map) -> sp.Expr:
-        """Return an element of a row by the arithmetic of the row itself."""
+        """Return one element of a row, computed with the row's own arithmetic."""
         assert node.whole is not None
         expr = self._expression(row)
         while columns := [s for s in expr.free_symbols if self._of_columns(s)]:
@@ -186,7 +194,7 @@ class _Lowering:
         return expr.xreplace(dict(node.whole.elements))
 
     def _of_columns(self, symbol: sp.Symbol) -> bool:
-        """Whether a symbol is a hoisted part that each column has."""
+        """Whether a symbol is a hoisted part with one value per column."""
         return symbol in self.hoisted_parts and self.kinds[symbol] == Kind.COL
 
     def _fitted_functions(self) -> tuple[FittedFunction, ...]:
@@ -194,7 +202,7 @@ class _Lowering:
         return tuple(fitted_function(self.fitted[v]) for v in needed)
 
     def _place(self, part: sp.Expr, kind: Kind, name: str) -> sp.Symbol:
-        """Give a hoisted part a field of its own in `Col`, `Row` or `Scalar`."""
+        """Give a hoisted part its own field in `Col`, `Row` or `Scalar`."""
         if part not in self.hoisted:
             head = type(part).__name__.lower() if part.is_Function else "factor"
             if part.is_Pow and part.exp == -1 and part.base.is_Symbol:
@@ -215,13 +223,16 @@ class _Lowering:
         return self.hoisted[part]
 
     def _put(self, kind: Kind, stage: int, name: str, expr: sp.Expr, note: str) -> None:
+        """Record an expression that is computed once per row, per column or per call."""
         self.placed.setdefault((kind, stage), []).append((name, expr, note))
 
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
+        """Return the recorded expressions of a kind and stage as lines of code."""
         found = self.placed.get((kind, stage), [])
         return tuple(Line(Variable(n, kind.label), self.print(e), note) for n, e, note in found)
 
     def _results(self) -> Results:
+        """Return what the kernel writes: outputs, saved values, and totals that final scalars need."""
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
@@ -235,6 +246,7 @@ class _Lowering:
         return _sharing_sums(results)
 
     def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
+        """Return how the kernel writes a value: stored, summed over the grid, or computed from such sums."""
         like = given.name if given else None
         if kind == Kind.SCALAR and isinstance(value, Map | Input):
             return Result(name, kind, like, "final", self.variables[value.symbol], self.plan.stages)
@@ -246,7 +258,7 @@ class _Lowering:
         if kind == Kind.CHANNEL and given is not None and given.kind == Kind.FULL:
             stage = self.plan.depth[value]
             return Result(name, kind, like, "sum", self._variable(value, stage), stage)
-        # What holds one number a channel may vary along rows: then it is added up over them.
+        # A result with one number per channel may vary along rows: then it is summed over them.
         along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
         if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):
             how: Literal["store", "sum"] = "store" if kind == Kind.ROW else "sum"
@@ -265,7 +277,7 @@ class _Lowering:
 
 
 def _sharing_sums(results: Iterable[Result]) -> Results:
-    """Let results that add up the same value share one sum: two biases have the same gradient."""
+    """Let results that sum the same value share one sum. Two biases, for example, have the same gradient."""
     first: dict[tuple[Kind, Variable, int, bool], str] = {}
     shared = []
     for result in results:

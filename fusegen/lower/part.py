@@ -1,4 +1,4 @@
-"""What a pass takes and gives: a program, or the piece of one that a kernel computes."""
+"""The unit that passes transform: a program, or the piece of one that becomes a kernel."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class Part:
     """A program on its way to a kernel.
 
     Args:
-        program: what is computed. After the cut its saved values are those of the whole, and the sums that it
-            hands on.
-        given: what is loaded, not computed: what the forward pass saved, and the sums of the parts before.
-        fixed: the names of the values that have the same bits in every operator (`mark_reproduced.py`).
-        sampled: whether it runs over the rows of a sample alone.
+        program: what to compute. After the cut, its saved values are those that the whole program saves, and
+            the sums that later parts need.
+        given: values that are loaded, not computed: values that the forward pass saved, and sums of earlier
+            parts.
+        fixed: the names of the values that must have the same bits in every operator (`mark_reproduced.py`).
+        sampled: whether it runs only over the rows of a sample.
     """
 
     program: Program
@@ -27,7 +28,7 @@ class Part:
     sampled: bool = False
 
     def having(self, program: Program) -> Parts:
-        """Return this part with another program, as what a pass gives."""
+        """Return this part with another program, in the form that a pass returns."""
         return (self if program is self.program else replace(self, program=program),)
 
 

@@ -1,8 +1,8 @@
-"""Which pass over a row computes which value.
+"""Decides which stage of a kernel computes which value.
 
-A value's depth is the number of row reductions that must be finished before it is known. Stage n
-computes the values of depth n for every element of the row, reduces those that depth n + 1 waits
-for, and keeps those that later stages read.
+A value's depth is the number of row reductions that must finish before it is known. Stage n computes the
+values of depth n for every element of the row. It reduces those that depth n + 1 waits for, and keeps those
+that later stages read.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
 
 
 class LoweringError(Exception):
-    """The program has a form that no kernel template covers yet."""
+    """The program has a form that no kernel template supports."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The values a kernel computes, by depth.
+    """The values that a kernel computes, by depth.
 
     Args:
         needed: every value that is computed or loaded, arguments first.
-        depth: the stage before which (row kind) or in which (full kind) each is known.
+        depth: for row values, the stage before which they are known; for full values, the stage that computes
+            them.
         given: row values and totals that are loaded, not computed.
-        final: scalars that follow from sums over the whole grid, so are known when all else is done.
-        recomputed: full values that each stage computes anew from the inputs, which costs less.
+        final: scalars that depend on sums over the whole grid. They are known when everything else is done.
+        recomputed: full values that every stage recomputes from the inputs, because this costs less than
+            keeping them.
     """
 
     needed: tuple[Value, ...]
@@ -35,23 +37,24 @@ class Schedule:
     given: tuple[Value, ...]
     final: tuple[Map, ...] = ()
     recomputed: frozenset[Value] = frozenset()
-    #: What `at` and `reads` found: each stage is asked for all the time.
+    #: Caches the results of `at` and `reads`, which are called often for each stage.
     _found: dict[tuple[int, Kind | None], list[Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @property
     def stages(self) -> int:
-        """The number of passes over a row."""
+        """The number of stages over a row."""
         return 1 + max(self.depth.values(), default=0)
 
     def at(self, stage: int, kind: Kind) -> list[Map]:
-        """Return the nodes of a kind that are computed at a stage, arguments first."""
+        """Return the nodes of a kind that a stage computes, arguments first."""
         if (stage, kind) not in self._found:
             self._found[stage, kind] = self._at(stage, kind)
         return list(self._found[stage, kind])
 
     def _at(self, stage: int, kind: Kind) -> list[Map]:
+        """Compute what `at` returns."""
         outside = {*self.given, *self.final}
         nodes = [
             v for v in self.needed if v.kind == kind and isinstance(v, Map) and v not in outside
@@ -67,12 +70,12 @@ class Schedule:
 
     @property
     def totals(self) -> list[Reduce]:
-        """Return the sums over the grid from which the final scalars follow."""
+        """Return the sums over the grid that the final scalars depend on."""
         args = dict.fromkeys(arg for value in self.final for arg in value.args)
         return [a for a in args if isinstance(a, Reduce) and a not in self.given]
 
     def row_reductions(self, stage: int) -> list[Reduce]:
-        """Return the reductions over a row that a stage finishes."""
+        """Return the row reductions that a stage finishes."""
         return [
             v
             for v in self.needed
@@ -85,7 +88,8 @@ class Schedule:
     def reads(self, stage: int) -> list[Value]:
         """Return the full values of earlier stages that a stage reads.
 
-        Only nodes of the stage read them: what is reduced, stored or summed is of the stage itself.
+        Only the stage's nodes read them: values that are reduced, stored or summed belong to the stage
+        itself.
         """
         if (stage, None) not in self._found:
             read = dict.fromkeys(arg for node in self.at(stage, Kind.FULL) for arg in node.args)
@@ -106,7 +110,7 @@ class Schedule:
 
     @property
     def most_live(self) -> int:
-        """Return the bytes that an element of a 16-bit type holds at most from one stage to the next."""
+        """Return the most bytes that an element of a 16-bit type keeps between two stages."""
         most = 0
         live = [self.live(s) for s in range(self.stages)]
         read: set[Value] = set()
@@ -125,7 +129,7 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
     """Return the schedule of a program whose `given` row values are loaded.
 
     Raises:
-        LoweringError: where a value depends on a sum over rows, which needs a second kernel.
+        LoweringError: a value depends on a sum over rows, which needs a second kernel.
     """
     needed: dict[Value, None] = {}
 
@@ -169,7 +173,7 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
 
 
 def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:
-    """Return the depths, those of `moved` values being where they are used first."""
+    """Return the depths, with `moved` values delayed to the stage of their first use."""
     depth = dict(plan.depth)
     users: dict[Value, list[int]] = {}
     for value in reversed(plan.needed):
@@ -182,11 +186,13 @@ def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:
 
 
 def _of_one_tensor(plan: Schedule) -> frozenset[Value]:
-    """Return the full values that follow from one tensor, and from what each row has, alone.
+    """Return the full values that depend on only one tensor and on row values.
 
-    Where they are computed late the tensor is held, of 16 bits in half of the room.
+    If they are computed late, the element keeps the tensor's value instead; in 16-bit types this takes half
+    the space.
     """
-    tensor: dict[Value, Value | None] = {}  # None: of several, or of what else varies along columns
+    # The value is None for several tensors, or if anything else varies along columns.
+    tensor: dict[Value, Value | None] = {}
     for value in plan.needed:
         if Kind.COL not in value.kind or value in plan.given:
             continue
@@ -199,15 +205,16 @@ def _of_one_tensor(plan: Schedule) -> frozenset[Value]:
 
 
 def _is_stored(value: Value) -> bool:
-    """Whether a value is an element of a tensor as large as the activation."""
+    """Whether a value is an element of a tensor of the activation's size."""
     tensor = isinstance(value, Input) and value.source == "tensor" and not value.per_channel
     return tensor and value.kind == Kind.FULL
 
 
 def _cheap(plan: Schedule) -> frozenset[Value]:
-    """Return the full values that follow from one tensor in two additions or multiplications at most.
+    """Return the full values that need at most two additions or multiplications of one tensor's elements.
 
-    What each column or channel has would be loaded again, which takes longer than the arithmetic.
+    Values that use a column or channel operand are excluded: loading the operand again takes longer than the
+    arithmetic.
     """
     cost: dict[Value, int] = {}
     tensors: dict[Value, set[Value]] = {}
@@ -229,4 +236,5 @@ def _cheap(plan: Schedule) -> frozenset[Value]:
 
 
 def _over_grid(value: Value, given: Collection[Value]) -> bool:
+    """Whether a value is a sum over the whole grid that this kernel computes."""
     return isinstance(value, Reduce) and value.kind != Kind.ROW and value not in given

@@ -1,4 +1,4 @@
-"""Shares what the expressions of one stage have in common, and names the shared parts."""
+"""Finds parts that the expressions of one stage have in common, and names them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADS: dict[type[sp.Basic], str] = {
 
 @dataclass(frozen=True)
 class Named:
-    """An expression, the name its value gets, and the symbol by which others read it."""
+    """An expression, its value's name, and the symbol by which other expressions read it."""
 
     name: str
     expr: sp.Expr
@@ -39,8 +39,8 @@ class Named:
 def share(exprs: Sequence[Named]) -> list[Named]:
     """Return the expressions with common parts taken out, each part before its first use.
 
-    A part is called after the expression that uses it first and the function at its head:
-    `swish_sigmoid`. Conditions stay where they are: the compiler shares those.
+    A part is named after the expression that uses it first and the function at its head: `swish_sigmoid`.
+    Conditions stay where they are: the compiler shares those.
     """
     numbered = (sp.Symbol(f"_shared{i}", real=True) for i in range(100_000))
     parts, reduced = sp.cse([e.expr for e in exprs], symbols=numbered, order="canonical")
@@ -69,7 +69,7 @@ def share(exprs: Sequence[Named]) -> list[Named]:
 def _needed(
     expr: sp.Basic, defined: dict[sp.Symbol, sp.Expr], emitted: set[sp.Symbol]
 ) -> Iterator[sp.Symbol]:
-    """Yield the shared parts an expression needs and that are not there yet, arguments first."""
+    """Yield the shared parts that an expression needs and that are not yet emitted, arguments first."""
     for symbol in sorted(expr.free_symbols, key=str):
         if symbol in defined and symbol not in emitted:
             yield from _needed(defined[symbol], defined, emitted)
@@ -78,12 +78,14 @@ def _needed(
 
 
 def _head(value: sp.Expr) -> str:
+    """Return a word for the operation at the head of an expression."""
     if value.is_Function and not isinstance(value, sp.Piecewise):
         return type(value).__name__.lower()
     return _HEADS.get(type(value), "part")
 
 
 def _fresh(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken yet, and take it."""
     candidate, count = name, 1
     while candidate in taken:
         count += 1

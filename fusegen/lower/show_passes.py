@@ -1,4 +1,4 @@
-"""What the passes did to a program, in words: for `fusegen show NAME --passes` and `--after PASS`."""
+"""Describes what passes did to a program, for `fusegen show NAME --passes` and `--after PASS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["changes", "programs_after"]
 
 
 def changes(program: Program, given: Iterable[Value]) -> list[tuple[str, str]]:
-    """Return the name of each pass, and what it did to a program.
+    """Return each pass's name and a description of what it did to a program.
 
     Args:
         program: the program of an operator.
@@ -28,10 +28,10 @@ def changes(program: Program, given: Iterable[Value]) -> list[tuple[str, str]]:
 
 
 def programs_after(program: Program, given: Iterable[Value], name: str) -> list[Program]:
-    """Return the programs that a pass of a name leaves.
+    """Return the programs after the pass with this name.
 
     Raises:
-        UserError: no pass has the name.
+        UserError: no pass has this name.
     """
     names = [each.__name__ for each in PASSES]
     if name not in names:
@@ -44,7 +44,7 @@ def programs_after(program: Program, given: Iterable[Value], name: str) -> list[
 
 
 def _difference(before: Parts, after: Parts) -> str:
-    """Return how parts differ, in one line."""
+    """Describe in one line how parts differ."""
     said = []
     if len(after) != len(before):
         said.append("cut into " + ", ".join(part.program.name for part in after))
@@ -65,8 +65,10 @@ def _difference(before: Parts, after: Parts) -> str:
 
 
 def _values(parts: Parts) -> dict[str, None]:
+    """Return one line per value of some parts."""
     return {describe(v): None for part in parts for v in part.program.nodes(part.given)}
 
 
 def _listed(names: list[str]) -> str:
+    """Return up to four names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,6 +1,6 @@
-"""Holds that a pass left programs that are whole: nothing undefined, no kind wrong, no result lost.
+"""Verifies the programs that a pass returns: nothing is undefined, no kind is wrong, and no result is lost.
 
-It runs after every pass where FUSEGEN_VERIFY=1 is in the environment, as in the tests.
+It runs after every pass if FUSEGEN_VERIFY=1 is set in the environment, as in the tests.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ from fusegen.program import Input, Kind, Map, Output, Reduce, Take, Value, argum
 __all__ = ["VerificationError", "verify"]
 
 
-#: Where inputs come from that no operator takes: every kernel has them.
+#: Sources of inputs that every kernel has without an operator's argument.
 _OWN = ("extent", "index")
 
 
 class VerificationError(Exception):
-    """A pass left what is no program, or another one. The message names the pass and the value."""
+    """A pass returned an invalid program, or one with other results.
+
+    The message names the pass and the value.
+    """
 
 
 def verify(name: str, before: Parts, after: Parts) -> None:
-    """Raise where a pass of a name broke a program.
+    """Raise an error if a pass broke a program.
 
     Args:
         name: the pass.
-        before: what it was given.
-        after: what it left.
+        before: the parts that it was given.
+        after: the parts that it returned.
 
     Raises:
-        VerificationError: it did.
+        VerificationError: the pass broke a program.
     """
     for part in after:
         for wrong in _wrong(part):
@@ -42,7 +45,7 @@ def verify(name: str, before: Parts, after: Parts) -> None:
             lost = sorted(map(str, had ^ has))
             raise VerificationError(f"{name}: {before[0].program.name}: other {what}: {lost}")
     handed: set[str] = set()
-    for part in after:  # a part may load what the forward pass saved, and what parts before it left
+    for part in after:  # A part may load what the forward pass saved, and what earlier parts left.
         loaded = {v.name for v in part.given} - {v.name for p in before for v in p.given}
         if loaded - handed:
             raise VerificationError(
@@ -53,7 +56,7 @@ def verify(name: str, before: Parts, after: Parts) -> None:
 
 
 def _wrong(part: Part) -> list[str]:
-    """Return what is wrong with the values of a part."""
+    """Return a description of each error in the values of a part."""
     found = []
     names: dict[str, Value] = {}
     for value in part.program.nodes(part.given):
@@ -70,7 +73,7 @@ def _wrong(part: Part) -> list[str]:
 
 
 def _wrong_kind(value: Value) -> list[str]:
-    """Return what is wrong with a value beside its arguments."""
+    """Return the error of a value with respect to its arguments, if there is one."""
     kind = Kind.SCALAR
     for argument in arguments(value):
         kind |= argument.kind
@@ -81,7 +84,7 @@ def _wrong_kind(value: Value) -> list[str]:
             return [f"{value.name} reads {sorted(undefined)}, which are none of its arguments"]
         if kind & ~value.kind:
             return [f"{value.name} is {value.kind.label}, and its arguments are {kind.label}"]
-    if isinstance(value, Reduce) and not kind & ~value.kind:  # no axis of its argument is gone
+    if isinstance(value, Reduce) and not kind & ~value.kind:  # no axis of the argument is reduced
         return [f"{value.name} reduces {kind.label} to {value.kind.label}"]
     if isinstance(value, Take) and value.kind != Kind.ROW:
         return [f"{value.name} is an element of each row, and is {value.kind.label}"]
@@ -89,6 +92,8 @@ def _wrong_kind(value: Value) -> list[str]:
 
 
 def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
+    """Return each output with its kind and shape."""
+
     def said(name: str, output: Output) -> tuple[str, Kind, str]:
         return name, output.declared, output.outline
 
@@ -96,10 +101,11 @@ def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
 
 
 def _saved(parts: Parts) -> set[str]:
+    """Return the names of the saved values."""
     return {v.name for p in parts for v in p.program.saved}
 
 
 def _fixed(parts: Parts) -> set[tuple[str, str]]:
-    """Return the values that have the same bits in every operator, with how each is computed."""
+    """Return the values that must have the same bits in every operator, each with its expression."""
     values = {v for p in parts for v in p.program.nodes() if v.name in p.fixed}
     return {(v.name, str(v.expr)) for v in values if isinstance(v, Map)}

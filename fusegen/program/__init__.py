@@ -1,7 +1,7 @@
 """Program: the intermediate representation, and the calculus on it.
 
-In: formulas of atoms. Out: a `Program`, whose nodes are scalar expressions over values of four kinds, and by
-`vjp` and `jvp` the programs of its derivatives, of any order. `fusegen.ops` declares the formulas.
+Formulas of atoms become a `Program`, whose nodes are scalar expressions over values of four kinds. `vjp` and
+`jvp` return the programs of its derivatives, to any order. `fusegen.ops` declares the formulas.
 """
 
 from __future__ import annotations

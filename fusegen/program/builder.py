@@ -1,4 +1,4 @@
-"""Makes programs: names that are unique, values that are shared, expressions folded as they come."""
+"""Builds programs: gives unique names, shares equal values, and folds expressions as they arrive."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Builder:
     """Makes the values of one program: unique names, and the same node for the same expression.
 
     Args:
-        draws: the number of the first of its random inputs among the chain's draws.
+        draws: the chain's rng stream of its first random input.
     """
 
     def __init__(self, draws: int = 0) -> None:
         self.draws = draws
-        #: The value that each name was asked for: where it was known already it has another name.
+        #: The value returned for each requested name. If the value was known already, its own name differs.
         self.called: dict[str, Value] = {}
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
@@ -54,6 +54,7 @@ class Builder:
                 self._taken[value.arg, value.index] = value
 
     def _unique(self, name: str) -> str:
+        """Return a name that no value has yet."""
         candidate, count = name, 1
         while sp.Symbol(candidate, real=True) in self._by_symbol:
             count += 1
@@ -61,6 +62,7 @@ class Builder:
         return candidate
 
     def _keep(self, value: AnyValue) -> AnyValue:
+        """Register a value by its symbol."""
         self._by_symbol[value.symbol] = value
         return value
 
@@ -101,7 +103,7 @@ class Builder:
         return found[0], found[1]
 
     def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
-        """Return the input that holds the number of rows, of columns, or of the rows of a sample."""
+        """Return the input that holds the number of rows, of columns, or of rows in a sample."""
         return self._known(axis, Kind.SCALAR, "extent")
 
     def index(self) -> Input:
@@ -109,6 +111,7 @@ class Builder:
         return self._known("column", Kind.COL, "index")
 
     def _known(self, name: str, kind: Kind, source: Source) -> Input:
+        """Return an input that every kernel has, made at its first use."""
         existing = self._by_symbol.get(sp.Symbol(name, real=True))
         if isinstance(existing, Input) and existing.source == source:
             return existing
@@ -122,13 +125,14 @@ class Builder:
         return self.called[name]
 
     def _new_map(self, name: str, expr: sp.Expr, note: str, whole: Whole | None) -> Value:
+        """Make a node for an expression that no node has yet."""
         args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
         made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note, whole))
         self._maps[expr] = made
         return made
 
     def broadcast(self, name: str, value: Value) -> Value:
-        """Return a value as one of each element."""
+        """Return a value broadcast to every element."""
         made = Map(self._unique(name), Kind.FULL, value.symbol, (value,), "for each element")
         return self._keep(made)
 
@@ -150,9 +154,9 @@ class Builder:
         return self._reductions[key]
 
     def take(self, value: Value, index: Input) -> Value:
-        """Return a row's element of `value` in the column that is the row's `index`.
+        """Return a row's element of `value`, in the column that the row's `index` names.
 
-        take(f(a, b), i) = f(take(a, i), take(b, i)), down to what is loaded.
+        take(f(a, b), i) = f(take(a, i), take(b, i)), down to the values that are loaded.
         """
         if Kind.COL not in value.kind:
             return value
@@ -193,7 +197,7 @@ class Builder:
         """
         counts = self.extents(over & ~kind & ~value.kind)
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
-        if value.kind == Kind.COL and kind == Kind.ROW:  # each row adds up the same columns
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row sums the same columns
             value = self.broadcast(f"{name}_part", value)
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)

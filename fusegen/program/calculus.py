@@ -1,8 +1,8 @@
-"""Derivatives of programs: `vjp` and `jvp` take a program and return a program, to any order.
+"""Derivatives of programs: `vjp` and `jvp` turn a program into another program, to any order.
 
-Each node is differentiated alone, by sympy on its own expression; the chain rule runs on the DAG.
-One rule gives the rest: the adjoint of a broadcast is a sum, and the adjoint of a sum is a
-broadcast. (Griewank & Walther, Evaluating Derivatives, 2008, ch. 3.)
+Sympy differentiates each node's own expression; the chain rule runs on the DAG. One rule gives the rest: the
+adjoint of a broadcast is a sum, and the adjoint of a sum is a broadcast. (Griewank & Walther, Evaluating
+Derivatives, 2008, ch. 3.)
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from fusegen.program.ir import (
 def vjp(program: Program, name: str) -> Program:
     """Return the program of the vector-Jacobian product.
 
-    Its inputs are the program's inputs and a cotangent `grad_<output>` for each output; its outputs
-    are `grad_<input>` for each differentiable input that an output depends on.
+    Its inputs are the program's inputs and a cotangent `grad_<output>` for each output. Its outputs are
+    `grad_<input>` for each differentiable input that an output depends on.
 
     Args:
         program: what to differentiate.
@@ -71,7 +71,7 @@ def vjp(program: Program, name: str) -> Program:
                 if part != 0:
                     adjoints.setdefault(arg, []).append(part)
     found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
-    if not found:  # a derivative that is 0 everywhere, as that of sign is
+    if not found:  # the derivative is 0 everywhere, as for sign
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
         moving = [i for i in program.inputs if i.differentiable]
         full = [i for i in moving if i.kind == Kind.FULL]
@@ -82,11 +82,12 @@ def vjp(program: Program, name: str) -> Program:
 def _rows_before_their_elements(
     program: Program,
 ) -> tuple[list[Value], dict[Value, tuple[Value, Input]]]:
-    """Return the nodes of a program, arguments first, and the row and index of each taken element.
+    """Return the program's nodes, arguments first, and the row and index of each selected element.
 
-    The cotangent of an element goes to its row, where it meets what the row's other uses pass on: a class's
-    softmax(x) - 1 is exactly 0 where the softmax is 1. Passed on to the operands of both, it would be
-    multiplied first, and leave the difference of two roundings.
+    The cotangent of an element goes to its row, where the cotangents of the row's other uses are added. So
+    the derivative for a class, softmax(x) - 1, is exactly 0 if the softmax is 1. If the cotangents went to
+    the operands of the element and the row instead, they would be multiplied first, and the difference of two
+    roundings would remain.
     """
     known = {value.name: value for value in program.nodes()}
     rows: dict[Value, tuple[Value, Input]] = {
@@ -103,14 +104,14 @@ def _rows_before_their_elements(
 
 
 def _put_back(builder: Builder, row: Value, index: Input, cotangent: Value) -> sp.Expr:
-    """Return what the element that an index names passes to its row: the cotangent in that column, else 0."""
+    """Return what a selected element passes to its row: the cotangent in its column, 0 elsewhere."""
     there = sp.Eq(builder.index().symbol, index.symbol)
     put = sp.Piecewise((cotangent.symbol, there), (0, True))
     return builder.map(f"grad_{row.name}", put, f"what column {index.name} passed on").symbol
 
 
 def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
-    """Return the cotangent of each output, as an input: of two halves, two halves of one tensor."""
+    """Return the cotangent of each output as an input; for two halves, the two halves of one tensor."""
     found: dict[str, Input] = {}
     for name, output in program.outputs.items():
         spread = output.outline == "like" and output.like.per_channel
@@ -126,7 +127,10 @@ def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
 def _with_both_halves(
     builder: Builder, program: Program, found: dict[str, Output]
 ) -> dict[str, Output]:
-    """Return the outputs of a derivative, and where one half of a tensor is one, the other too, be it 0."""
+    """Return a derivative's outputs.
+
+    If one half of a tensor is among them, so is the other, even if it is 0.
+    """
     known = {o.like.tensor for o in found.values() if o.like.half}
     outputs = {}
     for source in program.inputs:
@@ -142,8 +146,8 @@ def _with_both_halves(
 def jvp(program: Program, name: str) -> Program:
     """Return the program of the Jacobian-vector product.
 
-    Its inputs are the program's inputs and a tangent `tangent_<input>` for each differentiable
-    input; its outputs are `tangent_<output>` for each output that depends on one.
+    Its inputs are the program's inputs and a tangent `tangent_<input>` for each differentiable input. Its
+    outputs are `tangent_<output>` for each output that depends on one.
 
     Args:
         program: what to differentiate.
@@ -186,18 +190,19 @@ def _active(nodes: list[Value]) -> set[Value]:
             if node.differentiable:
                 active.add(node)
         elif isinstance(node, Reduce) and node.shift_invariant:
-            continue  # the program does not depend on it, so nothing runs through it
+            continue  # the program does not depend on it, so it passes on no derivative
         elif any(arg in active for arg in arguments(node)):
             active.add(node)
     return active
 
 
 def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
-    """Return a node's adjoint: what its uses passed to it, added up and summed to its kind.
+    """Return a node's adjoint: the parts from all its uses, added and summed to its kind.
 
-    The parts are added before they are summed over rows, so that one sum leaves the kernel, and their
-    common factors are taken out: y (g - d) loses fewer digits than y g - y d. A part that does not vary
-    along an axis stands there once for the whole axis, so as part of a sum over it, it is spread evenly.
+    The parts are added before they are summed over rows, so that the kernel computes only one sum. Their
+    common factors are taken out: y (g - d) loses fewer digits than y g - y d. A part that does not vary along
+    an axis counts once for the whole axis. If it joins a sum over that axis, it is divided evenly among the
+    elements.
     """
     joint = Kind.SCALAR
     for part in parts:
@@ -216,11 +221,11 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
 
 
 def _spread(builder: Builder, node: Input, total: Value) -> Value:
-    """Return the adjoint of a column as a sum over rows also where it is known without one."""
+    """Return the adjoint of a column as a sum over rows, even if it is known without one."""
     if node.kind != Kind.COL or (isinstance(total, Reduce) and total.kind == Kind.COL):
         return total
     if isinstance(total, Reduce):
-        part = total.arg  # one value a row
+        part = total.arg  # one value per row
     else:
         part = builder.map(f"{total.name}_part", total.symbol / builder.extent("rows").symbol)
     name = f"grad_{node.name}"
@@ -232,7 +237,7 @@ def _pull(
 ) -> sp.Expr:
     """Return what `node` passes of its cotangent to `arg`.
 
-    What goes to a column or a scalar is still to be summed; `_total` does that.
+    For a column or a scalar this is not yet summed; `_total` does that.
     """
     name = f"grad_{arg.name}"
     if isinstance(node, Map):
@@ -255,7 +260,7 @@ def _pull(
     assert isinstance(node, Reduce)
     if node.op == "sum":  # the adjoint of a sum is a broadcast
         if isinstance(cotangent, Map) and cotangent.kind == Kind.ROW:
-            return cotangent.expr  # its factors may be common to other parts
+            return cotangent.expr  # it may share factors with other parts
         return cotangent.symbol
     return cotangent.symbol * _share_of_maximum(builder, node).symbol
 
@@ -279,9 +284,9 @@ def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set
 
 
 def _derivative(node: Map, arg: Value) -> sp.Expr:
-    """Return d node / d arg, with its choices outside of its products."""
+    """Return d node / d arg, with its choices moved outside of its products."""
     partial = sp.diff(node.expr, arg.symbol)
-    if partial.has(sigmoid):  # the product rule leaves s(x) s(-x)^2 - s(x)^2 s(-x)
+    if partial.has(sigmoid):  # the product rule yields s(x) s(-x)^2 - s(x)^2 s(-x)
         partial = sp.factor_terms(partial)
     return choices_outside(complemented(partial))
 
@@ -289,7 +294,7 @@ def _derivative(node: Map, arg: Value) -> sp.Expr:
 def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[sp.Expr, sp.Expr]:
     """Split a partial derivative into a factor that leaves the sum over a row, and the rest.
 
-    sum(c e / s^2) = sum(c e) / s^2: the sum no longer waits for s, which saves a pass over the row.
+    sum(c e / s^2) = sum(c e) / s^2: the sum no longer waits for s, which saves a stage over the row.
     """
     if arg.kind != Kind.ROW or node.kind == Kind.ROW:
         return sp.Integer(1), partial
@@ -309,10 +314,11 @@ def _named_partial(
 ) -> sp.Expr:
     """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own.
 
-    The node is 0 outside of the choice around it: there its own derivative may not exist.
+    The node is 0 outside of the choice around it, because its own derivative may not exist there.
 
-    What is smaller than full stays inside the expression: lowering hoists it anyway, and as a node of a
-    column its own adjoint would be a sum over rows in the middle of the next derivative.
+    Partial derivatives of a smaller kind than full stay inside the expression. Lowering hoists them anyway.
+    As a column's node, such a derivative would have an adjoint that is a sum over rows, in the middle of the
+    next derivative.
     """
     partial = sp.factor_terms(partial)
     if partial.is_Symbol or builder.kind(partial) != Kind.FULL:
@@ -323,7 +329,7 @@ def _named_partial(
 
 
 def _share_of_maximum(builder: Builder, node: Reduce) -> Value:
-    """Return each element's share in its maximum: evenly among the largest, as torch.amax has it."""
+    """Return each element's share in its maximum: ties share evenly, as in torch.amax."""
     largest = builder.map(
         f"is_{node.name}",
         sp.Piecewise((1, sp.Eq(node.arg.symbol, node.symbol)), (0, True)),

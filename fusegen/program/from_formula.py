@@ -1,4 +1,4 @@
-"""Formula -> nodes: the row functions, random draws and named parts of a formula become values."""
+"""Turns a formula into nodes: its row functions, random numbers and named parts become values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def formula_value(
 
     Args:
         builder: where the nodes are made.
-        label: what the formula's value is called; its parts are called after it.
+        label: the name of the formula's value; the names of its parts begin with it.
         expr: the formula.
         note: the comment of its node.
-        gone: the axes that what is reduced does not have any more: without columns a row is one element,
-            without rows all rows are one.
+        gone: the axes that an earlier step reduced: without columns, a row is one element; without rows,
+            there is one row.
     """
     return _FormulaNodes(builder, label, note, gone).value(sp.sympify(expr))
 
@@ -45,15 +45,16 @@ _REDUCTIONS = {
 
 
 def _of_single_elements(expr: sp.Expr) -> sp.Expr:
-    """Return a formula over rows of one element: what is reduced or taken is what comes out."""
+    """Return a formula for rows of one element: reducing or taking then returns the argument itself."""
     expr = expr.xreplace({atoms.COLS: sp.Integer(1), atoms.COLUMN: sp.Integer(0)})
     return expr.replace(lambda e: isinstance(e, atoms.ROW_FUNCTIONS), lambda e: e.args[0])
 
 
 def _using(expr: sp.Expr, term: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
-    """Return an expression with a symbol in the place of a term that is reduced.
+    """Return an expression with a reduced term replaced by its symbol.
 
-    Also of a sum in a longer one: x + 4 - max(x + 4) takes the maximum off what it is the maximum of.
+    This also replaces a sum inside a longer one: in x + 4 - max(x + 4), the maximum is subtracted from the
+    very value whose maximum it is.
     """
     expr = expr.xreplace({term: symbol})
     if not term.is_Add:
@@ -66,16 +67,17 @@ def _using(expr: sp.Expr, term: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
 
 
 class _FormulaNodes:
-    """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
+    """Turns the row functions, random numbers and named parts of one formula into nodes of their own."""
 
     def __init__(self, builder: Builder, label: str, note: str, gone: Kind) -> None:
         self.builder, self.label, self.note, self.gone = builder, label, note, gone
 
     def value(self, expr: sp.Expr) -> Value:
-        """Return the formula's value as a node called after the op."""
+        """Return the formula's value as a node named after the op."""
         return self.builder.map(self.label, self._pointwise(expr), self.note)
 
     def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        """Return an expression with everything that is not pointwise replaced by a symbol."""
         if Kind.COL in self.gone:
             expr = _of_single_elements(expr)
         if Kind.ROW in self.gone:
@@ -100,16 +102,18 @@ class _FormulaNodes:
                 expr = expr.xreplace({part: self._taken(*part.args).symbol})
             else:
                 reduced = self._reduced(part)
-                # What is reduced has a node of its own, which the rest of the formula shares.
+                # A reduced term is a node of its own, which the rest of the formula shares.
                 term = self.builder.map(f"{reduced.name}_term", part.args[0])
                 expr = _using(expr.xreplace({part: reduced.symbol}), part.args[0], term.symbol)
         return expr
 
     def _named(self, part: sp.Expr) -> Value:
+        """Return the value of a part that the formula names."""
         name, inner = part.args[0], self._pointwise(part.value)
         return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
 
     def _taken(self, inner: sp.Expr, index: sp.Symbol) -> Value:
+        """Return the element of each row that an index names."""
         named = self.builder.value(index)
         if not isinstance(named, Input) or not named.integer:
             raise TypeError(f"{index} is no operand with a column's number for each row")
@@ -117,6 +121,7 @@ class _FormulaNodes:
         return self.builder.take(value, named)
 
     def _reduced(self, part: sp.Expr) -> Value:
+        """Return the value of a reduction."""
         (inner,) = part.args
         name = f"{self.label}_{_REDUCTIONS[part.func]}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")

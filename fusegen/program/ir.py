@@ -1,13 +1,13 @@
 """The intermediate representation: a DAG of scalar expressions over values of four kinds.
 
-The activation is viewed as [rows, cols]. A value varies along some of the two axes, and that is
-its kind: full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy
-expression over other nodes (`Map`), a reduction to a smaller kind (`Reduce`) or an element of each
-row (`Take`). Using a smaller kind in a larger expression broadcasts it.
+The activation is viewed as [rows, cols]. A value varies along some of these two axes, and that is its kind:
+full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy expression over other nodes
+(`Map`), a reduction to a smaller kind (`Reduce`), or an element of each row (`Take`). A smaller kind in a
+larger expression is broadcast.
 
-An operand with one number a channel, such as [C, 1, 1], varies along rows or columns or both,
-depending on how the activation's dims become rows and columns (`chain/layout.py`). In a program it has
-that kind, as if it had been spread, and is marked `per_channel`.
+An operand with one number per channel, such as [C, 1, 1], varies along rows, columns or both, depending on
+how the activation's dims become rows and columns (`chain/layout.py`). In a program it has the resulting kind,
+as if it had been broadcast, and is marked `per_channel`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fusegen.atoms.text import written
 class Kind(enum.Flag):
     """The axes a value varies along. `a | b` is the kind of an expression over both.
 
-    CHANNEL is the kind of operands in specs and ops alone; in a program they have another.
+    CHANNEL occurs only in specs and ops, as the kind of operands. In a program they have another kind.
     """
 
     SCALAR = 0
@@ -47,37 +47,37 @@ class Kind(enum.Flag):
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A value of a program; two values are the same only if they are the same object."""
+    """A value of a program. Two values are the same only if they are the same object."""
 
     name: str
     kind: Kind
 
     @property
     def symbol(self) -> sp.Symbol:
-        """What stands for this value in the expressions of others."""
+        """The symbol of this value in the expressions of other values."""
         return sp.Symbol(self.name, real=True)
 
 
-#: Where an input comes from: a tensor, a number given at the call, the random generator, the
+#: Where an input comes from: a tensor, a number passed at the call, the random number generator, the
 #: activation's own extent, or the number of the column.
 Source = Literal["tensor", "attribute", "random", "extent", "index"]
-#: The shape of an output: that of an input, the activation's without its columns (the dim dropped, or
-#: kept with size 1), one number, or that of one half of a tensor with two.
+#: The shape of an output: the shape of an input, the activation's shape without its columns (the dim dropped,
+#: or kept with size 1), a single number, or one half of a tensor with two.
 Outline = Literal["like", "row", "keepdim", "scalar", "half"]
 
 
-#: What the name of a second half ends in.
+#: The suffix of a second half's name.
 SECOND = "_half"
 
 
 @dataclass(frozen=True)
 class Half:
-    """Which half of a tensor a value is: the tensor has a dim twice as long, with one half after the other.
+    """Which half of a tensor a value is. The tensor has a dim twice as long, with one half after the other.
 
-    Both halves are inputs of a program, and where one is an output, so is the other.
+    Both halves are inputs of a program. If one is an output, so is the other.
 
     Args:
-        tensor: the tensor's name, which is the first half's too.
+        tensor: the tensor's name, which is also that of the first half.
         place: 0 for the first half, 1 for the second.
     """
 
@@ -90,13 +90,13 @@ class Input(Value):
     """A value that comes from outside.
 
     Args:
-        source: where from.
-        differentiable: whether `vjp` gives it a cotangent.
-        stream: for a random input, which of the chain's draws it is.
+        source: where it comes from.
+        differentiable: whether `vjp` computes its gradient.
+        stream: for a random input, which of the chain's rng streams it is.
         integer: whether the tensor holds int64 numbers.
-        per_channel: whether the tensor holds one number a channel, which is spread along `kind`.
-            An output like this input is added up over all that its channel was spread to.
-        half: which half of a tensor it is, where it is one.
+        per_channel: whether the tensor holds one number per channel, broadcast along `kind`. An output like
+            this input is summed over everything that its channel was broadcast to.
+        half: which half of a tensor it is, if any.
     """
 
     source: Source = "tensor"
@@ -119,12 +119,14 @@ class Input(Value):
 
 @dataclass(frozen=True)
 class Whole:
-    """The row that a value is one element of: it has that element's bits, and its cotangent goes there.
+    """The row that a value is one element of.
+
+    The value has that element's bits, and its cotangent goes to the row.
 
     Args:
-        name: the value's name for the whole row.
+        name: the name of the row's value.
         index: an integer input with the element's column for each row.
-        elements: each symbol of the row's expression, with the one that stands for its element.
+        elements: pairs of a symbol in the row's expression and the symbol of its element.
     """
 
     name: str
@@ -134,11 +136,11 @@ class Whole:
 
 @dataclass(frozen=True, eq=False)
 class Map(Value):
-    """A pointwise expression over `args`, which stand in it by their symbols.
+    """A pointwise expression over the symbols of `args`.
 
     Args:
-        note: where the node comes from, for the comment beside its line.
-        whole: the row that it is taken from, where it is.
+        note: the node's origin, for the comment beside its line.
+        whole: the row of which it is an element, if any.
     """
 
     expr: sp.Expr
@@ -152,8 +154,9 @@ class Reduce(Value):
     """A sum or maximum of `arg` over the axes that its kind has and this value's kind lacks.
 
     Args:
-        shift_invariant: the program's results do not depend on it, so no gradient runs through it.
-        sample: whether it is taken over the first sixteenth of the rows alone.
+        shift_invariant: whether the program's results do not depend on it, so that no gradient runs through
+            it.
+        sample: whether it runs only over the first sixteenth of the rows.
     """
 
     op: Literal["sum", "max"]
@@ -164,11 +167,11 @@ class Reduce(Value):
 
 @dataclass(frozen=True, eq=False)
 class Take(Value):
-    """The element of each row that the row's `index` names: one load, known before the row is read.
+    """The element of each row in the column that the row's `index` names.
 
-    Taking is pointwise: what is taken of an expression is the expression of what is taken (`Builder.take`),
-    so `arg` is never computed from the row. Where the index is no column the first is taken: whoever
-    uses the element must then select another value.
+    It takes a single load, before the row is read. Taking is pointwise: an element of an expression is the
+    expression of the elements (`Builder.take`). So `arg` is never computed from the row. An index outside the
+    row takes the first element; whoever uses the element must then select another value.
 
     Args:
         arg: an input, or a sum over rows with a value for each column.
@@ -181,12 +184,12 @@ class Take(Value):
 
 @dataclass(frozen=True)
 class Output:
-    """What a program returns under one name.
+    """A value that a program returns under a name.
 
     Args:
-        value: what is returned; where its kind is smaller than the output's, it is broadcast.
+        value: the value. If its kind is smaller than the output's, it is broadcast.
         like: the input whose kind and shape the output has.
-        outline: where it is not "like", the shape it has instead.
+        outline: the output's shape, if it is not "like".
     """
 
     value: Value
@@ -195,7 +198,7 @@ class Output:
 
     @property
     def kind(self) -> Kind:
-        """The kind of what is returned."""
+        """The kind of the returned value."""
         if self.outline in ("like", "half"):
             return self.like.kind
         return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
@@ -206,7 +209,7 @@ class Output:
         return self.like.declared if self.outline == "like" else self.kind
 
     def half(self, name: str) -> Half | None:
-        """Return which half of a tensor the output of a name is, where it is one."""
+        """Return which half of a tensor the output with this name is, if any."""
         if self.outline != "like" or self.like.half is None:
             return None
         place = self.like.half.place
@@ -215,15 +218,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Program:
-    """Inputs, and outputs by name; the nodes between are found from the outputs.
+    """Inputs, and outputs by name. The nodes between them are found from the outputs.
 
     Args:
         name: what the program computes, such as "forward" or "backward".
         inputs: in the order in which the operator takes them.
         outputs: in the order in which the operator returns them.
-        saved: row statistics and totals of the forward pass that are returned beside the outputs, so
-            that the backward need not compute them again.
-        notes: what was left out because it can act on no value, in words.
+        saved: row statistics and totals that the forward pass returns beside its outputs, so that the
+            backward pass need not recompute them.
+        notes: descriptions of what was left out because it cannot affect any value.
     """
 
     name: str
@@ -233,7 +236,7 @@ class Program:
     notes: tuple[str, ...] = ()
 
     def nodes(self, given: Collection[Value] = ()) -> list[Value]:
-        """Return every value that the outputs need where some are given, each after its arguments."""
+        """Return every value that the outputs need if some are given, each after its arguments."""
         return topological(
             (*(out.value for out in self.outputs.values()), *self.saved),
             lambda value: () if value in given else arguments(value),
@@ -241,12 +244,12 @@ class Program:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The tensors that hold the inputs which are one, by name and in order."""
+        """The names of the tensors that hold tensor inputs, in order."""
         return tuple(dict.fromkeys(i.tensor for i in self.inputs if i.source == "tensor"))
 
     @property
     def returned(self) -> Mapping[str, Output]:
-        """The outputs by the tensor that holds them: of two halves the first."""
+        """The outputs that stand for a returned tensor: of two halves, only the first."""
         halves = {name: output.half(name) for name, output in self.outputs.items()}
         return {n: o for n, o in self.outputs.items() if not ((half := halves[n]) and half.place)}
 
@@ -274,7 +277,7 @@ def arguments(value: Value) -> tuple[Value, ...]:
 def topological(
     roots: Iterable[Value], below: Callable[[Value], Iterable[Value]] = arguments
 ) -> list[Value]:
-    """Return the roots and all that they need, arguments first; `below` gives a value's arguments."""
+    """Return the roots and everything they need, arguments first. `below` returns a value's arguments."""
     order: dict[Value, None] = {}
     stack: list[tuple[Value, Iterator[Value]]] = []
     for root in roots:
@@ -296,10 +299,10 @@ def topological(
 def depths(
     program: Program, given: Collection[Value], waits: Callable[[Value], bool]
 ) -> dict[Value, int]:
-    """Return how many of the values that `waits` names each value waits for, one after the other.
+    """Return how many of the values that `waits` selects each value waits for, one after another.
 
-    Such a value counts itself. Inputs and `given` are known from the start, and what they follow from is left
-    out. Arguments come first.
+    A selected value counts itself. Inputs and `given` values are known from the start; values that only feed
+    them are left out. Arguments come first.
     """
     found: dict[Value, int] = {}
     for value in program.nodes(given):
@@ -311,7 +314,7 @@ def depths(
 
 
 def describe(value: Value) -> str:
-    """Return one line that says what the value is."""
+    """Return one line that describes the value."""
     if isinstance(value, Map):
         return f"{value.name}: {value.kind.label} = {written(value.expr)}"
     if isinstance(value, Reduce):

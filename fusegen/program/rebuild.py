@@ -1,4 +1,4 @@
-"""Puts other values in the place of some of a program's, and makes anew what depends on them."""
+"""Replaces values of a program, and rebuilds everything that depends on them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def rebuilt(
 
     Args:
         program: the program.
-        replaced: what stands in each value's place; it may be computed from values of the program.
-        given: values that are loaded, so stay as they are.
-        names: values that get another name.
+        replaced: the replacement of each value; it may be computed from values of the program.
+        given: values that are loaded, and therefore stay as they are.
+        names: values that get new names.
     """
     names = names or {}
 
@@ -45,7 +45,7 @@ def rebuilt(
 def _computed_from(
     value: Value, before: tuple[Value, ...], after: tuple[Value, ...], name: str
 ) -> Value:
-    """Return the value under a name, computed from other arguments."""
+    """Return the value with a new name, computed from other arguments."""
     if isinstance(value, Map):
         named = {a.symbol: b.symbol for a, b in zip(before, after, strict=True)}
         return replace(value, args=after, name=name, expr=value.expr.xreplace(named))

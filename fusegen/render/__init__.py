@@ -1,7 +1,7 @@
-"""Render: a `Chain` becomes the files of a package, through the templates in templates/.
+"""Render: turns a `Chain` into the files of a package, through the templates in templates/.
 
-In: a `Chain`. Out: the text of each file by its name: kernels, the binding, the Python module.
-`fusegen.toolchain` compiles them.
+The result maps file names to text: kernels, the binding, and the Python module. `fusegen.toolchain` compiles
+them.
 """
 
 from __future__ import annotations

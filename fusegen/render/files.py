@@ -1,4 +1,4 @@
-"""Chain -> the files of a generated package, through the templates."""
+"""Renders a chain into the files of a generated package, through the templates."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from fusegen.render.module import module_context
 from fusegen.render.module_names import RESULT, check_hidden
 from fusegen.spec.model import OPERATORS
 
-#: Template of each file of a package.
+#: The template of each file of a package.
 _FILES = {
     "element.h": "element.h.j2",
     "kernel.h": "kernel.h.j2",
     "kernel.cpp": "cpu/kernel.cpp.j2",
     "kernel.cu": "cuda/kernel.cu.j2",
     "binding.cpp": "binding.cpp.j2",
-    "__init__.py": "module.py.j2",  # the last: it holds a hash of all
+    "__init__.py": "module.py.j2",  # the last, because it holds a hash of all others
 }
 
 
@@ -43,13 +43,13 @@ class Operator:
     Args:
         name: its name.
         activation: the tensor that has the activation's shape.
-        kernel: what it runs, after those before it.
+        kernel: the kernel that it runs, after those before it.
         dropped: the results that it does not return.
-        results: those that it does, a half's with the other half.
-        tensors: the tensor inputs that any of these kernels reads; of two halves of one tensor, the first.
-        saved: the statistics that any of them reads.
-        memory_format: how the elements may lie; see `Kernel.memory_format`.
-        passed: which of them it is, such as "backward".
+        results: the results that it returns; of two halves, the first stands for both.
+        tensors: the tensor inputs that any of these kernels reads; of two halves, the first.
+        saved: the saved statistics that any of them reads.
+        memory_format: the memory format that it accepts; see `Kernel.memory_format`.
+        passed: which operator it is, such as "backward".
         layout: the rows and columns of its activation.
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
@@ -72,7 +72,7 @@ class Operator:
 
     @property
     def grouped(self) -> bool:
-        """Whether it takes the number of groups that the channels are cut into."""
+        """Whether it takes the number of groups into which the channels are split."""
         return self.layout.groups is not None
 
 
@@ -81,7 +81,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
 
     Args:
         chain: what to render.
-        tuned: launch parameters by operator and name, which those of the spec override.
+        tuned: launch parameters by operator and name; those of the spec override them.
     """
     launch = {
         name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})}
@@ -134,6 +134,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
 
 @cache
 def _environment() -> jinja2.Environment:
+    """Return jinja2's environment with our templates, in which an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         undefined=jinja2.StrictUndefined,
@@ -147,6 +148,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _banner(chain: Chain, comment: str) -> str:
+    """Return the comment at the head of each generated file."""
     digest = hashlib.sha256(chain.spec.text.encode()).hexdigest()[:12]
     source = _in_comment(chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml")
     lines = [
@@ -157,15 +159,16 @@ def _banner(chain: Chain, comment: str) -> str:
 
 
 def _in_comment(text: str) -> str:
-    """Return a file's name as a comment may hold it, with '?' for what could end the comment.
+    """Return a file's name in a form that is safe in a comment, with '?' for characters that could end it.
 
-    A name may hold anything but a slash: a newline, bytes that are no UTF-8, a backslash that joins the next
-    line to the comment.
+    A file's name may contain anything but a slash: a newline, bytes that are not UTF-8, or a backslash that
+    would join the next line to the comment.
     """
     return re.sub(r"[^A-Za-z0-9_.,+=@ -]", "?", text)
 
 
 def _chain_lines(chain: Chain) -> list[str]:
+    """Return one line per step: its text and its op's summary."""
     lines = []
     for step in chain.spec.steps:
         summary = f"  {step.op.summary}" if step.op else ""
@@ -176,7 +179,7 @@ def _chain_lines(chain: Chain) -> list[str]:
 def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = False) -> Operator:
     """Return an operator as the binding declares it: tensors, saved statistics, seed, attributes, groups.
 
-    With `value_alone` that is the forward pass for a call that no derivative will follow.
+    With `value_alone`, this is the forward pass for a call without derivatives.
     """
     program, kernel = mode.programs[order], mode.kernels[order]
     grouped = layout.groups is not None
@@ -221,12 +224,15 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
 _STYLE = (
     "{BasedOnStyle: Google, ColumnLimit: 100, AllowShortFunctionsOnASingleLine: Empty, "
     "SortIncludes: false, AllowShortLoopsOnASingleLine: true, IndentPPDirectives: None, "
-    "CommentPragmas: '^ {2,}'}"  # what is indented is a list, and no prose: a line for each node
+    "CommentPragmas: '^ {2,}'}"  # indented lines are lists, not prose: one line per node
 )
 
 
 def formatted(text: str) -> str:
-    """Return C++ text as clang-format lays it out; the pinned version makes it the same everywhere."""
+    """Return C++ text formatted by clang-format.
+
+    Its version is pinned, so the result is the same everywhere.
+    """
     from clang_format import get_executable
 
     text = re.sub(r",\s*\}", " }", text)  # templates end each item of a list with a comma

@@ -1,4 +1,4 @@
-"""Chain -> what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
+"""Collects what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusegen.render.module_segments import segment_contexts, tuple_text
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
-#: What every constructor of parameters takes, as torch's own modules do.
+#: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
 
@@ -75,10 +75,12 @@ def module_context(chain: Chain) -> dict[str, object]:
 
 
 def _word(step: Step) -> str:
+    """Return a word for a step in a summary of the chain."""
     return step.op.name if step.op else f"({step.text})"
 
 
 def _literal(argument: Argument) -> str:
+    """Return an argument's default as Python text, or an empty string."""
     if argument.default is None:
         return ""
     if isinstance(argument.default, tuple):
@@ -87,7 +89,7 @@ def _literal(argument: Argument) -> str:
 
 
 def _trains_by_default(spec: Spec) -> bool:
-    """Whether `apply` trains unless told otherwise, as torch's own function does: dropout, not batch norm."""
+    """Whether `apply` trains by default, as torch's own function does: dropout does, batch norm does not."""
     return all(not (s.op and s.op.trained) for s in spec.steps)
 
 
@@ -101,6 +103,7 @@ def _training(spec: Spec) -> list[str]:
 
 
 def _constructor_parameter(argument: Argument) -> Parameter:
+    """Return the constructor's parameter for an argument of the spec."""
     kind = _PYTHON_TYPES[argument.type]
     if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
         return Parameter(argument.name, f"{kind} | None", "None")
@@ -141,10 +144,12 @@ def _members(chain: Chain) -> list[str]:
 
 
 def _uses(step: Step, name: str) -> bool:
+    """Whether a step has an operand with this name."""
     return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
 
 
 def _submodule(step: Step) -> str:
+    """Return the text that constructs a step's submodule."""
     assert step.op is not None and step.op.submodule is not None
     held = step.op.submodule
     arguments = [_size(step, size) for size in held.sized_by]
@@ -168,18 +173,19 @@ def _size(step: Step, size: str) -> str:
 
 
 def _parameter(operand: Operand) -> str:
+    """Return the text that constructs the parameter for a declared operand."""
     assert operand.shape is not None
     shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
     return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:
-    """Return what the source takes beside x."""
+    """Return the inputs that the source takes beside x."""
     return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
 
 
 def _operands_given(chain: Chain) -> list[str]:
-    """Return the operands that a `Module` is called with; it knows x itself."""
+    """Return the operands with which a `Module` is called, beside x."""
     return [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
 
 
@@ -208,6 +214,6 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
 
 
 def _as_local(place: str) -> str:
-    """Return the text of a place in `forward`, which has each submodule in a local."""
+    """Return the text of a place in `forward`, which holds each submodule in a local variable."""
     owner, _, attribute = place.removeprefix("self.").partition(".")
     return f"{local(owner)}.{attribute}" if attribute else place

@@ -1,4 +1,4 @@
-"""Chain -> how a generated package is called, for its docstrings: signatures, and a call that runs."""
+"""Writes how to call a generated package, for its docstrings: signatures, and a call that runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusegen.chain import Chain
 
 #: The rows and columns of the example.
 _ROWS, _COLS = 4, 8
-#: What the example gives for a number without a default.
+#: The example's value for a number without a default.
 _NUMBER = "0.5"
 
 
@@ -26,18 +26,19 @@ class Parameter:
 
 
 def signature(name: str, required: Sequence[str], options: Sequence[Parameter]) -> str:
-    """Return how a function is called: `apply(x, bias, *, training=True)`."""
+    """Return how to call a function: `apply(x, bias, *, training=True)`."""
     words = [*required, *(["*"] if options else []), *map(_with_default, options)]
     return f"{name}({', '.join(words)})"
 
 
 def module_signature(constructor: Sequence[Parameter], inputs: Sequence[str]) -> str:
-    """Return how a `Module` is made and called: `Module(in_features, out_features=8)(x)`."""
+    """Return how to make and call a `Module`: `Module(in_features, out_features=8)(x)`."""
     made = ", ".join(map(_with_default, constructor))
     return f"Module({made})({', '.join(inputs)})"
 
 
 def _with_default(parameter: Parameter) -> str:
+    """Return a parameter's name, with its default if there is one."""
     return f"{parameter.name}={parameter.default}" if parameter.default else parameter.name
 
 

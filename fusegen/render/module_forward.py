@@ -1,4 +1,4 @@
-"""Chain -> what the template needs for `Module.forward`: when the fused kernels stand for the submodules."""
+"""Collects what the template of `Module.forward` needs: when fused kernels may replace the submodules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Held:
 
     Args:
         label: its name.
-        conditions: what must hold so that the kernels may take its parameters instead of a call; the last
-            ones leave its tensors in locals that are called as the chain's operands.
+        conditions: what must hold so that the kernels may take its parameters instead of calling it. The last
+            conditions also assign its tensors to local variables with the names of the chain's operands.
     """
 
     label: str
@@ -25,7 +25,7 @@ class Held:
 
     @property
     def local(self) -> str:
-        """The local that holds it."""
+        """The local variable that holds it."""
         return local(self.label)
 
 
@@ -36,8 +36,8 @@ class Source:
     Args:
         function: torch's function for it.
         arguments: the function's arguments.
-        held: its submodule, or None where it has none.
-        bias: the operand that is its bias, or nothing.
+        held: its submodule, or None if it has none.
+        bias: the operand that is its bias, or an empty string.
         channel: the dim of its channels.
     """
 
@@ -49,12 +49,12 @@ class Source:
 
 
 def local(label: str) -> str:
-    """Return what `forward` calls a submodule."""
+    """Return the local variable for a submodule in `forward`."""
     return f"{label}_"
 
 
 def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
-    """Return the product that the chain starts from, if there is one; it takes `inputs` beside x."""
+    """Return the product that the chain starts from, if there is one. It takes `inputs` beside x."""
     step = chain.source
     if step is None:
         return None
@@ -71,11 +71,11 @@ def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
 
 
 def fused_submodules(chain: Chain, training: Sequence[str]) -> list[Held]:
-    """Return the submodules that lie inside the kernels.
+    """Return the submodules that the kernels replace.
 
     Args:
         chain: the chain.
-        training: those whose `training` decides the mode: all must agree.
+        training: the submodules whose `training` decides the mode; they must all agree.
     """
     steps = [s for s in chain.spec.steps if s.op and s.op.submodule and s is not chain.source]
     first: dict[str, str] = {}
@@ -91,8 +91,8 @@ def _held(step: Step, first: Step, shared: dict[str, str]) -> Held:
 
     Args:
         step: the step.
-        first: the one whose submodule must be in training where this one is.
-        shared: where each argument of the chain is read; it learns of this step's.
+        first: the step whose submodule must have the same `training`.
+        shared: where each argument of the chain is read; this step's arguments are added.
     """
     assert step.op is not None and step.op.submodule is not None
     declared, own = step.op.submodule, local(step.label)

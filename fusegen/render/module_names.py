@@ -1,4 +1,4 @@
-"""Names of a spec that would hide what the functions of a generated package call."""
+"""Finds names in a spec that would hide names used by a generated package's functions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from fusegen.spec.model import Argument, Operand
 
 __all__ = ["RESULT", "check_hidden"]
 
-#: What `apply` calls the value of a segment beside those that it keeps.
+#: The name in `apply` of a segment's value, beside the values that it keeps.
 RESULT = "y_"
 
 
 def check_hidden(chain: Chain, text: str) -> None:
-    """Refuse a name that hides something in a package's `__init__.py`, of which `text` is the text.
+    """Refuse a name that hides something in a package's `__init__.py`, whose text is `text`.
 
-    A parameter of a function hides what its module or Python calls so, and is itself lost where the function
-    has a variable of that name.
+    A parameter hides names of the module and of Python that the function calls. It is itself lost if the
+    function has a variable of that name.
 
     Raises:
-        SpecError: an argument or an operand does.
+        SpecError: an argument or an operand has such a name.
     """
     tree = ast.parse(text)
     made = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef))
@@ -44,7 +44,7 @@ def check_hidden(chain: Chain, text: str) -> None:
         roots += [n.value for n in inside if isinstance(n, ast.Attribute)]
         called = {n.id for n in roots if isinstance(n, ast.Name) and n.id in known}
         hidden |= called & (parameters | (values if function.name == "apply" else set()))
-        if function.name != "__init__":  # which puts a default in an argument's place
+        if function.name != "__init__":  # the constructor assigns defaults to its arguments
             hidden |= set(_stored(inside)) & parameters
     hidden |= {RESULT} & values
     declared: list[Argument | Operand] = [*chain.spec.arguments, *chain.spec.operands]

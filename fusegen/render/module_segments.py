@@ -1,4 +1,4 @@
-"""Segment -> what the template of `__init__.py` needs: its runtime chain, and the averages it moves."""
+"""Collects what the template of `__init__.py` needs for a segment: its runtime chain and running averages."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ class SegmentContext:
     """A segment as the template needs it.
 
     Args:
-        chain: what the package calls its runtime chain.
+        chain: the name of its runtime chain in the package.
         segment: the segment.
-        reaching: what messages call its activation.
-        broadcasters: the places of the operands that make its activation larger than what reaches it.
-        several_values: whether one of its steps refuses statistics of one value.
+        reaching: the name of its activation in messages.
+        broadcasters: the places of the operands that make its activation larger than the value that reaches
+            it.
+        several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
         taken: the tensors that a call takes beside x.
         returned: the values that it returns beside its last one.
-        statistics: what its forward pass saves in training.
+        statistics: the values that its forward pass saves in training.
         tracked: its steps that keep running averages.
     """
 
@@ -45,7 +46,7 @@ class Tracked:
 
     Args:
         label: the submodule's name.
-        place: which of the chain's such steps it is.
+        place: its number among the chain's steps of this sort.
         averages: each buffer's name among the operands, with the saved statistic that it follows.
         momentum: the weight of a batch, as Python text.
     """
@@ -82,13 +83,13 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
 
 
 def _reaching(segment: Segment) -> str:
-    """Return what messages call the activation of a later segment."""
+    """Return the name of a later segment's activation in messages."""
     label = segment.steps[0].label
     return f"the activation of {label}" if segment.span.broadcast else f"what reaches {label}"
 
 
 def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:
-    """Return the text of one `Mode(...)`: which operands and attributes it takes, its operators."""
+    """Return the text of one `Mode(...)`: the operands and attributes that it takes, and its operators."""
     forward = mode.programs[0]
     taken = {i.name for i in forward.inputs}
     operands = [n for n, o in enumerate(segment.operands) if o.code in taken]
@@ -115,13 +116,15 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
     }
 
 
-#: Inputs that say which column of the whole row one is.
+#: Inputs that depend on a column's position in the whole row.
 _OF_COLUMNS = (("index", "column"), ("extent", "cols"))
 
 
 def _by_column(program: Program) -> bool:
-    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result, and
-    no column is known by its number."""
+    """Whether no value depends on a whole row.
+
+    Nothing may be reduced along it except results, and no column may be known by its number.
+    """
     last = {o.value for o in program.outputs.values()}
     return not any(
         (
@@ -136,7 +139,7 @@ def _by_column(program: Program) -> bool:
 
 
 def _tracked(spec: Spec, segment: Segment, before: int) -> list[Tracked]:
-    """Return the steps that keep running averages in training, after so many of earlier segments."""
+    """Return the steps that keep running averages in training; earlier segments have `before` of them."""
     found: list[Tracked] = []
     followed = segment.modes[0].followed
     for step in segment.steps:

@@ -1,7 +1,7 @@
-"""A chain as Python text that runs each step by torch itself, and calls every submodule.
+"""Writes a chain as Python text that runs each step by torch itself, and calls every submodule.
 
-A generated `Module` runs it where a submodule inside the fused kernels is more than its parameters: hooks,
-another class, changed attributes.
+A generated `Module` runs this if a submodule inside the fused kernels is more than its parameters: it has
+hooks, another class, or changed attributes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 
 def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> list[str]:
-    """Return the lines that compute the chain's value of `x`, which they leave in `x`.
+    """Return the lines that compute the chain's value from `x`, and leave it in `x`.
 
     Args:
         spec: the spec.
@@ -36,7 +36,7 @@ def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str,
 
 
 class _Writer:
-    """Writes the steps one after the other.
+    """Writes the steps one after another.
 
     Attributes:
         lines: the lines so far.
@@ -61,6 +61,7 @@ class _Writer:
             self.tensors[step.label] = step.label
 
     def _step(self, step: Step, span: Span) -> str:
+        """Return the text of a step's value."""
         op, columns = step.op, span.layout.columns
         if op is None:
             assert step.formula is not None
@@ -101,7 +102,7 @@ class _Writer:
         return f"torch.{op.torch}({', '.join(arguments)}){value}"
 
     def _own_formula(self, step: Step, span: Span, given: Mapping[str, str]) -> str:
-        """Return the value of an op that torch has no function for."""
+        """Return the value of an op without a torch function."""
         op, columns = step.op, span.layout.columns
         assert op is not None
         symbols = {name: sp.Symbol(name, real=True) for name in op.operands}
@@ -121,6 +122,7 @@ class _Writer:
         return self._formula(expr, names, columns)
 
     def _formula(self, expr: sp.Basic, names: Mapping[str, str], columns: tuple[int, ...]) -> str:
+        """Return the text of a formula's value, after the assignments that it needs."""
         cols = " * ".join(f"x.shape[{dim}]" for dim in columns)
         extents = {"cols": f"({cols})", "rows": f"(x.numel() // ({cols}))"}
         numbers = {"column": f"column_numbers(x, {columns})"}
@@ -130,12 +132,12 @@ class _Writer:
         return found
 
     def _tensor(self, value: Ref | float | None, columns: tuple[int, ...]) -> str:
-        """Return the text of what fills an operand's place, as a tensor."""
+        """Return the text of the value for an operand, as a tensor."""
         text = self._place(value, columns)
         return text if _is_tensor(value) else f"x.new_tensor({text})"
 
     def _place(self, value: Ref | float | None, columns: tuple[int, ...]) -> str:
-        """Return the text of what fills an operand's place."""
+        """Return the text of the value for an operand."""
         if not isinstance(value, Ref):
             return _literal(value)
         if value.is_argument:
@@ -145,16 +147,18 @@ class _Writer:
 
 
 def _literal(value: object) -> str:
+    """Return a number or another attribute as Python text."""
     infinite = isinstance(value, float) and not math.isfinite(value)
     return f'float("{value}")' if infinite else repr(value)
 
 
 def _is_tensor(value: Ref | float | None) -> bool:
+    """Whether an operand's place holds a tensor, not a number."""
     return isinstance(value, Ref) and not value.is_argument
 
 
 def _reduces(step: Step) -> bool:
-    """Whether a step may take dims away."""
+    """Whether a step may remove dims."""
     if step.op is None:
         return False
     return step.attributes.get("keepdim") is False or "reduction" in step.attributes

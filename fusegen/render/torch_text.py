@@ -1,4 +1,4 @@
-"""A formula as Python text that calls torch's own functions."""
+"""Writes a formula as Python text that calls torch's own functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POWERS: dict[sp.Basic, Callable[..., Any]] = {
 
 
 class TorchText:
-    """Writes expressions as Python text, parts with a name of their own as assignments before it.
+    """Writes expressions as Python text; named parts become assignments before it.
 
     Args:
         names: the text of each symbol.
@@ -37,7 +37,7 @@ class TorchText:
         self._assigned: dict[sp.Basic, str] = {}
 
     def write(self, expr: sp.Basic) -> str:
-        """Return an expression's text; the assignments that it needs are in `lines`."""
+        """Return an expression's text. The assignments that it needs are in `lines`."""
         if isinstance(expr, atoms.Let):
             return self._assign(expr)
         if expr.is_Symbol:
@@ -61,6 +61,7 @@ class TorchText:
         return call_text(ATOMS[expr.func].torch, *args)
 
     def _assign(self, expr: atoms.Let) -> str:
+        """Assign a named part to a variable at its first use, and return the variable."""
         if expr not in self._assigned:
             text = self.write(expr.value)
             name = f"part{len(self._assigned)}_"
@@ -69,6 +70,7 @@ class TorchText:
         return self._assigned[expr]
 
     def _piecewise(self, expr: sp.Piecewise) -> str:
+        """Return nested calls of torch.where."""
         *cases, (last, _) = expr.args
         text = self._tensor(last)
         for value, condition in reversed(cases):
@@ -78,6 +80,7 @@ class TorchText:
         return text
 
     def _tensor(self, expr: sp.Basic) -> str:
+        """Return an expression's text, as a tensor even if it is a number."""
         text = self.write(expr)
         number = isinstance(expr, atoms.Special) or expr.is_number
         return f"{self.names['x']}.new_tensor({text})" if number else text

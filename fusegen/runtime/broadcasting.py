@@ -17,8 +17,8 @@ def broadcast(
 
     Args:
         x: the chain's input, with size 1 along the columns' dims.
-        broadcasters: the operands that determine the activation's size along these dims. One with a wrong shape is
-            left to the check of the call.
+        broadcasters: the operands that determine the activation's size along these dims. One with a wrong
+            shape is left to the check of the call.
         kinds: their kinds.
         columns: the first and the last of these dims, counted from the end.
     """

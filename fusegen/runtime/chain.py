@@ -82,8 +82,8 @@ class Chain:
         halved: the dim along which x has two halves, counted from the end; 0 if it has none. Operands that
             vary along that dim are as long as one half.
         reaching: what messages call the activation; a segment of a longer chain has another word than x.
-        broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger than
-            x. x itself then is the first operand, of kind "row".
+        broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger
+            than x. x itself then is the first operand, of kind "row".
         several_values: whether a row of one value is refused, or a batch with one value per group.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What a kernel is: its inputs, stages and results, and how it is launched."""
+"""The kernel: its inputs, stages and results, and its launch."""

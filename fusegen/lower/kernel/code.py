@@ -1,4 +1,4 @@
-"""Printed C++, with what it reads: nobody needs to look for names in its text."""
+"""Printed C++ and the variables that it reads, so that nobody need search its text for names."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Variable:
         return f"{self.struct}.{self.name}" if self.struct else self.name
 
     def among(self, struct: str, elements: str) -> Variable:
-        """Return the variable where several of a struct lie side by side: `row.m` is `row[v].m`."""
+        """Return the variable for one of several structs in an array: `row.m` becomes `row[v].m`."""
         return replace(self, struct=elements) if self.struct == struct else self
 
 
 @dataclass(frozen=True)
 class Code:
-    """An expression as C++.
+    """An expression in C++.
 
     Args:
         text: the expression.
         reads: the variables in it.
-        calls: how many mathematical functions it calls; `fma` is one instruction, so it does not count.
+        calls: how many mathematical functions it calls. `fma` is a single instruction and does not count.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Line:
-    """`const T target = code;`, or an assignment where the target is a member; `note` is its comment."""
+    """`const T target = code;`, or an assignment if the target is a member. `note` is its comment."""
 
     target: Variable
     code: Code
@@ -53,5 +53,5 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The target as C++: `exp`, or `row.max` where it is a member."""
+        """The target in C++: `exp`, or `row.max` if it is a member."""
         return str(self.target)

@@ -1,7 +1,7 @@
-"""What the GPU's loops decide about a kernel: what threads hold, and how they read a row.
+"""Decides how the GPU's loops run a kernel: what threads keep, and how they read a row.
 
-The kernel says what is computed. What follows here from that is a matter of registers, caches and
-exchanges among threads; what depends on the call's shape or on the device is chosen at the call
+The kernel itself says what is computed. These decisions concern registers, caches and exchanges among
+threads. Decisions that depend on the call's shape or on the device are made at the call
 (templates/include/fusegen/row_plan.cuh).
 """
 
@@ -15,37 +15,38 @@ from fusegen.lower.kernel.stage import Stage
 
 @dataclass(frozen=True)
 class GpuForm:
-    """The decisions about one kernel."""
+    """The decisions for one kernel."""
 
     kernel: Kernel
 
     @property
     def live_columns(self) -> bool:
-        """Whether a thread keeps the operands of its columns from row to row.
+        """Whether a thread keeps its columns' operands in registers from row to row.
 
-        What several of them take of the first-level cache is more than a row's own elements. More than 24
-        bytes a column of a 16-bit type would not fit in a thread's registers, nor do these where an element
-        holds much.
+        Several operands occupy more of the L1 cache than a row's own elements do. More than 24 bytes per
+        column of a 16-bit type would not fit into a thread's registers. Even these do not fit if an element
+        keeps many values.
         """
         inputs = self.kernel.inputs
         return self._holds_little and 12 <= 2 * len(inputs.col) + 4 * len(inputs.saved_cols) <= 24
 
     @property
     def _holds_little(self) -> bool:
-        """Whether an element leaves registers for what its column needs."""
+        """Whether an element leaves enough registers for its column's operands and sums."""
         return self.kernel.live.most <= 4
 
     @property
     def singly(self) -> bool:
-        """Whether threads may take one row and no other: rows share no state."""
+        """Whether threads may take just one row: rows share no state."""
         results = self.kernel.results
         return not (results.column_sums or results.totals or self.live_columns)
 
     @property
     def has_policy(self) -> bool:
-        """Whether it reads tensors under a policy of the second-level cache."""
+        """Whether the kernel reads tensors with an L2 cache policy."""
         kernel = self.kernel
-        copies = kernel.form in ("rows", "along") or kernel.outer  # which takes no registers
+        # Asynchronous copies take no registers.
+        copies = kernel.form in ("rows", "along") or kernel.outer
         return bool(kernel.inputs.full) and (copies or self.loads_by_policy)
 
     @property
@@ -58,14 +59,14 @@ class GpuForm:
 
     @property
     def live_sums(self) -> int:
-        """How many sums of columns a thread may have in registers, where it has the room."""
+        """How many column sums a thread may keep in registers, if it has enough of them."""
         return len(self.kernel.results.col_sums) if self._holds_little else 0
 
     @property
     def reads_once(self) -> bool:
-        """Whether a row is read once and its columns are not summed: it need not be held.
+        """Whether a single stage reads the row, and no columns are summed: then the row need not be kept.
 
-        Where channels are spread along it, a row that is held knows them by an addition.
+        If channel operands are spread along a row, it is kept: a resident row finds channels by an addition.
         """
         summed = self.kernel.results.column_sums or self.kernel.inputs.spread
         return len(self.reading_stages) == 1 and not summed
@@ -77,27 +78,30 @@ class GpuForm:
 
     @property
     def staged_items(self) -> int:
-        """How many accesses of such a row a thread may have, so that its sums by channel stay in registers.
+        """The most accesses per thread of a staged row, so that its sums by channel stay in registers.
 
-        0: any number of them, with the sums in shared memory.
+        0 allows any number, with the sums in shared memory.
         """
         results = self.kernel.results
         return 8 if 0 < len(results.run_sums) <= 2 and not results.col_sums else 0
 
     @property
     def reading_stages(self) -> tuple[Stage, ...]:
-        """The stages that read a streamed row: a provisional maximum is found in the next one."""
+        """The stages that read a streamed row.
+
+        The stage after a provisional maximum computes the maximum too.
+        """
         stages = self.kernel.stages
         return tuple(s for s in stages if (s.lines or s.outs) and not s.provisional)
 
     @property
     def joint_values(self) -> int:
-        """How many values one exchange among a row's threads carries at most."""
+        """The most values that one exchange among a row's threads carries."""
         stages = self.kernel.stages
         joint = (len(s.reductions) + 1 for s in stages if s.shifted_by)
         return max([1, *joint, *(min(len(s.reductions), self.jointly) for s in stages)])
 
     @property
     def jointly(self) -> int:
-        """How many sums or maxima one exchange takes; more of them would cost registers."""
+        """How many sums or maxima one exchange reduces. More of them would cost registers."""
         return 4

@@ -1,4 +1,4 @@
-"""A kernel's inputs, by the axes that they vary along and by where they come from."""
+"""A kernel's inputs, by the axes they vary along and by their source."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Inputs:
 
     Args:
         full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
-        spread: those with one number a channel that vary along rows and columns.
-        taken: single elements of inputs, one a row.
-        aside: the tensor inputs that are read so alone.
-        saved: statistics that the forward pass saved or a kernel before left, in the type computed in.
+        spread: inputs with one number per channel that vary along rows and columns.
+        taken: single elements of inputs, one per row.
+        aside: the tensor inputs of which only single elements are read.
+        saved: statistics that the forward pass saved or an earlier kernel left, in the compute type.
         attributes: numbers that the call passes.
-        rng: random numbers, which are drawn, not loaded.
+        rng: random numbers; they are generated, not loaded.
         extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
-        indices: "column", where the mathematics uses the number of the column.
+        indices: "column" if the mathematics uses the number of the column.
     """
 
     full: tuple[KernelOperand, ...] = ()
@@ -39,36 +39,36 @@ class Inputs:
 
     @property
     def tensors(self) -> tuple[KernelOperand, ...]:
-        """Every tensor input but the saved statistics; all are stored in the tensor's dtype."""
+        """Every tensor input except saved statistics; all are stored in the tensor's dtype."""
         return (*self.arrays, *self.scalar)
 
     @property
     def arrays(self) -> tuple[KernelOperand, ...]:
-        """Those with more than one number."""
+        """The tensor inputs with more than one number."""
         return (*self.full, *self.spread, *self.col, *self.row, *self.aside)
 
     @property
     def indices_ahead(self) -> tuple[KernelOperand, ...]:
-        """The row operands by which elements are taken."""
+        """The row operands that serve as indices of elements."""
         by = {e.index for e in self.taken}
         return tuple(f for f in self.row if f.name in by)
 
     @property
     def rows_alone(self) -> tuple[KernelOperand, ...]:
-        """The row operands that hold a number of the tensor's dtype for each row."""
+        """The row operands that hold one number of the tensor's dtype for each row."""
         return tuple(f for f in self.row if not (f.per_channel or f.integer))
 
     @property
     def saved_rows(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics with one value a row."""
+        """The saved statistics with one value per row."""
         return tuple(f for f in self.saved if f.kind == Kind.ROW)
 
     @property
     def saved_cols(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics with one value a column."""
+        """The saved statistics with one value per column."""
         return tuple(f for f in self.saved if f.kind == Kind.COL)
 
     @property
     def saved_totals(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics that are one number."""
+        """The saved statistics that are a single number."""
         return tuple(f for f in self.saved if f.kind == Kind.SCALAR)

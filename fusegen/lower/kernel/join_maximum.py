@@ -1,8 +1,8 @@
-"""Finds maxima that need not be known before the sums after them.
+"""Finds maxima that can be reduced together with the sums that follow.
 
-softmax takes exp(x - m) with the row's maximum m. Relative to the maximum of some of the elements the terms
-only differ by a factor, exp(m' - m), so maximum and sum can be reduced in one exchange. That holds for every
-sum whose terms t fulfil dt/dm = -t. (Milakov & Gimelshein 2018, arXiv:1805.02867.)
+softmax sums exp(x - m), where m is the row's maximum. If m' is the maximum of only some elements, the terms
+differ by a mere factor, exp(m' - m). So one exchange can reduce both the maximum and the sum. This works for
+every sum whose terms t satisfy dt/dm = -t. (Milakov & Gimelshein 2018, arXiv:1805.02867.)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fusegen.program import Kind, Map, Reduce, Value
 
 
 def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
-    """Return the stages, those marked whose maximum and sums are reduced together.
+    """Return the stages, with marks on a maximum and sums that are reduced together.
 
-    One pair at most: the templates hold one factor.
+    At most one pair is marked, because the templates keep only one factor.
     """
     for first, second in pairwise(stages):
         maximum = _sole_maximum(plan, first)
@@ -48,7 +48,7 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
             now = tuple(n for n in waiting if n in stage.reads)
             waiting = [n for n in waiting if n not in now]
             marked[stage.index] = replace(stage, rescaled=now)
-        # What a row computes of the maximum waits until that is final.
+        # Row values that depend on the maximum wait until it is final.
         third = marked[second.index + 1]
         waited = (*second.row_lines, *third.row_lines)
         marked[third.index] = replace(third, row_lines=waited)
@@ -57,6 +57,7 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
 
 
 def _sole_maximum(plan: Schedule, stage: Stage) -> Reduce | None:
+    """Return the maximum that is all that a stage computes for the row, or None."""
     found = plan.row_reductions(stage.index)
     if len(found) != 1 or found[0].op != "max" or stage.results:
         return None
@@ -64,11 +65,12 @@ def _sole_maximum(plan: Schedule, stage: Stage) -> Reduce | None:
 
 
 def _depends(value: Value, on: Value) -> bool:
+    """Whether a value is computed from another, through maps."""
     return value is on or (isinstance(value, Map) and any(_depends(a, on) for a in value.args))
 
 
 def _relative(value: Map, maximum: Reduce, plan: Schedule, stage: Stage) -> bool:
-    """Whether d value / d maximum = -value, through the nodes of its own stage."""
+    """Whether d value / d maximum = -value, looking through the nodes of its own stage."""
     expr: sp.Expr = value.expr
     inside = {v.symbol: v for v in plan.at(stage.index, Kind.FULL)}
     while found := [s for s in expr.free_symbols if s in inside]:

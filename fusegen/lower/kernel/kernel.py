@@ -1,4 +1,4 @@
-"""A kernel: the loops it needs, what it is given, computes and writes. No sympy from here on."""
+"""A kernel: its loops, inputs, computations and results. No code from here on uses sympy."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from fusegen.lower.kernel.results import Result, Results
 from fusegen.lower.kernel.stage import Stage
 from fusegen.lower.kernel.struct_fields import StructFields
 
-#: How the elements may lie for a kernel, each a case of the next: one dim after the other; columns together
-#: with nothing after them, rows and columns each in their own order; the same, but with rows after the
-#: columns too; in any order without gaps.
+#: The memory formats that a kernel accepts; each includes the ones before. "contiguous": dims in their own
+#: order. "packed": columns adjacent and innermost, and rows and columns each in their own order. "strided":
+#: the same, but rows may come after the columns too. "any": dims in any order without gaps.
 MemoryFormat = Literal["contiguous", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: its inputs, what is computed once a call, a column and a row, its stages and results.
+    """One kernel: its inputs, what it computes per call, column and row, its stages and its results.
 
     Args:
         name: "forward", "backward", …
         inputs: what it is given.
-        col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
-        stages: at least one, but for a kernel over columns alone.
-        total_lines: fields of `Total` that follow from the sums over the grid.
+        col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from loaded ones.
+        stages: at least one, except for a kernel over columns alone.
+        total_lines: fields of `Total` that depend on the sums over the grid.
         results: what is written, in the order of the operator's outputs, saved statistics last.
         fitted: functions that the stages call.
-        comment: the program, a line a node.
+        comment: the program, one line per node.
         signature, returns: its inputs and outputs in words.
-        apart: whether the columns of a row may lie apart in memory.
-        sampled: whether it runs over the rows of a sample alone.
-        before: the kernels that leave what this one reads of columns and sums over rows, in order.
+        apart: whether the columns of a row may be non-adjacent in memory.
+        sampled: whether it runs only over the rows of a sample.
+        before: earlier kernels of the call, in order; they leave columns and sums over rows that this one
+            reads.
     """
 
     name: str
@@ -68,12 +69,12 @@ class Kernel:
 
     @property
     def live(self) -> LiveValues:
-        """What an element holds from stage to stage."""
+        """What an element keeps from stage to stage."""
         return LiveValues(self.inputs, self.stages)
 
     @property
     def struct(self) -> str:
-        """The name of its struct of element functions: `backward_train` is `BackwardTrain`."""
+        """The name of its struct of element functions: `BackwardTrain` for `backward_train`."""
         return "".join(word.capitalize() for word in self.name.split("_"))
 
     @property
@@ -83,8 +84,12 @@ class Kernel:
 
     @property
     def form(self) -> Literal["flat", "pointwise", "along", "rows", "columns"]:
-        """Which loops it needs: over one long row, down the columns, along each row for its statistics, over
-        each row as a whole, or over the columns alone, without the activation."""
+        """The kernel's loops.
+
+        "flat": over all elements as one long row. "pointwise": down the columns. "along": along each row, for
+        its statistics. "rows": over each row as a whole. "columns": over the columns alone, without the
+        activation.
+        """
         if not self.stages:
             return "columns"
         if self.reduces_rows or self.inputs.spread or self.results.run_sums:
@@ -97,15 +102,15 @@ class Kernel:
 
     @property
     def outer(self) -> bool:
-        """Whether it needs loops for rows whose columns lie apart, beside those over a row as a whole."""
+        """Whether it needs loops for outer reductions, beside those over a row as a whole."""
         return self.apart and not self.flat
 
     @property
     def memory_format(self) -> MemoryFormat:
-        """How elements may lie in memory.
+        """Which memory formats the kernel accepts.
 
-        Channels spread along rows and columns are known by an element's place where the tensor is contiguous,
-        a draw by the place where the element lies.
+        Channels spread along rows and columns are computed from an element's index in a contiguous tensor. A
+        random number is computed from the element's index in memory.
         """
         parts = [k for k in self.parts if k.form != "columns"]
         if any(k.inputs.spread or k.results.run_sums for k in parts):
@@ -117,22 +122,22 @@ class Kernel:
         return "strided" if all(k.flat or k.outer for k in parts) else "packed"
 
     def extent(self, name: str) -> str:
-        """Return the argument that holds an extent: a sample's kernel has other rows than the activation."""
+        """Return the argument that holds an extent: a sample's kernel has fewer rows than the activation."""
         return "all_rows" if self.sampled and name == "rows" else name
 
     @property
     def reduces_rows(self) -> bool:
-        """Whether a row must be seen as a whole."""
+        """Whether a row must be processed as a whole."""
         return any(s.reductions for s in self.stages) or any(r.per_row for r in self.results)
 
     @property
     def reads_elements(self) -> bool:
-        """Whether anything is computed for each element, not for each row alone."""
+        """Whether anything is computed per element, not only per row."""
         return any(s.lines or s.outs for s in self.stages)
 
     @property
     def block_reductions(self) -> tuple[str, ...]:
-        """The names of what each block of a row is reduced to, over all stages."""
+        """The names of the reductions over each block of a row, in all stages."""
         found: list[str] = []
         for stage in self.stages:
             found += [r.block for r in stage.reductions]
@@ -141,7 +146,7 @@ class Kernel:
 
     @property
     def droppable(self) -> tuple[Result, ...]:
-        """The statistics of rows: their pointers are null in a call that no derivative will follow."""
+        """The statistics of rows that a call without derivatives leaves out: their pointers are then null."""
         statistics = [r for r in self.results if r.like is None]
         apart = any(k.form != "columns" for k in self.before)
         apart = apart or any(r not in self.results.row_stores for r in statistics)
@@ -149,8 +154,8 @@ class Kernel:
 
     @property
     def shared_rng(self) -> tuple[KernelOperand, ...]:
-        """The draws that several stages over a row read: made once, for the whole row."""
-        if self.outer:  # drawn anew for each element
+        """The random numbers that several stages over a row read: generated once for the whole row."""
+        if self.outer:  # generated again for each element
             return ()
         return tuple(
             f for f in self.inputs.rng if sum(f.name in s.full_reads for s in self.stages) > 1
@@ -158,7 +163,7 @@ class Kernel:
 
     @property
     def flat(self) -> bool:
-        """Whether no value depends on where a row ends, so that what lies together is one long row."""
+        """Whether no value depends on where a row ends, so that contiguous elements form one long row."""
         by_row = (
             self.inputs.row
             or self.inputs.saved_rows
@@ -181,7 +186,10 @@ class Kernel:
 
     @property
     def strided(self) -> tuple[KernelOperand | Result, ...]:
-        """The inputs and results between whose rows there may be gaps: of two halves one, which lie alike."""
+        """The inputs and results that may have gaps between rows.
+
+        Two halves of a tensor count once: their gaps are equal.
+        """
         items: tuple[KernelOperand | Result, ...] = (
             *self.inputs.full,
             *self.inputs.aside,

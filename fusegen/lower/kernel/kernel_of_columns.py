@@ -1,8 +1,8 @@
-"""Takes what follows from columns alone out of a kernel, into one that runs before it.
+"""Moves values that depend on columns alone into a kernel that runs before the rows.
 
-A kernel over rows reads the operands of a column anew for every element of every row. What follows from
-them by a function (a batch norm's factor is weight rsqrt(var + eps)) is computed for each column once, in a
-kernel over columns, and handed on; the operands that only this reads are not loaded beside each element.
+A kernel over rows reads a column's operands again for every element of every row. If a value depends on them
+through a function (a batch norm's factor is weight rsqrt(var + eps)), a kernel over columns computes it once
+per column and hands it on. Operands that only this value reads are then no longer loaded for each element.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from fusegen.program import Kind
 
 
 def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...]:
-    """Return the kernel over columns, where there is one, and the kernel that is left.
+    """Return the kernel over columns, if there is one, and the remaining kernel.
 
     Args:
         kernel: a kernel.
-        before: those that run before it in the same call; what they hand on is not computed again.
+        before: the kernels that run earlier in the same call; values that they hand on are not computed
+            again.
 
     Raises:
-        LoweringError: where a result follows from what has the name of something else before it.
+        LoweringError: a result depends on a value whose name an earlier kernel uses for another one.
     """
     inputs = kernel.inputs
     results = tuple(r for r in kernel.results if r.how == "store" and r.kind == Kind.COL)
@@ -41,7 +42,7 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
         return (kernel,)
     reads = {name for stage in kernel.stages for name in stage.reads_of("col", "scalar")}
     handed = [name for name in lines if name in reads]
-    of_rows = {e.operand.name for e in inputs.taken}  # a row takes an element of them, by its index
+    of_rows = {e.operand.name for e in inputs.taken}  # a row selects one of their elements by index
     rest = replace(
         kernel,
         inputs=replace(
@@ -63,7 +64,7 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
 
 
 def _columns(kernel: Kernel, results: tuple[Result, ...]) -> Kernel:
-    """Return the kernel over columns that leaves some results of a kernel."""
+    """Return the kernel over columns that computes some results of a kernel."""
     inputs, values = kernel.inputs, [r.value for r in results]
     lines = _needed(_by_target(kernel.col_lines), _names(values))
     shared = _needed(_by_target(kernel.scalar_lines), _reads(lines))
@@ -89,15 +90,17 @@ def _columns(kernel: Kernel, results: tuple[Result, ...]) -> Kernel:
 
 
 def _by_target(lines: Iterable[Line]) -> dict[str, Line]:
-    """Return lines by the field of `Col` or `Scalar` that each sets."""
+    """Return a map from fields of `Col` or `Scalar` to the lines that set them."""
     return {line.target.name: line for line in lines}
 
 
 def _among(fields: Iterable[KernelOperand], names: Collection[str]) -> tuple[KernelOperand, ...]:
+    """Return the fields that have one of these names."""
     return tuple(f for f in fields if f.name in names)
 
 
 def _handed(name: str) -> Result:
+    """Return the result by which a column's value is handed on."""
     return Result(name, Kind.COL, None, "store", Variable(name, "col"), 0)
 
 
@@ -112,7 +115,7 @@ def _reads(lines: Iterable[Line]) -> set[str]:
 
 
 def _needed(lines: dict[str, Line], wanted: Collection[str]) -> tuple[Line, ...]:
-    """Return the lines that some fields follow from, in their order."""
+    """Return the lines that some fields depend on, in their order."""
     needed, left = set(), [name for name in wanted if name in lines]
     while left:
         name = left.pop()
@@ -123,7 +126,7 @@ def _needed(lines: dict[str, Line], wanted: Collection[str]) -> tuple[Line, ...]
 
 
 def _known(lines: dict[str, Line], before: Sequence[Kernel]) -> set[str]:
-    """Return the fields that a kernel before has handed on, computed in the same way."""
+    """Return the fields that an earlier kernel handed on, computed in the same way."""
     handed: dict[str, tuple[Line, ...]] = {}
     for kernel in before:
         if kernel.form == "columns":

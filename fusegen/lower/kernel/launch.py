@@ -1,8 +1,9 @@
-"""Launch parameters of a kernel: what is compiled into it, from a small model of the chip.
+"""Chooses launch parameters that are compiled into a kernel, by a small model of the chip.
 
-A kernel at the speed of memory needs as many bytes in flight as the memory's rate times its latency
-(Little's law): on an H200 4.2 TB/s x 0.7 us, 22 kB for each of 132 multiprocessors. What depends on the
-call's shape or on the device is chosen at the call (templates/include/fusegen/row_plan.cuh, chip.cuh).
+To reach the memory's speed, a kernel needs as many bytes in flight as the memory's rate times its latency
+(Little's law). On an H200 that is 4.2 TB/s x 0.7 us, or 22 kB for each of 132 multiprocessors. Choices that
+depend on the call's shape or on the device are made at the call (templates/include/fusegen/row_plan.cuh,
+chip.cuh).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.kernel import Kernel
 
-#: What each parameter says, as the generated code has it beside the number.
+#: The meaning of each parameter, which the generated code shows beside its number.
 MEANINGS = {
     "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
     "rows_in_flight": "accesses that a thread has under way at once, of each input",
@@ -34,7 +35,10 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Launch:
-    """The launch parameters of one kernel; `MEANINGS` says what each is, `names` which the kernel has."""
+    """The launch parameters of one kernel.
+
+    `MEANINGS` explains them; `names` lists those that the kernel has.
+    """
 
     names: tuple[str, ...]
     access: int
@@ -59,7 +63,7 @@ class Launch:
 
 
 def _names(kernel: Kernel) -> tuple[str, ...]:
-    """Return which parameters a kernel has: those of its loops."""
+    """Return the names of the parameters that a kernel's loops use."""
     sums = bool(kernel.results.column_sums or kernel.results.totals)
     outer = ("resident_outer",) if kernel.outer else ()
     if kernel.form == "columns":
@@ -74,15 +78,15 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
 
 
 def _waves(kernel: Kernel) -> int:
-    """Return the blocks for each place on the chip.
+    """Return how many waves of blocks to launch.
 
-    A row of which little is computed and held comes and goes soonest by itself.
+    If little is computed and kept for a row, it is fastest to give each row a block of its own.
     """
     if kernel.form not in ("rows", "along"):
         return 2
     if kernel.results.column_sums:
         return 1
-    # What takes registers: inputs, and where anything is kept, that and the columns read beside it.
+    # Registers go to inputs, and if anything is kept, to that and to the columns read beside it.
     held = len(kernel.inputs.full) + kernel.live.any_computed * (
         1 + bool(kernel.inputs.col or kernel.inputs.saved_cols)
     )
@@ -91,7 +95,7 @@ def _waves(kernel: Kernel) -> int:
 
 
 def _calls(kernel: Kernel) -> int:
-    """Return how many mathematical functions are called for an element."""
+    """Return how many mathematical functions are called per element."""
     return sum(line.code.calls for stage in kernel.stages for line in stage.lines)
 
 
@@ -100,25 +104,26 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
 
     Args:
         kernel: the kernel.
-        wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
+        wanted: parameters set by a spec or by `fusegen tune`; those that the form lacks are ignored.
     """
     tensors = max(1, len(kernel.inputs.full))
-    # A vector of each column operand is in registers at once, and all that an element holds from one
-    # pass over its row to the next: half as many threads then.
+    # A thread has a vector of each column operand in registers at once, and everything that an element keeps
+    # from one stage to the next. If that is much, a block gets half as many threads.
     many = len(kernel.inputs.col) + len(kernel.inputs.saved_cols) > 2 or kernel.live.most > 3
-    # A thread has the values of several rows where they lie side by side: then they count too.
+    # In an outer reduction a thread has several rows, so their values count too.
     wide = (
         many
         or bool(kernel.inputs.rng or kernel.inputs.spread)
         or len(kernel.results.column_sums) > 2
     )
     wide = wide or len(kernel.fields.row) + len(kernel.stages) > 7
-    # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
+    # If the math is light, a thread finishes soon: more threads help more than more loads per thread.
     light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
-    # Several sums of columns: what they are made of needs more than 64 registers, but where it is arithmetic
-    # alone. In 16 bits two blocks with the sums in shared memory are faster then; else, where an element
-    # holds little, two that hold fewer elements and the sums (resident_row.cuh). Rows that span channels are
-    # long, so that blocks share them: the more each holds, the fewer wait for each other.
+    # With several column sums, computing their terms needs more than 64 registers, unless it is plain
+    # arithmetic. In 16-bit types, two blocks with the sums in shared memory are faster then. In other types,
+    # if an element keeps little, two blocks are faster that keep fewer elements, and the sums in registers
+    # (resident_row.cuh). Rows that span channels are long, so blocks share them: the more each block keeps,
+    # the fewer blocks wait for each other.
     summed = kernel.form == "rows" and len(kernel.results.column_sums) > 1
     narrow = many or (summed and not (arithmetic and kernel.results.col_sums))
     little = kernel.live.most <= 2 and GpuForm(kernel).live_sums == 2

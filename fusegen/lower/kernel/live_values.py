@@ -1,4 +1,4 @@
-"""What an element holds from one stage over its row to the next."""
+"""What an element keeps from one stage to the next."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class LiveValues:
     """The inputs and values that are read again after a stage.
 
     Args:
-        inputs: what an element is given.
-        stages: what is computed, in order.
+        inputs: the kernel's inputs.
+        stages: its stages, in order.
     """
 
     inputs: Inputs
@@ -22,9 +22,9 @@ class LiveValues:
 
     @property
     def between(self) -> tuple[tuple[int, int], ...]:
-        """What is live before the first stage and after each but the last.
+        """How much is live before the first stage, and after each stage but the last.
 
-        As pairs: how many inputs, as they are stored, and how many values, as they are computed.
+        Each pair counts the inputs, in the stored type, and the values, in the compute type.
         """
         stored = [f.name for f in self.inputs.full]
         found = [(len(stored), 0)]
@@ -42,17 +42,17 @@ class LiveValues:
 
     @property
     def most(self) -> int:
-        """How many inputs and values are live at once at most."""
+        """The largest number of inputs and values that are live at once."""
         return max(sum(pair) for pair in self.between)
 
     @property
     def any_computed(self) -> bool:
-        """Whether anything but inputs is live from one stage to the next."""
+        """Whether computed values, and not only inputs, are live between stages."""
         return any(computed for _, computed in self.between)
 
     @property
     def recomputed(self) -> bool:
-        """Whether what the stages hand on is soon computed again, so that none of it need be kept."""
+        """Whether the values between stages are so cheap to recompute that none need be kept."""
         calls = any(line.code.calls for s in self.stages[:-1] for line in s.lines)
         return not (self.inputs.rng or calls)
 
@@ -62,9 +62,9 @@ class LiveValues:
         return frozenset().union(*(stage.full_reads for stage in self.stages))
 
     def reads_to(self, stage: Stage) -> frozenset[str]:
-        """The full inputs that a stage reads where what earlier ones kept is computed again."""
+        """The full inputs that a stage reads if it recomputes the values of earlier stages."""
         return frozenset().union(*(s.full_reads for s in self.stages[: stage.index + 1]))
 
     def reads_in(self, stage: Stage) -> frozenset[str]:
-        """The full inputs that a stage reads, as it is: after stages that are computed again, or alone."""
+        """The full inputs that a stage actually reads, with or without recomputing."""
         return self.reads_to(stage) if self.recomputed else stage.full_reads

@@ -1,4 +1,4 @@
-"""What a kernel is given: tensors, numbers, random numbers, and single elements of them."""
+"""A kernel's inputs: tensors, numbers, random numbers, and single elements of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class KernelOperand:
     Args:
         name: its name in the structs and among the kernel's arguments.
         kind: the axes it varies along.
-        stream: for random inputs, which of the chain's draws it is.
+        stream: for random inputs, which of the chain's rng streams it is.
         integer: whether it is stored as int64.
-        per_channel: whether the tensor holds one number a channel, spread along `kind`.
-        handed: whether a kernel that runs before leaves it.
-        half: which half of a tensor it is, where it is one.
+        per_channel: whether the tensor holds one number per channel, spread along `kind`.
+        handed: whether an earlier kernel computes it.
+        half: which half of a tensor it is, if any.
     """
 
     name: str
@@ -47,11 +47,11 @@ class KernelOperand:
 
 @dataclass(frozen=True)
 class Element:
-    """A field of `Row` that is one element of an operand: that of the column which an index names.
+    """A field of `Row` that is one element of an operand: the element in the column that an index names.
 
     Args:
         name: its name in `Row`.
-        operand: what it is an element of: a tensor, a draw, or sums that a kernel before has left.
+        operand: the operand: a tensor, random numbers, or sums that an earlier kernel left.
         index: the row operand that holds the column's number.
     """
 

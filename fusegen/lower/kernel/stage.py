@@ -12,7 +12,7 @@ from fusegen.lower.kernel.results import Result, Results
 
 @dataclass(frozen=True)
 class RowReduction:
-    """A sum or maximum over the row that a stage computes and later stages read as `row.name`."""
+    """A sum or maximum over the row. A stage computes it, and later stages read it as `row.name`."""
 
     name: str
     op: Literal["sum", "max"]
@@ -20,30 +20,31 @@ class RowReduction:
 
     @property
     def local(self) -> str:
-        """The name of what a thread has reduced so far."""
+        """The variable for what a thread has reduced so far."""
         return f"reduced_{self.name}"
 
     @property
     def block(self) -> str:
-        """The name of what the blocks of a row are reduced to."""
+        """The variable for the reductions of a row's blocks."""
         return f"{self.name}_blocks"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass over a row.
+    """One sweep over a row.
 
     Args:
-        index: its place, from 0.
-        row_lines: what is computed once a row before the pass.
-        lines: what is computed for each element.
+        index: its number, from 0.
+        row_lines: computed once per row, before the sweep.
+        lines: computed for each element.
         live: values that later stages read again.
-        reads: values of earlier stages that this one reads.
-        reductions: what the pass reduces over the row.
-        results: what each element stores or adds to a sum over the grid.
-        provisional: its only reduction is a maximum for which that of some of the row's elements does.
-        shifted_by: the maximum of the stage before, where this one's sums are relative to it.
-        rescaled: values kept relative to that maximum, which this stage is the first to read again.
+        reads: values of earlier stages that this stage reads.
+        reductions: what the stage reduces over the row.
+        results: what each element stores, or adds to a sum over the grid.
+        provisional: whether its only reduction is a maximum, and the maximum of some of the row's elements
+            suffices.
+        shifted_by: the maximum of the stage before, if this stage's sums are relative to it.
+        rescaled: kept values relative to that maximum, which this stage is the first to read again.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Stage:
         return tuple((item.name, item.value) for item in leaving)
 
     def _element_reads(self) -> Iterator[Variable]:
+        """Yield every variable that the elements' code reads."""
         for line in self.lines:
             yield from line.code.reads
         yield from (value for _, value in self.outs)

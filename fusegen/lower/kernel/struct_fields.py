@@ -13,13 +13,13 @@ from fusegen.lower.kernel.stage import Stage
 
 @dataclass(frozen=True)
 class StructFields:
-    """The names of each struct's fields, those that are loaded first.
+    """The names of each struct's fields, loaded ones first.
 
     Args:
         inputs: what is loaded.
-        col_lines, scalar_lines, total_lines: what sets the fields that follow from loaded ones.
-        stages: what sets those of a row.
-        results: what is added up to those of `Total`.
+        col_lines, scalar_lines, total_lines: lines that compute further fields from loaded ones.
+        stages: the stages, which compute the further fields of `Row`.
+        results: the results, whose sums are fields of `Total`.
     """
 
     inputs: Inputs
@@ -52,7 +52,7 @@ class StructFields:
         return (*loaded, *(e.name for e in self.inputs.taken))
 
     def row_before(self, stage: int) -> tuple[str, ...]:
-        """Return the fields of `Row` that are known before a stage's own lines."""
+        """Return the fields of `Row` that are known before a stage's own row lines."""
         before = self.stages[:stage]
         reduced = (r.name for s in before for r in s.reductions)
         lines = (name for s in before for name in _targets(s.row_lines))
@@ -72,7 +72,7 @@ class StructFields:
 
     @property
     def live(self) -> tuple[str, ...]:
-        """Every field of `Live`: what is kept from one stage to another."""
+        """Every field of `Live`: the values kept from one stage to another."""
         return tuple(name for stage in self.stages for name in stage.live)
 
     @property
@@ -82,4 +82,5 @@ class StructFields:
 
 
 def _targets(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the names of the fields that lines set."""
     return tuple(line.target.name for line in lines)

@@ -1,7 +1,7 @@
-"""The passes that a program goes through before it is code, in their order; each has a file of its own.
+"""The passes that turn a program into parts, in order. Each has its own file.
 
-In: a `Part`, at first the whole program. Out: parts, of which each becomes a kernel.
-`fusegen show NAME --passes` says what each of them did to a chain, and `--after PASS` what it left.
+They begin with a `Part` that holds the whole program, and end with parts that each become a kernel. `fusegen
+show NAME --passes` shows what each pass did to a chain; `--after PASS` shows the result of one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from fusegen.lower.verify_parts import verify
 __all__ = ["PASSES", "Pass", "passed", "run"]
 
 
-#: A rewrite. Its name is that of its file, and its docstring says what it does.
+#: A rewrite. Its name is that of its file; its docstring says what it does.
 Pass = Callable[[Part], Parts]
 
-#: In their order. Each says in its file why it is there.
+#: The passes in order. Each file says why its pass exists.
 PASSES: tuple[Pass, ...] = (
     name_columns,
     mark_reproduced,
@@ -38,9 +38,9 @@ PASSES: tuple[Pass, ...] = (
 
 
 def passed(part: Part) -> Iterator[tuple[Pass, Parts]]:
-    """Yield each pass with what it leaves.
+    """Yield each pass with the parts that it returns.
 
-    With FUSEGEN_VERIFY=1 in the environment, as in the tests, what it leaves is verified.
+    With FUSEGEN_VERIFY=1 in the environment, as in the tests, these parts are verified.
     """
     parts: Parts = (part,)
     for each in PASSES:
@@ -52,6 +52,6 @@ def passed(part: Part) -> Iterator[tuple[Pass, Parts]]:
 
 
 def run(part: Part) -> Parts:
-    """Return what all passes leave of a program."""
+    """Return the parts after all passes."""
     *_, (_, parts) = passed(part)
     return parts

@@ -1,10 +1,10 @@
-"""Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
+"""Cuts a program at sums over rows in its middle: one kernel computes them, and the next continues.
 
-A value's depth is here the number of sums over the whole grid that must be finished, one after the other,
-before it is known. Part n of a program computes the values of depth n for every element and adds up what
-depth n + 1 waits for. The finished sums are operands of the parts after it. Nothing else is handed on: what
-an element needs of a smaller depth is computed again. A sample is taken in a part of its own, over its rows
-alone.
+Here, a value's depth is the number of sums over the whole grid that must finish one after another before the
+value is known. Part n of a program computes the values of depth n for every element, and the sums that depth
+n + 1 waits for. Finished sums are operands of later parts. Nothing else is handed on: values of a smaller
+depth that an element needs are recomputed. A sum over a sample gets a part of its own, which runs only over
+the sample's rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fusegen.program import Kind, Map, Output, Program, Reduce, Value, arguments
 
 
 def cut_at_sums(part: Part) -> Parts:
-    """Return the parts in the order in which they run; mostly it is one."""
+    """Return the parts in the order in which they run; usually there is only one."""
     program, given = part.program, part.given
     depth_of = depths(program, given, _over_grid)
     sums = [v for v in depth_of if _over_grid(v) and v not in given]
@@ -45,7 +45,7 @@ def cut_at_sums(part: Part) -> Parts:
 
 
 def _name(program: Program, what: str, before: list[Part]) -> str:
-    """Return a part's name: `backward_sums`, and where there is one already `backward_sums2`."""
+    """Return a part's name: `backward_sums`, or `backward_sums2` if that name is taken."""
     base = f"{program.name}_{what}"
     count = 1 + sum(p.program.name.startswith(base) for p in before)
     return base if count == 1 else f"{base}{count}"
@@ -58,6 +58,7 @@ def _part(
     saved: tuple[Value, ...],
     given: tuple[Value, ...],
 ) -> Part:
+    """Return a part with some of the whole part's outputs and saved values."""
     program = whole.program
     notes = program.notes if name == program.name else ()
     sampled = all(isinstance(v, Reduce) and v.sample for v in saved) and not outputs
@@ -66,13 +67,17 @@ def _part(
 
 
 def _over_grid(value: Value) -> bool:
+    """Whether a value is reduced over rows, which needs the whole grid."""
     return isinstance(value, Reduce) and value.kind != Kind.ROW
 
 
 def _home(output: Output, depth_of: dict[Value, int], given: Collection[Value]) -> int:
-    """Return the part that leaves an output: sums, and what follows from them, as they are added up.
+    """Return the part that computes an output.
 
-    What is one number for many elements is stored by a later part, as it is known when all elements are done.
+    Sums, and values that depend on them, belong to the part that sums.
+
+    A single number that fills many elements is stored by a later part, because it is known only when all
+    elements are done.
     """
     value = output.value
     follows = isinstance(value, Map) and value.kind == Kind.SCALAR

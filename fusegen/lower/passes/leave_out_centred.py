@@ -1,14 +1,15 @@
-"""Leaves out of a sum what adds up to nothing: x - mean(x), times what does not vary along it.
+"""Drops terms from a sum that cancel exactly: x - mean(x), times factors that do not vary along the sum.
 
-The backward of a layer norm adds up a + r (x - m) over a row, where m is the row's mean and r itself a sum
-over the row. Σ r (x - m) = r (Σx - n m) = 0, so that Σa is left, which need not wait for r. As computed the
-term is not 0 but n r times the rounding of m. What the sum is taken off keeps that error, as in torch's own
-backward; in the forward pass, where a second norm follows, it would be most of the error, so nothing is left
-out there.
+The backward pass of a layer norm sums a + r (x - m) over a row. Here m is the row's mean, and r is itself a
+sum over the row. Σ r (x - m) = r (Σx - n m) = 0, so only Σa remains, and it need not wait for r.
 
-Only a term whose factor waits longest is left out, and only if then a row is read once less: other terms may
-cancel with one another, so that their rounding must be in the sum too. Where x holds an infinity or a NaN so
-do r and the rest, which both follow from m.
+In floating point the dropped term is not 0, but n r times the rounding error of m. The value from which the
+sum is subtracted keeps that error, as in torch's own backward pass. In a forward pass with a second norm it
+would be most of the error, so nothing is dropped there.
+
+A term is dropped only if its factor waits longest, and only if a row is then read once less. Other terms may
+cancel with one another, so their rounding must be in the sum too. If x contains an infinity or a NaN, so do r
+and the remaining terms, because both depend on m.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from fusegen.program.rebuild import rebuilt
 
 
 def leave_out_centred(part: Part) -> Parts:
-    """Leave the terms that add up to nothing out of a derivative's sums."""
+    """Drop the terms that cancel exactly from a derivative's sums."""
     program, given = part.program, part.given
-    if not given:  # the forward pass: a mean must have the rounding of what it is taken off
+    # In the forward pass, a mean must have the same rounding as the values it is subtracted from.
+    if not given:
         return (part,)
     waits = depths(program, given, lambda v: isinstance(v, Reduce))
     builder = Builder()
@@ -40,30 +42,31 @@ def leave_out_centred(part: Part) -> Parts:
         if rest not in (value.arg.symbol, 0) and terms.sooner(rest):
             note = "without x - mean(x), which adds up to nothing"
             term = builder.map(f"{value.name}_term", rest, note)
-            # What is left may not vary along the row: then it counts once for each element.
+            # If the rest does not vary along the row, it counts once per element.
             left = builder.sum_to(value.name, term, value.kind, value.arg.kind)
-            if left.kind == value.kind:  # one number for all rows would be saved in another shape
+            # A single number for all rows would be saved in another shape.
+            if left.kind == value.kind:
                 replaced[value] = left
     return part.having(rebuilt(program, replaced, given) if replaced else program)
 
 
 class _Terms:
-    """The terms that one sum adds up."""
+    """The terms of one sum."""
 
     def __init__(self, total: Reduce, builder: Builder, waits: Mapping[Value, int]) -> None:
         self.total, self.builder, self.waits = total, builder, waits
         self.depth = self._depth(total.arg.symbol)
 
     def _depth(self, expr: sp.Expr) -> int:
-        """Return how many sums, one after the other, an expression waits for."""
+        """Return how many sums an expression waits for, one after another."""
         return max((self.waits[self.builder.value(s)] for s in expr.free_symbols), default=0)
 
     def sooner(self, expr: sp.Expr) -> bool:
-        """Whether an expression waits for fewer sums than what is added up."""
+        """Whether an expression waits for fewer sums than the terms of this sum do."""
         return self._depth(expr) < self.depth
 
     def rest(self, expr: sp.Expr) -> sp.Expr:
-        """Return an expression without its terms that add up to nothing, or itself where it has none."""
+        """Return an expression without the terms that cancel, or the expression itself if there are none."""
         if expr.is_Symbol:
             inner = self._inner(expr)
             rest = inner if inner is None else self.rest(inner)
@@ -85,7 +88,7 @@ class _Terms:
         return outside, [f for f in factors if self._varies(f)]
 
     def _centred(self, expr: sp.Expr) -> bool:
-        """Whether an expression is x - mean(x), times what does not vary along the sum."""
+        """Whether an expression is x - mean(x), times factors that do not vary along the sum."""
         if expr.is_Symbol:
             inner = self._inner(expr)
             return inner is not None and self._centred(inner)
@@ -108,20 +111,21 @@ class _Terms:
         return [s for s in expr.free_symbols if self._varies(s)]
 
     def _known(self, expr: sp.Expr) -> sp.Expr:
-        """Return what does not vary along the sum in terms of sums and inputs."""
+        """Write an expression that does not vary along the sum in terms of sums and inputs."""
         while inner := {s: i for s in expr.free_symbols if (i := self._inner(s)) is not None}:
             expr = expr.xreplace(inner)
         return expr
 
     def _count(self, value: Value) -> sp.Expr:
-        """Return how many elements the sum has for each of its results."""
+        """Return how many elements each of the sum's results adds up."""
         extents = self.builder.extents(value.kind & ~self.total.kind)
         return sp.Mul(*(e.symbol for e in extents))
 
     def _varies(self, part: sp.Expr) -> bool:
+        """Whether an expression varies along the axes that the sum reduces."""
         return bool(self.builder.kind(part) & ~self.total.kind)
 
     def _inner(self, symbol: sp.Symbol) -> sp.Expr | None:
-        """Return the expression that a symbol stands for, if it is one."""
+        """Return the expression of the node that a symbol stands for, if it is a map."""
         value = self.builder.value(symbol)
         return value.expr if isinstance(value, Map) else None

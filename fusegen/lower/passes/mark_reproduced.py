@@ -1,13 +1,15 @@
-"""Which values every operator computes with the same bits.
+"""Marks the values that every operator must compute with the same bits.
 
-The forward pass saves maxima, sums and statistics. Its derivatives compute again what those were taken of.
-They compare it with the saved maximum, subtract the saved mean from it, or divide its exponential by the
-saved sum. A value that differs in its last bit is no tie any more, and 0 ties make a NaN. At |x| = 1000 that
-bit moves exp(x - max) by 1e-4, while the saved sum stays.
+The forward pass saves maxima, sums and other statistics. Its derivatives recompute the values from which
+these were taken. They compare such a value with the saved maximum, subtract the saved mean from it, or divide
+its exponential by the saved sum. A value that differs in its last bit no longer ties with the maximum, and 0
+ties make a NaN. If |x| is 1000, the last bit changes exp(x - max) by 1e-4, while the saved sum stays the
+same.
 
-So the rule is: what a saved value is computed from has the same bits in every operator. Three things keep it.
-Passes leave those values alone (`regroup_products.py`). Their arithmetic is arranged before they share parts
-with others (`lower/arithmetic.py`). Compilers neither reorder nor fuse (`toolchain/compilers.py`).
+So the rule is: every value that a saved value depends on has the same bits in every operator. Three things
+ensure it. Passes leave those values alone (`regroup_products.py`). Their arithmetic is arranged before they
+share parts with others (`lower/arithmetic.py`). Compilers neither reorder nor fuse
+(`toolchain/compilers.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ from fusegen.program import Map, Program, Value, topological
 
 
 def mark_reproduced(part: Part) -> Parts:
-    """Name the values that later passes leave alone."""
+    """Record the names of the values that later passes must leave alone."""
     return (replace(part, fixed=reproduced(part.program, part.given)),)
 
 
 def reproduced(program: Program, given: Collection[Value] = ()) -> frozenset[str]:
-    """Return the names of the values that a saved value is computed from.
+    """Return the names of the values that a saved value depends on.
 
     Args:
-        program: the forward pass or a derivative, which has the forward pass's values among its own.
-        given: what a derivative is given; the forward pass itself says what it saves.
+        program: the forward pass, or a derivative; a derivative contains the forward pass's values.
+        given: the saved values that a derivative is given. A forward pass lists them itself.
     """
     roots = (*given, *program.saved)
     return frozenset(value.name for value in topological(roots) if isinstance(value, Map))

@@ -1,7 +1,8 @@
-"""Names a column's value apart from the result that it fills: a kernel may hold arrays of both.
+"""Gives column values names that differ from the results they fill, because a kernel may hold arrays of both.
 
-A result of which each column has one number is that value, made as large as the activation. Both would have
-the result's name, and the kernel would write to the array of the columns, and over what lies after it.
+A result may hold a single number per column, broadcast to the activation's size. The column's value and the
+result would then have the same name. The kernel would write the result into the array of columns, and past
+its end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fusegen.program.rebuild import rebuilt
 
 
 def name_columns(part: Part) -> Parts:
-    """Give columns' values that results are made of names of their own."""
+    """Give new names to column values that fill results."""
     program, given = part.program, part.given
     taken = {v.name for v in program.nodes(given)} | set(program.outputs)
     names: dict[Value, str] = {}

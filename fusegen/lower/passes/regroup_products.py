@@ -1,7 +1,7 @@
-"""Multiplies early what is known early, so that less is kept from one pass over a row to the next.
+"""Multiplies early factors early, so that fewer values are kept from one stage to the next.
 
-The backward of softmax(gelu(x)) is gelu'(x) e (g - d) / s, where d is a sum over the row. Before d is known
-a thread would keep gelu'(x) and e; it keeps their product.
+The backward pass of softmax(gelu(x)) is gelu'(x) e (g - d) / s, where d is a sum over the row. Before d is
+known, a thread would have to keep both gelu'(x) and e. Instead it keeps their product.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from fusegen.program import Kind, Map, Program, Value, arguments
 from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
 
-#: Bytes that an element of a 16-bit type keeps where a thread can hold 16 of them.
+#: Bytes that an element of a 16-bit type may keep, if a thread can hold 16 such elements.
 _LIGHT = 8
 
 
 def regroup_products(part: Part) -> Parts:
-    """Group products so that an element keeps little.
+    """Group products so that an element keeps few values.
 
-    Products that late values add are made early only where little is kept then: where much is, they live
-    beside their factors, and registers spill.
+    Early products that late values add are computed early only if an element then keeps little. Otherwise
+    they would be live beside their factors, and registers would spill.
     """
     plan = schedule(part.program, part.given)
     if plan.stages == 1:
@@ -38,9 +38,9 @@ def regroup_products(part: Part) -> Parts:
 
 
 def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, terms: bool) -> Program:
-    """Return the program with what late products multiply of earlier stages in nodes of their own.
+    """Return the program in which the early factors of late products are nodes of their own.
 
-    With `terms`, so are the early products that late values add.
+    With `terms`, early products that late values add become nodes too.
     """
     grouping = _Grouping(program, plan, fixed)
     replaced: dict[Value, Value] = {}
@@ -64,7 +64,7 @@ def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, term
 
 
 class _Grouping:
-    """Groups the products of one program, whose early factors become nodes."""
+    """Groups the products of one program and turns their early factors into nodes."""
 
     def __init__(self, program: Program, plan: Schedule, fixed: Collection[str]) -> None:
         nodes = list(plan.needed)
@@ -81,10 +81,10 @@ class _Grouping:
         return expr if len(early) < 2 else sp.Mul(self._named(sp.Mul(*early)), *rest)
 
     def masked(self, expr: sp.Piecewise, depth: int) -> sp.Expr:
-        """The product that a mask chooses, with the mask in its early factors, which are then 0 with it.
+        """A masked product, with the mask moved into its early factors: they are 0 where the mask is.
 
-        So an element holds one number, and not what the mask depends on too. The late factors may be infinite
-        where the mask hides them, so the early one chooses.
+        An element then keeps a single number, and not the mask's inputs too. Late factors may be infinite
+        where the mask hides them, so the early factor decides.
         """
         found = _chosen(expr)
         if found is None or self._depth(found[1]) >= depth:
@@ -97,14 +97,14 @@ class _Grouping:
         return sp.Piecewise((0, sp.Eq(factor, 0)), (sp.Mul(factor, *rest), True))
 
     def term(self, part: sp.Expr, depth: int) -> sp.Expr:
-        """A term, or the node that holds it where it is a product of full values known before."""
+        """A term, or a node for it if it is a product of full values that are known earlier."""
         parts = [self.builder.value(symbol) for symbol in part.free_symbols]
         full = [p for p in parts if p.kind == Kind.FULL]
         known = all(self.depths[p] < depth for p in parts)
         return self._named(part) if part.is_Mul and known and len(full) > 1 else part
 
     def _factors(self, expr: sp.Expr, depth: int) -> list[sp.Expr]:
-        """The factors of a product, those of its sole uses of other late products included."""
+        """The factors of a product, including those of late products that are used only here."""
         found: list[sp.Expr] = []
         for factor in sp.Mul.make_args(expr):
             part = self.builder.value(factor) if factor.is_Symbol else None
@@ -123,7 +123,7 @@ class _Grouping:
         return found
 
     def _split(self, expr: sp.Expr, depth: int) -> tuple[list[sp.Expr], list[sp.Expr]]:
-        """The factors of a product that an element holds since earlier, and the others."""
+        """The factors of a product that an element already keeps, and the others."""
         early: list[sp.Expr] = []
         rest: list[sp.Expr] = []
         for factor in self._factors(expr, depth):
@@ -133,7 +133,7 @@ class _Grouping:
         return early, rest
 
     def _named(self, product: sp.Expr, words: Sequence[str] = ()) -> sp.Expr:
-        """What is known early, as a node, called after its factors."""
+        """A node for an early product, named after its factors."""
         if not words:
             parts = (s for f in product.args for s in sorted(f.free_symbols, key=str))
             words = [*dict.fromkeys(map(str, parts))]
@@ -142,11 +142,12 @@ class _Grouping:
         return made.symbol
 
     def _depth(self, expr: sp.Basic) -> int:
+        """Return the depth at which an expression is known."""
         return max((self.depths[self.builder.value(s)] for s in expr.free_symbols), default=0)
 
 
 def _chosen(expr: sp.Piecewise) -> tuple[sp.Expr, sp.Basic] | None:
-    """Return what an expression is where it is not 0, and the condition, or None where it has other cases."""
+    """Return the nonzero case of an expression and its condition, or None if it has other cases."""
     if len(expr.args) != 2:
         return None
     (first, condition), (last, _) = expr.args

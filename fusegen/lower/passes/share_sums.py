@@ -1,13 +1,13 @@
-"""Lets sums over the rows be one sum where they differ by a factor that the rows share.
+"""Computes sums over rows from one another if they differ by a factor that all rows share.
 
-Σ f a = f Σa where f is a column's. The backward of a batch norm adds up g, g (x - m) s, -g w s and
--g w (x - m) s³ / 2 over the rows, with the scale s, the mean m and the weight w of each column: the third is
-the first times -w s, the fourth the second times -w s² / 2. So two sums are taken, not four. A factor's
-rounding is an error of the sum with it inside too, so the bound ε Σ|f a| stays (Higham, Accuracy and
-Stability of Numerical Algorithms, 2002, section 4.2).
+Σ f a = f Σa if f belongs to a column. The backward pass of a batch norm sums g, g (x - m) s, -g w s and -g w
+(x - m) s³ / 2 over the rows, where each column has a scale s, a mean m and a weight w. The third sum is the
+first times -w s; the fourth is the second times -w s² / 2. So two sums are enough. The rounding of a factor
+is an error of the original sum too, so the bound ε Σ|f a| still holds (Higham, Accuracy and Stability of
+Numerical Algorithms, 2002, section 4.2).
 
-Results stay sums: the others follow from them, in the part of the program that waits for them
-(`cut_at_sums.py`).
+Sums that are results remain sums. The others are computed from them, in the part of the program that waits
+for them (`cut_at_sums.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fusegen.program.rebuild import rebuilt
 
 
 def share_sums(part: Part) -> Parts:
-    """Take fewer sums over the rows."""
+    """Replace sums over rows by multiples of other sums."""
     program, given = part.program, part.given
     waits = depths(program, given, lambda v: isinstance(v, Reduce))
     sums = [v for v in waits if isinstance(v, Reduce) and _over_rows(v) and v not in given]
@@ -38,7 +38,7 @@ def share_sums(part: Part) -> Parts:
                 note = f"{base.name} times what its rows share"
                 expr = factor * base.symbol
                 replaced[value] = builder.map(f"{value.name}_shared", expr, note)
-                if base.name in program.outputs:  # it is handed on too, beside the result
+                if base.name in program.outputs:  # the sum is handed on too, beside the result
                     names[base] = f"{base.name}_sum"
                 break
         else:
@@ -47,11 +47,12 @@ def share_sums(part: Part) -> Parts:
 
 
 def _over_rows(value: Reduce) -> bool:
+    """Whether a value is a sum over all rows, with one result per column."""
     return value.op == "sum" and value.kind == Kind.COL and not value.sample
 
 
 def _factor(value: Reduce, base: Reduce, builder: Builder) -> sp.Expr | None:
-    """Return what one sum's terms are those of the other times, if that does not vary along the rows."""
+    """Return the ratio of two sums' terms, if it does not vary along the rows."""
     if value.kind != base.kind:
         return None
     powers = _powers(value.arg.symbol, value.kind, builder)
@@ -64,7 +65,7 @@ def _factor(value: Reduce, base: Reduce, builder: Builder) -> sp.Expr | None:
 
 
 def _powers(expr: sp.Expr, kind: Kind, builder: Builder) -> dict[sp.Expr, sp.Expr]:
-    """Return the factors of a product with their powers; nodes that are products are looked into."""
+    """Return the factors of a product with their exponents, expanding nodes that are products."""
     found: dict[sp.Expr, sp.Expr] = {}
     for part, power in expr.as_powers_dict().items():
         value = builder.value(part) if part.is_Symbol else None

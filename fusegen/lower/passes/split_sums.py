@@ -1,14 +1,14 @@
-"""Splits sums over a row that wait for another one, so that one exchange serves both.
+"""Splits row sums that wait for another sum, so that one exchange serves both.
 
-The backward of a group norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
-the three sums are taken together. That pays where several blocks hold a row, which wait long for each other.
-The threads of one block do not: there the three sums take longer than the second exchange
+The backward pass of a group norm sums a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb,
+so the three sums can be taken together. This pays if several blocks share a row, because they wait long for
+each other. The threads of one block do not: for them, three sums take longer than a second exchange
 (docs/notes/2026-11-22_norms.md).
 
-Only what is a product in the expression itself is split off, with a factor that varies along the row: its
-rounding is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) stays (Higham, Accuracy and
-Stability of Numerical Algorithms, 2002, section 4.2). Σ(x - r) stays whole: x - r may be exact where Σx - n r
-has no digit right.
+A term is split off only if the expression itself contains it as a product with a factor that varies along the
+row. The rounding of such a product is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) still
+holds (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2). Σ(x - r) stays whole: x - r
+may be exact where Σx - n r has no correct digit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Terms = list[tuple[sp.Expr, sp.Expr]]
 
 
 def split_sums(part: Part) -> Parts:
-    """Split late sums where rows span channels: those are as long as images."""
+    """Split late sums if rows span channels: such rows are as long as images."""
     program, given = part.program, part.given
     if not any(i.per_channel and i.kind == Kind.FULL for i in program.inputs):
         return (part,)
@@ -52,16 +52,16 @@ def _reduces(value: Value) -> bool:
 
 
 def _longest(waits: Mapping[Value, int]) -> int:
-    """Return the most sums that an element waits for; for those that are results alone nothing does."""
+    """Return the most sums that an element waits for. Sums that are only results keep no element waiting."""
     return max((depth for value, depth in waits.items() if value.kind == Kind.FULL), default=0)
 
 
 def _terms(
     total: Reduce, expr: sp.Expr, builder: Builder, waits: Mapping[Value, int]
 ) -> Terms | None:
-    """Return what is added up as products (late, early): the late factor leaves the sum.
+    """Return the terms of a sum as products (late, early), where the late factor leaves the sum.
 
-    None where something late is no such factor.
+    Return None if a late part is no such factor.
     """
 
     def depth(part: sp.Expr) -> int:
@@ -96,7 +96,7 @@ def _terms(
 
 
 def _coefficient(expr: sp.Expr, builder: Builder) -> tuple[sp.Expr, sp.Expr]:
-    """Return the number by which a product begins, and the rest; a node that is one is looked into."""
+    """Return the numeric coefficient of a product and the rest, also if the product is a node."""
     number, rest = expr.as_coeff_Mul()
     value = builder.value(rest) if rest.is_Symbol else None
     if isinstance(value, Map):
@@ -107,7 +107,7 @@ def _coefficient(expr: sp.Expr, builder: Builder) -> tuple[sp.Expr, sp.Expr]:
 
 
 def _joined(total: Reduce, terms: Terms, builder: Builder) -> Value:
-    """Return the total put together of the sums of its terms."""
+    """Return the total, assembled from the sums of its terms."""
     by: dict[sp.Expr, list[sp.Expr]] = {}
     for late, early in terms:
         by.setdefault(late, []).append(early)

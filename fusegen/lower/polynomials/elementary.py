@@ -1,7 +1,7 @@
-"""The polynomials that `fusegen/elementary.h` builds on: one for each function and precision, fitted here.
+"""The polynomials that `fusegen/elementary.h` uses: one for each function and precision, fitted here.
 
-Each covers the whole range of its function together with the few operations around it, which stand in
-elementary.h. What holds on one spec's interval alone is fitted for that spec (`of_formulas.py`).
+Each polynomial, with the few operations around it in elementary.h, covers the whole range of its function.
+Polynomials for a single spec's interval are fitted for that spec (`of_formulas.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from fusegen.lower.polynomials.fit import BUDGET, Polynomial, fit
 
 @dataclass(frozen=True)
 class Recipe:
-    """A smooth function on an interval that elementary.h builds one of its functions on.
+    """A smooth function on an interval, from which elementary.h builds one of its functions.
 
     Args:
-        name: what the C++ function is called.
+        name: the name of the C++ function.
         formula: what it computes, in words.
         function: the same in mpmath.
         low, high: the interval.
         precisions: which of "single" and "brief" need it.
-        budget: the largest absolute error, where that is what counts.
-        exact: the first coefficients that are prescribed, so that results that cancel are exact too.
+        budget: the largest absolute error, if that is what counts.
+        exact: the first coefficients, if they are prescribed, so that results in which terms cancel are right
+            too.
     """
 
     name: str
@@ -40,9 +41,9 @@ class Recipe:
     exact: tuple[float, ...] = ()
 
 
-#: The slope of the variable u = 1 / (1 + k |x|) in which the normal distribution's tail is smooth.
+#: The slope k in u = 1 / (1 + k |x|), a variable in which the normal distribution's tail is smooth.
 TAIL_SLOPE = 0.25
-#: Beyond it the normal distribution's tail is 0 in float32.
+#: From here on, the normal distribution's tail is 0 in float32.
 TAIL_END = 15.0
 
 
@@ -68,6 +69,7 @@ def _tanhshrink(s: mpmath.mpf) -> mpmath.mpf:
 
 
 def _tail(u: mpmath.mpf) -> mpmath.mpf:
+    """Return normcdf(-x) exp(x^2 / 2) / u as a function of u = 1 / (1 + x / 4)."""
     x = (1 / u - 1) / mpmath.mpf(TAIL_SLOPE)
     return mpmath.erfc(x / mpmath.sqrt(2)) / 2 * mpmath.exp(x * x / 2) / u
 
@@ -116,7 +118,7 @@ RECIPES = (
         0.0,
         5.0,
         ("brief",),
-        2.6e-4,  # of degree 5, whose last coefficient is negative: of degree 6 it rises again
+        2.6e-4,  # degree 5 has a negative last coefficient; degree 6 would rise again
         exact=(-1.0,),  # normcdf(0) is 1/2
     ),
 )
@@ -163,5 +165,5 @@ def header() -> str:
 
 
 def path() -> Path:
-    """Return where fitted.h lies."""
+    """Return the path of fitted.h."""
     return paths.include() / "fusegen" / "fitted.h"

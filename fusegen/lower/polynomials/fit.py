@@ -1,9 +1,9 @@
 """Minimax polynomials, fitted when code is generated, with their errors measured.
 
-The best polynomial of a degree is the one whose weighted error reaches its largest magnitude at
-degree + 2 points with alternating signs (Chebyshev); Remez' exchange finds it. Its coefficients are then
-rounded to float32, and the error is measured in float32 arithmetic on points between those of the fit.
-(Muller, Elementary Functions, 3rd ed. 2016, ch. 3.)
+The best polynomial of a degree is the one whose weighted error reaches its largest magnitude at degree + 2
+points with alternating signs (Chebyshev). Remez' exchange algorithm finds it. Its coefficients are then
+rounded to float32. Its error is measured in float32 arithmetic, at points between those of the fit. (Muller,
+Elementary Functions, 3rd ed. 2016, ch. 3.)
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import mpmath
 
 #: The smallest normal float32 number.
 SMALLEST = 2.0**-126
-#: Half an ulp of float32 at 1, relatively.
+#: One ulp of float32 at 1, twice the largest relative rounding error.
 ULP = 2.0**-23
 
-#: What each precision may lose in one polynomial: a third of an ulp of float32, or an eighth of half an
-#: ulp of float16 (which is more than enough for bfloat16).
+#: The error that one polynomial may have in each precision: a third of an ulp of float32, or an eighth of
+#: half an ulp of float16 (which is more than enough for bfloat16).
 BUDGET: dict[str, float] = {"single": 2.0**-24.5, "brief": 2.0**-13.5}
 
 _SAMPLES = 48  # for the Chebyshev coefficients
-_POINTS = 24  # of the grid, for each coefficient
+_POINTS = 24  # grid points per coefficient
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Polynomial:
 
     Args:
         coefficients: float32 numbers, the constant first.
-        low, high: where it holds.
-        error: the largest |p / f - 1|, evaluated in float32; where `f` has a zero inside, the largest
-            |p - f| relative to the largest |f| / 16, if that is more than |f|. If `absolute`, the
-            largest |p - f|.
-        absolute: whether the error is that of a logarithm, so that what counts is its own size.
+        low, high: the interval on which it holds.
+        error: the largest |p / f - 1|, evaluated in float32. If `f` has a zero inside, it is the largest |p -
+            f| relative to |f| or to a sixteenth of the largest |f|, whichever is more. If `absolute`, it is
+            the largest |p - f|.
+        absolute: whether `error` is absolute. That is what counts if the polynomial approximates a logarithm.
     """
 
     coefficients: tuple[float, ...]
@@ -55,7 +55,7 @@ class Polynomial:
         return len(self.coefficients) - 1
 
     def horner(self, variable: str) -> str:
-        """Return the polynomial as C++ over the scalar type `T`: a call of `polynomial` in platform.h."""
+        """Return the polynomial in C++ over the scalar type `T`: a call of `polynomial` in platform.h."""
         return f"polynomial({', '.join([variable, *map(literal, self.coefficients)])})"
 
     @property
@@ -69,7 +69,7 @@ class Polynomial:
 
 
 def literal(value: float) -> str:
-    """Return a float32 number as C++ of the scalar type `T`: as few digits as name it uniquely."""
+    """Return a float32 number as C++ of the scalar type `T`, with as few digits as identify it."""
     for digits in range(1, 18):
         text = f"{value:.{digits}g}"
         if single(float(text)) == value:
@@ -83,7 +83,7 @@ def single(value: float) -> float:
 
 
 def evaluate(coefficients: Sequence[float], s: float) -> float:
-    """Return the polynomial at `s` in float32 arithmetic with fused multiply-adds."""
+    """Return the polynomial at `s`, in float32 arithmetic with fused multiply-adds."""
     value = coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
         value = single(value * s + coefficient)
@@ -100,26 +100,27 @@ def fit(
     absolute: bool = False,
     exact: Sequence[float] = (),
 ) -> Polynomial | None:
-    """Return the polynomial of the lowest degree within a budget, or None if `most` is not enough.
+    """Return the polynomial of the lowest degree within a budget, or None if the degree `most` is not enough.
 
     Args:
         function: takes and returns an mpmath number; smooth on [low, high].
         low, high: the interval.
-        budget: the largest error, as `Polynomial.error` has it, before rounding to float32.
+        budget: the largest error, defined as in `Polynomial.error`, before rounding to float32.
         most: the highest degree.
         absolute: whether the budget is an absolute error.
-        exact: the first coefficients, where they are prescribed: those of the function's own series at 0, so
-            that what is left of exp(s) - 1 or x - tanh(x) when equal terms cancel is right too.
+        exact: the first coefficients, if they are prescribed, from the function's own series at 0.
+            Expressions such as exp(s) - 1 or x - tanh(x), in which equal terms cancel, then keep a correct
+            remainder.
     """
     if max(abs(_value(function, s)) for s in _nodes(low, high, _POINTS)) < SMALLEST:
-        return None  # nothing of it is left in float32
+        return None  # it is 0 in float32
     least = _least_degree(function, low, high, budget, most, absolute)
     for degree in range(max(least, len(exact)), most + 1):
         coefficients, error = _remez(function, low, high, degree, absolute, exact)
         if error <= budget:
             rounded = tuple(single(c) for c in coefficients)
             measured = _measure(function, rounded, low, high, absolute)
-            if measured > 4 * budget + 2 * ULP:  # its terms cancel: float32 has too few digits
+            if measured > 4 * budget + 2 * ULP:  # its terms cancel, so float32 has too few digits
                 return None
             return Polynomial(rounded, low, high, measured, absolute)
     return None
@@ -135,8 +136,8 @@ def _least_degree(
 ) -> int:
     """Return a degree below which no polynomial is within a budget.
 
-    T_k is orthogonal to polynomials p of degree d < k, so the k-th Chebyshev coefficient of f is that of
-    f - p, and thus at most 4 / pi times the largest |f - p|.
+    T_k is orthogonal to polynomials p of degree d < k. So the k-th Chebyshev coefficient of f is that of f -
+    p, and thus at most 4 / pi times the largest |f - p|.
     """
     angles = [math.pi * (k + 0.5) / _SAMPLES for k in range(_SAMPLES)]
     values = [
@@ -162,8 +163,8 @@ def _remez(
 ) -> tuple[list[float], float]:
     """Return the minimax polynomial's coefficients and its weighted error.
 
-    With k prescribed coefficients q is fitted in exact(s) + s^k q(s). If k is odd, the error changes its sign
-    at 0 without q's doing so, so the weights change theirs there too.
+    With k prescribed coefficients, q is fitted in exact(s) + s^k q(s). If k is odd, the error changes its
+    sign at 0 although q does not, so the weights change theirs there too.
     """
     count, first = degree + 2 - len(exact), len(exact)
     nodes = _nodes(low, high, _POINTS * (degree + 2))
@@ -202,7 +203,7 @@ def _remez(
 
 
 def _nodes(low: float, high: float, total: int) -> list[float]:
-    """Return the points at which a fit looks: closer together towards the ends."""
+    """Return the points of a fit, closer together towards the ends."""
     return [
         (low + high) / 2 - (high - low) / 2 * math.cos(math.pi * k / (total - 1))
         for k in range(total)
@@ -210,6 +211,7 @@ def _nodes(low: float, high: float, total: int) -> list[float]:
 
 
 def _horner(coefficients: Sequence[float], s: float) -> float:
+    """Return a polynomial at `s` in double precision."""
     value = 0.0
     for coefficient in reversed(coefficients):
         value = value * s + coefficient
@@ -218,19 +220,23 @@ def _horner(coefficients: Sequence[float], s: float) -> float:
 
 @lru_cache(maxsize=200_000)
 def _value(function: Callable[[mpmath.mpf], mpmath.mpf], s: float) -> float:
+    """Return a function's value at `s`, computed with 40 digits."""
     with mpmath.workdps(40):
         return float(function(mpmath.mpf(s)))
 
 
 def _weights(values: Sequence[float]) -> list[float]:
-    """Relative errors count, but where the function crosses zero not more than at a sixteenth of its size."""
+    """Weigh errors relative to the function.
+
+    If it crosses zero, weigh none more than at a sixteenth of its size.
+    """
     least = max(abs(v) for v in values) / 16
     crosses = min(values) < 0 < max(values) or any(v == 0 for v in values)
     return [max(abs(v), least) if crosses else abs(v) for v in values]
 
 
 def _extrema(errors: Sequence[float], count: int) -> list[int]:
-    """Return `count` places with alternating signs, each the largest of its run, the largest kept."""
+    """Return `count` places with alternating signs: the largest error of each run, the largest runs kept."""
     runs: list[int] = []
     for k, e in enumerate(errors):
         if runs and (e >= 0) == (errors[runs[-1]] >= 0):
@@ -240,7 +246,7 @@ def _extrema(errors: Sequence[float], count: int) -> list[int]:
             runs.append(k)
     while len(runs) > count:
         runs.pop(0 if abs(errors[runs[0]]) < abs(errors[runs[-1]]) else -1)
-    if len(runs) < count:  # too few changes of sign to exchange: start again from even places
+    if len(runs) < count:  # too few sign changes to exchange: restart from evenly spaced places
         runs = [round(k * (len(errors) - 1) / (count - 1)) for k in range(count)]
     return runs
 

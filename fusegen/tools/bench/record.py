@@ -40,8 +40,8 @@ class Cell:
         copy_ms: a copy of one activation into another.
         limit_ms: the time for the tail's bytes at the copy's rate, or for only the linear of a model.
         linear_ms: only the linear of a model; None for tails.
-        trailing: the sizes of further dims, if the activation has more than two; `rows` and `cols` are then the
-            first two.
+        trailing: the sizes of further dims, if the activation has more than two; `rows` and `cols` are then
+            the first two.
     """
 
     kind: Kind

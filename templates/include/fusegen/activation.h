@@ -1,4 +1,5 @@
-// The activation as kernels see it, and the tensors of a call as they are read and made beside it.
+// The activation as kernels see it: rows and columns. Also checks a call's other tensors against
+// it, and allocates the results.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -16,26 +17,29 @@
 
 namespace fusegen {
 
-// The axes that a statistic varies along: one value a row, one a column, or one in all.
+// The shape of saved statistics: one value per row, one per column, or a single value.
 enum class Kind { row, col, scalar };
 
-// In which order the dims may lie for the kernels of an operator. `contiguous`: their own. Else in
-// another one too: any, or, for `packed` and `strided`, one in which columns lie together and in
-// their own order, and so do rows. For `packed` nothing lies after the columns. With any of them
-// there may be gaps between rows; for `any` a row is whatever lies together.
+// The memory formats that an operator's kernels accept.
+//   contiguous  dims in their own order
+//   any         dims in any order; the kernel treats any contiguous stretch as a row
+//   packed      column dims adjacent and in their own order, row dims in theirs, columns innermost
+//   strided     the same, but row dims may come after the columns (see `inner`)
+// All of them allow gaps between rows.
 enum class MemoryFormat { contiguous, any, packed, strided };
 
 // How x's dims become rows and columns.
 struct Layout {
-  int64_t rank;                // the number of dims x must have, or 0 for any
+  int64_t rank;                // the number of dims x must have, or 0 for any number
   int64_t first, last;         // the dims of the columns, counted from the end: -1 is the last
-  int64_t groups;              // into how many rows they are cut
-  MemoryFormat memory_format;  // how the elements may lie
-  int64_t halved = 0;  // the dim of the tensor's two halves, counted from the end; 0: it has none
+  int64_t groups;              // how many rows each sample's columns are split into
+  MemoryFormat memory_format;  // which memory formats the kernels accept
+  // The dim that holds a tensor's two halves, counted from the end; 0 if there is none.
+  int64_t halved = 0;
 };
 
-// The activation as the kernels see it: [rows, cols], whatever its dims. Of a tensor of two halves
-// it is one of them.
+// The activation as the kernels see it: [rows, cols], whatever its dims. If the tensor has two
+// halves, the activation has the shape of one half.
 class Activation {
  public:
   Activation(const Tensor& x, const Layout& layout) : x_(x), layout_(layout), numel_(x.numel()) {
@@ -64,8 +68,8 @@ class Activation {
     }
     for (int64_t dim = 0; dim < dims; ++dim) {
       (column(dim) ? width_ : height_) *= size(dim);
-      // Places of a channel that follow one another: elements where the channel is among the
-      // columns, else rows.
+      // The run of a channel: how many adjacent elements share a channel if the channel dim is
+      // among the columns; otherwise how many adjacent rows do.
       if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= size(dim);
       if (dim > dims + layout.last) matrix_ *= size(dim);
     }
@@ -85,19 +89,22 @@ class Activation {
 
   int64_t rows() const { return height_; }
   int64_t cols() const { return width_; }
-  // The same for a kernel that takes whatever lies together for a row, once all tensors are known.
+  // The same for kernels that treat any contiguous stretch as a row. Valid once all tensors are
+  // known.
   int64_t flat_rows() const { return numel_ ? numel_ / together_ : 0; }
   int64_t flat_cols() const { return together_; }
-  // The rows of a sample: a sixteenth of the matrices [cols, …] that follow one another.
+  // The rows of a sample: the first sixteenth of the matrices [cols, …].
   int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
-  int64_t inner() const { return std::max<int64_t>(inner_, 1); }  // of nothing too: it divides
+  // Never 0, because kernels divide by it.
+  int64_t inner() const { return std::max<int64_t>(inner_, 1); }
   int64_t channels() const { return size(1); }
   int64_t channel_run() const { return std::max<int64_t>(channel_run_, 1); }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
-  // Each returns the tensor as the kernel reads it, of x's dtype and device. One that does not lie
-  // as x does, or has gaps within rows, is copied; `whole` has both halves.
+  // The next functions return a tensor as the kernel reads it, after checking its dtype and device
+  // against x. They copy a tensor whose memory format differs from x's, or which has gaps within
+  // rows. `whole` reads both halves of a tensor.
   Tensor full(const Tensor& t, const char* name) { return read_by_element(t, name, false); }
   Tensor whole(const Tensor& t, const char* name) { return read_by_element(t, name, true); }
   Tensor col(const Tensor& t, const char* name) const {
@@ -112,7 +119,7 @@ class Activation {
   Tensor scalar(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 1);
   }
-  // With one half after the other.
+  // These hold both halves, one after the other.
   Tensor col_halves(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 2 * width_);
   }
@@ -120,7 +127,7 @@ class Activation {
     return checked(t, name, t.numel() == 2 * channels());
   }
 
-  // Where a tensor's second half begins: so many elements after the first.
+  // The offset of a tensor's second half, in elements.
   int64_t full_half(const Tensor& t) const { return size(halved_) * t.stride(halved_); }
   int64_t col_half(const Tensor&) const { return width_; }
   int64_t channel_half(const Tensor&) const { return channels(); }
@@ -131,14 +138,14 @@ class Activation {
     return static_cast<char*>(t.mutable_data_ptr()) + offset * size_of(dtype_);
   }
 
-  // The gaps of such a tensor, or of one half of it, between rows of so many elements.
+  // The gaps of a tensor, or of one half of it, if a row has `row` elements.
   Gap gap(const Tensor& t, int64_t row) const {
     Span lies;
     if ((plain_ && t.is_contiguous()) || !arrangement_.find(t, lies) || lies.extra == 0) return {};
     return Gap::after(lies.together / row, lies.extra);
   }
 
-  // One int64 a row: the number of a column.
+  // Class labels: one int64 per row, the number of a column.
   Tensor labels(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == ScalarType::Long, name,
                     ": expected one int64 a row");
@@ -176,8 +183,9 @@ class Activation {
   }
 
  private:
-  // Shorter rows are copied where a kernel takes whatever lies together for a row: each has its
-  // cost. runtime/memory.py has the same number.
+  // The shortest row that pays off in kernels that treat any contiguous stretch as a row. Each row
+  // has its own cost, so tensors with shorter rows are copied. runtime/memory.py has the same
+  // number.
   static constexpr int64_t shortest = 32;
 
   int64_t size(int64_t dim) const { return dim == halved_ ? x_.size(dim) / 2 : x_.size(dim); }
@@ -196,7 +204,7 @@ class Activation {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
 
-  // Whether the kernels can take a tensor as it lies: with gaps between rows alone.
+  // Whether the kernels can read a tensor without a copy: its only gaps are between rows.
   bool takes(const Tensor& t) const {
     Span lies;
     if (!arrangement_.find(t, lies)) return false;
@@ -205,13 +213,14 @@ class Activation {
     if (layout_.memory_format != MemoryFormat::any) return lies.together % (width_ * inner_) == 0;
     return std::gcd(together_, lies.together) >= shortest;
   }
+  // Shrinks the length of a contiguous stretch to what this tensor allows too.
   void note(const Tensor& t) {
     Span lies;
     if (numel_ && arrangement_.find(t, lies)) together_ = std::gcd(together_, lies.together);
   }
 
-  // Whether dims in the order of x's strides are in the layout's; if so, that is the order, and
-  // what is after the columns is found anew.
+  // Whether x, with its dims in the order of its strides, has a memory format that the layout
+  // accepts. If so, this adopts that order and recomputes what comes after the columns.
   bool sorts() {
     arrangement_.sort_by(x_);
     if (layout_.memory_format == MemoryFormat::any) return true;
@@ -233,6 +242,7 @@ class Activation {
     return true;
   }
 
+  // Checks a tensor of x's shape, and copies it if the kernels cannot read it as it is.
   Tensor read_by_element(const Tensor& t, const char* name, bool whole) {
     bool same = t.dim() == x_.dim();
     for (int64_t dim = 0; same && dim < t.dim(); ++dim) {
@@ -251,7 +261,7 @@ class Activation {
     return torch::stable::copy_(copy, t);
   }
 
-  // A new tensor that lies as x does, but without gaps.
+  // A new tensor in x's memory format, but without gaps.
   template <class Sizes>
   Tensor beside(const Sizes& sizes) const {
     return new_tensor(x_, sizes, arrangement_.strides(sizes), x_.scalar_type());

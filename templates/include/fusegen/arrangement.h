@@ -1,4 +1,4 @@
-// How tensors lie in memory: in which order of their dims, and with which gaps.
+// How a tensor's elements are arranged in memory: the order of its dims, and its gaps.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -11,22 +11,23 @@ namespace fusegen {
 
 using torch::stable::Tensor;
 
-// So many elements lie together, and so many others between them and the next.
+// `together` elements are contiguous; a gap of `extra` elements follows, then the next stretch.
 struct Span {
   int64_t together, extra;
 };
 
 // The dims of an activation from the outermost in memory to the innermost: in their own order, or
-// in that of a tensor's strides.
+// in the order of a tensor's strides.
 class Arrangement {
  public:
   Arrangement() = default;
   explicit Arrangement(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
 
-  // Whether the order is not the dims' own.
+  // Whether the order differs from the dims' own.
   bool sorted() const { return !order_.empty(); }
   int64_t dim(int64_t place) const { return sorted() ? order_[place] : place; }
 
+  // Orders the dims by x's strides, the largest first.
   void sort_by(const Tensor& x) {
     order_.resize(sizes_.size());
     for (size_t dim = 0; dim < order_.size(); ++dim) order_[dim] = int64_t(dim);
@@ -35,7 +36,8 @@ class Arrangement {
   }
   void unsort() { order_.clear(); }
 
-  // Whether a tensor lies in this order with gaps at one of its dims at most; how is in `found`.
+  // Whether a tensor has this order and gaps at no more than one of its dims; `found` describes
+  // them.
   bool find(const Tensor& t, Span& found) const {
     int64_t count = 1, apart = 1, gaps = 0;
     found.extra = 0;
@@ -54,7 +56,7 @@ class Arrangement {
     return true;
   }
 
-  // The strides of a tensor of these sizes that lies in this order without gaps.
+  // The strides of a tensor of these sizes in this order, without gaps.
   template <class Sizes>
   std::vector<int64_t> strides(const Sizes& sizes) const {
     std::vector<int64_t> found(sizes.size());

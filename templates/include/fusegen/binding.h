@@ -1,4 +1,4 @@
-// From torch's tensors to a kernel's arguments, through torch's stable ABI: one binary serves
+// Turns torch's tensors into a kernel's arguments. It uses torch's stable ABI, so one binary serves
 // several versions of torch and Python.
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace fusegen {
 
-// The seed of a draw: one int64 on x's device.
+// The seed of the rng: one int64 on x's device.
 inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation) {
   STD_TORCH_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long,
                   "seed: expected one int64");
@@ -22,8 +22,9 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
   return static_cast<const uint64_t*>(seed.const_data_ptr());
 }
 
-// Begins the body of a function that registers operators when the library is loaded, as
-// STABLE_TORCH_LIBRARY does; but that takes the namespace as a token, and here it is linked in.
+// Begins the body of a function that registers operators when the library is loaded.
+// STABLE_TORCH_LIBRARY does the same, but takes the namespace as a token; here the linked code
+// supplies it.
 #define FUSEGEN_LIBRARY(package, kind, device)                                                  \
   static void package##_##kind(torch::stable::detail::StableLibrary&);                          \
   static const torch::stable::detail::StableTorchLibraryInit package##_##kind##_registered(     \
@@ -33,9 +34,11 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
 
 #if defined(FUSEGEN_CUDA)
 
+// The entry points of a kernel, as `run` takes them, and the dispatch key of this build.
 #define FUSEGEN_KERNEL(name) name##_cuda_workspace, name##_cuda
 #define FUSEGEN_DEVICE "CUDA"
 
+// Launches a CUDA kernel on the current stream, with the scratch memory it asks for.
 template <class Args>
 void run(int64_t (*workspace)(DType, const Args&),
          const char* (*launch)(DType, const Args&, void*, void*), const Activation& activation,
@@ -55,9 +58,11 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
+// The same for the CPU: one entry point per isa.
 #define FUSEGEN_KERNEL(name) FUSEGEN_ISAS(name##_cpu)
 #define FUSEGEN_DEVICE "CPU"
 
+// Runs the CPU kernel compiled for the isa in use.
 template <class Args, size_t N>
 void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
          const Args& args) {

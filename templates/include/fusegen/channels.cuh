@@ -1,6 +1,6 @@
-// Which channel an element is of, where a number serves all elements of a channel: a row begins at
-// a channel, and its columns go on to others, each of `run` columns. So an element takes an
-// addition, and a row, or a thread's columns, the divisions.
+// Finds the channel of an element, for operands and sums with one value per channel. A row begins
+// at the start of a channel, and each channel has `run` adjacent columns. Divisions are done once
+// per row, or once for a thread's columns; each element then costs one addition.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace fusegen {
 
-// The channels of every `step`-th row, from row `row` on.
+// The channels of every `step`-th row, beginning with row `row`.
 class RowChannels {
  public:
   __device__ __forceinline__ RowChannels(int64_t row, int64_t step, int64_t cols, int64_t run,
@@ -21,9 +21,9 @@ class RowChannels {
     step_ = int(step * each % channels);
   }
 
-  // The channel of the present row's column c.
+  // The channel of column c in the current row.
   __device__ __forceinline__ int at(int64_t c) const { return first_ + further(c); }
-  // The present row's first channel, and how many channels further column c is in any row.
+  // The current row's first channel, and the distance in channels from there to column c.
   __device__ __forceinline__ int first() const { return first_; }
   __device__ __forceinline__ int further(int64_t c) const {
     return int(channel_of(c, run_, channels_));
@@ -39,8 +39,8 @@ class RowChannels {
   int first_, step_;
 };
 
-// How many channels after its row's first a thread's columns are, each `apart` after the one
-// before.
+// Walks over a thread's columns, which are `apart` columns from each other, and counts their
+// channel from the row's first channel.
 class ChannelWalk {
  public:
   __device__ __forceinline__ ChannelWalk(int column, int apart, int64_t run)
@@ -50,8 +50,8 @@ class ChannelWalk {
         channels_(apart / run_),
         rest_(apart % run_) {}
 
-  // The same walk, of which the compiler does not know that it has been walked before: all its
-  // channels would be kept in registers.
+  // The same walk, made opaque to the compiler. Otherwise it would see that a second walk repeats
+  // the first, and keep all the channels in registers.
   __device__ __forceinline__ ChannelWalk anew() const {
     ChannelWalk walk = *this;
     walk.channel_ = int(opaque(uint32_t(channel_)));
@@ -74,15 +74,15 @@ class ChannelWalk {
   int run_, channel_, within_, channels_, rest_;
 };
 
-// What each of the columns c … c + V - 1, a multiple of V, has of its channel: the first of them is
-// of `channel`, and the next channel begins where c is a multiple of `run`; WHOLE: as all runs are
-// of V, it is known that all are of one.
+// Returns one channel value for each of the columns c … c + V - 1, where c is a multiple of V. The
+// first column belongs to `channel`; a new channel begins at each multiple of `run`. WHOLE promises
+// that runs are multiples of V, so all V columns share one channel.
 template <int V, bool WHOLE = false, class S>
 __device__ __forceinline__ auto spread_vector(const S* data, int64_t channel, int64_t c,
                                               int64_t run, int64_t channels) {
   using T = decltype(load(data));
   Vector<T, V> spread;
-  if (V == 1 || WHOLE || run % V == 0) {  // all are of one channel
+  if (V == 1 || WHOLE || run % V == 0) {  // all columns share one channel
     const T value = load(data + channel);
 #pragma unroll
     for (int v = 0; v < V; ++v) spread.value[v] = value;

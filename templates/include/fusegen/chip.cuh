@@ -1,4 +1,4 @@
-// What launch parameters follow from: the chip's extents, and how many blocks of a kernel it holds.
+// What launch parameters depend on: the chip's limits, and how many blocks of a kernel it holds.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,16 +10,17 @@
 
 namespace fusegen {
 
+// The limits of one device.
 struct Chip {
   int device;
   int multiprocessors;
-  int shared_bytes;  // that one block may have
-  int access_bytes;  // that one access of a thread may have: 16, or 32 from compute capability 10.0
-                     // on
-  bool clusters;     // blocks may read each other's shared memory (compute capability 9.0)
+  int shared_bytes;  // most that one block can use
+  // Most that one access of a thread can move: 16, or 32 from compute capability 10.0 on.
+  int access_bytes;
+  bool clusters;  // whether blocks can read each other's shared memory (compute capability 9.0)
 };
 
-// The current device.
+// The limits of the current device, queried once.
 inline const Chip& chip() {
   constexpr int most = 64;
   static Chip chips[most];
@@ -40,12 +41,12 @@ inline const Chip& chip() {
   return chips[device];
 }
 
-// Blocks of a kernel that the whole chip holds at a time, at least one a multiprocessor. Allows the
-// kernel the shared memory it asks for.
+// How many blocks of a kernel the whole chip holds at a time, at least one per multiprocessor. Also
+// grants the kernel the shared memory it asks for.
 template <class Kernel>
 int64_t resident_blocks(Kernel* kernel, dim3 threads, size_t shared) {
   int blocks = 0;
-  if (shared > 32 * 1024) {  // with what the kernel declares itself it may be more than 48 KiB
+  if (shared > 32 * 1024) {  // together with static shared memory this may exceed 48 KiB
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   }
   cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, int(threads.x * threads.y),
@@ -53,7 +54,7 @@ int64_t resident_blocks(Kernel* kernel, dim3 threads, size_t shared) {
   return int64_t(std::max(blocks, 1)) * chip().multiprocessors;
 }
 
-// Clusters of `size` blocks that the whole chip holds at a time; 0 where it cannot hold one.
+// How many clusters of `size` blocks the whole chip holds at a time; 0 if it cannot hold one.
 template <class Kernel>
 int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
@@ -76,8 +77,8 @@ int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size)
   return clusters;
 }
 
-// Elements of one access: as many as `most` bytes hold (0: as the chip can), if the tensors allow
-// it.
+// Elements of one access: as many as fit into `most` bytes, or into what the chip supports if
+// `most` is 0. It is 1 if the tensors do not allow wide accesses.
 template <class S, class Allows>
 int widest(int most, Allows&& allows) {
   if (most == 0) most = chip().access_bytes;
@@ -87,13 +88,14 @@ int widest(int most, Allows&& allows) {
   return 1;
 }
 
-// Accesses that a thread has under way, where `accesses` are asked for of up to 16 bytes.
+// How many accesses a thread keeps in flight, if `accesses` of up to 16 bytes are asked for: half
+// as many wider ones.
 template <class S>
 constexpr int in_flight(int accesses, int width) {
   return width * sizeof(S) > 16 && accesses > 1 ? accesses / 2 : accesses;
 }
 
-// Calls f with a width as a constant.
+// Calls f with the width as a compile-time constant.
 template <class S, class F>
 auto with_width(int width, F&& f) {
   if (width == 1) return f(std::integral_constant<int, 1>{});
@@ -101,10 +103,12 @@ auto with_width(int width, F&& f) {
   return f(std::integral_constant<int, 32 / sizeof(S)>{});
 }
 
+// Whether a pointer is aligned to `bytes` bytes.
 inline bool aligned(const void* pointer, size_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
+// The message of the last CUDA error, or null; clears the error.
 inline const char* last_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

@@ -1,14 +1,14 @@
-// Sums over rows of the columns that a thread holds: in places of its own in shared memory, or in
-// registers. At the end they are left in chunks of up to 16 bytes, so shared out that neighbouring
-// threads have neighbouring ones: what a warp stores lies together, also where the columns of one
-// thread are two chunks.
+// Sums over rows: each thread sums its own columns, in shared memory or in registers. At the end,
+// threads store the sums in chunks of up to 16 bytes. Chunks are dealt out so that neighbouring
+// threads store neighbouring ones: a warp's stores are contiguous even if each thread's columns
+// make two chunks.
 #pragma once
 
 #include "fusegen/vector.cuh"
 
 namespace fusegen {
 
-// In shared memory: `place` is where the sums of the whole block begin.
+// Column sums in shared memory. `place` is where the whole block's sums begin.
 template <class T, int V>
 class ColumnSums {
  public:
@@ -34,12 +34,13 @@ class ColumnSums {
     }
   }
 
-  // Which of the chunks of a row of threads this thread leaves as its k-th.
+  // The index of the k-th chunk that this thread stores, within a row of threads.
   static __device__ __forceinline__ int leaves(int k) {
     return k * int(blockDim.x) + int(threadIdx.x);
   }
 
-  // That chunk of the row of threads which is `apart` threads further; after a barrier.
+  // The value of that chunk, from the row of threads that is `apart` threads further. Call it after
+  // a barrier.
   __device__ __forceinline__ Chunk chunk(int item, int k, int apart) const {
     const int which = leaves(k), from = which / chunks - int(threadIdx.x) + apart;
     return chunks_[(item * chunks + which % chunks) * threads_ + from];
@@ -50,8 +51,8 @@ class ColumnSums {
   int threads_;
 };
 
-// In registers, where a thread has the room and its columns are its own in the block, which has
-// whole warps.
+// Column sums in registers. Requires enough registers, columns that no other thread of the block
+// shares, and a block of whole warps.
 template <class T, int V, int ITEMS>
 class LiveSums {
  public:
@@ -68,7 +69,7 @@ class LiveSums {
     for (int v = 0; v < V; ++v) sums_[item * V + v] += values.value[v];
   }
 
-  // As above; a warp shares out what its own lanes hold.
+  // As in ColumnSums, but chunks are dealt out within a warp, among its own lanes.
   static __device__ __forceinline__ int leaves(int k) {
     const int lane = threadIdx.x % 32;
     return (int(threadIdx.x) - lane) * chunks + k * 32 + lane;
@@ -95,8 +96,8 @@ class LiveSums {
   T sums_[ITEMS * V] = {};
 };
 
-// Leaves a block's sums of the columns of one access of its threads, its `rows` of threads added up
-// in their order: `partial` is the first column's, and there are `columns`.
+// Stores a block's column sums for one access of its threads. The block's `rows` of threads are
+// added up in order. `partial` points to the first column, and `columns` is their number.
 template <class Sums, class T>
 __device__ __forceinline__ void leave_columns(const Sums& sums, int item, T* partial, int columns,
                                               int rows) {

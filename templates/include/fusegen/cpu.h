@@ -1,4 +1,4 @@
-// Loops over the activation on the CPU: how it is cut into tasks, and the buffers of a task.
+// Loops over the activation on the CPU: how it is split into tasks, and the buffers of a task.
 #pragma once
 
 #include <algorithm>
@@ -14,31 +14,31 @@
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
 
-// torch's own thread pool, by torch's stable C interface (torch/csrc/stable/c/shim.h): it respects
-// torch.set_num_threads. Declared here so that no kernel includes a torch header.
+// torch's own thread pool, through torch's stable C interface (torch/csrc/stable/c/shim.h). It
+// respects torch.set_num_threads. Declared here so that no kernel includes a torch header.
 extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain_size,
                                       void (*body)(int64_t begin, int64_t end, void* context),
                                       void* context);
 extern "C" int32_t torch_get_num_threads(uint32_t* threads);
 
-// Nothing here has a name outside of its file: kernel.cpp is compiled for several instruction sets,
-// and the linker would keep one of their copies for all.
+// Everything here has internal linkage: kernel.cpp is compiled for several instruction sets, and
+// the linker would otherwise keep one copy for all of them.
 namespace fusegen {
 namespace {
 
-// Calls f(task) for tasks begin … end - 1. There is one copy of it. `f` is copied and inlined, so
-// that the compiler sees that no store changes what was captured: else it gathers through the
+// Calls f(task) for tasks begin … end - 1. It is compiled once per f. `f` is copied and inlined, so
+// that the compiler sees that no store changes what was captured; otherwise it gathers through the
 // pointers.
 template <class F>
 __attribute__((noinline, flatten)) void run_tasks(int64_t begin, int64_t end, void* context) {
   const F f = *static_cast<const F*>(context);
   for (int64_t task = begin; task < end; ++task) {
-    asm volatile("");  // no vectors across tasks
+    asm volatile("");  // prevents vectorization across tasks
     f(task);
   }
 }
 
-// Calls f(task) for each task in [0, tasks), at least `grain` of them a thread.
+// Calls f(task) for each task in [0, tasks), with at least `grain` tasks per thread.
 template <class F>
 void parallel_for(int64_t tasks, int64_t grain, const F& f) {
   void* const context = const_cast<void*>(static_cast<const void*>(&f));
@@ -49,15 +49,15 @@ void parallel_for(int64_t tasks, int64_t grain, const F& f) {
   }
 }
 
-// Columns that are summed in the type computed in before the sum goes on in double: the error of a
-// row's sum does not grow with its length.
+// How many columns are summed in the compute type before the sum is added to one in double. This
+// keeps the error of a row's sum from growing with the row's length.
 constexpr int64_t block_cols = 1024;
-// The same where one number after the other is added to a sum, not to one of a vector's many: of
-// equal numbers every rounding has the same sign.
+// The same where numbers are added one by one to a single sum, not to a vector of sums. It is
+// smaller because roundings of equal numbers all have the same sign.
 constexpr int64_t added_cols = 16;
 
-// An uninitialised array on a cache line's boundary: a small one lies in the object itself, since
-// short rows take as long as an allocation does.
+// An uninitialised array, aligned to a cache line. A small one is stored in the object itself,
+// because an allocation takes as long as a short row.
 template <class T>
 class Buffer {
  public:
@@ -81,15 +81,16 @@ class Buffer {
   T* data_ = small_;
 };
 
-// The place of a number in the order of all, NaN being the largest. Integers, because there is one
-// instruction for the larger of two, which no compiler uses for numbers that may be NaN.
+// Maps a number to an integer that sorts in the same order, with NaN the largest. Integers have a
+// single instruction for the larger of two; no compiler uses the one for numbers that may be NaN.
 template <class I, class T>
 FUSEGEN_FN I ordinal_as(T x) {
   constexpr I largest = std::numeric_limits<I>::max();
   const I bits = bit_cast<I>(x), place = bits ^ ((bits >> (8 * sizeof(I) - 1)) & largest);
   return x != x ? largest : place;
 }
-// The larger of two places, by value: std::max's references keep gcc from making vectors.
+// The larger of two ordinals. It takes them by value, because std::max's references keep gcc from
+// vectorizing.
 template <class I>
 FUSEGEN_FN I larger(I a, I b) {
   return a > b ? a : b;
@@ -100,6 +101,7 @@ FUSEGEN_FN int32_t ordinal(float x) {
 FUSEGEN_FN int64_t ordinal(double x) {
   return ordinal_as<int64_t>(x);
 }
+// The number of an ordinal.
 FUSEGEN_FN float of_ordinal(int32_t place) {
   return bit_cast<float>(place ^ ((place >> 31) & 0x7fffffff));
 }
@@ -107,7 +109,7 @@ FUSEGEN_FN double of_ordinal(int64_t place) {
   return bit_cast<double>(place ^ ((place >> 63) & 0x7fffffffffffffff));
 }
 
-// Asks for memory that is read soon, or written, so that it comes while the present block is
+// Prefetches memory that is read or written soon, so that it arrives while the current block is
 // computed.
 constexpr bool to_write = true;
 template <bool WRITTEN = false, class S>
@@ -117,16 +119,17 @@ FUSEGEN_FN void prefetch(const S* memory, int64_t count) {
   }
 }
 
-// Columns of rows that lie side by side are asked for so many before their turn.
+// How many columns ahead an outer reduction prefetches.
 constexpr int64_t columns_ahead = 4;
 
-// What the blocks of a row come to together.
+// The sum of a row's blocks.
 template <class To, class T>
 To total(const T* blocks, int64_t count) {
   double sum = 0;
   for (int64_t block = 0; block < count; ++block) sum += blocks[block];
   return To(sum);
 }
+// The maximum of a row's blocks.
 template <class T>
 T largest(const T* blocks, int64_t count) {
   T found = -INFINITY;
@@ -134,17 +137,18 @@ T largest(const T* blocks, int64_t count) {
   return found;
 }
 
-// The activation [rows, cols] cut into tasks of at most `tile_rows` rows and `tile_cols` columns. A
-// row is cut into blocks, whose sums are added up in order; where there are fewer rows than
-// threads, the blocks of one row after the other are shared out among them.
+// The activation [rows, cols], split into tasks of at most `tile_rows` rows and `tile_cols`
+// columns. A row is split into blocks, and their sums are added up in order. If there are fewer
+// rows than threads, the threads take one row at a time and share its blocks.
 struct Tiling {
-  static constexpr int64_t elements_per_thread = 32768;  // below this a second thread costs more
+  // With less work, a second thread costs more than it saves.
+  static constexpr int64_t elements_per_thread = 32768;
 
   int64_t rows, cols, tile_rows, tile_cols;
   bool splits_rows;
 
-  // At most about `parts` groups of rows, or two for each thread: each has its own sums over the
-  // rows.
+  // Makes about `parts` groups of rows at most, but allows two groups per thread. Each group has
+  // its own sums over rows.
   static Tiling of(int64_t rows, int64_t cols, int64_t widest, int64_t parts) {
     const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
@@ -165,8 +169,8 @@ struct Tiling {
   int64_t block_grain() const { return splits_rows ? elements_per_thread / block_cols : blocks(); }
 };
 
-// Rows that lie side by side, those of matrices [cols, inner]: tasks of up to `lanes` of them, so
-// that what is kept of their columns stays in the second-level cache.
+// Tasks of an outer reduction. Its rows are adjacent in memory: they form matrices [cols, inner]. A
+// task takes up to `lanes` rows, few enough that their live values stay in the L2 cache.
 struct OuterTiling {
   int64_t rows, inner, lanes;
 
@@ -178,10 +182,11 @@ struct OuterTiling {
   int64_t tasks() const { return rows / inner * tiles(); }
 };
 
-// Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
+// Fills out[0 … count) with the uniform random numbers of elements first … first + count - 1.
 template <class T>
 void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
-  constexpr int groups = 64, lanes = 16;  // groups are of eight elements, drawn in vectors
+  // A group has eight elements; groups are computed in vectors.
+  constexpr int groups = 64, lanes = 16;
   int64_t i = 0;
   for (; i < count && (first + i) % 8; ++i) out[i] = uniform(seed, stream, first + i);
   for (int64_t whole; (whole = std::min<int64_t>(8 * groups, (count - i) / 8 * 8)) > 0;
@@ -223,17 +228,17 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
   });
 }
 
-// So many neighbouring columns of a channel are worth a loop of their own.
+// From this many adjacent columns on, a channel gets a loop of its own.
 constexpr int64_t long_run = 64;
 
-// What all elements of a run have of their channel, where others have an array.
+// Looks like an array whose elements are all equal: the channel value of one run.
 template <class T>
 struct Same {
   T value;
   T operator[](int64_t) const { return value; }
 };
 
-// Calls f(from, to, run) for each piece of the columns [begin, end) that is of one run.
+// Splits the columns [begin, end) at run boundaries and calls f(from, to, run) for each piece.
 template <class F>
 void for_each_run(int64_t begin, int64_t end, int64_t each, const F& f) {
   int64_t run = begin / each;
@@ -244,7 +249,7 @@ void for_each_run(int64_t begin, int64_t end, int64_t each, const F& f) {
   }
 }
 
-// Fills out[0 … count) with what each of the elements first … first + count - 1 has of its channel.
+// Fills out[0 … count) with the channel values of elements first … first + count - 1.
 template <class S, class T>
 void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_t run,
                      int64_t channels) {
@@ -257,9 +262,10 @@ void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_
   }
 }
 
-// A row's columns are cut into blocks, and into runs that belong to a channel each. What run k has
-// in block b is summed in place b + k: one of the two is another in the next piece, so no two share
-// a place, and blocks can be summed at the same time. `out` begins at the block's first place.
+// A row's columns are split into blocks, and also into runs, one per channel. The sum of run k's
+// part in block b goes to place b + k. Each next piece has a new run or a new block, so no two
+// pieces share a place and blocks can be summed in parallel. `out` points to the block's first
+// place.
 template <class T>
 void add_runs(T* out, const T* terms, int64_t begin, int64_t end, int64_t run) {
   for_each_run(begin, end, run, [=](int64_t from, int64_t to, int64_t k) {
@@ -270,7 +276,7 @@ void add_runs(T* out, const T* terms, int64_t begin, int64_t end, int64_t run) {
   });
 }
 
-// Adds up each run's blocks, in order.
+// Adds up the parts of each run, in order.
 template <class T>
 void join_runs(T* out, const T* places, int64_t runs, int64_t run) {
   for (int64_t k = 0; k < runs; ++k) {
@@ -282,7 +288,7 @@ void join_runs(T* out, const T* places, int64_t runs, int64_t run) {
   }
 }
 
-// Adds up partial[row] over the rows of each channel, in order, and stores the sums: the rows are
+// Adds up partial[row] over the rows of each channel, in order, and stores the sums. The rows are
 // [groups, channels, run].
 template <class S, class T>
 void store_channel_sums(S* out, const T* partial, int64_t rows, int64_t channels, int64_t run) {
@@ -295,7 +301,7 @@ void store_channel_sums(S* out, const T* partial, int64_t rows, int64_t channels
   });
 }
 
-// Adds up the tasks' totals, in order, and stores the sum.
+// Adds up the totals of all tasks, in order, and stores the sum.
 template <class S>
 void store_total(S* out, const double* partial, int64_t tasks) {
   double sum = 0;

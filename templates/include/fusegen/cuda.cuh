@@ -1,4 +1,4 @@
-// What every CUDA kernel includes.
+// Everything that a CUDA kernel includes.
 #pragma once
 
 #include <cuda_runtime.h>

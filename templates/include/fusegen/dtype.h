@@ -1,4 +1,4 @@
-// The types that tensors are stored in, and the type in which each is computed.
+// The types that tensors are stored in, and the type each is computed in.
 #pragma once
 
 #include <cstdint>
@@ -12,17 +12,21 @@
 
 namespace fusegen {
 
+// The dtypes that kernels support.
 enum class DType { float64, float32, bfloat16, float16 };
 
+// A bfloat16 as it is stored: the upper half of a float.
 struct bfloat16 {
   uint16_t bits;
 };
 
+// An IEEE half-precision number as it is stored.
 struct float16 {
   uint16_t bits;
 };
 
-// Storage<S>: how a stored S becomes a number to compute with, and back (to nearest, ties to even).
+// Storage<S> converts a stored S to the type it is computed in, and back (to nearest, ties to
+// even).
 template <class S>
 struct Storage {
   using Compute = S;
@@ -58,8 +62,8 @@ struct Storage<float16> {
 #if defined(__CUDA_ARCH__)
     return __half2float(bit_cast<__half>(stored));
 #else
-    // Shift the exponent and mantissa into a float's place and multiply by 2^112, the difference of
-    // the two biases: that is exact, also for subnormals. Infinity and NaN get the top exponent.
+    // Shift the exponent and mantissa to a float's position. Then multiply by 2^112, the difference
+    // of the two biases: this is exact, also for subnormals. Infinity and NaN get the top exponent.
     const uint32_t sign = uint32_t(stored.bits & 0x8000u) << 16;
     const uint32_t rest = uint32_t(stored.bits & 0x7fffu) << 13;
     const float scaled = bit_cast<float>(rest) * 0x1p112f;
@@ -76,11 +80,11 @@ struct Storage<float16> {
     const uint32_t bits = bit_cast<uint32_t>(value);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t rest = bits & 0x7fffffffu;
-    // Normal results: rebias the exponent (15 - 127 = -112) and round the 13 dropped bits.
+    // Normal results: rebias the exponent (15 - 127 = -112) and round away the 13 dropped bits.
     const uint32_t normal = (rest - 0x38000000u + 0xfffu + ((rest >> 13) & 1u)) >> 13;
-    // Subnormal results: adding 0.5 aligns the last bit of the half with the last of the float.
+    // Subnormal results: adding 0.5 aligns the half's last bit with the float's last bit.
     const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(rest) + 0.5f) - 0x3f000000u;
-    // 65520 and above round to infinity. (gcc makes vectors of this, not of a test of `rest`.)
+    // 65520 and above round to infinity. (gcc vectorizes this, but not a test of `rest`.)
     const uint32_t finite = rest < 0x38800000u ? subnormal : normal;
     const uint32_t overflow = finite < 0x7c00u ? finite : 0x7c00u;
     const uint32_t magnitude = value != value ? 0x7e00u : overflow;
@@ -93,36 +97,39 @@ struct Storage<float16> {
 template <class S>
 using compute_t = typename Storage<S>::Compute;
 
+// Loads a stored number into its compute type.
 template <class S>
 FUSEGEN_FN compute_t<S> load(const S* stored) {
   return Storage<S>::load(*stored);
 }
 
+// Rounds a number to its stored type and stores it.
 template <class S>
 FUSEGEN_FN void store(S* stored, compute_t<S> value) {
   *stored = Storage<S>::store(value);
 }
 
-// The bytes of a stored number.
+// The size in bytes of a stored number.
 constexpr int size_of(DType dtype) {
   return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
 }
 
-// The channel of place `at`, where each channel has runs of `run` places.
+// The channel of position `at`, if each channel has runs of `run` positions.
 FUSEGEN_FN int64_t channel_of(int64_t at, int64_t run, int64_t channels) {
   if ((at | run | channels) >> 31) return at / run % channels;
   return uint32_t(at) / uint32_t(run) % uint32_t(channels);  // several times faster
 }
 
-// The place of row r's element in the column that an index names; where that is no column, in the
-// first. A matrix [cols, inner] holds a column of `inner` neighbouring rows side by side.
+// The offset of row r's element in column `index`. An index outside the row reads the first column.
+// In a matrix [cols, inner], each column holds the elements of `inner` neighbouring rows side by
+// side.
 FUSEGEN_FN int64_t place_in_row(int64_t r, int64_t index, int64_t cols, int64_t inner) {
   const int64_t column = index >= 0 && index < cols ? index : 0;
   if (inner == 1) return r * cols + column;
   return (r / inner * cols + column) * inner + r % inner;
 }
 
-// That element as it is stored; where there are no columns, 0.
+// That element as it is stored; 0 if the row has no columns.
 template <class S>
 FUSEGEN_FN S take(const S* values, int64_t r, int64_t index, int64_t cols, int64_t inner) {
   return cols ? values[place_in_row(r, index, cols, inner)] : S{};

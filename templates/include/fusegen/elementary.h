@@ -1,12 +1,14 @@
-// The functions that formulas are made of, in the precision that a result needs.
+// The functions that formulas are made of, as precise as the result needs.
 //
-// A Math gives every atom a meaning; the printer (fusegen/lower/print_cpp.py) writes
-// `Math::exp(x)`. The same text serves the host and the device. `Math<T>` is the C library's;
-// `FastMath<P>` computes in float32, within 4 ulp of it for float32 results and within an eighth of
-// an ulp for 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below
-// the smallest normal float32 number a result may be 0. Errors are relative, also where a result is
-// near 0, and exp(0), sech2(0) and the slope of tanh, expm1 and log1p at 0 are exactly 1, in either
-// precision: a formula may subtract what is nearly equal.
+// A Math class implements every atom; the printer (fusegen/lower/print_cpp.py) writes
+// `Math::exp(x)`. The same text serves the host and the device.
+//
+// `Math<T>` is the C library's. `FastMath<P>` computes in float32. Its error is within 4 ulp for
+// float32 results, and within an eighth of an ulp for 16-bit results. It has no branches, so the
+// host's compiler can vectorize it. Below the smallest normal float32 number a result may be 0.
+//
+// Errors are relative, even if a result is near 0. In either precision, exp(0), sech2(0) and the
+// slopes of tanh, expm1 and log1p at 0 are exactly 1: a formula may subtract nearly equal numbers.
 #pragma once
 
 #include <cmath>
@@ -18,7 +20,7 @@
 
 namespace fusegen {
 
-// x to a positive integer power by repeated squaring, which rounds log2(N) times.
+// x to a positive integer power, by repeated squaring: it rounds log2(N) times.
 template <int N, class T>
 FUSEGEN_FN T power(T x) {
   static_assert(N >= 1, "power<N> wants N >= 1");
@@ -30,14 +32,14 @@ FUSEGEN_FN T power(T x) {
   }
 }
 
-// a x^N, multiplied one by one: x^N alone may underflow where the product does not.
+// a x^N, multiplied one factor at a time: x^N alone may underflow although the product does not.
 template <int N, class T>
 FUSEGEN_FN T times_power(T a, T x) {
   for (int i = 0; i < N; ++i) a *= x;
   return a;
 }
 
-// The larger of the two; NaN where either is NaN, as torch.amax has it.
+// The larger of the two. NaN if either is NaN, as in torch.amax.
 template <class T>
 FUSEGEN_FN T maximum(T a, T b) {
 #if defined(__CUDA_ARCH__)
@@ -50,10 +52,10 @@ FUSEGEN_FN T maximum(T a, T b) {
   return (a > b || a != a) ? a : b;
 }
 
-// What a result is rounded to, which formulas fitted for one spec ask for.
+// What a result is rounded to. Formulas fitted for one spec ask for it.
 enum class Digits { exact, single, brief };
 
-// The C library's functions, and what is stable in terms of them.
+// The C library's functions, and numerically stable functions built from them.
 template <class T>
 struct Math {
   using Scalar = T;
@@ -67,7 +69,7 @@ struct Math {
   static FUSEGEN_FN T exp(T x) { return std::exp(x); }
   static FUSEGEN_FN T expm1(T x) { return std::expm1(x); }
 
-  // exp(a - b), where b is the same for many a.
+  // exp(a - b), for many a with the same b.
   static FUSEGEN_FN T exp_difference(T a, T b) { return exp(a - b); }
   static FUSEGEN_FN T log(T x) { return std::log(x); }
   static FUSEGEN_FN T log1p(T x) { return std::log1p(x); }
@@ -94,9 +96,9 @@ struct Math {
     return T(4) * e / ((T(1) + e) * (T(1) + e));
   }
 
-  // x - tanh(x), which keeps its relative accuracy near 0. Below 1 it is the series of
-  // x cosh(x) - sinh(x), whose terms 2k x^(2k + 1) / (2k + 1)! have one sign, over cosh(x); from
-  // there on |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|).
+  // x - tanh(x), which keeps its relative accuracy near 0. Below 1 it is the series of x cosh(x) -
+  // sinh(x), divided by cosh(x). The terms of the series, 2k x^(2k + 1) / (2k + 1)!, all have one
+  // sign. From 1 on it is |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|).
   static FUSEGEN_FN T tanhshrink(T x) {
     const T size = absolute(x), s = x * x, e = exp(T(-2) * size);
     T series = 1;
@@ -114,12 +116,13 @@ struct Math {
   static FUSEGEN_FN T normpdf(T x) { return T(0.39894228040143267794) * exp(T(-0.5) * x * x); }
 };
 
-// Functions in float32 for results of precision P (fitted::Single or fitted::Brief), on the
-// hardware's exponential and reciprocal where there are such, and for 16-bit results on its tanh
-// too. That has a relative error of 2^-11, half an ulp of float16 at 1, so it is good for a result,
-// a factor or an argument, but not for a term of a sum: 1 + tanh(x) is 2 sigmoid(2x), x - tanh(x)
-// is tanhshrink(x), and 1 - tanh(x)^2 is sech2(x). (CUDA C++ Programming Guide, "Mathematical
-// Functions"; PTX ISA, "Floating Point Instructions".)
+// Functions in float32 for results of precision P (fitted::Single or fitted::Brief). They use the
+// hardware's exponential and reciprocal if there are any, and for 16-bit results its tanh too.
+//
+// The hardware's tanh has a relative error of 2^-11, which is half an ulp of float16 at 1. So it is
+// good enough for a result, a factor or an argument, but not for a term of a sum. Use 2 sigmoid(2x)
+// for 1 + tanh(x), tanhshrink(x) for x - tanh(x), and sech2(x) for 1 - tanh(x)^2. (CUDA C++
+// Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
 template <class P>
 struct FastMath : Math<float> {
   static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
@@ -137,9 +140,9 @@ struct FastMath : Math<float> {
 #if defined(__CUDA_ARCH__)
     return brief ? exp2(x * 1.44269504f) : ::expf(x);
 #else
-    // x = n ln 2 + r: exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to a whole number, and leaves
-    // it in the last bits, from where it is added to the exponent. What is out of range, or NaN, is
-    // chosen afterwards; below 2^-126 it is 0.
+    // With x = n ln 2 + r, exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to an integer and leaves
+    // it in the last bits, from where it is added to the exponent. Selections afterwards handle NaN
+    // and results out of range; below 2^-126 the result is 0.
     const float shifted = fma(x, 1.44269504f, 12582912.0f);
     const float n = shifted - 12582912.0f;
     const float r =
@@ -151,8 +154,8 @@ struct FastMath : Math<float> {
 #endif
   }
 
-  // 2^x and exp(x) where a relative error of |x| / 2 ulp does no harm, since it is 0.2 ulp of 1 at
-  // most.
+  // 2^x and exp(x) for uses where a relative error of |x| / 2 ulp does no harm: it amounts to at
+  // most 0.2 ulp of 1.
   static FUSEGEN_FN float falling_exp2(float x) {
 #if defined(__CUDA_ARCH__)
     return exp2(x);
@@ -201,7 +204,7 @@ struct FastMath : Math<float> {
   }
 #endif
 
-  // 1 / x for 1 <= x, up to infinity.
+  // 1 / x for x >= 1, up to infinity.
   static FUSEGEN_FN float reciprocal(float x) {
 #if defined(__CUDA_ARCH__)
     float inverse;
@@ -212,14 +215,14 @@ struct FastMath : Math<float> {
 #endif
   }
 
-  // 1 / (1 + e) for x >= 0, e / (1 + e) below, with e = exp(-|x|): sigmoid(-x), which derivatives
-  // take for 1 - sigmoid(x), then shares e and the reciprocal with it.
+  // 1 / (1 + e) for x >= 0, and e / (1 + e) below, with e = exp(-|x|). Derivatives use sigmoid(-x)
+  // for 1 - sigmoid(x), which then shares e and the reciprocal with sigmoid(x).
   static FUSEGEN_FN float sigmoid(float x) {
     const float e = falling_exp(-absolute(x)), inverse = reciprocal(1.0f + e);
     return x < 0.0f ? e * inverse : inverse;
   }
 
-  // (1 - e) / (1 + e) with e = exp(-2 |x|); near 0, where 1 - e cancels, a polynomial.
+  // (1 - e) / (1 + e) with e = exp(-2 |x|). Near 0, where 1 - e cancels, it is a polynomial.
   static FUSEGEN_FN float tanh(float x) {
 #if defined(__CUDA_ARCH__)
     if constexpr (brief) {
@@ -234,8 +237,8 @@ struct FastMath : Math<float> {
     return size < 0.55f ? near : far;
   }
 
-  // 4 e / (1 + e)^2 with e = exp(-2 |x|). For 16 bits 4 / (1 + e)^2 is a polynomial of 1 - e, so
-  // that there is one special function and no division.
+  // 4 e / (1 + e)^2 with e = exp(-2 |x|). For 16-bit results a polynomial in 1 - e replaces 4 / (1
+  // + e)^2: this takes one special function and no division.
   static FUSEGEN_FN float sech2(float x) {
     const float e = falling_exp(-2.0f * absolute(x));
     if constexpr (brief) return e * fitted::sech2_ratio(P{}, 1.0f - e);
@@ -243,7 +246,7 @@ struct FastMath : Math<float> {
     return 4.0f * e * (inverse * inverse);
   }
 
-  // |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|); near 0, where that cancels, a polynomial.
+  // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
   static FUSEGEN_FN float tanhshrink(float x) {
     const float size = absolute(x), square = x * x, e = falling_exp(-2.0f * size);
     const float far = std::copysign(fma(2.0f * e, reciprocal(1.0f + e), size - 1.0f), x);

@@ -1,4 +1,4 @@
-// The instruction sets that kernel.cpp is compiled for, and which of them this machine gets.
+// The instruction sets that kernel.cpp is compiled for, and the choice of one on this machine.
 #pragma once
 
 #include <cstdlib>
@@ -6,18 +6,20 @@
 
 namespace fusegen {
 
-// Each kernel is there once a isa: `forward_cpu<Avx2>`. Other processors than x86 have one, and
-// so has what FUSEGEN_NATIVE=1 builds for one machine alone.
+// Each kernel is compiled once per isa: `forward_cpu<Avx2>`. Processors other than x86 have one
+// isa, and so do packages built for one machine with FUSEGEN_NATIVE=1.
 struct Portable {};
 struct Avx2 {};
 struct Avx512 {};
 
+// FUSEGEN_ISAS lists a kernel's copies for all isas, from the lowest to the best. `isa_names` has
+// the names of the isas in the same order.
 #if defined(__x86_64__) && !defined(FUSEGEN_NATIVE)
 #define FUSEGEN_ISAS(name) \
   {name<::fusegen::Portable>, name<::fusegen::Avx2>, name<::fusegen::Avx512>}
 constexpr const char* isa_names[] = {"portable", "avx2", "avx512"};
 
-// What toolchain/compilers.py compiles each isa with is what is asked for here.
+// Checks for the features that toolchain/compilers.py enables for each isa.
 inline int best_isa() {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
@@ -34,7 +36,7 @@ inline int best_isa() {
 }
 #endif
 
-// The isa in use: the best that the processor has, or a lower one that FUSEGEN_CPU names.
+// The isa in use: the best the processor supports, or a lower one if FUSEGEN_CPU names it.
 inline int isa() {
   static const int chosen = [] {
     const int best = best_isa();

@@ -7,6 +7,7 @@
 
 namespace fusegen {
 
+// The operation of a reduction: a sum.
 struct Sum {
   template <class T>
   static __device__ __forceinline__ T identity() {
@@ -18,6 +19,7 @@ struct Sum {
   }
 };
 
+// The operation of a reduction: a maximum, which is NaN if a value is.
 struct Maximum {
   template <class T>
   static __device__ __forceinline__ T identity() {
@@ -29,10 +31,10 @@ struct Maximum {
   }
 };
 
-// Reduces each of some values over neighbouring lanes, `lanes` of them, a power of two that is not
-// below N; lane l gets the result of value l % N. At each of the first steps a lane passes on half
-// of its values and keeps the others, so that N values take little more than one: the shuffles of a
-// multiprocessor are as rare as its accesses to shared memory.
+// Reduces each of N values over `lanes` neighbouring lanes, a power of two that is at least N. Lane
+// l gets the result of value l % N. In each of the first steps, a lane passes on half of its values
+// and keeps the others, so N values cost little more than one. This matters because a
+// multiprocessor does as few shuffles as accesses to shared memory.
 template <class Op, class T, int N>
 __device__ __forceinline__ T reduce_shared_out(T (&values)[N], int lanes) {
 #pragma unroll
@@ -53,15 +55,15 @@ __device__ __forceinline__ T reduce_shared_out(T (&values)[N], int lanes) {
   return values[0];
 }
 
-// How many lanes share out N values: the next power of two.
+// How many lanes share N values: the next power of two.
 template <int N>
 constexpr int sharing = 2 * sharing<(N + 1) / 2>;
 template <>
 constexpr int sharing<1> = 1;
 
-// Reduces each of some values over neighbouring lanes; each lane gets the results. A maximum over a
-// warp takes one instruction where numbers are compared as whole ones: flipping the other bits of
-// negative ones orders them, with a NaN above all. (A NaN that comes here is the positive one that
+// Reduces each of N values over neighbouring lanes; every lane gets the results. For a maximum over
+// a warp there is one instruction, but only for integers. Flipping the other bits of negative
+// floats makes them sort as integers, with NaN above all. (Any NaN here is the positive one that
 // `maximum` makes.)
 template <class Op, class T, int N>
 __device__ __forceinline__ void reduce_each(T (&values)[N], int lanes) {
@@ -96,6 +98,7 @@ __device__ __forceinline__ void reduce_each(T (&values)[N], int lanes) {
   }
 }
 
+// Reduces one value over `lanes` neighbouring lanes.
 template <class Op, class T>
 __device__ __forceinline__ T reduce_lanes(T value, int lanes) {
   T values[] = {value};

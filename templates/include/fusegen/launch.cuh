@@ -1,5 +1,5 @@
-// How a kernel is launched: so that it may begin while the one before it in the stream still ends.
-// Between two small kernels lies a microsecond otherwise. (CUDA C++ Programming Guide,
+// Launches kernels so that one may begin while its predecessor in the stream still finishes.
+// Otherwise there is a microsecond between two small kernels. (CUDA C++ Programming Guide,
 // "Programmatic Dependent Launch and Synchronization"; from compute capability 9.0 on.)
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace fusegen {
 
-// Waits until what the kernels before have written can be read, and lets the next one begin in
-// turn. Each kernel's first line: what follows it in the stream relies on all that is before being
+// Waits until the results of earlier kernels can be read, then lets the next kernel begin. It must
+// be the first line of each kernel: later kernels in the stream rely on all earlier ones being
 // done.
 __device__ __forceinline__ void await_kernels_before() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -21,8 +21,8 @@ __device__ __forceinline__ void await_kernels_before() {
 #endif
 }
 
-// Launches a kernel on a grid of blocks, or of clusters of `cluster` of them, with `shared` bytes
-// each.
+// Launches a kernel on a grid of blocks with `shared` bytes each. If `cluster` is above 1, that
+// many blocks form a cluster.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), cudaStream_t stream, dim3 grid, dim3 threads,
                    size_t shared, int cluster, Arguments... arguments) {

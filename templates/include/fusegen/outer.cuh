@@ -1,5 +1,5 @@
-// Rows whose columns lie apart in memory and that lie side by side themselves: the tiles of them
-// that a block walks over, and how its threads reduce them.
+// Outer reductions: the columns of a row are not adjacent in memory, but neighbouring rows are.
+// Here are the tiles of rows that a block walks over, and the reductions among its threads.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,8 +14,8 @@
 
 namespace fusegen {
 
-// Tile after tile of a block: blockDim.x * V neighbouring rows of a matrix [cols, inner] each. A
-// block has every gridDim.x-th, and gets from one to the next without a division.
+// The tile that a block works on: blockDim.x * V neighbouring rows of a matrix [cols, inner]. A
+// block takes every gridDim.x-th tile, and moves from one to the next without a division.
 template <int V>
 class OuterTile {
  public:
@@ -24,7 +24,7 @@ class OuterTile {
 
   __device__ __forceinline__ bool exists() const { return matrix_ < walk_.matrices; }
   __device__ __forceinline__ int64_t matrix() const { return matrix_; }
-  // The thread's first row, counted from the matrix' first.
+  // The thread's first row, counted from the matrix's first row.
   __device__ __forceinline__ int64_t begin() const {
     return (int64_t(part_) * blockDim.x + threadIdx.x) * V;
   }
@@ -45,9 +45,9 @@ class OuterTile {
 
 // Reduces over the strands of a block, for the V rows of each lane.
 //
-// The lanes of a warp that are of one strand each exchange values first, then the warps through
-// shared memory: their parts are read between the two barriers and the results after the second, so
-// nobody overwrites what another is still to read.
+// First, the lanes of a warp that belong to different strands exchange values. Then the warps
+// exchange theirs through shared memory: they read each other's parts between the two barriers, and
+// the results after the second. So nobody overwrites what another still has to read.
 template <class T, int V>
 class OuterTeam {
  public:
@@ -90,11 +90,11 @@ class OuterTeam {
   }
 
  private:
-  T* exchange_;  // each row's result, and after them each warp's part of it
+  T* exchange_;  // each row's result, followed by each warp's part of it
 };
 
-// Bytes of shared memory for what a thread reads next: of so many columns and tensors, and of so
-// many row operands and saved statistics.
+// Bytes of shared memory per thread for copying its next inputs ahead: `items` columns of `tensors`
+// tensors, and for each row `operands` operands and `statistics` saved statistics.
 template <class S>
 size_t outer_next(int width, int items, int tensors, int operands, int statistics) {
   const size_t access = width * sizeof(S), computed = width * sizeof(compute_t<S>);
@@ -102,10 +102,11 @@ size_t outer_next(int width, int items, int tensors, int operands, int statistic
   return ahead ? access * (items * tensors + operands) + computed * statistics : 0;
 }
 
-// Threads that a block's shared memory has room for, where each reads `next` bytes ahead.
+// How many threads fit into a block's shared memory if each copies `next` bytes ahead.
 template <class S>
 int outer_room(int width, size_t next) {
-  const size_t each = next + 2 * width * sizeof(compute_t<S>);  // to exchange what is reduced too
+  // Plus space to exchange values in a reduction.
+  const size_t each = next + 2 * width * sizeof(compute_t<S>);
   return int(std::min<size_t>(outer_threads, (chip().shared_bytes - 1024) / each / 32 * 32));
 }
 
@@ -116,7 +117,7 @@ size_t outer_shared(const OuterPlan& plan, size_t next) {
   return (plan.items ? next * threads : 0) + sizeof(compute_t<S>) * rows * (1 + threads / 32);
 }
 
-// Sets the grid: as many blocks as the chip holds at a time, each of which walks over many tiles.
+// Sets the grid: as many blocks as the chip holds at a time. Each walks over many tiles.
 template <class Kernel>
 void place_outer(OuterPlan& plan, Kernel* kernel) {
   const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));

@@ -1,6 +1,5 @@
-// How a block has rows whose columns lie apart in memory and that lie side by side themselves:
-// which threads stand side by side, and which share the columns. Plain C++: nothing here asks a
-// device.
+// How an outer reduction assigns rows and columns to the threads of a block: some threads take
+// neighbouring rows, others share the columns of a row. Plain C++: nothing here queries a device.
 #pragma once
 
 #include <algorithm>
@@ -9,20 +8,20 @@
 
 namespace fusegen {
 
-constexpr int outer_threads = 512;  // of a block at most
+constexpr int outer_threads = 512;  // most threads of a block
 
-// Neighbouring rows that a thread reads in one access where it may: 16 bytes of floats and doubles,
-// 8 of 16-bit types, which take as many registers as floats once they are unpacked.
+// How many neighbouring rows a thread reads in one access, if the tensors allow it: 16 bytes of
+// float and double, 8 of 16-bit types. Unpacked, these take as many registers as floats.
 template <class S>
 constexpr int outer_width() {
   return sizeof(S) == 8 ? 2 : 4;
 }
 
-// Columns that a thread holds of `width` rows, where an element needs `bytes` of registers: a power
-// of two, so that they take half of those that a thread has where a multiprocessor has `resident`
-// blocks; a quarter of single rows, where each column needs an address and a test of its own. Not
-// more than 64 bytes of memory: so many are under way for each thread, and a wide store needs its
-// registers side by side.
+// How many columns of `width` rows a thread keeps, if an element needs `bytes` of registers. It is
+// a power of two, so that they fill up to half of the registers that a thread has if a
+// multiprocessor holds `resident` blocks. Single rows fill only a quarter, because each column then
+// needs an address and a test of its own. The limit is 64 bytes of memory: that is enough in flight
+// per thread, and a wide store needs its registers side by side.
 template <class S>
 constexpr int outer_items(double bytes, int width, int resident) {
   const double most = (resident > 1 && sizeof(S) < 8 ? 128 : 256) / (width == 1 ? 2 : 1);
@@ -31,40 +30,42 @@ constexpr int outer_items(double bytes, int width, int resident) {
   return items;
 }
 
+// What the choice of a plan depends on.
 struct OuterNeeds {
   int64_t rows, cols, inner;
-  int width;    // neighbouring rows of a thread
-  int items;    // columns that a thread can hold of them
-  int tensors;  // read for each element
+  int width;    // neighbouring rows per thread
+  int items;    // columns of these rows that a thread can keep
+  int tensors;  // how many are read for each element
   int size;     // bytes of an element in memory
-  int threads;  // of a block, at most
+  int threads;  // most threads of a block
 };
 
-// What blocks walk over, from tile to tile: a tile is what a block has of rows at a time.
+// How blocks walk over tiles. A tile is the set of rows that a block works on at a time.
 struct OuterWalk {
-  int64_t matrices;           // [cols, inner] each
-  uint32_t tiles;             // of a matrix
-  uint32_t matrices_further;  // from a block's tile to its next, and
-  uint32_t tiles_further;     // so many more, which may be in the matrix after
+  int64_t matrices;           // how many [cols, inner]
+  uint32_t tiles;             // tiles of a matrix
+  uint32_t matrices_further;  // from a block's tile to its next: whole matrices, and
+  uint32_t tiles_further;     // tiles on top, which may lead into the matrix after
 };
 
-// A block has `lanes * width` neighbouring rows. Its `strands` share their columns: strand s has
-// columns s, s + strands, …
+// A block works on `lanes * width` neighbouring rows. Its `strands` share their columns: strand s
+// has columns s, s + strands, …
 struct OuterPlan {
-  int width, items;  // as in OuterNeeds; no items: each stage reads the rows again
+  int width, items;  // as in OuterNeeds; if items is 0, each stage reads the rows again
   int lanes, strands;
   OuterWalk walk;
-  size_t shared;           // bytes of a block
+  size_t shared;           // shared memory of a block, in bytes
   unsigned grid;           // blocks, each of which walks over tiles
-  int64_t groups, blocks;  // partial sums: one a block
+  int64_t groups, blocks;  // how many partial sums: one per block
 
-  // Partial sums of each channel of `run` columns that a block leaves, and all of them.
+  // Partial sums per channel of `run` columns that a block stores, and all of them.
   int64_t parts(int64_t run) const { return run; }
   int64_t runs(int64_t cols, int64_t) const { return groups * cols; }
 };
 
-// Of each column a block reads 128 bytes in a row if it can, 32 at least, or all that there are:
-// memory is read in pieces of 32. Fewer bytes of more columns is what holds longer rows.
+// Chooses a plan. Of each column, a block reads 128 adjacent bytes if it can, and at least 32 if
+// there are as many, because memory is read in pieces of 32. Fewer bytes of more columns allow
+// longer rows to stay in registers.
 inline OuterPlan choose_outer(const OuterNeeds& needs) {
   OuterPlan plan{};
   plan.width = needs.width;
@@ -78,7 +79,8 @@ inline OuterPlan choose_outer(const OuterNeeds& needs) {
   int64_t strands = (needs.cols + needs.items - 1) / needs.items;
   for (int bytes = 128; bytes >= 32 && !plan.items; bytes /= 2) {
     plan.lanes = side_by_side(bytes);
-    const bool near = strands * needs.inner < INT32_MAX;  // a thread's columns, for its addresses
+    // Addresses of a thread's columns fit into 32 bits.
+    const bool near = strands * needs.inner < INT32_MAX;
     if (near && plan.lanes * strands <= needs.threads) plan.items = needs.items;
   }
   if (plan.items) {
@@ -87,7 +89,7 @@ inline OuterPlan choose_outer(const OuterNeeds& needs) {
       plan.lanes *= 2;
     }
   } else {
-    // What a block reads again is to be in the caches still.
+    // A block's rows must still be in the caches when it reads them again.
     constexpr int64_t cache = 128 * 1024;
     int bytes = 128;
     while (bytes > 32 && bytes * needs.cols * needs.tensors > cache) bytes /= 2;

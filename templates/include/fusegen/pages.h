@@ -1,6 +1,5 @@
-// Huge pages under large new results. A fresh tensor of tens of megabytes is memory that the kernel
-// zeroes when it is first written to: page by page of 4 KiB, which takes longer than the
-// arithmetic.
+// Huge pages for large new results. The kernel zeroes a fresh tensor's memory at the first write,
+// page by page of 4 KiB. For tens of megabytes that takes longer than the arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +16,7 @@ namespace fusegen {
 
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
 
+// The first bytes of a file as text; empty if it cannot be read.
 inline std::string text_of(const std::string& path) {
   std::FILE* const file = std::fopen(path.c_str(), "r");
   if (!file) return {};
@@ -26,9 +26,10 @@ inline std::string text_of(const std::string& path) {
   return std::string(text, read);
 }
 
-// Whether this is a virtual machine that hands free memory back to its host: huge pages first, and
-// each comes back page by page, five times slower than small pages that the machine kept. It is bit
-// 5 of the balloon's features (device 5; Virtual I/O Device 1.2, section 5.5).
+// Whether this is a virtual machine that returns free memory to its host. It returns huge pages
+// first, and gets each one back page by page, which is five times slower than using small pages
+// that it kept. The balloon's feature bit 5 says so (device 5; Virtual I/O Device 1.2, section
+// 5.5).
 inline bool returns_free_memory() {
   for (int device = 0; device < 32; ++device) {
     const std::string folder = "/sys/bus/virtio/devices/virtio" + std::to_string(device) + "/";
@@ -40,11 +41,12 @@ inline bool returns_free_memory() {
   return false;
 }
 
-// The sizes in bytes, from the first to below the second, that huge pages help. Below 8 MiB memory
-// is mostly what was freed before, whose pages are there already. From 32 MiB on
+// The sizes in bytes that benefit from huge pages, from `least` to below `end`. Below 8 MiB, memory
+// mostly comes from earlier results whose pages are already mapped. From 32 MiB on
 // (M_MMAP_THRESHOLD's maximum, mallopt(3)) each result is mapped and unmapped by itself, so a
-// machine that returns free memory loses its pages each time. None where Linux does not give them
-// to those who ask, or FUSEGEN_HUGE_PAGES is 0; with 1, large results too on any machine.
+// machine that returns free memory loses its pages each time. The range is empty if Linux does not
+// grant huge pages by madvise, or if FUSEGEN_HUGE_PAGES is 0. If it is 1, large results get them on
+// any machine.
 struct Sizes {
   int64_t least, end;
 };
@@ -57,11 +59,12 @@ inline Sizes sizes_for_huge_pages() {
   return {int64_t(8) << 20, keeps ? std::numeric_limits<int64_t>::max() : int64_t(32) << 20};
 }
 
-// Found as the package is loaded: at its first use, a process forked meanwhile would wait for ever.
+// Set when the package is loaded. If it were set at the first use, a process forked meanwhile would
+// wait for ever.
 inline const Sizes helped_by_huge_pages = sizes_for_huge_pages();
 
-// Asks for huge pages under new memory that nothing was written to. It is a hint about the whole
-// pages inside: contents and neighbours stay as they are, and an error changes nothing.
+// Asks for huge pages under new memory that nothing has been written to. It is only a hint about
+// the whole pages inside: contents and neighbours stay as they are, and an error changes nothing.
 inline void prefer_huge_pages(void* memory, int64_t bytes) {
   if (bytes < helped_by_huge_pages.least || bytes >= helped_by_huge_pages.end) return;
   constexpr uintptr_t page = uintptr_t(2) << 20;

@@ -1,5 +1,5 @@
-// The second stage of sums over rows or over all elements: adds up what the blocks of the first
-// stage left, in a fixed order. One launch serves all sums of a kernel.
+// The second stage of sums over rows or over all elements. It adds up the partial sums of the first
+// stage's blocks, in a fixed order. One launch serves all sums of a kernel.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,8 +14,9 @@
 
 namespace fusegen {
 
-// stored[col] and computed[col], where there is such a result, are the sum over
-// partial[group / run][col][group % run]: with a run of 1, over the rows of partial[groups][cols].
+// One sum and its results. stored[col] and computed[col], unless null, receive the sum over
+// partial[group / run][col][group % run]. With a run of 1, that is the sum over the rows of
+// partial[groups][cols].
 template <class S, class T>
 struct PartialSum {
   S* stored;
@@ -23,7 +24,7 @@ struct PartialSum {
   const T* partial;
   int64_t groups, cols, run;
 
-  // Whether a block has a column to itself, and its lanes what lies together.
+  // Whether a whole block sums one column. Its lanes then read contiguous partial sums.
   __host__ __device__ __forceinline__ bool by_block() const {
     return (run > 1 || cols == 1) && groups >= 256;
   }
@@ -41,14 +42,15 @@ struct PartialSum {
   }
 };
 
+// The sums of one launch.
 template <class S, class T, int N>
 struct PartialSums {
   PartialSum<S, T> sum[N];
 };
 
-// A thread adds up V neighbouring columns, or one where a sum has other columns or lies in runs:
-// blockDim.x threads side by side, blockDim.y strands a block, each with eight loads in flight. Of
-// long runs a block has one column, in which each thread is a strand.
+// Each thread adds up V neighbouring columns; it takes one column if a sum's columns differ or come
+// in runs. A block has blockDim.x threads side by side and blockDim.y strands, each with eight
+// loads in flight. For long runs, a block takes one column and each thread is a strand.
 template <class S, class T, int N, int V>
 __global__ void __launch_bounds__(1024)
     add_partial_sums(const __grid_constant__ PartialSums<S, T, N> sums) {
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(1024)
   const int64_t first = int64_t(blockIdx.x) * across,
                 col = first + (alone ? 0 : threadIdx.x * each);
   Vector<T, V> sum{};
-  // Loads come first, also of what is not added: a load under a condition would be waited for.
+  // Load first, even values that are not added: the thread would wait for each conditional load.
   const auto add_up = [&](auto part_at) {
     for (int64_t group = strand; group < job.groups; group += 8 * width) {
       Packed<T, V> part[8];
@@ -103,6 +105,7 @@ __global__ void __launch_bounds__(1024)
   }
 }
 
+// Launches add_partial_sums with a grid that fits all sums.
 template <class S, class T, int N>
 void launch_partial_sums(const PartialSums<S, T, N>& sums, cudaStream_t stream) {
   constexpr int wide = 16 / sizeof(T);
@@ -116,7 +119,7 @@ void launch_partial_sums(const PartialSums<S, T, N>& sums, cudaStream_t stream) 
     vectors = vectors && (job.cols == 1 || job.by_block() || even);
   }
   if (cols == 0) return;
-  unsigned strands = 1;  // about eight partial sums each
+  unsigned strands = 1;  // about eight partial sums per strand
   while (strands < (alone ? 8 : 32) && strands * 8 < groups) strands *= 2;
   const dim3 threads(strands > 8 ? 32 : 256 / strands, strands);
   const auto launched = [&](auto* kernel, int64_t across) {
@@ -128,7 +131,7 @@ void launch_partial_sums(const PartialSums<S, T, N>& sums, cudaStream_t stream) 
     const dim3 grid(unsigned(blocks), N);
     launch(kernel, stream, grid, threads, 0, 1, sums);
   };
-  // Vectors only where their blocks still are more than a quarter of the chip's multiprocessors.
+  // Use vectors only if that leaves more blocks than a quarter of the chip's multiprocessors.
   const int64_t across = int64_t(threads.x) * wide;
   if (vectors && cols / across * 4 > chip().multiprocessors)
     launched(add_partial_sums<S, T, N, wide>, across);

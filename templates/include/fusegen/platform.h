@@ -1,9 +1,11 @@
-// What nvcc and the host compilers call the same thing by different names.
+// One name for what nvcc and the host compilers name differently.
 #pragma once
 
 #include <cmath>
 #include <cstring>
 
+// FUSEGEN_FN declares a function that is always inlined, on host and device. FUSEGEN_UNROLL unrolls
+// the loop that follows it.
 #if defined(__CUDACC__)
 #define FUSEGEN_FN __host__ __device__ __forceinline__
 #define FUSEGEN_UNROLL _Pragma("unroll")
@@ -14,6 +16,7 @@
 
 namespace fusegen {
 
+// Reinterprets a value's bits as another type of the same size.
 template <class To, class From>
 FUSEGEN_FN To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
@@ -22,12 +25,12 @@ FUSEGEN_FN To bit_cast(From from) {
   return to;
 }
 
-// a b + c, rounded once where the processor can.
+// a b + c, rounded once if the processor supports it.
 //
-// Compilers are told not to fuse a product with a sum of their own accord (toolchain/compilers.py),
-// because whether they do depends on what else stands beside it: a value that the forward pass
-// saved would differ from the same value computed again. What is fused is written out, so one
-// expression has the same bits wherever it stands.
+// Compilers are told not to fuse products and sums on their own (toolchain/compilers.py), because
+// whether they do depends on the code around. A value that the forward pass saved would then differ
+// from the same value computed again. Fused operations are written out instead, so one expression
+// has the same bits everywhere.
 template <class T>
 FUSEGEN_FN T fma(T a, T b, T c) {
 #if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -37,7 +40,7 @@ FUSEGEN_FN T fma(T a, T b, T c) {
 #endif
 }
 
-// c + x (c1 + x (c2 + ...)): a polynomial by Horner's rule.
+// c + x (c1 + x (c2 + …)): a polynomial by Horner's rule.
 template <class T>
 FUSEGEN_FN T polynomial(T, T c) {
   return c;

@@ -1,6 +1,6 @@
-// Memory of large results on the CPU, which goes from one that was freed to the next of its size,
-// as torch's allocator has it on CUDA. Memory that the system hands out anew it zeroes first, page
-// by page, which takes longer than the arithmetic.
+// Reuses the memory of large results on the CPU: memory of a freed result goes to the next one of
+// the same size, as in torch's CUDA allocator. The system would zero new memory page by page, which
+// takes longer than the arithmetic.
 #pragma once
 
 #include <atomic>
@@ -13,12 +13,14 @@
 
 namespace fusegen {
 
-// Blocks of whole MiB that no tensor has at present, the oldest first: together at most
-// FUSEGEN_POOL_MB MiB (256; 0: none). Who finds the lock taken goes to the system instead, so
-// nobody waits: neither a thread for another, nor a forked process for a thread that it has not.
+// Blocks of whole MiB that no tensor uses at present, the oldest first. Their total is at most
+// FUSEGEN_POOL_MB MiB (default 256; 0 disables the pool). A caller that finds the lock taken goes
+// to the system instead. So nobody waits: no thread for another, and no forked process for a thread
+// that it does not have.
 class Pool {
  public:
-  static constexpr int64_t least = int64_t(1) << 20;  // the smallest result it serves, in bytes
+  // The smallest result the pool serves, in bytes.
+  static constexpr int64_t least = int64_t(1) << 20;
 
   // The package's pool.
   static Pool& here() { return *here_; }
@@ -38,8 +40,8 @@ class Pool {
     return memory;
   }
 
-  // Takes memory back that `take` gave for as many bytes. What no longer fits is freed, the oldest
-  // first: sizes that nobody asks for any more make room for those in use.
+  // Takes back memory that `take` returned for the same number of bytes. If the pool is full, the
+  // oldest blocks are freed: sizes out of use make room for those in use.
   void give(void* memory, int64_t bytes) noexcept {
     const int64_t size = whole(bytes);
     if (lock_.test_and_set(std::memory_order_acquire)) return std::free(memory);
@@ -61,18 +63,21 @@ class Pool {
   };
   static constexpr int64_t huge_page = int64_t(2) << 20;
 
-  // Made as the package is loaded: a process forked while another thread makes it at its first use
-  // would wait for that thread for ever. Never destroyed: tensors may outlive all static objects.
+  // Made when the package is loaded. If it were made at the first use, a process forked meanwhile
+  // would wait for ever for the thread that makes it. Never destroyed, because tensors may outlive
+  // all static objects.
   static Pool* const here_;
 
   Pool() {
     const char* const text = std::getenv("FUSEGEN_POOL_MB");
     limit_ = (text ? std::strtoll(text, nullptr, 10) : 256) * least;
-    if (limit_ > 0) blocks_.reserve(size_t(limit_ / least));  // so push_back allocates nothing
+    if (limit_ > 0) blocks_.reserve(size_t(limit_ / least));  // so push_back never allocates
   }
+  // Rounds up to whole MiB.
   static int64_t whole(int64_t bytes) { return (bytes + least - 1) / least * least; }
 
-  // The newest block of a size, which is the likeliest to be in a cache; null where there is none.
+  // Removes and returns the newest block of a size, the one most likely to be in a cache; null if
+  // there is none.
   void* remove(int64_t size) {
     for (size_t n = blocks_.size(); n-- > 0;) {
       if (blocks_[n].size != size) continue;

@@ -1,4 +1,4 @@
-// Which mathematics a storage type gets: what is exact enough for its result, and no more.
+// The Math class for each storage type: precise enough for its results, and no more.
 #pragma once
 
 #include "fusegen/dtype.h"
@@ -6,6 +6,7 @@
 
 namespace fusegen {
 
+// Precision<S>::Type is the Math class for results of storage type S.
 template <class S>
 struct Precision;
 template <>
@@ -25,6 +26,7 @@ struct Precision<float16> {
   using Type = FastMath<fitted::Brief>;
 };
 
+// Short for Precision<S>::Type.
 template <class S>
 using math_t = typename Precision<S>::Type;
 

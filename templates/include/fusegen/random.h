@@ -1,9 +1,10 @@
-// Counter-based random numbers: Philox4x32-7 (Salmon et al. 2011, "Parallel random numbers: as
-// easy as 1, 2, 3"). A number is a function of the seed, the draw's place in the chain and the
-// element's index alone, so forward and backward, CPU and GPU, and every tiling see the same bits.
-// Seven rounds are the fewest that pass every test of BigCrush (table 2 there).
+// Counter-based random numbers: Philox4x32-7 (Salmon et al. 2011, "Parallel random numbers: as easy
+// as 1, 2, 3"). A number depends only on the seed, the position of its rng in the chain, and the
+// element's index. So forward and backward, CPU and GPU, and every tiling see the same bits. Seven
+// rounds are the fewest that pass every test of BigCrush (table 2 there).
 //
-// An element gets 16 bits, so that one call serves eight: a probability is exact to 1 / 65536.
+// An element gets 16 bits, so one call serves eight elements, and a probability is exact to 1 /
+// 65536.
 #pragma once
 
 #include <cstdint>
@@ -12,21 +13,22 @@
 
 namespace fusegen {
 
-// 128 random bits, those of elements 8 group … 8 group + 7; an even element has the low half of its
+// 128 random bits, for elements 8 group … 8 group + 7. An even element has the low half of its
 // word.
 struct Bits {
   uint32_t word[4];
 };
 
-// What holds a number of 32 bits. AVX-512 multiplies two of them into 64 bits where they lie in
-// lanes of 64; from lanes of 32, gcc would shuffle them there in each round. What is above the 32
-// bits is dropped where it matters: before a product, and at the end.
+// Holds a 32-bit number. AVX-512 multiplies two of them into 64 bits if they are in 64-bit lanes;
+// from 32-bit lanes, gcc would shuffle them there in each round. Bits above the 32 are dropped
+// where they matter: before a product, and at the end.
 #if defined(__AVX512DQ__) && !defined(__CUDA_ARCH__)
 using Philox = uint64_t;
 #else
 using Philox = uint32_t;
 #endif
 
+// The random bits of a group of eight elements.
 FUSEGEN_FN Bits philox(uint64_t seed, uint32_t stream, uint64_t group) {
   Philox c0 = uint32_t(group), c1 = uint32_t(group >> 32), c2 = stream, c3 = 0;
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
@@ -44,8 +46,8 @@ FUSEGEN_FN Bits philox(uint64_t seed, uint32_t stream, uint64_t group) {
   return {{uint32_t(c0), uint32_t(c1), uint32_t(c2), uint32_t(c3)}};
 }
 
-// The uniform numbers of a word's two elements: multiples of 2^-16 in [0, 1). The bits become the
-// mantissa of 2^23 + n.
+// The uniform random numbers of a word's two elements, multiples of 2^-16 in [0, 1). The bits
+// become the mantissa of 2^23 + n.
 FUSEGEN_FN float low_uniform(uint32_t word) {
   return fma(bit_cast<float>(0x4b000000u | (word & 0xffffu)), 0x1p-16f, -128.0f);
 }
@@ -53,7 +55,7 @@ FUSEGEN_FN float high_uniform(uint32_t word) {
   return fma(bit_cast<float>(0x4b000000u | (word >> 16)), 0x1p-16f, -128.0f);
 }
 
-// The uniform number of one element.
+// The uniform random number of one element.
 FUSEGEN_FN float uniform(uint64_t seed, uint32_t stream, uint64_t index) {
   const Bits bits = philox(seed, stream, index / 8);
   const uint32_t lane = uint32_t(index % 8);

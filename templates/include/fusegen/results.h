@@ -1,4 +1,4 @@
-// New tensors for results.
+// Allocates new tensors for results.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -15,7 +15,7 @@ namespace fusegen {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// What a result of a kernel is made of, for both ways to get its memory.
+// A result's properties, for both ways to allocate its memory.
 struct Made {
   int64_t rank;
   const int64_t *sizes, *strides;
@@ -24,7 +24,7 @@ struct Made {
 
 #if defined(FUSEGEN_CPU)
 
-// A tensor with memory from the pool, which gets it back when the tensor's storage is freed.
+// A tensor with memory from the pool. The memory returns there when the tensor's storage is freed.
 inline Tensor pooled(const Made& made, int64_t bytes) {
   void* const memory = Pool::here().take(bytes);
   const auto give = [](void* data, void* size) {
@@ -42,8 +42,8 @@ inline Tensor pooled(const Made& made, int64_t bytes) {
 
 #endif
 
-// A new tensor without gaps on the device of x. torch::stable::new_empty would look its operator up
-// by name in each call.
+// A new tensor without gaps on x's device. torch::stable::new_empty would look up its operator by
+// name in each call.
 template <class Sizes, class Strides>
 Tensor new_tensor(const Tensor& x, const Sizes& sizes, const Strides& strides, ScalarType dtype) {
   Made made{int64_t(sizes.size()), sizes.data(), strides.data(), 0, 0, 0};

@@ -1,5 +1,6 @@
-// Which threads hold a row, chosen by its length: some lanes of a warp, a block, or a cluster of
-// blocks. A row is read once and written once; one that no cluster can hold is streamed.
+// Chooses the threads that keep a row, by its length: some lanes of a warp, a block, or a cluster
+// of blocks. A resident row is read once and written once. A row too long for any cluster is
+// streamed.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,12 +15,18 @@
 
 namespace fusegen {
 
-// How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
-// `block`, by up to 512 threads; `large_block`, by up to 1024; `full_block`, by such ones that hold
-// more, but not the sums of their columns; `cluster` and `large_cluster`, by several blocks. Or,
-// because it is too long, in shared memory: `staged`, by one of two or three blocks of a
-// multiprocessor; `staged_cluster`, by several of them. Or streamed by a cluster, by one block
-// where the chip has none.
+// Where a row is kept.
+//   brief             in some lanes of a warp, one access per thread
+//   warp              in one warp
+//   block             in up to 512 threads
+//   large_block       in up to 1024 threads
+//   full_block        the same, but threads keep more of the row, and no sums of its columns
+//   cluster,          in several blocks
+//   large_cluster       of up to 512 threads, or up to 1024
+//   staged            in the shared memory of a block; a multiprocessor holds two or three of them
+//   staged_cluster    in the shared memory of several such blocks
+//   streamed_cluster  nowhere: a cluster streams the row
+//   streamed          the same by one block, if the chip has no clusters
 enum class RowForm {
   brief,
   warp,
@@ -34,39 +41,42 @@ enum class RowForm {
   streamed
 };
 
-// Accesses that a row may have where they are counted in 32 bits, with room for a step beyond.
+// The most accesses per row if they are counted in 32 bits, with room for one more step.
 constexpr int64_t most_accesses = int64_t(UINT32_MAX) - (1 << 20);
 
 // Whether there are kernels that keep rows in shared memory.
 template <class S, int V>
 constexpr bool stages = V > 1 && sizeof(S) < 8;
 
-// Threads of a multiprocessor where its rows are in shared memory, of two blocks or of three: each
-// has 72 registers.
+// Threads of a multiprocessor whose rows are in shared memory, in two or three blocks together:
+// each has 72 registers.
 constexpr int staged_threads = 896;
 
+// The chosen form of a row, and the launch that follows from it.
 struct RowPlan {
   RowForm form;
-  bool single;  // each team of threads takes one row and no other
+  bool single;  // whether each team of threads takes one row and no other
   int width;    // elements of one access
-  int cluster;  // blocks that hold a row
-  int fold;     // neighbouring columns that share a sum by channel
+  int cluster;  // blocks that keep one row
+  int fold;     // neighbouring columns that share one sum by channel
   dim3 threads;
-  size_t shared;           // bytes of a block
-  unsigned grid;           // blocks
-  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
-  int64_t channel_groups;  // a row of threads leaves one a channel, since its rows are of one set
+  size_t shared;  // shared memory of a block, in bytes
+  unsigned grid;  // blocks
+  // How many partial sums: one per column from a group of rows, one in all from a block.
+  int64_t groups, blocks;
+  // Groups of sums by channel: one per row of threads, as its rows share a set of channels.
+  int64_t channel_groups;
 
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
-  // Partial sums of each channel of `run` columns that a row of threads leaves: one a block, or one
-  // for the columns that share it where they are added up in memory.
+  // Partial sums per channel of `run` columns that a row of threads stores: one per block, or, if
+  // they are added up in memory, one per `fold` columns.
   int64_t parts(int64_t run) const { return streams() ? run / fold : cluster; }
   int64_t runs(int64_t cols, int64_t run) const {
     return run ? channel_groups * (cols / run) * parts(run) : 0;
   }
 };
 
-// Blocks for each place on the chip, where a kernel asks for `wanted`.
+// How many waves of blocks to launch, if a kernel asks for `wanted`.
 template <class S>
 int waves(const RowPlan& plan, int wanted) {
   if (plan.single) return each_row;
@@ -79,31 +89,32 @@ struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
   int fold;           // as in RowPlan
-  bool once;          // one pass over a row is all, and no columns are summed
-  bool reduces;       // something of each row is reduced
+  bool once;          // one stage reads the row, and no columns are summed
+  bool reduces;       // something is reduced over each row
   bool staged;        // there is a kernel that keeps rows in shared memory
-  bool single_block;  // a block of up to 512 threads that holds a row takes it alone
+  bool single_block;  // a block of up to 512 threads takes one row alone
   bool single_warp;   // so does a warp
-  int cluster;        // blocks that may hold a row together, up to 16
-  int threads;        // of a block, at most
-  int preferred;      // of a block, at most, while a larger cluster can hold the row
-  int items;          // accesses a thread holds where a block holds the row
-  int large_items;    // where a large block does
-  int full_items;     // where a block does that holds as much as it can
-  int warp_items;     // where a warp does
-  int cluster_items;  // where a cluster does
-  size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
-  size_t sums;        // for the sums of its columns, where it has no registers for them
-  size_t run_sums;    // for those by channel, which are there in any case
-  int live_sums;      // how many of these registers may hold for each of its columns
-  double bytes;       // of registers, for what an element holds beside them
-  int staged_items;   // accesses of a thread whose sums it has in registers where it keeps rows in
-                      // shared memory; 0: any number, sums in shared memory too
-  int resident;       // blocks of 512 threads that a multiprocessor has registers for
+  int cluster;        // most blocks that share a row, up to 16
+  int threads;        // most threads of a block
+  int preferred;      // most threads of a block while a larger cluster can keep the row
+  int items;          // accesses per thread in a block
+  int large_items;    // in a large block
+  int full_items;     // in a block that keeps as much as it can
+  int warp_items;     // in a warp
+  int cluster_items;  // in a cluster
+  size_t ahead;       // shared memory for each access that a thread copies ahead
+  size_t sums;        // for the sums of its columns, unless they are in registers
+  size_t run_sums;    // for the sums by channel, always needed
+  int live_sums;      // how many sums registers may hold for each column
+  double bytes;       // bytes of registers that an element needs beside them
+  // Accesses per thread whose sums stay in registers while rows are in shared memory; 0: any
+  // number, with sums in shared memory too.
+  int staged_items;
+  int resident;  // blocks of 512 threads that a multiprocessor has registers for
 };
 
-// As many blocks a row as can be: the fewer rows are under way at a time, the more of them the L2
-// cache still holds when the next pass reads them.
+// Streams rows. Each row gets as many blocks as possible: the fewer rows are in flight at a time,
+// the more of them the L2 cache still holds when the next stage reads them.
 inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
   RowPlan plan{};
   plan.form = cluster > 1 ? RowForm::streamed_cluster : RowForm::streamed;
@@ -114,8 +125,9 @@ inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
   return plan;
 }
 
+// Chooses the form of a row, the shortest rows first.
 inline RowPlan choose_rows(const RowNeeds& needs) {
-  constexpr int block = 256;  // threads, where several rows share a block
+  constexpr int block = 256;  // threads, if several rows share a block
   const auto per_thread = [&](int64_t items) { return needs.cols + needs.width * items - 1; };
   const auto lanes = [&](int64_t items, int64_t blocks) {
     return per_thread(items * blocks) / (needs.width * items * blocks);
@@ -139,8 +151,8 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   }
   if (needs.rows <= INT32_MAX && lanes(needs.warp_items, 1) <= 32)
     return several_rows(RowForm::warp, needs.warp_items, 32);
-  // One block if it can be, even a large one: the blocks of a cluster wait for each other. Else
-  // small blocks, of which a multiprocessor has two that hide each other's waiting.
+  // Prefer one block, even a large one: the blocks of a cluster wait for each other. Otherwise
+  // prefer small blocks: a multiprocessor holds two that hide each other's latency.
   const auto blocks = [&](RowForm form, int items, int cluster, int most, size_t sums) {
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
     const bool single = form == RowForm::block && needs.single_block;
@@ -154,9 +166,9 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = shared;
     return true;
   };
-  // A row that is read once anyway need not be held. Where it is reduced each thread gets many
-  // accesses, which what is done once a row is spread over, as long as there are rows enough to
-  // fill the chip; where there are too few for eight each, rows are shared out below.
+  // A row that is read only once need not be kept. If it is reduced, each thread gets many
+  // accesses, which amortizes the work per row, as long as there are enough rows to fill the chip.
+  // If there are too few for eight accesses each, blocks share rows below.
   for (int accesses = needs.reduces ? 32 : 8; needs.once && accesses >= 8; accesses /= 2) {
     const int64_t threads = std::clamp<int64_t>(lanes(accesses, 1) / 32 * 32, 64, 512);
     if (needs.rows * threads >= int64_t(chip().multiprocessors) * 1024) {
@@ -190,7 +202,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return most > 1 &&
            blocks(RowForm::large_cluster, shared_out, most, full, sums(full, 1, shared_out));
   };
-  // A multiprocessor has room for `each` blocks, of which one computes while another waits.
+  // A multiprocessor holds `each` blocks: one computes while another waits.
   const auto staged = [&](int cluster, int each) {
     const int64_t items = lanes(staged_threads / each / 32 * 32, cluster);
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
@@ -207,7 +219,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   };
   if (needs.rows <= INT32_MAX) {
     const int resident_blocks = held() ? plan.cluster : 2 * most;
-    // Half as many blocks wait for each other half as long, which is worth computing twice.
+    // Half as many blocks wait for each other half as long, which pays for computing values twice.
     for (int cluster = 1; needs.staged && 2 * cluster <= resident_blocks; cluster *= 2) {
       if (staged(cluster, 3) || staged(cluster, 2)) return plan;
     }
@@ -216,10 +228,13 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   return stream_rows(needs, most);
 }
 
-// Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows;
-// `waves` times as many, so that those that come late go where there is room; or one for each row.
-// Where rows take turns at `cycle` sets of channels and are summed by channel, a row of threads
-// always gets rows of the same set, and leaves sums of its own; 0 where they are not.
+// Sets the grid. Usually it has as many blocks as the chip holds at a time, and each walks over
+// many rows. With `waves`, it has that many times more, so that late blocks go where there is room;
+// or one block per row.
+//
+// `cycle` is for sums by channel, if rows take turns at that many sets of channels; 0 otherwise. A
+// row of threads then always gets rows of the same set, and stores sums of its own.
+//
 // Returns whether the chip can hold the plan's blocks at all.
 template <class Kernel>
 bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool sums,
@@ -235,9 +250,9 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
   if (waves == each_row) {
     teams = std::max<int64_t>(1, needed);
   } else {
-    teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
+    teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // at least four rows per team
   }
-  if (sums) {  // each leaves a row of partial sums: eight rows each, if the chip stays busy
+  if (sums) {  // each stores a row of partial sums: eight rows per team, if the chip stays busy
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
   }
   teams = std::clamp<int64_t>(needed, 1, teams);

@@ -1,6 +1,5 @@
-// Sums over rows that are to be added up by channel, where a channel is a run of columns: each
-// thread adds up its own columns, and a block leaves one sum of each channel that it has columns
-// of.
+// Sums by channel, if a channel is a run of columns. Each thread adds up its own columns over its
+// rows. At the end, a block stores one sum for each channel that it has columns of.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +9,12 @@
 
 namespace fusegen {
 
-// The sums of the columns that a thread holds, in shared memory. One sum serves the V columns of an
-// access that are all of one channel.
+// The sums of a thread's columns, in shared memory. If the V columns of an access all belong to one
+// channel, they share one sum.
 template <class T, int V>
 class RunSums {
  public:
-  // How many columns share a sum where each channel has `run` of them.
+  // How many columns share a sum if each channel has `run` columns.
   static __host__ __device__ __forceinline__ int shared_by(int64_t run) {
     return run % V == 0 ? V : 1;
   }
@@ -41,7 +40,7 @@ class RunSums {
   const int threads_, each_;
 };
 
-// The same in registers, where all accesses of a thread are of one channel each.
+// The same in registers. Requires that the columns of each access belong to one channel.
 template <class T, int V, int ITEMS>
 class LiveRunSums {
  public:
@@ -61,17 +60,17 @@ class LiveRunSums {
   T sums_[ITEMS] = {};
 };
 
-// Which columns a block's RunSums are of.
+// Which columns a block's RunSums belong to.
 struct RunColumns {
   int first, end;    // the block's columns of a row
-  int run, each;     // columns of a channel, channels of a row
+  int run, each;     // columns per channel, channels per row
   int fold;          // columns that share a sum
-  int blocks, rank;  // of the row
+  int blocks, rank;  // blocks that share the row, and this block's index
 };
 
-// Adds up, over a block, what its threads have of each channel at `place`, and leaves it in
-// partial[group][channel of the row][block of the row]: each row of threads is a group, from
-// `group` on. Sums of long runs by warps, of short ones by single threads, in a fixed order.
+// Adds up, over a block, its threads' sums of each channel, which begin at `place`. The result goes
+// to partial[group][channel of the row][block of the row]; each row of threads is a group, the
+// first one number `group`. Warps sum long runs, single threads short ones, in a fixed order.
 template <int V, class T>
 __device__ void leave_runs(const void* place, T* partial, int64_t group, const RunColumns& of) {
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
@@ -79,10 +78,10 @@ __device__ void leave_runs(const void* place, T* partial, int64_t group, const R
   for (int n = thread / lanes; n < of.each * int(blockDim.y); n += threads / lanes) {
     const int y = n / of.each, channel = n % of.each;
     const int begin = max(channel * of.run, of.first), end = min((channel + 1) * of.run, of.end);
-    const int across = blockDim.x, each = V / of.fold;  // accesses of an item, sums of an access
+    const int across = blockDim.x, each = V / of.fold;  // accesses per item, sums per access
     const T* const sums = static_cast<const T*>(place) + y * across;
     const int start = begin + lane * of.fold - of.first;
-    int item = start / V / across;  // carried on by additions: a division takes 25 instructions
+    int item = start / V / across;  // updated by additions: a division takes 25 instructions
     T sum = T(0);
 #pragma unroll 4
     for (int c = start; c < end - of.first; c += lanes * of.fold) {

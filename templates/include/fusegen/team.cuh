@@ -1,4 +1,4 @@
-// Reductions over the threads that hold a row: lanes of one warp, a block, or a cluster of blocks
+// Reductions over the threads that keep a row: lanes of one warp, a block, or a cluster of blocks
 // that read each other's shared memory. Every sum has a fixed order.
 #pragma once
 
@@ -11,34 +11,35 @@
 
 namespace fusegen {
 
-// What a term is taken relative to while `largest` is all that is known of the row's maximum.
+// The number that terms are relative to while `largest` is the row's maximum so far.
 template <class T>
 __device__ __forceinline__ T anchor(T largest) {
   return largest == Maximum::identity<T>() ? T(0) : largest;
 }
 
-// What sums relative to exp(before) are multiplied by to be relative to exp(after); a sum without
-// terms but exp(-infinity) is 0.
+// The factor that turns sums relative to exp(before) into sums relative to exp(after). A sum whose
+// terms are all exp(-infinity) is 0.
 template <class Math, class T>
 __device__ __forceinline__ T shift_factor(T before, T after) {
   return before == Maximum::identity<T>() ? T(0) : Math::exp_difference(before, after);
 }
 
-// Who holds a row: neighbouring lanes of a warp, blockDim.x of them; a whole block; or the blocks
-// of a cluster.
+// Who keeps a row: blockDim.x neighbouring lanes of a warp, a whole block, or the blocks of a
+// cluster.
 enum class Holders { lanes, block, cluster };
 
-// The threads that hold one row together.
+// The threads that keep one row together.
 //
-// Two buffers take turns, so one barrier a reduction is enough: whoever writes to a buffer has
-// passed the barrier of the reduction in between, which nobody reaches before reading the first.
+// Two buffers take turns, so each reduction needs only one barrier. Whoever writes to a buffer has
+// passed the barrier of the reduction in between, and nobody reaches that barrier before having
+// read the buffer.
 template <class T, Holders HOLDERS, int VALUES, int THREADS>
 class Team {
  public:
   struct Exchange {
     T warps[2][HOLDERS == Holders::lanes ? 1 : THREADS / 32][VALUES];
     T blocks[2][HOLDERS == Holders::cluster ? 32 : 1][VALUES];
-    uint64_t arrived[2];  // mbarriers: what the blocks of a cluster sent is there
+    uint64_t arrived[2];  // mbarriers: values from the cluster's blocks have arrived
   };
 
   __device__ explicit Team(Exchange& exchange) : exchange_(exchange) {
@@ -54,7 +55,7 @@ class Team {
 #endif
   }
 
-  // This block's place in the row, and the number of blocks that hold it.
+  // This block's index within the row, and the number of blocks that keep the row.
   __device__ __forceinline__ int rank() const {
     if constexpr (HOLDERS != Holders::cluster) return 0;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -72,12 +73,12 @@ class Team {
 #endif
   }
 
-  // Teams of a block: rows of threads.
+  // Teams of a block: one per row of threads.
   __device__ __forceinline__ int rows() const {
     return HOLDERS == Holders::lanes ? int(blockDim.y) : 1;
   }
 
-  // Reduces one value a thread over those of its warp that are of the same team.
+  // Reduces one value per thread over the threads of its warp that belong to the same team.
   template <class Op>
   __device__ __forceinline__ T reduce_near(T value) const {
     return reduce_lanes<Op>(value, near());
@@ -87,8 +88,8 @@ class Team {
     reduce_each<Op>(values, near());
   }
 
-  // Reduces some values of each thread, all in one exchange; every thread of the team gets the
-  // results in their place.
+  // Reduces N values of each thread in one exchange. Every thread of the team gets the results, in
+  // place.
   template <class Op, int N>
   __device__ __forceinline__ void reduce(T (&values)[N]) {
     static_assert(N <= VALUES, "an exchange has VALUES places");
@@ -111,10 +112,10 @@ class Team {
     state_ ^= 1;
   }
 
-  // Reduces a maximum, and sums of terms that are relative to exp(maximum): `largest` is the same
-  // for the lanes of a warp, whose sums are relative to it. Every thread of the team gets the row's
-  // maximum and the sums relative to that, after one exchange. (Milakov & Gimelshein 2018, "Online
-  // normalizer calculation for softmax", arXiv:1805.02867.)
+  // Reduces a maximum, and sums of terms relative to exp(maximum). On entry, `largest` is the same
+  // for all lanes of a warp, and their sums are relative to it. After one exchange, every thread of
+  // the team has the row's maximum, and the sums relative to it. (Milakov & Gimelshein 2018,
+  // "Online normalizer calculation for softmax", arXiv:1805.02867.)
   template <class Math, int N>
   __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[N]) {
     static_assert(N < VALUES, "an exchange has VALUES places");
@@ -145,9 +146,9 @@ class Team {
   __device__ __forceinline__ void over(const T (&sets)[COUNT][VALUES], T (&values)[N],
                                        int count) const {
     constexpr int P = sharing<N>;
-    constexpr int lanes = COUNT * P < 32 ? COUNT * P : 32;  // those after do as these do
+    constexpr int lanes = COUNT * P < 32 ? COUNT * P : 32;  // further lanes repeat these
     static_assert((COUNT & (COUNT - 1)) == 0, "a power of two");
-    // Every lane reads, and drops what is no set's: a branch would take longer.
+    // Every lane reads, and drops values that belong to no set: a branch would take longer.
     const int lane = threadIdx.x % lanes, which = min(lane % P, N - 1);
     T part = Op::template identity<T>();
 #pragma unroll
@@ -167,6 +168,7 @@ class Team {
     }
   }
 
+  // The same for a maximum and sums relative to it.
   template <class Math, int COUNT, int N>
   __device__ __forceinline__ void over_shifted(const T (&values)[COUNT][VALUES], T& largest,
                                                T (&sums)[N], int count) const {
@@ -179,7 +181,7 @@ class Team {
     reduce_each<Sum>(sums, 32);
   }
 
-  // Lanes of a warp that are of the same team.
+  // Lanes of a warp that belong to the same team.
   __device__ __forceinline__ int near() const {
     return HOLDERS == Holders::lanes ? int(blockDim.x) : 32;
   }
@@ -190,7 +192,7 @@ class Team {
   }
 
   // Writes this block's value into every block of the cluster. A barrier over the cluster would
-  // wait for the stores to global memory too; here each value announces itself at the receiver.
+  // also wait for stores to global memory; here each value announces itself at the receiver.
   __device__ __forceinline__ void to_blocks(int which, T value, int values) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const int blocks = this->blocks();
@@ -223,7 +225,7 @@ class Team {
 #endif
   }
 
-  // Waits until every block's values of this turn are here.
+  // Waits until this turn's values from every block have arrived.
   __device__ __forceinline__ void await_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const uint32_t arrived = address(&exchange_.arrived[turn()]);
@@ -241,10 +243,10 @@ class Team {
   }
 
   Exchange& exchange_;
-  int state_ = 0;  // whose turn it is, and the phase of each mbarrier: a bit each
+  int state_ = 0;  // one bit for the current turn, and one for the phase of each mbarrier
 };
 
-// Adds up one value a thread over the whole block; thread (0, 0) gets the sum.
+// Adds up one value per thread over the whole block; thread (0, 0) gets the sum.
 template <class T>
 __device__ __forceinline__ T sum_block(T value) {
   __shared__ T shared[32];

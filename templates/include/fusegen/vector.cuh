@@ -10,7 +10,7 @@
 
 namespace fusegen {
 
-// V neighbouring elements in the type computed in.
+// V neighbouring elements in the type they are computed in.
 template <class T, int V>
 struct Vector {
   T value[V];
@@ -22,16 +22,19 @@ struct alignas(sizeof(S) * V) Packed {
   S value[V];
 };
 
+// Reads V neighbouring elements in one access.
 template <int V, class S>
 __device__ __forceinline__ Packed<S, V> load_packed(const S* from) {
   return *reinterpret_cast<const Packed<S, V>*>(from);
 }
 
+// Converts packed elements to the type they are computed in.
 template <class S, int V>
 __device__ __forceinline__ Vector<compute_t<S>, V> unpack(const Packed<S, V>& packed) {
   Vector<compute_t<S>, V> loaded;
   if constexpr (std::is_same_v<S, bfloat16> && V % 2 == 0) {
-    // Two to a word: one is its upper half already, which costs one instruction, not two.
+    // A word holds two elements. The upper one is already in place: it costs one instruction, not
+    // two.
     const auto* words = reinterpret_cast<const uint32_t*>(&packed);
 #pragma unroll
     for (int w = 0; w < V / 2; ++w) {
@@ -45,11 +48,13 @@ __device__ __forceinline__ Vector<compute_t<S>, V> unpack(const Packed<S, V>& pa
   return loaded;
 }
 
+// Reads and converts V neighbouring elements.
 template <int V, class S>
 __device__ __forceinline__ Vector<compute_t<S>, V> load_vector(const S* from) {
   return unpack(load_packed<V>(from));
 }
 
+// Converts and stores V neighbouring elements.
 template <int V, class S>
 __device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V>& from) {
   Packed<S, V> packed;
@@ -72,7 +77,8 @@ __device__ __forceinline__ void add_vector(T* to, const Vector<T, V>& from) {
   }
 }
 
-// The same in one access for certain: after a condition the compiler may make single ones of it.
+// Stores a vector in a single access. After a condition, the compiler may split `store_vector` into
+// single elements.
 template <int V, class S>
 __device__ __forceinline__ void store_at_once(S* to, const Vector<compute_t<S>, V>& from) {
   constexpr int bytes = sizeof(S) * V;
@@ -93,8 +99,8 @@ __device__ __forceinline__ void store_at_once(S* to, const Vector<compute_t<S>, 
   }
 }
 
-// Makes the compiler forget what it knows of a packed vector, so that what was computed from it is
-// computed again and not kept in registers all the while.
+// Makes the compiler forget what it knows about a packed vector. It then recomputes values from the
+// vector, instead of keeping them in registers.
 template <class S, int V>
 __device__ __forceinline__ void forget(Packed<S, V>& packed) {
   if constexpr (sizeof(packed) % 4 == 0) {
@@ -104,27 +110,28 @@ __device__ __forceinline__ void forget(Packed<S, V>& packed) {
   }
 }
 
-// A number of which the compiler does not know that it has had it before, so that what follows from
-// it is computed again and not kept in registers all the while.
+// Hides from the compiler that it has seen this number before. It then recomputes what depends on
+// the number, instead of keeping it in registers.
 __device__ __forceinline__ uint32_t opaque(uint32_t number) {
   asm volatile("" : "+r"(number));
   return number;
 }
 
-// An index that is to be kept, where the compiler would multiply for it again and again.
+// Makes the compiler keep an index that it would otherwise recompute, with multiplications, at each
+// use.
 __device__ __forceinline__ int64_t opaque(int64_t index) {
   asm("" : "+l"(index));
   return index;
 }
 
-// The same of an address in shared memory, which takes five instructions from the kernel's window.
+// The same for an address in shared memory, which takes five instructions to compute.
 template <class T>
 __device__ __forceinline__ T* settled(T* shared) {
   const uint32_t address = opaque(static_cast<uint32_t>(__cvta_generic_to_shared(shared)));
   return static_cast<T*>(__cvta_shared_to_generic(address));
 }
 
-// The sum of a vector's elements, in pairs.
+// The sum of a vector's elements, added in pairs.
 template <class T, int V>
 __device__ __forceinline__ T folded(const Vector<T, V>& values) {
   Vector<T, V> sums = values;
@@ -136,7 +143,7 @@ __device__ __forceinline__ T folded(const Vector<T, V>& values) {
   return sums.value[0];
 }
 
-// The uniform numbers of elements index … index + V - 1; index is a multiple of V.
+// The uniform random numbers of elements index … index + V - 1; index is a multiple of V.
 template <class T, int V>
 __device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,
                                                     uint64_t index) {
