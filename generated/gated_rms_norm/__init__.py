@@ -8,7 +8,7 @@ RMS norm with learnable weights, gated by mish.
 
     Module(features, eps=1e-06)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, weight=torch.ones([8]))
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "2b01f1cd5894")  # before anything of another version is called
+made_by("0.1.0", "gated_rms_norm", "71757e4bea25")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "2b01f1cd5894",
+    "71757e4bea25",
     operands=[
         Operand("weight", "col"),
     ],
@@ -84,7 +84,7 @@ def apply(
 
 
 apply.__qualname__ = "gated_rms_norm.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):

@@ -8,7 +8,7 @@ A linear layer, batch norm, a learnable scale, and a softmax over the features.
 
     Module(in_features, out_features, bn_eps=1e-05, bn_momentum=0.1, scale_shape=(1,))(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "1c757209028e")  # before anything of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "2dd4b836a397")  # before any code of another version is called
 
 from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -43,7 +43,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "1c757209028e",
+    "2dd4b836a397",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),
@@ -156,7 +156,7 @@ def apply(
 
 
 apply.__qualname__ = "gemm_batchnorm_scale_softmax.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
@@ -195,7 +195,7 @@ class Module(FusedModule):
         gemm_ = self.gemm
         if plain(gemm_, nn.Linear) and (gemm_bias := gemm_.bias) is not None:
             x = torch.nn.functional.linear(x, gemm_.weight)
-        else:  # it is called, so that it acts as in torch
+        else:  # call it, so that it behaves as in torch
             x = gemm_(x)
             gemm_bias = no_bias(x, -1)
         return apply(
@@ -213,8 +213,11 @@ class Module(FusedModule):
         )
 
     def _step_by_step(self, x: Tensor) -> Tensor:
-        """Return the same, each step by torch and each submodule by a call: one of them has hooks, another class
-        or other attributes than the kernels were generated for."""
+        """Return the same value, with each step by torch and each submodule by a call.
+
+        The kernels don't apply if a submodule has hooks, or another class or other attributes than they
+        were generated for.
+        """
         x = self.gemm(x)
         x = self.bn(x)
         x = torch.mul(x, self.scale)

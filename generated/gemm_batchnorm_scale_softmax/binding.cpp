@@ -2,13 +2,13 @@
 // edit: `fusegen build` writes it anew from the spec.
 //
 // The operators torch.ops.fusegen_gemm_batchnorm_scale_softmax_<hash>.*, through torch's stable
-// ABI. Compiled once for each device.
+// ABI. Compiled once per device.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
 
-// The operators' namespace, in an object of its own: it holds a hash of all that the library is
-// compiled from.
+// The operators' namespace, in an object file of its own. It contains a hash of everything the
+// library is compiled from.
 extern "C" const char fusegen_gemm_batchnorm_scale_softmax_operators[];
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
@@ -603,7 +603,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
           grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
 }
 
-// forward_eval without what only its derivatives need.
+// forward_eval without the results that only its derivatives need.
 Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
                           [[maybe_unused]] Tensor bn_running_mean,
                           [[maybe_unused]] Tensor bn_running_var, [[maybe_unused]] Tensor bn_weight,
@@ -651,7 +651,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
 }  // namespace fusegen_gemm_batchnorm_scale_softmax
 
 #if defined(FUSEGEN_CPU)
-// The instruction set in use, for whoever measures or tests.
+// The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_gemm_batchnorm_scale_softmax_cpu_isa() {
   return fusegen::isa_names[fusegen::isa()];

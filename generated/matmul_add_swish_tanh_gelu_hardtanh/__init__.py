@@ -8,7 +8,7 @@ A linear layer, a learnable shift and four activations.
 
     Module(in_features, out_features, add_value_shape=None)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "3d4a9aa28445")  # before anything of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "787681abc9c7")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -39,7 +39,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "3d4a9aa28445",
+    "787681abc9c7",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
@@ -95,7 +95,7 @@ def apply(
 
 
 apply.__qualname__ = "matmul_add_swish_tanh_gelu_hardtanh.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
@@ -121,7 +121,7 @@ class Module(FusedModule):
         matmul_ = self.matmul
         if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
             x = torch.nn.functional.linear(x, matmul_.weight)
-        else:  # it is called, so that it acts as in torch
+        else:  # call it, so that it behaves as in torch
             x = matmul_(x)
             matmul_bias = no_bias(x, -1)
         return apply(

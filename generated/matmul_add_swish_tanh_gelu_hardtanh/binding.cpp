@@ -2,13 +2,13 @@
 // Do not edit: `fusegen build` writes it anew from the spec.
 //
 // The operators torch.ops.fusegen_matmul_add_swish_tanh_gelu_hardtanh_<hash>.*, through torch's
-// stable ABI. Compiled once for each device.
+// stable ABI. Compiled once per device.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
 
-// The operators' namespace, in an object of its own: it holds a hash of all that the library is
-// compiled from.
+// The operators' namespace, in an object file of its own. It contains a hash of everything the
+// library is compiled from.
 extern "C" const char fusegen_matmul_add_swish_tanh_gelu_hardtanh_operators[];
 
 namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
@@ -109,7 +109,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
 }  // namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh
 
 #if defined(FUSEGEN_CPU)
-// The instruction set in use, for whoever measures or tests.
+// The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_matmul_add_swish_tanh_gelu_hardtanh_cpu_isa() {
   return fusegen::isa_names[fusegen::isa()];

@@ -8,7 +8,7 @@ A linear layer, dropout, and a softmax over the features.
 
     Module(in_features, out_features, dropout_p=0.2)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, matmul_bias=torch.ones([8]))
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "0725cb42e34d")  # before anything of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "fa790a708e95")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "0725cb42e34d",
+    "fa790a708e95",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -101,7 +101,7 @@ def apply(
 
 
 apply.__qualname__ = "matmul_dropout_softmax.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
@@ -132,7 +132,7 @@ class Module(FusedModule):
         matmul_ = self.matmul
         if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
             x = torch.nn.functional.linear(x, matmul_.weight)
-        else:  # it is called, so that it acts as in torch
+        else:  # call it, so that it behaves as in torch
             x = matmul_(x)
             matmul_bias = no_bias(x, -1)
         return apply(
@@ -143,8 +143,11 @@ class Module(FusedModule):
         )
 
     def _step_by_step(self, x: Tensor) -> Tensor:
-        """Return the same, each step by torch and each submodule by a call: one of them has hooks, another class
-        or other attributes than the kernels were generated for."""
+        """Return the same value, with each step by torch and each submodule by a call.
+
+        The kernels don't apply if a submodule has hooks, or another class or other attributes than they
+        were generated for.
+        """
         x = self.matmul(x)
         x = self.dropout(x)
         x = torch.nn.functional.softmax(x, dim=1)

@@ -2,13 +2,13 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The operators torch.ops.fusegen_matmul_dropout_softmax_<hash>.*, through torch's stable ABI.
-// Compiled once for each device.
+// Compiled once per device.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
 
-// The operators' namespace, in an object of its own: it holds a hash of all that the library is
-// compiled from.
+// The operators' namespace, in an object file of its own. It contains a hash of everything the
+// library is compiled from.
 extern "C" const char fusegen_matmul_dropout_softmax_operators[];
 
 namespace fusegen_matmul_dropout_softmax {
@@ -199,7 +199,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
   return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
 }
 
-// forward_train without what only its derivatives need.
+// forward_train without the results that only its derivatives need.
 Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                            [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
   Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
@@ -219,7 +219,7 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
   return y_out;
 }
 
-// forward_eval without what only its derivatives need.
+// forward_eval without the results that only its derivatives need.
 Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias) {
   Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
@@ -240,7 +240,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
 }  // namespace fusegen_matmul_dropout_softmax
 
 #if defined(FUSEGEN_CPU)
-// The instruction set in use, for whoever measures or tests.
+// The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_matmul_dropout_softmax_cpu_isa() {
   return fusegen::isa_names[fusegen::isa()];

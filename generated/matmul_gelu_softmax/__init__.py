@@ -8,7 +8,7 @@ A linear layer, the exact (erf) gelu, and a softmax over the features.
 
     Module(in_features, out_features)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, linear_bias=torch.ones([8]))
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "c914709e0a2f")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "de08ea94d432")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "c914709e0a2f",
+    "de08ea94d432",
     operands=[
         Operand("linear_bias", "col"),
     ],
@@ -82,7 +82,7 @@ def apply(
 
 
 apply.__qualname__ = "matmul_gelu_softmax.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
@@ -104,7 +104,7 @@ class Module(FusedModule):
         linear_ = self.linear
         if plain(linear_, nn.Linear) and (linear_bias := linear_.bias) is not None:
             x = torch.nn.functional.linear(x, linear_.weight)
-        else:  # it is called, so that it acts as in torch
+        else:  # call it, so that it behaves as in torch
             x = linear_(x)
             linear_bias = no_bias(x, -1)
         return apply(

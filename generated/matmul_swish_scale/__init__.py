@@ -8,7 +8,7 @@ A linear layer, swish, and a factor chosen at construction.
 
     Module(in_features, out_features, scaling_factor=2.0)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, matmul_bias=torch.ones([8]))
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale", "53a3fd4c288e")  # before anything of another version is called
+made_by("0.1.0", "matmul_swish_scale", "b7c2fc53cfb9")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
-    "53a3fd4c288e",
+    "b7c2fc53cfb9",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -85,7 +85,7 @@ def apply(
 
 
 apply.__qualname__ = "matmul_swish_scale.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
@@ -109,7 +109,7 @@ class Module(FusedModule):
         matmul_ = self.matmul
         if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
             x = torch.nn.functional.linear(x, matmul_.weight)
-        else:  # it is called, so that it acts as in torch
+        else:  # call it, so that it behaves as in torch
             x = matmul_(x)
             matmul_bias = no_bias(x, -1)
         return apply(

@@ -2,13 +2,13 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The operators torch.ops.fusegen_matmul_swish_scale_<hash>.*, through torch's stable ABI. Compiled
-// once for each device.
+// once per device.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
 
-// The operators' namespace, in an object of its own: it holds a hash of all that the library is
-// compiled from.
+// The operators' namespace, in an object file of its own. It contains a hash of everything the
+// library is compiled from.
 extern "C" const char fusegen_matmul_swish_scale_operators[];
 
 namespace fusegen_matmul_swish_scale {
@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 }  // namespace fusegen_matmul_swish_scale
 
 #if defined(FUSEGEN_CPU)
-// The instruction set in use, for whoever measures or tests.
+// The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_matmul_swish_scale_cpu_isa() {
   return fusegen::isa_names[fusegen::isa()];
 }

@@ -8,7 +8,7 @@ The activation after a residual connection.
 
     Module()(x, residual)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, residual=torch.ones([4, 8]))
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "acf9b8d1d891")  # before anything of another version is called
+made_by("0.1.0", "residual_add_gelu", "53491ad1f90b")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "acf9b8d1d891",
+    "53491ad1f90b",
     operands=[
         Operand("residual", "full"),
     ],
@@ -81,7 +81,7 @@ def apply(
 
 
 apply.__qualname__ = "residual_add_gelu.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):

@@ -8,7 +8,7 @@ A learnable scale and a softmax over the last dim.
 
     Module(scale_shape=(1,))(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x, scale=torch.ones([1]))
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "f275c20278e8")  # before anything of another version is called
+made_by("0.1.0", "scale_softmax", "0ae34c0ca4be")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "f275c20278e8",
+    "0ae34c0ca4be",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -83,7 +83,7 @@ def apply(
 
 
 apply.__qualname__ = "scale_softmax.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):

@@ -2,13 +2,13 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The operators torch.ops.fusegen_scale_softmax_<hash>.*, through torch's stable ABI. Compiled once
-// for each device.
+// per device.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
 
-// The operators' namespace, in an object of its own: it holds a hash of all that the library is
-// compiled from.
+// The operators' namespace, in an object file of its own. It contains a hash of everything the
+// library is compiled from.
 extern "C" const char fusegen_scale_softmax_operators[];
 
 namespace fusegen_scale_softmax {
@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   return {grad_x_out, grad_scale_out, grad_grad_y_out};
 }
 
-// forward without what only its derivatives need.
+// forward without the results that only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
   Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
@@ -124,7 +124,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
 }  // namespace fusegen_scale_softmax
 
 #if defined(FUSEGEN_CPU)
-// The instruction set in use, for whoever measures or tests.
+// The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_scale_softmax_cpu_isa() {
   return fusegen::isa_names[fusegen::isa()];
 }

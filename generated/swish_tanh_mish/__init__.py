@@ -8,7 +8,7 @@ Three activations in a row, three times differentiable.
 
     Module()(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x)
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "0c1ddff1061f")  # before anything of another version is called
+made_by("0.1.0", "swish_tanh_mish", "b383f8028dd9")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "0c1ddff1061f",
+    "b383f8028dd9",
     operands=[
     ],
     modes={
@@ -79,7 +79,7 @@ def apply(
 
 
 apply.__qualname__ = "swish_tanh_mish.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):

@@ -8,7 +8,7 @@ A softmax over the last dim at a given temperature.
 
     Module(temperature=1.0)(x)
 
-Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+Pass operands by keyword or in this order. They have x's dtype and device; int64 operands only its device.
 
     >>> x = torch.randn([4, 8])
     >>> y = apply(x)
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "046c0fb103eb")  # before anything of another version is called
+made_by("0.1.0", "temperature_softmax", "49a495a31eda")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "046c0fb103eb",
+    "49a495a31eda",
     operands=[
     ],
     modes={
@@ -81,7 +81,7 @@ def apply(
 
 
 apply.__qualname__ = "temperature_softmax.apply"
-torch.fx.wrap("apply")  # one node of a symbolic trace
+torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
