@@ -17,18 +17,18 @@ from fusegen.lower.kernel.kernel import Kernel
 #: The meaning of each parameter, which the generated code shows beside its number.
 MEANINGS = {
     "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
-    "rows_in_flight": "accesses that a thread has under way at once, of each input",
-    "waves": "blocks for each place on the chip; 1: each block stays and walks on; 1024: one for each row",
-    "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
-    "tiles": "of columns that a grid has at least, before a block gets wider than a warp",
+    "rows_in_flight": "accesses of each input that a thread has in flight at once",
+    "waves": "blocks per block that the chip holds; 1: each walks over many rows; 1024: a block per row",
+    "batches": "at least so many batches of rows per thread, if the kernel leaves partial sums",
+    "tiles": "at least so many tiles of columns in a grid, before a block gets wider than a warp",
     "threads_across": "at most so many threads side by side in a row",
     "elements": "at most so many elements of a row in one thread's registers",
-    "block": "threads of a block",
+    "block": "threads per block",
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
-    "resident_narrow": "the same of 16-bit elements",
-    "resident_outer": "the same where rows lie side by side",
-    "full": "threads of a block at most",
-    "threads": "at most so many threads of each block of a cluster",
+    "resident_narrow": "the same for 16-bit elements",
+    "resident_outer": "the same for outer reductions",
+    "full": "at most so many threads per block",
+    "threads": "at most so many threads in each block of a cluster",
     "cluster": "at most so many blocks hold a row together",
 }
 
