@@ -187,7 +187,7 @@ def test_a_row_that_no_tensor_of_its_size_reaches_is_reduced() -> None:
         "  - add: bias\n  - expr: x * sigmoid(x) + mean(x)\n"
     )
     derived = chain.derive(parse(text, "form"))
-    assert not derived.segments[-1].modes[0].kernels[0].full
+    assert not derived.segments[-1].modes[0].kernels[0].inputs.full
     render.render(derived)
 
 

@@ -201,7 +201,7 @@ def expanded(kernel: Kernel, name: str, saved: set[str]) -> str | None:
 
     def inlined(code: str) -> str:
         return re.sub(
-            r"(?<![\w:.])(?:kept\.)?((?:row|col|scalar)\.\w+|\w+)(?![\w(.])",
+            r"(?<![\w:.])(?:live\.)?((?:row|col|scalar)\.\w+|\w+)(?![\w(.])",
             lambda found: wrapped(inlined(lines[found[1]])) if found[1] in lines else found[1],
             code,
         )
