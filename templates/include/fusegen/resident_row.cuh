@@ -87,10 +87,10 @@ struct ResidentRow {
   // How many blocks of 512 such threads a multiprocessor has registers for: three if a row takes 16
   // of a thread's 40.
   template <class S, int V>
-  static constexpr int resident_single() {
+  static constexpr int single_blocks() {
     const double bytes = block_items<S, V>() * V * Kernel::template bytes<S>();
     const bool few = V > 1 && sizeof(S) < 8 && !Kernel::beside && bytes <= 64;
-    return few ? std::max(3, resident<S, V>()) : resident<S, V>();
+    return few ? std::max(3, blocks<S, V>()) : blocks<S, V>();
   }
 
   // Accesses per thread if a row is in a warp, in a block, or in a cluster.
@@ -124,7 +124,7 @@ struct ResidentRow {
   template <class S, int V>
   static constexpr int summing_items() {
     constexpr int all = items<S, V>();
-    if (V == 1 || sizeof(S) == 8 || resident<S, V>() < 2) return all;
+    if (V == 1 || sizeof(S) == 8 || blocks<S, V>() < 2) return all;
     if (Kernel::sums == 0 || (sizeof(S) == 2 && !Kernel::light)) return all;
     const double bytes = Kernel::template bytes<S>();
     int some = all;
@@ -145,7 +145,7 @@ struct ResidentRow {
 
   // How many blocks of 512 threads a multiprocessor has registers for.
   template <class S, int V>
-  static constexpr int resident() {
+  static constexpr int blocks() {
     if (V == 1 || sizeof(S) == 8) return 1;
     return sizeof(S) == 2 ? Kernel::resident_narrow : Kernel::resident;
   }

@@ -180,10 +180,10 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
-    const bool held = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
-    return (held ? 0 : needs.sums) + needs.run_sums;
+    const bool live = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
+    return (live ? 0 : needs.sums) + needs.run_sums;
   };
-  const auto held = [&] {
+  const auto is_resident = [&] {
     const int full = needs.threads, shared_out = needs.cluster_items;
     const auto block = [&](RowForm form, int items, int most, int resident) {
       return blocks(form, items, 1, most, sums(most, resident, items));
@@ -218,12 +218,12 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return true;
   };
   if (needs.rows <= INT32_MAX) {
-    const int resident_blocks = held() ? plan.cluster : 2 * most;
+    const int holding_blocks = is_resident() ? plan.cluster : 2 * most;
     // Half as many blocks wait for each other half as long, which pays for computing values twice.
-    for (int cluster = 1; needs.staged && 2 * cluster <= resident_blocks; cluster *= 2) {
+    for (int cluster = 1; needs.staged && 2 * cluster <= holding_blocks; cluster *= 2) {
       if (staged(cluster, 3) || staged(cluster, 2)) return plan;
     }
-    if (resident_blocks <= most) return plan;
+    if (holding_blocks <= most) return plan;
   }
   return stream_rows(needs, most);
 }
