@@ -4,8 +4,8 @@
     python tests/hash_ptx.py after.json     # on the commit after
     python tests/hash_results.py compare before.json after.json
 
-It compiles the kernels of each spec with nvcc to PTX that is not optimized. It hashes the PTX of each function,
-with all names replaced by numbers. It needs nvcc and no GPU.
+It compiles the kernels of each spec with nvcc to PTX that is not optimized. It hashes the PTX of each
+function, with all names replaced by numbers. It needs nvcc and no GPU.
 """
 
 from __future__ import annotations
