@@ -1,7 +1,7 @@
 # `make build`: a virtual environment, everything installed, the specs built for what this machine has.
 # `make test`: the same, then every test, and the numeric ones once more with lesser instruction sets.
 # `make quick`: the everyday loop: linters, types, and the tests that build nothing but specs/.
-# `make check`: linters and types.
+# `make check`: linters, types, format, and whether generated/ is what the specs render to.
 # `make docs`: the documentation as a site, in site/.
 PYTHON ?= python3
 VENV ?= .venv

@@ -17,6 +17,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from fusegen.atoms import ATOMS
+from fusegen.ops import registry
+
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 #: Pages whose code other tests run as it stands.
 RUN = {ROOT / "README.md", ROOT / "docs" / "adding_an_op.md"}
@@ -157,3 +160,22 @@ def test_blocks_are_found_and_marked_ones_left_out(tmp_path: Path) -> None:
     )
     assert blocks(page, "python") == [Block("python", 3, "a = 1\n"), Block("python", 8, "b = 2\n")]
     assert [b.line for b in blocks(page, "yaml")] == [16]
+
+
+#: What tests of every op or atom are called by.
+NAMES = [*registry(), *(function.__name__ for function in ATOMS)]
+#: A test file that a page names, from the root or from tests/, with the selection of its tests after it.
+TESTS = re.compile(r"((?:[\w]+/)*test_\w+\.py)(?: -k (\"[^\"]+\"|\w+))?")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
+    """The files, and in each the words of `-k`: pytest runs nothing and says nothing where one is wrong."""
+    for path, selection in TESTS.findall(page.read_text(encoding="utf-8")):
+        found = [p for p in (ROOT / path, ROOT / "tests" / path) if p.is_file()]
+        found = found or sorted((ROOT / "tests").rglob(path))
+        assert found, f"{path} is not there"
+        words = re.split(r" (?:or|and|not) ", selection.strip('"')) if selection else []
+        text = " ".join([*NAMES, *(p.read_text(encoding="utf-8") for p in found)])
+        missing = [word for word in words if word not in text]
+        assert not missing, f"{path} has no test of {missing}"
