@@ -1,4 +1,4 @@
-"""Functions of a whole row, of a column or of all elements, the numbers of their elements, and draws.
+"""Functions of a whole row, of a column or of all elements, the numbers of their elements, and random ones.
 
 The program makes nodes of them (`fusegen.program.from_formula`).
 """
@@ -20,8 +20,8 @@ SAMPLE = sp.Symbol("sample", integer=True, positive=True)
 COLUMN = sp.Symbol("column", integer=True, nonnegative=True)
 
 
-class Draw(sp.Function):
-    """A uniform number in [0, 1) for each element; the argument tells the draws of one chain apart."""
+class Rng(sp.Function):
+    """A uniform number in [0, 1) for each element; the argument tells the streams of one chain apart."""
 
     nargs = 1
     is_real = True
@@ -94,4 +94,4 @@ def row_mean(value: Any) -> sp.Expr:
 
 def uniform(stream: int = 0) -> sp.Expr:
     """A fresh uniform number in [0, 1) for each element."""
-    return Draw(sp.Integer(stream))
+    return Rng(sp.Integer(stream))

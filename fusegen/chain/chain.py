@@ -114,14 +114,14 @@ def derive(spec: Spec) -> Chain:
     """
     spans = spans_of(spec)
     segments: list[Segment] = []
-    draws = 0
+    streams = 0
     for number, span in enumerate(spans, 1):
         if segments and segments[-1].outline == "scalar":
             raise reduced_already(spec, span.steps[0])
         segments.append(
-            make_segment(spec, span, f"segment{number}" if len(spans) > 1 else "", draws)
+            make_segment(spec, span, f"segment{number}" if len(spans) > 1 else "", streams)
         )
-        draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in span.steps)
+        streams += sum(s.op is not None and s.op.eval_mode == "identity" for s in span.steps)
     operands: dict[str, SegmentOperand] = {}
     for operand in (o for segment in segments for o in segment.operands if not o.handed):
         first = operands.setdefault(operand.name, operand)

@@ -103,14 +103,14 @@ class Segment:
         return self.layout.shape_after(shape, self.outline)
 
 
-def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
+def make_segment(spec: Spec, span: Span, name: str, streams: int) -> Segment:
     """Derive the programs and kernels of some steps.
 
     Args:
         spec: the spec.
         span: the steps, and their layout.
         name: the segment's name.
-        draws: how many steps of earlier segments use random numbers.
+        streams: how many steps of earlier segments use random numbers.
 
     Raises:
         SpecError: the steps have a form that is not supported.
@@ -121,7 +121,7 @@ def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
     modes = []
     for mode in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, mode)
-        modes.append(_mode(spec, span, (name, mode), kept, operands, draws))
+        modes.append(_mode(spec, span, (name, mode), kept, operands, streams))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
     exposed = {
         value.name
@@ -149,12 +149,12 @@ def _mode(
     names: tuple[str, str],
     steps: Sequence[Step],
     operands: Sequence[SegmentOperand],
-    draws: int,
+    streams: int,
 ) -> Mode:
     """Return the mode that computes `steps`, possibly none; `names` are the segment's and the mode's."""
     layout, last = span.layout, span.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
-    forward = forward_program(spec, f"forward{suffix}", span, steps, operands, draws)
+    forward = forward_program(spec, f"forward{suffix}", span, steps, operands, streams)
     followed = dict(zip(tracked(spec, steps), forward.saved, strict=False))  # none in evaluation
     programs = [forward := replace(forward, saved=())]
     _check_size(spec, last, 0, forward)

@@ -11,7 +11,7 @@ import sympy as sp
 from fusegen import ops
 from fusegen.atoms import (
     COLS,
-    Draw,
+    Rng,
     RowMax,
     RowShift,
     RowSum,
@@ -46,7 +46,7 @@ def forward_program(
     span: Span,
     steps: Sequence[Step],
     operands: Sequence[SegmentOperand],
-    draws: int,
+    streams: int,
 ) -> Program:
     """Return the program of those steps of a span that a mode has.
 
@@ -54,7 +54,7 @@ def forward_program(
     use. In training it saves the values that running averages follow, in the order of `tracked`.
     """
     layout = span.layout
-    builder = Builder(draws)
+    builder = Builder(streams)
     whole, second = _activation(builder, span)
     training = name.endswith("_train")
     named = {n for step in steps for n in _tensors_of(step, training=training)}
@@ -238,7 +238,7 @@ def _apply(
         for key, value in step.attributes.items()
     }
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
-    if expr.has(Draw) and axes != Kind.FULL:
+    if expr.has(Rng) and axes != Kind.FULL:
         raise SpecError(
             f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number for "
             "each element of a whole activation; put it before that step",

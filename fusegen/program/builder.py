@@ -20,11 +20,11 @@ class Builder:
     """Makes the values of one program: unique names, and the same node for the same expression.
 
     Args:
-        draws: the chain's rng stream of its first random input.
+        streams: the chain's rng stream of its first random input.
     """
 
-    def __init__(self, draws: int = 0) -> None:
-        self.draws = draws
+    def __init__(self, streams: int = 0) -> None:
+        self.streams = streams
         #: The value returned for each requested name. If the value was known already, its own name differs.
         self.called: dict[str, Value] = {}
         self._by_symbol: dict[sp.Symbol, Value] = {}

@@ -87,9 +87,9 @@ class _FormulaNodes:
                 expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
         if expr.has(atoms.COLUMN):
             expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
-        for draw in sorted(expr.atoms(atoms.Draw), key=str):
+        for draw in sorted(expr.atoms(atoms.Rng), key=str):
             before = sum(1 for i in self.builder.inputs if i.source == "random")
-            stream = self.builder.draws + before
+            stream = self.builder.streams + before
             made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
             expr = expr.xreplace({draw: made.symbol})
         parts = (atoms.Let, atoms.RowTake, *_REDUCTIONS)

@@ -20,7 +20,7 @@ from fusegen.chain.cut_into_segments import spans_of
 from fusegen.program import SECOND
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.check.philox import uniform
-from fusegen.tools.check.reference_formula import evaluate, no_draws
+from fusegen.tools.check.reference_formula import evaluate, no_rng
 from fusegen.tools.check.torch_call import Given, torch_call
 
 
@@ -87,7 +87,7 @@ def _run_step(
     if step.op is None:
         assert step.formula is not None
         given = {"x": x, **operands, **_numbers(attributes, x)}
-        found: Tensor = evaluate(_sized(step.formula, x, columns), given, no_draws, columns)
+        found: Tensor = evaluate(_sized(step.formula, x, columns), given, no_rng, columns)
         return found
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
@@ -95,10 +95,10 @@ def _run_step(
     if step.halves:
         x, second = x.chunk(2, spec.halved)
         given = {**operands, SECOND: second}
-        return _run_formula(step, x, given, attributes, no_draws, columns)
+        return _run_formula(step, x, given, attributes, no_rng, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)
     if call is None or (step.op.coarse and x.is_cuda and x.dtype == torch.float64):
-        return _run_formula(step, x, operands, attributes, no_draws, columns)
+        return _run_formula(step, x, operands, attributes, no_rng, columns)
     return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
 
 
@@ -113,7 +113,7 @@ def _run_formula(
     x: Tensor,
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
-    draws: Callable[[int], Tensor],
+    rng: Callable[[int], Tensor],
     columns: tuple[int, ...],
 ) -> Tensor:
     """Return an op's value by its own formula."""
@@ -126,7 +126,7 @@ def _run_formula(
     if step.op.classes:
         given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
         given[str(atoms.COLUMN)] = column_numbers(x, columns)
-    result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
+    result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, rng, columns)
     return result
 
 

@@ -27,7 +27,7 @@ _COMPARE = {
 def evaluate(
     expr: sp.Basic,
     values: Mapping[str, Tensor],
-    draws: Callable[[int], Tensor],
+    rng: Callable[[int], Tensor],
     dims: tuple[int, ...] = (-1,),
     rounding: Rounding | None = None,
 ) -> Any:
@@ -36,33 +36,33 @@ def evaluate(
     Args:
         expr: over symbols whose names are in `values`.
         values: tensors that broadcast with one another.
-        draws: returns the uniform numbers of a stream.
+        rng: returns the uniform numbers of a stream.
         dims: the dims that make up a row.
         rounding: applied to each operation's value; by default the identity.
     """
     if expr.is_Symbol:
         return values[str(expr)]
-    if isinstance(expr, atoms.Draw):
-        return draws(int(expr.args[0]))
+    if isinstance(expr, atoms.Rng):
+        return rng(int(expr.args[0]))
     if isinstance(expr, atoms.Special):
         return expr.value
-    if not expr.has(atoms.Draw) and expr.is_number:
+    if not expr.has(atoms.Rng) and expr.is_number:
         value = constant(expr)
         value = float(expr) if value is None else value
         return rounding(expr, value, ()) if rounding else value
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.value, values, draws, dims, rounding)
+        return evaluate(expr.value, values, rng, dims, rounding)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
-        result = evaluate(last, values, draws, dims, rounding)
+        result = evaluate(last, values, rng, dims, rounding)
         for value, condition in reversed(cases):
-            holds = _holds(condition, values, draws, dims, rounding)
-            chosen, other = evaluate(value, values, draws, dims, rounding), result
+            holds = _holds(condition, values, rng, dims, rounding)
+            chosen, other = evaluate(value, values, rng, dims, rounding), result
             result = torch.where(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
-    args = [evaluate(arg, values, draws, dims, rounding) for arg in expr.args]
+    args = [evaluate(arg, values, rng, dims, rounding) for arg in expr.args]
     result = _result(expr, args, dims)
     return rounding(expr, result, args) if rounding else result
 
@@ -84,18 +84,16 @@ def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
 def _holds(
     condition: sp.Basic,
     values: Mapping[str, Tensor],
-    draws: Callable[[int], Tensor],
+    rng: Callable[[int], Tensor],
     dims: tuple[int, ...],
     rounding: Rounding | None,
 ) -> Tensor:
     if isinstance(condition, sp.And | sp.Or):
         joined = torch.logical_and if isinstance(condition, sp.And) else torch.logical_or
-        parts = (_holds(c, values, draws, dims, rounding) for c in condition.args)
+        parts = (_holds(c, values, rng, dims, rounding) for c in condition.args)
         return functools.reduce(joined, parts)
     assert isinstance(condition, Relational)
-    left, right = (
-        evaluate(s, values, draws, dims, rounding) for s in (condition.lhs, condition.rhs)
-    )
+    left, right = (evaluate(s, values, rng, dims, rounding) for s in (condition.lhs, condition.rhs))
     return _COMPARE[condition.rel_op](torch.as_tensor(left), right)
 
 
@@ -103,6 +101,6 @@ def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
     return next(iter(values.values())).dtype
 
 
-def no_draws(stream: int) -> Tensor:
+def no_rng(stream: int) -> Tensor:
     """Refuse to draw: a program's random numbers are inputs, and only steps that draw get any."""
     raise ValueError(f"stream {stream}: a program's draws are inputs")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Take, Value
 from fusegen.tools.check.philox import uniform
-from fusegen.tools.check.reference_formula import evaluate, no_draws
+from fusegen.tools.check.reference_formula import evaluate, no_rng
 from fusegen.tools.check.rounding import EXACT, Rounding
 
 __all__ = ["Axes", "run_program"]
@@ -100,7 +100,7 @@ def _value(
     if isinstance(node, Input):
         return _made(node, like, axes, seed)
     if isinstance(node, Map):
-        found: Tensor = evaluate(node.expr, values, no_draws, rounding=rounding.operation)
+        found: Tensor = evaluate(node.expr, values, no_rng, rounding=rounding.operation)
         return found
     if isinstance(node, Take):
         whole = values[node.arg.name].expand(axes.of(Kind.FULL))
