@@ -278,22 +278,22 @@ def topological(
     roots: Iterable[Value], below: Callable[[Value], Iterable[Value]] = arguments
 ) -> list[Value]:
     """Return the roots and everything they need, arguments first. `below` returns a value's arguments."""
-    order: dict[Value, None] = {}
+    found: dict[Value, None] = {}
     stack: list[tuple[Value, Iterator[Value]]] = []
     for root in roots:
         stack.append((root, iter(below(root))))
         while stack:
             value, rest = stack[-1]
-            if value in order:
+            if value in found:
                 stack.pop()
                 continue
-            following = next((a for a in rest if a not in order), None)
+            following = next((a for a in rest if a not in found), None)
             if following is None:
-                order[value] = None
+                found[value] = None
                 stack.pop()
             else:
                 stack.append((following, iter(below(following))))
-    return list(order)
+    return list(found)
 
 
 def depths(

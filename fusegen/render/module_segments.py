@@ -96,11 +96,11 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
     attributes = [n for n, a in enumerate(segment.attributes) if spec.code(a) in taken]
     operators: list[str] = []
     steps = zip(mode.programs, mode.kernels, mode.memory_formats, strict=True)
-    for order, (program, kernel, lying) in enumerate(steps):
+    for order, (program, kernel, memory_format) in enumerate(steps):
         tensors = program.tensors
         like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        lies = f', memory_format="{lying}"' if lying != "contiguous" else ""
+        lies = f', memory_format="{memory_format}"' if memory_format != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
         outlines = [f'"{output.outline}"' for output in program.returned.values()]
         reduced = not order and set(outlines) != {'"like"'}

@@ -16,7 +16,9 @@ from torch import Tensor
 SHORTEST, MOST = 32, 2**31
 
 
-def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int, int]) -> bool:
+def keeps_strides(
+    x: Tensor, shape: Sequence[int], memory_format: str, columns: tuple[int, int]
+) -> bool:
     """Return whether kernels take x's dims in the order that they have in memory.
 
     Results then have the same order, without gaps; else they are contiguous.
@@ -24,21 +26,21 @@ def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int,
     Args:
         x: the tensor of the activation.
         shape: the activation's: x's, or that of one of its halves.
-        order: the memory formats that the kernels take. "contiguous": the dims in their own order. "any": in
+        memory_format: what the kernels take. "contiguous": the dims in their own order. "any": in
             any order; a row is then any contiguous run. "packed" and "strided": in an order in which columns
             are neighbours and in their own order, and so are rows; for "packed" no dim comes after the
             columns. All of them allow gaps between rows.
         columns: the first and the last dim along which a row runs, counted from the end.
     """
-    if order == "contiguous" or x.is_contiguous() or not x.numel():
+    if memory_format == "contiguous" or x.is_contiguous() or not x.numel():
         return False
     dims = [d for d in range(len(shape)) if shape[d] > 1]
     of_columns = range(len(shape) + columns[0], len(shape) + columns[1] + 1)
-    if _lies(x, shape, dims, 0 if order == "any" else math.prod(shape[columns[0] :])):
+    if _lies(x, shape, dims, 0 if memory_format == "any" else math.prod(shape[columns[0] :])):
         return False
     strides = x.stride()
     dims.sort(key=lambda dim: -strides[dim])
-    if order == "any":
+    if memory_format == "any":
         return _lies(x, shape, dims, 0)
     inside = [place for place, dim in enumerate(dims) if dim in of_columns]
     across = [dim for dim in dims if dim not in of_columns]
@@ -48,7 +50,7 @@ def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int,
     if inside and inside[-1] - inside[0] != len(inside) - 1:
         return False
     after = dims[inside[-1] + 1 :] if inside else []
-    if order == "packed" and after:
+    if memory_format == "packed" and after:
         return False
     return _lies(x, shape, dims, math.prod(shape[d] for d in (*along, *after)))
 

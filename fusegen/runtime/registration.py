@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.derivative import mark_statistics, pull, remember
-from fusegen.runtime.memory import keeps_order
+from fusegen.runtime.memory import keeps_strides
 from fusegen.runtime.operators import BoundOperator
 from fusegen.runtime.sharding import know_shardings
 
@@ -25,7 +25,7 @@ def register(operator: BoundOperator) -> None:
     def fake(*args: Any) -> Any:
         x: Tensor = args[0]
         half = operator.rows_shape(x)
-        lies = keeps_order(x, half, operator.memory_format, operator.columns)
+        lies = keeps_strides(x, half, operator.memory_format, operator.columns)
 
         def result(number: int, kind: str) -> Tensor:
             shape = operator.shape(number, args)
