@@ -95,10 +95,10 @@ def test_a_block_takes_one_row_where_little_is_computed_and_held() -> None:
 def test_a_warp_takes_one_row_whatever_is_computed_unless_it_sums_columns() -> None:
     mish = program_of(call(find("softmax"), call(find("mish"), X, {}, {}), {}, {}))
     assert choose_launch(lower(mish)).waves < 1024
-    assert GpuForm(lower(mish)).singly
-    assert GpuForm(lower(vjp(mish, "backward"))).singly
+    assert GpuForm(lower(mish)).rows_apart
+    assert GpuForm(lower(vjp(mish, "backward"))).rows_apart
     norm = call(find("layer_norm"), X, {"weight": W}, {})
-    assert not GpuForm(lower(vjp(program_of(norm), "backward"))).singly
+    assert not GpuForm(lower(vjp(program_of(norm), "backward"))).rows_apart
 
 
 def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:

@@ -23,7 +23,7 @@ KERNELS = """
     grid group groups held here holds i inner item items j kept kernel known lanes last launch light
     live load matrix mine more most n needs next of offset one out own part partial piece place places
     plan policy power r register_each rescale resident row row_at row_count row_goes_on run runs
-    sample scalar shared singly soon square stage start step store stored strand strands stream
+    sample scalar shared singly rows_apart soon square stage start step store stored strand strands stream
     stride sums task team thread threads tile tiles tiling to total v visit walk warp whole wide
     widest width workspace y
 """.split()  # noqa: SIM905

@@ -36,7 +36,7 @@ class GpuForm:
         return self.kernel.live.most <= 4
 
     @property
-    def singly(self) -> bool:
+    def rows_apart(self) -> bool:
         """Whether threads may take just one row: rows share no state."""
         results = self.kernel.results
         return not (results.column_sums or results.totals or self.live_columns)

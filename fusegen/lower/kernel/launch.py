@@ -91,7 +91,7 @@ def _waves(kernel: Kernel) -> int:
         1 + bool(kernel.inputs.col or kernel.inputs.saved_cols)
     )
     much = _calls(kernel) > 1 or kernel.inputs.rng or held > 2
-    return 4 if much or not GpuForm(kernel).singly else 1024
+    return 4 if much or not GpuForm(kernel).rows_apart else 1024
 
 
 def _calls(kernel: Kernel) -> int:

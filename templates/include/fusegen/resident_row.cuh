@@ -40,9 +40,9 @@ template <class S, int V>
 constexpr int cluster_items(double bytes, int held) {
   const int usual = sizeof(S) == 4 && held > 1 ? held / 2 : held;
   if (V == 1 || sizeof(S) == 8) return usual;
-  int light = 2 * held;
-  while (light > usual && light * V * bytes > 64) light /= 2;
-  return light;
+  int least = 2 * held;
+  while (least > usual && least * V * bytes > 64) least /= 2;
+  return least;
 }
 
 // As a number of waves, this means one block per row.
@@ -68,9 +68,9 @@ constexpr bool has_live_sums(int threads, int blocks, int elements, int sums, do
 // element needs:
 //   bytes<S>()  most bytes of registers between two stages
 //   beside      whether that is more than what is stored
-//   light       whether that takes little time to compute
+//   recomputed  whether that takes little time to compute
 //   sums        how many sums of its columns registers may hold
-//   singly      whether a block may take one row alone, because rows share no state
+//   rows_apart  whether a block may take one row alone, because rows share no state
 template <class Kernel>
 struct ResidentRow {
   // Whether a block takes one row alone, and no thread copies a next row ahead. While the block
@@ -78,7 +78,7 @@ struct ResidentRow {
   // for 16-bit types it must keep nothing but what is stored.
   template <class S, int V>
   static constexpr bool single() {
-    if (!Kernel::singly || Kernel::waves < each_row) return false;
+    if (!Kernel::rows_apart || Kernel::waves < each_row) return false;
     if (V == 1 || sizeof(S) != 2) return true;
     const int elements = elements_of_one_row<S>(Kernel::elements);
     return !Kernel::beside && elements * Kernel::template bytes<S>() <= 128;
@@ -125,7 +125,7 @@ struct ResidentRow {
   static constexpr int summing_items() {
     constexpr int all = items<S, V>();
     if (V == 1 || sizeof(S) == 8 || blocks<S, V>() < 2) return all;
-    if (Kernel::sums == 0 || (sizeof(S) == 2 && !Kernel::light)) return all;
+    if (Kernel::sums == 0 || (sizeof(S) == 2 && !Kernel::recomputed)) return all;
     const double bytes = Kernel::template bytes<S>();
     int some = all;
     while (some > 1 && !has_live_sums(512, 2, some * V, Kernel::sums, bytes)) some /= 2;
