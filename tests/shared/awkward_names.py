@@ -51,13 +51,15 @@ MADE = """
     live_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
     _shared0     Full Col Row Scalar Kept Live Out Math Functions fusegen Tensor Module
-    ValueError Chain Mode Operator Operand _chain _segment1 _segment2 weight_ unbiased_ batch_weight Sequence
+    ValueError Chain Mode Operator Operand weight_ unbiased_ batch_weight Sequence
 """.split()  # noqa: SIM905
+#: Names that a package's own Python code uses: only steps may have them.
+OF_PYTHON = ["_chain", "_segment1", "_segment2"]
 #: Names that Python takes, of other alphabets and of many lengths.
 FOREIGN = """
     größe größe_out grosse é ñ_1 température λ μ σ2 重み バイアス вес Ξ _ _x1 a1 A AB aB
 """.split()  # noqa: SIM905
-ALL = list(dict.fromkeys([*KERNELS, *CPP, *FORMULAS, *MADE, *FOREIGN]))
+ALL = list(dict.fromkeys([*KERNELS, *CPP, *FORMULAS, *MADE, *OF_PYTHON, *FOREIGN]))
 
 #: The forms of kernels: what a spec says before its steps, its last steps, and the shape of x.
 FORMS: dict[str, tuple[str, list[object], tuple[int, ...]]] = {
@@ -74,11 +76,14 @@ def roles(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     Arguments are attributes of a Module, which has some of its own.
     """
     count = len(names) // 3
+    others = [name for name in names if name not in OF_PYTHON]
     arguments = [
-        name for name in names[1::2] if problem(name, attribute=True, argument=True) is None
+        name for name in others[1::2] if problem(name, attribute=True, argument=True) is None
     ][:count]
-    rest = [name for name in names if name not in arguments]
-    return rest[count:], arguments, rest[: min(count, len(arguments))]
+    rest = [name for name in others if name not in arguments]
+    steps = rest[: min(count, len(arguments)) - len(names) + len(others)]
+    steps += [name for name in names if name in OF_PYTHON]
+    return [name for name in rest if name not in steps], arguments, steps
 
 
 def spec_text(names: Sequence[str], form: str) -> str:
