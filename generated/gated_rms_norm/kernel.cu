@@ -26,10 +26,10 @@ struct ForwardLaunch {
 
 // What a thread of forward keeps of a row.
 struct ForwardLive : ForwardLaunch {
-  static constexpr bool singly = true;   // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = false;  // an element needs more than what is stored
-  static constexpr bool light = true;    // and that takes little time to compute
+  static constexpr bool rows_apart = true;  // rows share no state
+  static constexpr int sums = 0;            // column sums that registers may hold
+  static constexpr bool beside = false;     // an element needs more than what is stored
+  static constexpr bool recomputed = true;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -609,7 +609,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = ForwardLive::singly;
+    needs.single_warp = ForwardLive::rows_apart;
     needs.staged = fusegen::stages<S, V>;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
@@ -666,10 +666,10 @@ struct BackwardLaunch {
 
 // What a thread of backward keeps of a row.
 struct BackwardLive : BackwardLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 1;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 1;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -1073,7 +1073,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardLive::singly;
+    needs.single_warp = BackwardLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
@@ -1144,10 +1144,10 @@ struct DoubleBackwardLaunch {
 
 // What a thread of double_backward keeps of a row.
 struct DoubleBackwardLive : DoubleBackwardLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -1728,7 +1728,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardLive::singly;
+    needs.single_warp = DoubleBackwardLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;

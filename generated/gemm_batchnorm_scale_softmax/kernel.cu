@@ -432,10 +432,10 @@ struct ForwardTrainLaunch {
 
 // What a thread of forward_train keeps of a row.
 struct ForwardTrainLive : ForwardTrainLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -880,7 +880,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = ForwardTrainLive::singly;
+    needs.single_warp = ForwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
@@ -978,10 +978,10 @@ struct BackwardTrainSumsLaunch {
 
 // What a thread of backward_train_sums keeps of a row.
 struct BackwardTrainSumsLive : BackwardTrainSumsLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 2;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 2;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -1467,7 +1467,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardTrainSumsLive::singly;
+    needs.single_warp = BackwardTrainSumsLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
@@ -1605,10 +1605,10 @@ struct BackwardTrainLaunch {
 
 // What a thread of backward_train keeps of a row.
 struct BackwardTrainLive : BackwardTrainLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 1;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 1;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -2136,7 +2136,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardTrainLive::singly;
+    needs.single_warp = BackwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
@@ -2258,10 +2258,10 @@ struct DoubleBackwardTrainSumsLaunch {
 
 // What a thread of double_backward_train_sums keeps of a row.
 struct DoubleBackwardTrainSumsLive : DoubleBackwardTrainSumsLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 3;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 3;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -2820,7 +2820,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainSumsLive::singly;
+    needs.single_warp = DoubleBackwardTrainSumsLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
@@ -2976,10 +2976,10 @@ struct DoubleBackwardTrainSums2Launch {
 
 // What a thread of double_backward_train_sums2 keeps of a row.
 struct DoubleBackwardTrainSums2Live : DoubleBackwardTrainSums2Launch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -3817,7 +3817,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainSums2Live::singly;
+    needs.single_warp = DoubleBackwardTrainSums2Live::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
@@ -3966,10 +3966,10 @@ struct DoubleBackwardTrainLaunch {
 
 // What a thread of double_backward_train keeps of a row.
 struct DoubleBackwardTrainLive : DoubleBackwardTrainLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -4729,7 +4729,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainLive::singly;
+    needs.single_warp = DoubleBackwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
@@ -4840,10 +4840,10 @@ struct ForwardEvalLaunch {
 
 // What a thread of forward_eval keeps of a row.
 struct ForwardEvalLive : ForwardEvalLaunch {
-  static constexpr bool singly = true;  // rows share no state
-  static constexpr int sums = 0;        // column sums that registers may hold
-  static constexpr bool beside = true;  // an element needs more than what is stored
-  static constexpr bool light = false;  // and that takes little time to compute
+  static constexpr bool rows_apart = true;   // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -5392,7 +5392,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = ForwardEvalLive::singly;
+    needs.single_warp = ForwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
@@ -5488,10 +5488,10 @@ struct BackwardEvalLaunch {
 
 // What a thread of backward_eval keeps of a row.
 struct BackwardEvalLive : BackwardEvalLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 3;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 3;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -6016,7 +6016,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardEvalLive::singly;
+    needs.single_warp = BackwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
@@ -6144,10 +6144,10 @@ struct DoubleBackwardEvalLaunch {
 
 // What a thread of double_backward_eval keeps of a row.
 struct DoubleBackwardEvalLive : DoubleBackwardEvalLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -6850,7 +6850,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardEvalLive::singly;
+    needs.single_warp = DoubleBackwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;

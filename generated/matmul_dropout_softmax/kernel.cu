@@ -26,10 +26,10 @@ struct ForwardTrainLaunch {
 
 // What a thread of forward_train keeps of a row.
 struct ForwardTrainLive : ForwardTrainLaunch {
-  static constexpr bool singly = true;  // rows share no state
-  static constexpr int sums = 0;        // column sums that registers may hold
-  static constexpr bool beside = true;  // an element needs more than what is stored
-  static constexpr bool light = false;  // and that takes little time to compute
+  static constexpr bool rows_apart = true;   // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -550,7 +550,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = ForwardTrainLive::singly;
+    needs.single_warp = ForwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
@@ -607,10 +607,10 @@ struct BackwardTrainLaunch {
 
 // What a thread of backward_train keeps of a row.
 struct BackwardTrainLive : BackwardTrainLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 1;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 1;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -1029,7 +1029,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardTrainLive::singly;
+    needs.single_warp = BackwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
@@ -1100,10 +1100,10 @@ struct DoubleBackwardTrainLaunch {
 
 // What a thread of double_backward_train keeps of a row.
 struct DoubleBackwardTrainLive : DoubleBackwardTrainLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 0;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -1659,7 +1659,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainLive::singly;
+    needs.single_warp = DoubleBackwardTrainLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
@@ -1733,10 +1733,10 @@ struct ForwardEvalLaunch {
 
 // What a thread of forward_eval keeps of a row.
 struct ForwardEvalLive : ForwardEvalLaunch {
-  static constexpr bool singly = true;  // rows share no state
-  static constexpr int sums = 0;        // column sums that registers may hold
-  static constexpr bool beside = true;  // an element needs more than what is stored
-  static constexpr bool light = false;  // and that takes little time to compute
+  static constexpr bool rows_apart = true;   // rows share no state
+  static constexpr int sums = 0;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -2243,7 +2243,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = ForwardEvalLive::singly;
+    needs.single_warp = ForwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
@@ -2300,10 +2300,10 @@ struct BackwardEvalLaunch {
 
 // What a thread of backward_eval keeps of a row.
 struct BackwardEvalLive : BackwardEvalLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 1;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 1;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -2712,7 +2712,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = BackwardEvalLive::singly;
+    needs.single_warp = BackwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
@@ -2783,10 +2783,10 @@ struct DoubleBackwardEvalLaunch {
 
 // What a thread of double_backward_eval keeps of a row.
 struct DoubleBackwardEvalLive : DoubleBackwardEvalLaunch {
-  static constexpr bool singly = false;  // rows share no state
-  static constexpr int sums = 1;         // column sums that registers may hold
-  static constexpr bool beside = true;   // an element needs more than what is stored
-  static constexpr bool light = false;   // and that takes little time to compute
+  static constexpr bool rows_apart = false;  // rows share no state
+  static constexpr int sums = 1;             // column sums that registers may hold
+  static constexpr bool beside = true;       // an element needs more than what is stored
+  static constexpr bool recomputed = false;  // and that takes little time to compute
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>
@@ -3334,7 +3334,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.reduces = true;
     needs.single_block = Resident::single<S, V>();
-    needs.single_warp = DoubleBackwardEvalLive::singly;
+    needs.single_warp = DoubleBackwardEvalLive::rows_apart;
     needs.staged = false;
     needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
