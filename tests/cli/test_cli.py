@@ -53,6 +53,7 @@ def test_a_refused_source_is_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_check_option_tells_what_is_stale(tmp_path: Path) -> None:
     spec = tmp_path / "stale.yaml"
     spec.write_text("chain:\n  - swish\n")

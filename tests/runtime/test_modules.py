@@ -127,6 +127,7 @@ chain:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("native")
 def test_two_steps_that_differ_in_training(tmp_path: Path) -> None:
     """Batch norm and dropout in one chain: fused where both train or both evaluate, else step by step."""

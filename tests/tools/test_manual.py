@@ -21,6 +21,7 @@ def test_the_pages_are_what_the_declarations_say() -> None:
     assert [n for n, text in pages.items() if (FOLDER / n).read_text() != text] == [], STALE
 
 
+@pytest.mark.slow
 def test_the_pictures_are_what_the_declarations_say() -> None:
     pinned = re.search(r"^matplotlib==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     pytest.importorskip("matplotlib")

@@ -19,7 +19,9 @@ from fusegen.tools.check.reference import run_chain
 SHAPES = [(1, 1), (3, 31), (5, 33), (2, 1023), (3, 5, 129), (7, 2048), (33,), (1000, 3), (2, 65537)]
 #: Each of these for the shapes that take no time.
 SEEDS = (0, 1, 2)
-LONG_ROWS = [(1, 2**20), (2, 2**20 + 1), (2, 9000), (3, 40000)]
+#: The longest are left out of the everyday loop.
+LONGEST = [pytest.param(shape, marks=pytest.mark.slow) for shape in ((1, 2**20), (2, 2**20 + 1))]
+LONG_ROWS = [*LONGEST, (2, 9000), (3, 40000)]
 Package = Callable[[str], ModuleType]
 Derived = Callable[[str], Chain]
 
