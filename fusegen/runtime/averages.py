@@ -31,8 +31,8 @@ class Average(NamedTuple):
     Attributes:
         running: the average, [channels].
         statistic: the index of the batch's statistic among those that the forward saves.
-        weight: that of the batch, from 0 to 1. unbiased: whether torch divides the statistic, a variance, by
-        one less than the number of values.
+        weight: that of the batch, from 0 to 1.
+        unbiased: whether torch divides the statistic, a variance, by one less than the number of values.
     """
 
     running: Tensor
