@@ -35,8 +35,10 @@ def main() -> None:
     specs = [Path(n) for n in named] or [
         p for f in ("specs", "benchmarks/specs") for p in sorted((ROOT / f).glob("*.yaml"))
     ]
-    found = {k: v for spec in specs for k, v in hashes(spec).items()}
-    Path(file).write_text(json.dumps(found, indent=1) + "\n")
+    found: dict[str, str] = {}
+    for spec in specs:  # what is there is kept, if it ends early
+        found |= hashes(spec)
+        Path(file).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def hashes(spec: Path) -> dict[str, str]:
