@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -19,3 +20,8 @@ def templates() -> Path:
 def include() -> Path:
     """Return the folder to give the compilers as `-I`: it holds `fusegen/*.h`."""
     return templates() / "include"
+
+
+def foreign(files: Iterable[str]) -> set[Path]:
+    """Return those of some source files, resolved, that are not fusegen's own."""
+    return {p for p in (Path(file).resolve() for file in files) if package() not in p.parents}

@@ -33,8 +33,7 @@ def render_package(path: Path) -> RenderedPackage:
     files = render.render(derived, tuned.read(path))
     named = {s.op.formula.__code__.co_filename for s in derived.spec.steps if s.op}
     named |= {ATOMS[function].source for function in _functions(derived) if function in ATOMS}
-    own = {Path(name).resolve() for name in named}
-    foreign = sorted(p for p in own if paths.package() not in p.parents and p.exists())
+    foreign = sorted(path for path in paths.foreign(named) if path.exists())
     return RenderedPackage(derived.spec.name, files, tuple(foreign))
 
 

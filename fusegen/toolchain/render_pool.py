@@ -39,7 +39,7 @@ def render_all(
         UserError: where specs are wrong, with the mistake of each.
     """
     count = min(len(specs), jobs(requested, WORKER), cores())
-    alone = count < 2 or _has_own_ops()
+    alone = count < 2 or _has_own_declarations()
     done = _here(specs, progress) if alone else _by_workers(specs, count, progress)
     found = [done[path] for path in specs]
     wrong = [result for result in found if isinstance(result, UserError)]
@@ -51,14 +51,18 @@ def render_all(
     return [result for result in found if not isinstance(result, UserError)]
 
 
-def _has_own_ops() -> bool:
-    """Return whether this process has declared ops that a new process would not know."""
-    if "fusegen.ops" not in sys.modules:  # importing it takes a second
-        return False
-    from fusegen.ops import registry
+def _has_own_declarations() -> bool:
+    """Return whether this process has declared ops or atoms that a new process would not know."""
+    files: set[str] = set()
+    if "fusegen.atoms" in sys.modules:  # importing it takes a second
+        from fusegen.atoms import ATOMS
 
-    files = {Path(op.formula.__code__.co_filename).resolve() for op in registry().values()}
-    return any(paths.package() not in file.parents for file in files)
+        files |= {atom.source for atom in ATOMS.values()}
+    if "fusegen.ops" in sys.modules:
+        from fusegen.ops import registry
+
+        files |= {op.formula.__code__.co_filename for op in registry().values()}
+    return bool(paths.foreign(files))
 
 
 def _here(specs: Sequence[Path], progress: Progress) -> dict[Path, RenderedPackage | UserError]:

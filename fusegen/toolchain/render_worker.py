@@ -31,7 +31,7 @@ def _rendered(path: Path, connection: Connection) -> RenderedPackage | Exception
     try:
         with reported(path.stem, connection.send):
             return render_package(path)
-    except Exception as error:
+    except Exception as error:  # also a bug: the parent raises it
         return _sendable(error)
 
 

@@ -28,7 +28,8 @@ render_pool.cores = lambda: 2
 print("runs", flush=True)
 print(len(builder.check([Path("specs")], out=Path("out"))), "sympy" in sys.modules)
 """
-DECLARATION = """
+#: An op and an atom that only the script's own process knows, and a step that uses each.
+OWN_OP = """
 from fusegen.ops import op
 
 @op(torch="nothing")
@@ -36,6 +37,25 @@ def thrice(x):
     "3 x. Here."
     return 3 * x
 """
+OWN_ATOM = """
+import mpmath
+from fusegen.atoms import Atom, Pointwise
+
+@Atom(
+    word="atan",
+    derivative=lambda x: 1 / (1 + x**2),
+    value=mpmath.atan,
+    torch=lambda torch, x: torch.atan(x),
+    cpp="std::atan",
+)
+class atan(Pointwise):
+    nargs = 1
+"""
+DECLARATIONS = {
+    "plain": ("", "tanh"),
+    "op": (OWN_OP, "thrice"),
+    "atom": (OWN_ATOM, "expr: atan(x)"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -144,10 +164,13 @@ def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("declaration", ["", DECLARATION], ids=["plain", "own_op"])
-def test_a_script_needs_no_guard_and_may_declare_ops(declaration: str, tmp_path: Path) -> None:
-    """Ops that the script declares are those of its process alone."""
-    write(tmp_path / "specs", "relu", "thrice" if declaration else "tanh")
+@pytest.mark.parametrize("declared", DECLARATIONS)
+def test_a_script_needs_no_guard_and_may_declare_ops_and_atoms(
+    declared: str, tmp_path: Path
+) -> None:
+    """What the script declares is its own process's alone."""
+    declaration, step = DECLARATIONS[declared]
+    write(tmp_path / "specs", "relu", step)
     done = run(tmp_path, SCRIPT.format(declaration=declaration))
     # Six files of either are missing. A process that only waits for others does not import sympy.
     assert done.stdout.splitlines() == ["runs", f"12 {bool(declaration)}"], done.stderr
