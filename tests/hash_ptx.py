@@ -18,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from shared.nvcc_front_end import UNOPTIMIZED
+
 from fusegen.base import paths
 from fusegen.toolchain import pipeline
 from fusegen.toolchain.compilers import find_nvcc
@@ -48,7 +50,7 @@ def hashes(spec: Path) -> dict[str, str]:
         for name, text in package.files.items():
             (Path(folder) / name).write_text(text)
         ptx = Path(folder) / "kernel.ptx"
-        options = ("-O0", "-Xcicc", "-O0", "-std=c++17", "-arch=compute_90", "-ptx")
+        options = (*UNOPTIMIZED, "-arch=compute_90", "-ptx")
         command = [
             str(find_nvcc()),
             *options,

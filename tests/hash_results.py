@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ def recorded(spec: Path) -> dict[str, str]:
 
 
 def results(
-    package: object, derived: Chain, shape: tuple[int, int], dtype: torch.dtype, training: bool
+    package: ModuleType, derived: Chain, shape: tuple[int, int], dtype: torch.dtype, training: bool
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the value of a random call, its gradients and its second derivatives, each with its name."""
     activation = list(derived.example_shape(*shape))
@@ -95,7 +96,7 @@ def results(
         for n, t in tensors.items()
     }
     operands = {n: t for n, t in leaves.items() if n != "x"}
-    y = package.apply(leaves["x"], **operands, **case.options)  # type: ignore[attr-defined]
+    y = package.apply(leaves["x"], **operands, **case.options)
     yield "value", y
     inputs = [leaves[n] for n in moving]
     weights = torch.Generator().manual_seed(5)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from shared.model_pairs import Package, agree, half, pair, pulling
+from shared.model_pairs import agree, half, pair, pulling
+from shared.torch_calls import Package
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,

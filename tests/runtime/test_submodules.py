@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from random_programs.build import build_specs
-from shared.model_pairs import Package, agree, half, pair, pulling
+from shared.model_pairs import agree, half, pair, pulling
 from shared.segment_originals import SEGMENTS
+from shared.torch_calls import Package
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
-from shared.originals import ORIGINALS
+from shared.torch_calls import Package, modules
 from torch import Tensor, nn
-
-Package = Callable[[str], ModuleType]
 
 
 def pair(name: str, package: Package, *, training: bool = False) -> tuple[nn.Module, nn.Module]:
     """Return the original and the generated module with the same parameters, in float64."""
-    cls, arguments = ORIGINALS[name]
-    made = []
-    for kind in (cls, package(name).Module):
-        torch.manual_seed(0)
-        made.append(kind(*arguments).double().train(training))
-    return made[0], made[1]
+    return modules(name, package, training=training, dtype=torch.float64)
 
 
 def agree(original: nn.Module, fused: nn.Module, x: Tensor) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from fusegen.base import paths
 from fusegen.toolchain.compilers import find_nvcc
 
+#: The options that keep nvcc from optimizing.
+UNOPTIMIZED = ("-O0", "-Xcicc", "-O0", "-std=c++17")
+
 
 def nvcc_complaints(source: Path, architectures: Sequence[str] = ("90",)) -> str:
     """Return nvcc's errors and warnings for a .cu, or "" where there are none.
@@ -21,7 +24,7 @@ def nvcc_complaints(source: Path, architectures: Sequence[str] = ("90",)) -> str
         architectures: compute capabilities such as "90".
     """
     command = [
-        *(str(find_nvcc()), "-O0", "-Xcicc", "-O0", "-std=c++17", "-Werror=all-warnings"),
+        *(str(find_nvcc()), *UNOPTIMIZED, "-Werror=all-warnings"),
         *(f"-gencode=arch=compute_{a},code=compute_{a}" for a in architectures),
         *(f"-I{paths.include()}", "-fatbin", str(source), "-o", str(source.with_suffix(".fatbin"))),
     ]

@@ -56,9 +56,8 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
         for columns, calls in segments:
             bound, dims = whole, x.dim()
             for label, call in calls:
-                if (
-                    x.dim() < dims
-                ):  # the columns are dropped, also from tensors with one value per row
+                # If the columns are dropped, they are dropped from tensors with one value per row too.
+                if x.dim() < dims:
                     rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
                     bound, dims = bound | rows, x.dim()
                 x = call(x, bound)
