@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 # Collecting all tests takes pytest ten seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
+# Every test of the command line starts Python: without bytecode it compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: build test quick check docs format clean
 
 build: $(VENV)/installed

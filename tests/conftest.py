@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 from filelock import FileLock
-from scheduling import Scheduling, mark_slow_ones, start_with_long_ones
+from scheduling import Scheduling, is_left_out, mark_slow_ones, start_with_long_ones
 
 from fusegen import chain, load
 from fusegen.spec.model import OPERATORS
@@ -36,6 +36,10 @@ DEVICES = [
         ],
     ),
 ]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return is_left_out(collection_path, config.getoption("markexpr")) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marks

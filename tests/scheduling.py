@@ -5,7 +5,7 @@ The marks `xdist_group` do nothing with pytest 9.2 and pytest-xdist 3.8: pytest'
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 import torch
@@ -59,6 +59,11 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if PurePath(file).name in WHOLE else nodeid
+
+
+def is_left_out(file: Path, marks: str) -> bool:
+    """Whether a selection by marks leaves out all of a file, so that it need not be imported."""
+    return file.name in WHOLE | SLOW and " or " not in marks and "not slow" in marks.split(" and ")
 
 
 def mark_slow_ones(items: list[pytest.Item]) -> None:

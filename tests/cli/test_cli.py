@@ -98,6 +98,7 @@ def test_a_formula_keeps_its_brackets() -> None:
     assert "x clipped to [min_val, max_val]" in fusegen("ops").stdout
 
 
+@pytest.mark.slow
 def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
     done = fusegen("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
     assert done.returncode == 2

@@ -26,6 +26,7 @@ COMMON = """
 """
 
 
+@pytest.mark.slow  # and `make check` looks too
 def test_what_is_committed_is_what_the_specs_render_to() -> None:
     assert builder.check(SPECS, out=ROOT / "generated") == []
 

@@ -119,6 +119,7 @@ assert "fusegen.runtime" in sys.modules and "sympy" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_saved_module_is_loaded_by_a_process_that_knows_nothing_of_it(
     generated: Path, tmp_path: Path
 ) -> None:

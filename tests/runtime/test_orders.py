@@ -83,6 +83,7 @@ def test_beyond_the_generated_order_is_refused(
         torch.autograd.grad(value.sum(), x)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_spec_sets_the_order(order: int, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_a_mutant_is_an_error_with_file_and_line_or_a_package(group: int, tmp_pa
             assert len(found.message) < 1000, f"seed {seed}"
 
 
+@pytest.mark.slow
 def test_every_bad_spec_of_a_folder_is_reported(tmp_path: Path) -> None:
     specs = tmp_path / "specs"
     specs.mkdir()

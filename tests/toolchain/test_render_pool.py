@@ -136,6 +136,7 @@ def test_each_wrong_spec_is_named_and_stops_no_other(tmp_path: Path) -> None:
     assert {what for _, _, what in heard.steps} == {"derived a", "derived d"}
 
 
+@pytest.mark.slow
 def test_a_single_mistake_is_the_error_itself(tmp_path: Path) -> None:
     specs = write(tmp_path, "relu", "swich")
     with pytest.raises(SpecError, match=r"b.yaml:2: .*swish") as caught:
@@ -143,6 +144,7 @@ def test_a_single_mistake_is_the_error_itself(tmp_path: Path) -> None:
     assert (caught.value.file, caught.value.line) == (specs[1], 2)
 
 
+@pytest.mark.slow
 def test_a_bug_shows_where_it_is(tmp_path: Path) -> None:
     specs: list[Any] = [*write(tmp_path, "relu"), "a text"]
     with pytest.raises(AttributeError, match="stem") as caught:
