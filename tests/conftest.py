@@ -26,16 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
 NAMES = [path.stem for path in SPECS]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-        ],
-    ),
+_ON_A_GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
 ]
+DEVICES = ["cpu", pytest.param("cuda", marks=_ON_A_GPU)]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -55,6 +50,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+#: Each dtype on each device, but for float16 on the CPU: the packages of several tests are built without it
+#: there (`COMPUTED` in random_programs/build.py).
+DTYPES_ON_DEVICES = [
+    *(pytest.param(d, "cpu", id=f"{dtype_name(d)}-cpu") for d in DTYPES if d != torch.float16),
+    *(pytest.param(d, "cuda", id=f"{dtype_name(d)}-cuda", marks=_ON_A_GPU) for d in DTYPES),
+]
 
 
 def constructor(module: type[torch.nn.Module]) -> dict[str, inspect.Parameter]:
@@ -157,10 +160,10 @@ def segment_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Return a folder with the packages of tests/<name>, built by the first worker who asks."""
-    from random_programs.build import build_specs
+    from random_programs.build import COMPUTED, build_specs
 
     specs, out = sorted((ROOT / "tests" / name).glob("*.yaml")), shared(tmp_path_factory) / name
-    once(tmp_path_factory, name, lambda: build_specs(specs, out))
+    once(tmp_path_factory, name, lambda: build_specs(specs, out, dtypes=COMPUTED))
     return out
 
 

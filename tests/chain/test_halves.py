@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, dtype_name, once, shared
-from random_programs.build import build_specs
+from conftest import DEVICES, DTYPES_ON_DEVICES, once, shared
+from random_programs.build import COMPUTED, build_specs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,7 +58,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, M
         folder.mkdir()
         for path in paths:
             path.write_text(TEXTS[path.stem])
-        build_specs(paths, folder / "out")
+        build_specs(paths, folder / "out", dtypes=COMPUTED)
 
     once(tmp_path_factory, "halves", build)
     return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}
@@ -67,8 +67,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, M
 Halved = dict[str, tuple[Chain, ModuleType]]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_shape(name: str, dtype: torch.dtype, device: str, halved: Halved) -> None:
     chain, package = halved[name]

@@ -41,7 +41,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def build() -> None:
         texts = {name: text for name, (text, _, _) in CHAINS.items()}
-        build_together(folder, texts)
+        build_together(folder, texts, dtypes=["float64"])
 
     once(tmp_path_factory, "reduced", build)
     return folder / "generated"

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name
+from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor
 from shared.layouts import channels_last, copied
 from shared.shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
@@ -66,8 +66,7 @@ def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
     return not (training and "batch_norm" in name) or shape[0] * after > 1
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
 @pytest.mark.parametrize("name", SHAPED)
 def test_every_shape(name: str, dtype: torch.dtype, device: str, shaped: Shaped) -> None:
     chain, package = shaped(name)

@@ -18,7 +18,7 @@ import torch
 from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.toolchain import pipeline
-from random_programs.build import compile_together, write_package
+from random_programs.build import COMPUTED, compile_together, write_package
 from random_programs.check import Failure, check
 from random_programs.generate import CrashError, Generator
 from random_programs.program import Program
@@ -153,7 +153,7 @@ def _compiled(programs: dict[str, Program], out: Path, outcome: Outcome) -> dict
     if not programs:
         return {}
     try:
-        compile_together(list(programs), out, len(programs))
+        compile_together(list(programs), out, len(programs), "-O3", COMPUTED)
         return programs
     except AssertionError as error:
         if len(programs) == 1:

@@ -26,11 +26,12 @@ DIFFERS = ("matmul_dropout_softmax", "gated_rms_norm")
 FUNCTION = re.compile(
     r"Compiling entry function '(\S+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores", re.DOTALL
 )
-#: A double's kernels call libm's functions, which save registers on the stack: that counts as a spill.
-OF_DOUBLE = re.compile(r"Id(Li|E|L)")
+#: What is optimized. A double's kernels call libm's functions, which save registers on the stack: that counts
+#: as a spill. float16 has bfloat16's registers. The front end sees both in the tests below.
+OPTIMIZED = "-DFUSEGEN_DTYPES=float32+bfloat16"
 
 #: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
-OF_WIDE = re.compile(r"float16ELi16E|IfLi8E")
+OF_WIDE = re.compile(r"bfloat16ELi16E|IfLi8E")
 #: Ten values of each of eight elements, as in the second derivative of a batch norm and a softmax, do not
 #: quite fit in the 128 registers of a thread: some of them may go through the cache. More of them where the
 #: batch norm is in training: five to eight numbers a column are in registers too.
@@ -78,8 +79,8 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in real]
     target = "-c" if name in ASSEMBLED else "-fatbin"
     command = [
-        *(str(NVCC), "-O3", "-std=c++17", "-Xptxas=-v", "-Werror=all-warnings", *codes),
-        *(f"-I{paths.include()}", target, str(ROOT / "generated" / name / "kernel.cu")),
+        *(str(NVCC), "-O3", "-std=c++17", "-Xptxas=-v", "-Werror=all-warnings", OPTIMIZED),
+        *(*codes, f"-I{paths.include()}", target, str(ROOT / "generated" / name / "kernel.cu")),
         *("-o", str(tmp_path / "kernel.o")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -87,7 +88,7 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
     spills = {
         function: int(stores)
         for function, architecture, stores in FUNCTION.findall(done.stdout + done.stderr)
-        if architecture == "90" and not (OF_DOUBLE.search(function) or OF_WIDE.search(function))
+        if architecture == "90" and not OF_WIDE.search(function)
     }
     assert spills
     assert not {f: n for f, n in spills.items() if n > _allowed(f)}

@@ -9,11 +9,11 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, constructor
+from random_programs.build import build_specs
 from shared.originals import ORIGINALS
 from torch import nn
 
 from fusegen import load
-from fusegen.toolchain import builder
 
 Package = Callable[[str], ModuleType]
 
@@ -132,7 +132,7 @@ chain:
 def test_two_steps_that_differ_in_training(tmp_path: Path) -> None:
     """Batch norm and dropout in one chain: fused where both train or both evaluate, else step by step."""
     (tmp_path / "norm_and_dropout.yaml").write_text(BOTH)
-    builder.build([tmp_path], out=tmp_path / "out", backend="cpu")
+    build_specs([tmp_path / "norm_and_dropout.yaml"], tmp_path / "out", dtypes=["float64"])
     model = load("norm_and_dropout", tmp_path / "out").Module(6, 9).double()
     x = torch.randn(5, 6, dtype=torch.float64)
     model.eval()

@@ -9,12 +9,13 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, NAMES
+from random_programs.build import build_specs
 from shared.vocabulary import names_of
 from torch import Tensor
 
 from fusegen import load
 from fusegen.chain import Chain
-from fusegen.toolchain import builder, pipeline
+from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.check.reference import run_chain
 
@@ -88,7 +89,8 @@ def test_beyond_the_generated_order_is_refused(
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_spec_sets_the_order(order: int, tmp_path: Path) -> None:
     (tmp_path / f"order_{order}.yaml").write_text(f"order: {order}\nchain: [tanh, softmax]\n")
-    builder.build([tmp_path], out=tmp_path / "out", backend="cpu")
+    spec = tmp_path / f"order_{order}.yaml"
+    build_specs([spec], tmp_path / "out", dtypes=["float64", "float32"])
     built = load(f"order_{order}", tmp_path / "out")
     chain = pipeline.derive(tmp_path / f"order_{order}.yaml")
     assert len(chain.modes[0].kernels) == 1 + order

@@ -189,7 +189,7 @@ def constants(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     (folder / "with_constants.yaml").write_text(CONSTANTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSEGEN_NATIVE", "1")
-        build_specs([folder / "with_constants.yaml"], folder / "out", "-O1")
+        build_specs([folder / "with_constants.yaml"], folder / "out", dtypes=["float64", "float32"])
     return load("with_constants", folder / "out")
 
 

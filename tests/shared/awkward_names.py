@@ -166,8 +166,8 @@ def complaints(paths: Sequence[Path], folder: Path) -> str:
             (folder / path.stem / file).write_text(text)
         compile(files["__init__.py"], "__init__.py", "exec")
     found = compilers.find_compilers()
-    flags = {
-        "kernel.cpp": found.kernel_flags("portable"),
+    flags = {  # a name clashes for every dtype or for none
+        "kernel.cpp": [*found.kernel_flags("portable"), "-DFUSEGEN_DTYPES=float32"],
         "binding.cpp": found.binding_flags("cpu"),
     }
     said = ""

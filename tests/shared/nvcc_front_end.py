@@ -13,7 +13,9 @@ from fusegen.toolchain.compilers import find_nvcc
 UNOPTIMIZED = ("-O0", "-Xcicc", "-O0", "-std=c++17")
 
 
-def nvcc_complaints(source: Path, architectures: Sequence[str] = ("90",)) -> str:
+def nvcc_complaints(
+    source: Path, architectures: Sequence[str] = ("90",), dtypes: Sequence[str] = ()
+) -> str:
     """Return nvcc's errors and warnings for a .cu, or "" where there are none.
 
     It makes PTX that is not optimized. The host's code is parsed and its templates are instantiated,
@@ -22,9 +24,11 @@ def nvcc_complaints(source: Path, architectures: Sequence[str] = ("90",)) -> str
     Args:
         source: the file.
         architectures: compute capabilities such as "90".
+        dtypes: the dtypes that kernels are compiled for, such as "float32"; all by default.
     """
     command = [
         *(str(find_nvcc()), *UNOPTIMIZED, "-Werror=all-warnings"),
+        *([f"-DFUSEGEN_DTYPES={'+'.join(dtypes)}"] if dtypes else []),
         *(f"-gencode=arch=compute_{a},code=compute_{a}" for a in architectures),
         *(f"-I{paths.include()}", "-fatbin", str(source), "-o", str(source.with_suffix(".fatbin"))),
     ]

@@ -233,11 +233,15 @@ def names_of(op: str) -> list[str]:
 
 
 def build_for_devices(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write specs into a folder and build their packages for each device of this machine."""
+    """Write specs into a folder and build their packages for each device of this machine.
+
+    On the CPU they are for float64 and float32 where there is no GPU.
+    """
     (folder / "specs").mkdir(parents=True)
     for name, text in texts.items():
         (folder / "specs" / f"{name}.yaml").write_text(text)
-    build_specs([folder / "specs" / f"{name}.yaml" for name in texts], folder / "generated")
+    paths = [folder / "specs" / f"{name}.yaml" for name in texts]
+    build_specs(paths, folder / "generated", dtypes=("float64", "float32"))
 
 
 def build_vocabulary(folder: Path) -> None:

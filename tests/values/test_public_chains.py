@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name
+from conftest import DTYPES_ON_DEVICES, ROOT, constructor
 from shared.public_originals import PUBLIC
 from torch import Tensor, nn
 
@@ -42,8 +42,7 @@ def test_a_module_is_the_original(name: str, shaped_packages: Path) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, shaped_packages: Path) -> None:
     chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, once, shared
-from random_programs.build import build_together
+from random_programs.build import COMPUTED, build_together
 from random_programs.check import check
 from random_programs.generate import Generator
 from random_programs.program import Program
@@ -32,7 +32,8 @@ def random_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "random"
 
     def build() -> None:
-        build_together(folder, {name: program_of(name).text for name in PROGRAMS})
+        texts = {name: program_of(name).text for name in PROGRAMS}
+        build_together(folder, texts, optimize="-O3", dtypes=COMPUTED)
 
     once(tmp_path_factory, "random", build)
     return folder

@@ -89,7 +89,7 @@ def reductions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "specs").mkdir(parents=True)
         for name, (prologue, reduction) in CASES.items():
             (folder / "specs" / f"{name}.yaml").write_text(spec_text(prologue, reduction))
-        build_specs(sorted((folder / "specs").glob("*.yaml")), folder / "generated")
+        build_specs(sorted((folder / "specs").glob("*.yaml")), folder / "generated", "-O3")
 
     once(tmp_path_factory, "reproduced", make)
     return folder / "generated"
