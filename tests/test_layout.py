@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 from pathlib import Path
@@ -41,14 +42,16 @@ def imports_of(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] == "fusegen"}
 
 
-IMPORTS = {module_of(path): imports_of(path) for path in MODULES}
+@functools.cache  # not at import: each process of pytest collects this file, and one runs its tests
+def imports() -> dict[str, set[str]]:
+    return {module_of(path): imports_of(path) for path in MODULES}
 
 
 def order_of(inside: str) -> list[str]:
     """Return the parts of a package, each after what it imports; a cycle is an error that names it."""
     depth = inside.count(".") + 2
     graph: dict[str, set[str]] = {}
-    for name, imported in IMPORTS.items():
+    for name, imported in imports().items():
         if name in DOORS or not name.startswith(f"{inside}."):
             continue
         own = ".".join(name.split(".")[:depth])
@@ -66,7 +69,7 @@ def test_the_docs_have_the_order_of_the_packages() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     said = [f"fusegen.{name}" for name in re.findall(r"^\| `fusegen/(\w+)/` ", text, re.MULTILINE)]
     assert sorted(said) == sorted(order_of("fusegen"))
-    for name, imported in IMPORTS.items():
+    for name, imported in imports().items():
         own = ".".join(name.split(".")[:2])
         for other in {".".join(n.split(".")[:2]) for n in imported} - DOORS:
             if name not in DOORS:

@@ -54,6 +54,7 @@ def test_a_refused_source_is_exit_code_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("native")
 def test_check_option_tells_what_is_stale(tmp_path: Path) -> None:
     spec = tmp_path / "stale.yaml"
     spec.write_text("chain:\n  - swish\n")

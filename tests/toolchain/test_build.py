@@ -23,6 +23,8 @@ from fusegen.toolchain.compilers import architectures, find_compilers, find_nvcc
 from fusegen.toolchain.jobs import jobs
 from fusegen.toolchain.ninja_run import find_ninja
 
+#: For one instruction set; test_isas.py and test_builder.py see that packages are compiled for each.
+pytestmark = pytest.mark.usefixtures("native")
 CHAIN = "chain:\n  - {op}\n"
 
 
@@ -58,7 +60,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     write(folder / "specs", "build_one")
     write(folder / "specs", "build_two", "tanh")
-    builder.build([folder / "specs"], out=folder / "out", backend="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSEGEN_NATIVE", "1")
+        builder.build([folder / "specs"], out=folder / "out", backend="cpu")
     return folder
 
 
