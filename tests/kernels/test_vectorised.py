@@ -21,11 +21,12 @@ template <class F> void with_one_dtype(DType, F&& f) {{ f({dtype}{{}}); }}
 #define with_dtype with_one_dtype
 """
 _DTYPES = ("float", "fusegen::bfloat16", "fusegen::float16")
-#: What is compiled: compiler, instruction set, dtypes.
+#: What is compiled: compiler, instruction set, dtypes. With avx512 bfloat16 is left out: its conversion is a
+#: shift, which is a vector instruction of avx2 too.
 _BUILDS = (
     ("g++", "portable", _DTYPES[:1]),
     ("g++", "avx2", _DTYPES),
-    ("g++", "avx512", _DTYPES),
+    ("g++", "avx512", (_DTYPES[0], _DTYPES[2])),
     ("clang++", "avx2", _DTYPES),
 )
 _REPORT = {
