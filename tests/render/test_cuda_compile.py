@@ -27,8 +27,10 @@ FUNCTION = re.compile(
     r"Compiling entry function '(\S+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores", re.DOTALL
 )
 #: What is optimized. A double's kernels call libm's functions, which save registers on the stack: that counts
-#: as a spill. float16 has bfloat16's registers. The front end sees both in the tests below.
+#: as a spill. float16 has bfloat16's registers.
 OPTIMIZED = "-DFUSEGEN_DTYPES=float32+bfloat16"
+#: What the front end sees of other chains: double and float are computed in, 8 bytes and 2 are stored.
+PARSED = ("float64", "float16")
 
 #: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
 OF_WIDE = re.compile(r"bfloat16ELi16E|IfLi8E")
@@ -66,7 +68,7 @@ REDUCED = {
 def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.yaml").write_text(REDUCED[name])
     render_into(tmp_path, tmp_path / f"{name}.yaml")
-    assert nvcc_complaints(tmp_path / "kernel.cu") == ""
+    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=PARSED) == ""
 
 
 @pytest.mark.nvcc
@@ -133,4 +135,4 @@ def test_it_compiles_for_other_architectures(name: str, tmp_path: Path) -> None:
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
     """Columns that lie apart, sums by channel, halves of a tensor, segments: with every warning an error."""
     render_into(tmp_path, ROOT / "tests" / f"{name}.yaml")
-    assert nvcc_complaints(tmp_path / "kernel.cu") == ""
+    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=PARSED) == ""

@@ -88,7 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         specs.mkdir(parents=True)
         for name, text in TEXTS.items():
             (specs / f"{name}.yaml").write_text(text)
-        build_specs(sorted(specs.glob("*.yaml")), out, dtypes=["float64"])
+        build_specs(sorted(specs.glob("*.yaml")), out, dtypes=["float64", "float32"])
 
     once(tmp_path_factory, "signatures", build)
     return lambda name: load(name, out)
