@@ -36,7 +36,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*
+	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*.* templates/include/fusegen/forms/*
 	$(BIN)/fusegen build specs --check
 
 docs: export NO_MKDOCS_2_WARNING = 1
@@ -46,7 +46,7 @@ docs: $(VENV)/installed-docs
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i templates/include/fusegen/*
+	$(BIN)/clang-format -i templates/include/fusegen/*.* templates/include/fusegen/forms/*
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

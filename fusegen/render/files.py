@@ -21,6 +21,7 @@ from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import choose_launch
 from fusegen.lower.kernel.operand import KernelOperand
 from fusegen.lower.kernel.results import Result
+from fusegen.render.description import Description, stored
 from fusegen.render.module import module_context
 from fusegen.render.module_names import RESULT, check_hidden
 from fusegen.spec.model import OPERATORS
@@ -107,6 +108,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,
+        "cpu_forms": sorted({form for k in kernels for form in Description(k).forms}),
         "operators": operators + values,
         "launches": {
             part.name: choose_launch(part, launch.get(op.passed, {}))
@@ -144,6 +146,8 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     environment.globals["gpu_form"] = GpuForm
+    environment.globals["describe"] = Description
+    environment.globals["stored"] = stored
     return environment
 
 

@@ -1,0 +1,216 @@
+// What the CPU's forms share: buffers, the loop over adjacent elements, and sums over the grid.
+#pragma once
+
+#include "fusegen/cpu.h"
+#include "fusegen/forms/description.h"
+
+namespace fusegen {
+namespace {
+
+// Whether a stage with these items reads an input, for itself or for an earlier stage that it
+// repeats.
+template <class Items, class Input>
+constexpr bool uses() {
+  return has<Uses<Input::field>>(Items{}) || has<UsesAgain<Input::field>>(Items{});
+}
+// Of several inputs, those that it reads.
+template <class Items, class... Inputs>
+constexpr auto used(List<Inputs...>) {
+  return (List<>{} + ... + std::conditional_t<uses<Items, Inputs>(), List<Inputs>, List<>>{});
+}
+// Whether several stages read one of some random inputs.
+template <class... Rngs>
+constexpr bool any_shared(List<Rngs...>) {
+  return (Rngs::shared || ...);
+}
+// The most that a stage reduces over a row.
+template <class... Stages>
+constexpr int most_reductions_of(List<Stages...>) {
+  int most = 0;
+  ((most = std::max(most, Only<typename Stages::items, Role::sum>::size +
+                              Only<typename Stages::items, Role::largest>::size)),
+   ...);
+  return most;
+}
+
+// Pointers to N arrays.
+template <class T, int N>
+struct Pointers {
+  T* to[N ? N : 1] = {};
+  T* operator[](int n) const { return to[n]; }
+};
+
+// N uninitialised arrays of `count` numbers each.
+template <class T, int N>
+class Buffers {
+ public:
+  explicit Buffers(int64_t count) : Buffers(count, std::make_integer_sequence<int, N>{}) {}
+  Pointers<T, N> pointers() const {
+    Pointers<T, N> found;
+    for (int n = 0; n < N; ++n) found.to[n] = memory_[n].data();
+    return found;
+  }
+
+ private:
+  template <int... PLACES>
+  Buffers(int64_t count, std::integer_sequence<int, PLACES...>)
+      : memory_{Buffer<T>(PLACES >= 0 ? count : 0)...} {}
+
+  Buffer<T> memory_[N];
+};
+template <class T>
+class Buffers<T, 0> {
+ public:
+  explicit Buffers(int64_t) {}
+  Pointers<T, 0> pointers() const { return {}; }
+};
+
+// The numbers that a loop adds up, and the largest ones it finds, as ordinals.
+template <class T, int SUMS, int LARGEST>
+struct Reduced {
+  using Ordinal = decltype(ordinal(T()));
+  T sum[SUMS ? SUMS : 1];
+  Ordinal largest[LARGEST ? LARGEST : 1];
+
+  static Reduced none() {
+    Reduced found{};
+    for (auto& one : found.largest) one = ordinal(T(-INFINITY));
+    return found;
+  }
+};
+
+// Calls f(j) for j = begin … end - 1 in a vector loop, adds up the sums that it returns and finds
+// the largest ones. A compiler makes vectors of sums that are variables, not of arrays, so the
+// first eight have names.
+template <class T, int SUMS, int LARGEST, class F>
+FUSEGEN_FN Reduced<T, SUMS, LARGEST> sweep(int64_t begin, int64_t end, const F& f) {
+  static_assert(LARGEST <= 2, "more maxima than a loop has names for");
+  using All = Reduced<T, SUMS, LARGEST>;
+  constexpr int named = 8, others = SUMS > named ? SUMS - named : 1;
+  T s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0, other[others] = {};
+  auto m0 = ordinal(T(-INFINITY)), m1 = m0;
+  if constexpr (SUMS > named) {
+#pragma omp simd reduction(+ : s0, s1, s2, s3, s4, s5, s6, s7, other[ : others]) \
+    reduction(max : m0, m1)
+    for (int64_t j = begin; j < end; ++j) {
+      const All one = f(j);
+      s0 += one.sum[0], s1 += one.sum[1], s2 += one.sum[2], s3 += one.sum[3];
+      s4 += one.sum[4], s5 += one.sum[5], s6 += one.sum[6], s7 += one.sum[7];
+      for (int n = named; n < SUMS; ++n) other[n - named] += one.sum[n];
+      if constexpr (LARGEST > 0) m0 = larger(m0, one.largest[0]);
+      if constexpr (LARGEST > 1) m1 = larger(m1, one.largest[1]);
+    }
+  } else {
+#pragma omp simd reduction(+ : s0, s1, s2, s3, s4, s5, s6, s7) reduction(max : m0, m1)
+    for (int64_t j = begin; j < end; ++j) {
+      const All one = f(j);
+      if constexpr (SUMS > 0) s0 += one.sum[0];
+      if constexpr (SUMS > 1) s1 += one.sum[1];
+      if constexpr (SUMS > 2) s2 += one.sum[2];
+      if constexpr (SUMS > 3) s3 += one.sum[3];
+      if constexpr (SUMS > 4) s4 += one.sum[4];
+      if constexpr (SUMS > 5) s5 += one.sum[5];
+      if constexpr (SUMS > 6) s6 += one.sum[6];
+      if constexpr (SUMS > 7) s7 += one.sum[7];
+      if constexpr (LARGEST > 0) m0 = larger(m0, one.largest[0]);
+      if constexpr (LARGEST > 1) m1 = larger(m1, one.largest[1]);
+    }
+  }
+  const T sums[named] = {s0, s1, s2, s3, s4, s5, s6, s7};
+  All all;
+  for (int n = 0; n < SUMS; ++n) all.sum[n] = n < named ? sums[n % named] : other[n - named];
+  if constexpr (LARGEST > 0) all.largest[0] = m0;
+  if constexpr (LARGEST > 1) all.largest[1] = m1;
+  return all;
+}
+
+// What the forms know of a kernel with description D over tensors stored as S.
+template <class D, class S>
+struct Parts {
+  using T = compute_t<S>;
+  using K = typename D::K;
+  using Args = typename D::Args;
+  using Items = decltype(all_items(typename D::stages{}));
+  using Inputs = typename D::inputs;
+
+  template <Role ROLE>
+  using Of = Only<Items, ROLE>;
+  using Fulls = Only<Inputs, Role::full>;
+  using Rngs = Only<Inputs, Role::rng>;
+  using Spreads = Only<Inputs, Role::spread>;
+  using DerivedCols = Only<Inputs, Role::derived>;
+  using Lives = Of<Role::keep>;
+  using Stores = Of<Role::store>;
+  using ColSums = Of<Role::col_sum>;
+  using RunSums = Of<Role::run_sum>;
+  using Totals = decltype(Of<Role::total>{} + Only<typename D::row_results, Role::row_total>{});
+  using RowSums = Only<typename D::row_results, Role::row_sum>;
+  using RowTotals = Only<typename D::row_results, Role::row_total>;
+  static constexpr int most_reductions = most_reductions_of(typename D::stages{});
+  static constexpr bool shares_rng = any_shared(Rngs{});
+
+  // The values that all elements share.
+  static typename K::Scalar scalars(const Args& args) {
+    typename K::Scalar scalar{};
+    D::load_scalars(args, scalar);
+    return scalar;
+  }
+  // The operands of column `at`. What is derived from them is left out.
+  static FUSEGEN_FN typename K::Col loaded_column(const Args& args, int64_t at) {
+    typename K::Col col{};
+    each(Only<Inputs, Role::col>{}, [&](auto item, auto) {
+      using Stored = typename decltype(item)::type;
+      col.*item.field = load(pointer<Stored, decltype(item)::arg>(args) + at);
+    });
+    each(Only<Inputs, Role::index>{}, [&](auto item, auto) { col.*item.field = T(at); });
+    return col;
+  }
+  // Fills arrays with what is derived of columns begin … begin + count - 1.
+  static FUSEGEN_FN void derive_columns(const Args& args, const typename K::Scalar& scalar,
+                                        int64_t begin, int64_t count,
+                                        const Pointers<T, DerivedCols::size>& to) {
+    if constexpr (DerivedCols::size > 0) {
+      for (int64_t j = 0; j < count; ++j) {
+        typename K::Col col = loaded_column(args, begin + j);
+        D::columns(scalar, col);
+        each(DerivedCols{}, [&](auto item, auto place) { to[place][j] = col.*item.field; });
+      }
+    }
+  }
+};
+
+// Fills an array with one of the call's streams of random numbers, from element `first` on.
+template <class Rng, class Args, class T>
+FUSEGEN_FN void draw(const Args& args, T* to, int64_t count, int64_t first) {
+  fill_uniform(to, count, *args.seed, Rng::stream, uint64_t(first));
+}
+
+// Writes a sum over the grid to its results, from the partial sums that tasks left.
+template <auto OUT, class... Results, class Args, class T>
+void write_col_sums(ColSum<OUT, Results...>, const Args& args, const T* partial, int64_t groups) {
+  (store_col_sums(pointer<typename Results::type, Results::arg>(args), partial, groups, args.cols),
+   ...);
+}
+template <auto OUT, class... Results, class Args, class T>
+void write_run_sums(RunSum<OUT, Results...>, const Args& args, const T* partial, int64_t places) {
+  (store_channel_sums(pointer<typename Results::type, Results::arg>(args), partial, places,
+                      args.channels, 1),
+   ...);
+}
+template <class... Results, class Args, class T>
+void write_row_sums(RowSum<Results...>, const Args& args, const T* partial) {
+  (store_channel_sums(pointer<typename Results::type, Results::arg>(args), partial, args.rows,
+                      args.channels, args.channel_run),
+   ...);
+}
+template <auto OUT, class... Results, class Args>
+void write_totals(Total<OUT, Results...>, const Args& args, const double* partial, int64_t tasks) {
+  (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
+}
+template <class... Results, class Args>
+void write_totals(RowTotal<Results...>, const Args& args, const double* partial, int64_t tasks) {
+  (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
+}
+
+}  // namespace
+}  // namespace fusegen
