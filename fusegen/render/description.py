@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fusegen.lower.kernel.inputs import Inputs
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.operand import Element, KernelOperand
-from fusegen.lower.kernel.results import Result
+from fusegen.lower.kernel.results import Result, Results
 from fusegen.lower.kernel.stage import Stage
 
 #: What writes the sum over the grid of a result, by the result's kind.
@@ -45,10 +45,11 @@ class Description:
         return tuple(self._inputs(self.kernel.inputs))
 
     def _inputs(self, inputs: Inputs) -> Iterator[str]:
+        kernel = self.kernel
         for f in inputs.full:
             yield f"Full<{_field('Full', f.name)}, {_arg(f.name)}{_gap(f)}>"
         for f in inputs.rng:
-            shared = ", true" if f in self.kernel.shared_rng else ""
+            shared = ", true" if f in kernel.shared_rng else ""
             yield f"Rng<{_field('Full', f.name)}, {f.stream}{shared}>"
         for f in inputs.spread:
             yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}>"
@@ -58,21 +59,39 @@ class Description:
             yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, T>"
         for name in inputs.indices:
             yield f"Index<{_field('Col', name)}>"
-        for name in self.kernel.fields.derived_cols:
+        for name in kernel.fields.derived_cols:
             yield f"Derived<{_field('Col', name)}>"
+        if kernel.col_lines:
+            yield "ColumnLines<&K::columns>"
+        for f in inputs.row:
+            stored_as = "int64_t" if f.integer else "S"
+            per_channel = ", true" if f.per_channel and not f.integer else ""
+            yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, {stored_as}{per_channel}>"
+        for f in inputs.saved_rows:
+            yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, T>"
+        for e in inputs.taken:
+            yield f"Taken<{_field('Row', e.name)}>"
+        for f in inputs.scalar:
+            yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, S>"
+        for f in inputs.saved_totals:
+            yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, T>"
+        for f in inputs.attributes:
+            yield f"Number<{_field('Scalar', f.name)}, {_arg(f.name)}>"
+        for name in inputs.extents:
+            yield f"Number<{_field('Scalar', name)}, {_arg(kernel.extent(name))}>"
+        if kernel.scalar_lines:
+            yield "ScalarLines<&K::scalars>"
 
     @property
-    def row(self) -> tuple[str, ...]:
-        """The fields of `Row`, where the form keeps them for many rows at once."""
-        fields = self.kernel.fields
-        loaded = [f"Row<{_field('Row', name)}, true>" for name in fields.row_loads]
-        found = [f"Row<{_field('Row', name)}>" for name in fields.row[len(loaded) :]]
-        return (*loaded, *found)
+    def stages(self) -> tuple[str, ...]:
+        """Each stage: its function and its items."""
+        return tuple(f"Stage<{', '.join(self._stage(stage))}>" for stage in self.kernel.stages)
 
     @property
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """For each stage its function and its items."""
-        return tuple(tuple(self._stage(stage)) for stage in self.kernel.stages)
+    def facts(self) -> tuple[str, ...]:
+        """What is true of the kernel, of what description.h takes for false."""
+        flat = ("flat",) if self.kernel.form == "flat" else ()
+        return (*flat, *(("recomputed",) if self.recomputed else ()))
 
     def _stage(self, stage: Stage) -> Iterator[str]:
         kernel = self.kernel
@@ -113,24 +132,35 @@ class Description:
         return len(self.kernel.stages) > 1 and self.kernel.live.recomputed
 
     @property
-    def row_results(self) -> tuple[str, ...]:
-        """The sums over one number of each row: per channel, then over everything."""
-        results = self.kernel.results
-        sums = [f"RowSum<{self._to(r)}>" for r in results.row_sums]
-        return (*sums, *(f"RowTotal<{self._to(r)}>" for r in results.row_totals))
+    def results(self) -> tuple[str, ...]:
+        """What no stage writes: values of rows and columns, and what depends on sums over the grid."""
+        return tuple(self._results(self.kernel.results))
+
+    def _results(self, results: Results) -> Iterator[str]:
+        for r in results.row_stores:
+            yield f"RowStore<{_value(r)}, {_arg(r.name)}, {_stored(r)}>"
+        for r in results.row_sums:
+            yield f"RowSum<{_value(r)}, {self._to(r)}>"
+        for r in results.row_totals:
+            yield f"RowTotal<{_value(r)}, {self._to(r)}>"
+        for r in results if self.form == "columns" else ():
+            yield f"ColStore<{_value(r)}, {_arg(r.name)}, {_stored(r)}>"
+        if results.finals:
+            for r in results.known_totals:
+                yield f"KnownTotal<{_field('Total', r.name)}, {_arg(r.name)}>"
+            yield "FinalLines<&K::finish, typename K::Total>"
+            for r in results.finals:
+                yield f"Final<{_value(r)}, {_arg(r.name)}, {_stored(r)}>"
 
     def _to(self, added: Result) -> str:
         """Return the results that one sum over the grid is written to."""
         same = [r for r in self.kernel.results.grid_sums if r.summed_as == added.name]
-        return ", ".join(f"To<{_arg(r.name)}, {stored(r)}>" for r in same)
+        return ", ".join(f"To<{_arg(r.name)}, {_stored(r)}>" for r in same)
 
     @property
-    def row_loads(self) -> tuple[tuple[str, str], ...]:
-        """The fields of `Row` that are loaded for row `i`, each with its code."""
-        inputs = self.kernel.inputs
-        found = [(f.name, _row_value(f)) for f in inputs.row]
-        found += [(f.name, f"at<T>(args.{f.name}, i)") for f in inputs.saved_rows]
-        return (*found, *((e.name, self._taken(e)) for e in inputs.taken))
+    def taken(self) -> tuple[tuple[str, str], ...]:
+        """The fields of `Row` that are single elements of operands, each with its code for row `i`."""
+        return tuple((e.name, self._taken(e)) for e in self.kernel.inputs.taken)
 
     def _taken(self, taken: Element) -> str:
         """Return the code of the element of an operand in row `i`, in the column that an index names."""
@@ -149,17 +179,8 @@ class Description:
             )
         return f"Storage<{stored_as}>::load(take({memory}, {place}))"
 
-    @property
-    def scalar_loads(self) -> tuple[tuple[str, str], ...]:
-        """The fields of `Scalar` that a call gives, each with its code."""
-        inputs = self.kernel.inputs
-        found = [(f.name, f"at<S>(args.{f.name}, 0)") for f in inputs.scalar]
-        found += [(f.name, f"T(args.{f.name})") for f in inputs.attributes]
-        found += [(f.name, f"at<T>(args.{f.name}, 0)") for f in inputs.saved_totals]
-        return (*found, *((n, f"T(args.{self.kernel.extent(n)})") for n in inputs.extents))
 
-
-def stored(result: Result) -> str:
+def _stored(result: Result) -> str:
     """Return the type that a result is stored in."""
     return "S" if result.like else "T"
 
@@ -176,9 +197,6 @@ def _gap(item: KernelOperand | Result) -> str:
     return f", &Args::{item.tensor}_gap" if item.strided else ""
 
 
-def _row_value(f: KernelOperand) -> str:
-    """Return the code of an operand's number for row `i`."""
-    if f.integer:
-        return f"T(static_cast<const int64_t*>(args.{f.name})[i])"
-    place = "channel_of(i, args.channel_run, args.channels)" if f.per_channel else "i"
-    return f"at<S>(args.{f.name}, {place})"
+def _value(result: Result) -> str:
+    """Return the member of `Row`, `Col`, `Total` or `Scalar` that a result has the value of."""
+    return _field(result.value.struct.capitalize(), result.value.name)

@@ -21,7 +21,7 @@ from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import choose_launch
 from fusegen.lower.kernel.operand import KernelOperand
 from fusegen.lower.kernel.results import Result
-from fusegen.render.description import Description, stored
+from fusegen.render.description import Description
 from fusegen.render.module import module_context
 from fusegen.render.module_names import RESULT, check_hidden
 from fusegen.spec.model import OPERATORS
@@ -147,7 +147,6 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals["gpu_form"] = GpuForm
     environment.globals["describe"] = Description
-    environment.globals["stored"] = stored
     return environment
 
 

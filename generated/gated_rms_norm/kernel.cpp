@@ -19,22 +19,13 @@ struct ForwardForm : Description {
   using T = compute_t<S>;
   using K = Forward<math_t<S>>;
   using Args = ForwardArgs;
-  using inputs =
-      List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Col<&K::Col::weight, &Args::weight, S>>;
+  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+                      Col<&K::Col::weight, &Args::weight, S>, Number<&K::Scalar::eps, &Args::eps>,
+                      Number<&K::Scalar::cols, &Args::cols>, ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, Sum<&K::Out::expr_sum, &K::Row::expr_sum>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Store<&K::Out::y, &Args::y>>>;
+  using results = List<RowStore<&K::Row::expr_sum, &Args::expr_sum, T>>;
   static constexpr bool recomputed = true;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.eps = T(args.eps);
-    scalar.cols = T(args.cols);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.expr_sum, i, row.expr_sum);
-  }
 };
 
 // backward: x: full, weight: col, eps: scalar, grad_y: full -> grad_x: full, grad_weight: col.
@@ -43,24 +34,18 @@ struct BackwardForm : Description {
   using T = compute_t<S>;
   using K = Backward<math_t<S>>;
   using Args = BackwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Col<&K::Col::weight, &Args::weight, S>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+           Col<&K::Col::weight, &Args::weight, S>, RowLoad<&K::Row::expr_sum, &Args::expr_sum, T>,
+           Number<&K::Scalar::eps, &Args::eps>, Number<&K::Scalar::cols, &Args::cols>,
+           ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_expr_x_grad_expr>,
                             Sum<&K::Out::grad_expr_sum_2, &K::Row::grad_expr_sum_2>,
                             ColSum<&K::Out::grad_weight, To<&Args::grad_weight, S>>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::d_expr_x_grad_expr>,
                             Store<&K::Out::grad_x, &Args::grad_x>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.eps = T(args.eps);
-    scalar.cols = T(args.cols);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.expr_sum = at<T>(args.expr_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward: x: full, weight: col, eps: scalar, grad_y: full, grad_grad_x: full,
@@ -70,11 +55,14 @@ struct DoubleBackwardForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackward<math_t<S>>;
   using Args = DoubleBackwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
-                      Col<&K::Col::weight, &Args::weight, S>,
-                      Col<&K::Col::grad_grad_weight, &Args::grad_grad_weight, S>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+           Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
+           Col<&K::Col::weight, &Args::weight, S>,
+           Col<&K::Col::grad_grad_weight, &Args::grad_grad_weight, S>,
+           RowLoad<&K::Row::expr_sum, &Args::expr_sum, T>, Number<&K::Scalar::eps, &Args::eps>,
+           Number<&K::Scalar::cols, &Args::cols>, ScalarLines<&K::scalars>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_expr_x>, Keep<&K::Live::d_expr_2>,
             Keep<&K::Live::grad_expr>, Keep<&K::Live::d_expr_sum>,
@@ -93,16 +81,7 @@ struct DoubleBackwardForm : Description {
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::d_expr_x>,
             Read<&K::Live::grad_d_expr_sum>, Read<&K::Live::grad_d_expr_weight>,
             Read<&K::Live::grad_expr_2>, Store<&K::Out::grad_x, &Args::grad_x>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.eps = T(args.eps);
-    scalar.cols = T(args.cols);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.expr_sum = at<T>(args.expr_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

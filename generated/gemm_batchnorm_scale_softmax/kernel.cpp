@@ -26,6 +26,7 @@ struct ForwardTrainSampleForm : Description {
       List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Col<&K::Col::gemm_bias, &Args::gemm_bias, S>>;
   using stages =
       List<Stage<&K::stage0, ColSum<&K::Out::bn_sample_sum, To<&Args::bn_sample_sum, T>>>>;
+  using results = List<>;
 };
 
 // forward_train_sums: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
@@ -37,18 +38,12 @@ struct ForwardTrainSumsForm : Description {
   using Args = ForwardTrainSumsArgs;
   using inputs =
       List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Col<&K::Col::gemm_bias, &Args::gemm_bias, S>,
-           Col<&K::Col::bn_sample_sum, &Args::bn_sample_sum, T>, Derived<&K::Col::bn_near_factor>>;
+           Col<&K::Col::bn_sample_sum, &Args::bn_sample_sum, T>, Derived<&K::Col::bn_near_factor>,
+           ColumnLines<&K::columns>, Number<&K::Scalar::sample, &Args::sample>,
+           ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, ColSum<&K::Out::bn_column_sum, To<&Args::bn_column_sum, T>>,
                             ColSum<&K::Out::bn_column_sum_2, To<&Args::bn_column_sum_2, T>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
+  using results = List<>;
 };
 
 // forward_train_columns: bn_weight: col, bn_sample_sum: col, bn_column_sum: col, bn_column_sum_2:
@@ -63,25 +58,14 @@ struct ForwardTrainColumnsForm : Description {
            Col<&K::Col::bn_sample_sum, &Args::bn_sample_sum, T>,
            Col<&K::Col::bn_column_sum, &Args::bn_column_sum, T>,
            Col<&K::Col::bn_column_sum_2, &Args::bn_column_sum_2, T>, Derived<&K::Col::bn_offset>,
-           Derived<&K::Col::bn_mean>, Derived<&K::Col::bn_var>, Derived<&K::Col::bn_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.rows = T(args.rows);
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.bn_mean, j, col.bn_mean);
-    put<T>(args.bn_var, j, col.bn_var);
-    put<T>(args.bn_factor, j, col.bn_factor);
-  }
+           Derived<&K::Col::bn_mean>, Derived<&K::Col::bn_var>, Derived<&K::Col::bn_factor>,
+           ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+           Number<&K::Scalar::rows, &Args::rows>, Number<&K::Scalar::sample, &Args::sample>,
+           ScalarLines<&K::scalars>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::bn_mean, &Args::bn_mean, T>,
+                       ColStore<&K::Col::bn_var, &Args::bn_var, T>,
+                       ColStore<&K::Col::bn_factor, &Args::bn_factor, T>>;
 };
 
 // forward_train: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
@@ -94,27 +78,17 @@ struct ForwardTrainForm : Description {
   using inputs =
       List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Col<&K::Col::gemm_bias, &Args::gemm_bias, S>,
            Col<&K::Col::bn_bias, &Args::bn_bias, S>, Col<&K::Col::bn_mean, &Args::bn_mean, T>,
-           Col<&K::Col::bn_factor, &Args::bn_factor, T>>;
+           Col<&K::Col::bn_factor, &Args::bn_factor, T>, Scalar<&K::Scalar::scale, &Args::scale, S>,
+           Number<&K::Scalar::bn_eps, &Args::bn_eps>, Number<&K::Scalar::rows, &Args::rows>,
+           Number<&K::Scalar::sample, &Args::sample>, ScalarLines<&K::scalars>>;
   using stages = List<
       Stage<&K::stage0, Keep<&K::Live::mul>, Largest<&K::Out::softmax_max, &K::Row::softmax_max>>,
       Stage<&K::stage1, Read<&K::Live::mul>, Keep<&K::Live::softmax_exp>,
             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
             Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.rows = T(args.rows);
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward_train_sums_columns: bn_weight: col, bn_var: col, bn_eps: scalar -> d_bn_weight_factor:
@@ -126,21 +100,11 @@ struct BackwardTrainSumsColumnsForm : Description {
   using Args = BackwardTrainSumsColumnsArgs;
   using inputs =
       List<Col<&K::Col::bn_weight, &Args::bn_weight, S>, Col<&K::Col::bn_var, &Args::bn_var, T>,
-           Derived<&K::Col::d_bn_weight_factor>, Derived<&K::Col::bn_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.d_bn_weight_factor, j, col.d_bn_weight_factor);
-    put<T>(args.bn_factor, j, col.bn_factor);
-  }
+           Derived<&K::Col::d_bn_weight_factor>, Derived<&K::Col::bn_factor>,
+           ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
+                       ColStore<&K::Col::bn_factor, &Args::bn_factor, T>>;
 };
 
 // backward_train_sums: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
@@ -157,7 +121,10 @@ struct BackwardTrainSumsForm : Description {
            Col<&K::Col::gemm_bias, &Args::gemm_bias, S>, Col<&K::Col::bn_bias, &Args::bn_bias, S>,
            Col<&K::Col::bn_mean, &Args::bn_mean, T>,
            Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
-           Col<&K::Col::bn_factor, &Args::bn_factor, T>>;
+           Col<&K::Col::bn_factor, &Args::bn_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>, Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_bn_weight>,
                             Keep<&K::Live::bn>, Keep<&K::Live::softmax_exp>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
@@ -168,16 +135,7 @@ struct BackwardTrainSumsForm : Description {
                             ColSum<&K::Out::grad_bn_bias, To<&Args::grad_bn_bias, S>,
                                    To<&Args::grad_bn_bias_sum, T>>,
                             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // backward_train_columns: bn_weight: col, bn_sample_sum: col, bn_column_sum: col, bn_var: col,
@@ -197,25 +155,14 @@ struct BackwardTrainColumnsForm : Description {
            Col<&K::Col::grad_bn_weight_2, &Args::grad_bn_weight_2, T>, Derived<&K::Col::bn_offset>,
            Derived<&K::Col::grad_bn_mean_2>, Derived<&K::Col::grad_bn_var_2>,
            Derived<&K::Col::grad_bn_offset>, Derived<&K::Col::grad_bn_column_sum>,
-           Derived<&K::Col::grad_bn_column_sum_2>, Derived<&K::Col::bn_near_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.sample = T(args.sample);
-    scalar.rows = T(args.rows);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.grad_bn_column_sum, j, col.grad_bn_column_sum);
-    put<T>(args.grad_bn_column_sum_2, j, col.grad_bn_column_sum_2);
-    put<T>(args.bn_near_factor, j, col.bn_near_factor);
-  }
+           Derived<&K::Col::grad_bn_column_sum_2>, Derived<&K::Col::bn_near_factor>,
+           ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+           Number<&K::Scalar::sample, &Args::sample>, Number<&K::Scalar::rows, &Args::rows>,
+           ScalarLines<&K::scalars>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::grad_bn_column_sum, &Args::grad_bn_column_sum, T>,
+                       ColStore<&K::Col::grad_bn_column_sum_2, &Args::grad_bn_column_sum_2, T>,
+                       ColStore<&K::Col::bn_near_factor, &Args::bn_near_factor, T>>;
 };
 
 // backward_train: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
@@ -233,26 +180,19 @@ struct BackwardTrainForm : Description {
            Col<&K::Col::grad_bn_column_sum, &Args::grad_bn_column_sum, T>,
            Col<&K::Col::grad_bn_column_sum_2, &Args::grad_bn_column_sum_2, T>,
            Col<&K::Col::bn_factor, &Args::bn_factor, T>,
-           Col<&K::Col::bn_near_factor, &Args::bn_near_factor, T>>;
+           Col<&K::Col::bn_near_factor, &Args::bn_near_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+           Number<&K::Scalar::sample, &Args::sample>, Number<&K::Scalar::rows, &Args::rows>,
+           ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
                             Keep<&K::Live::grad_bn_near>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::softmax_exp>,
                             Read<&K::Live::grad_bn_near>, Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_gemm_bias, To<&Args::grad_gemm_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.sample = T(args.sample);
-    scalar.rows = T(args.rows);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_train_sums_columns: bn_weight: col, bn_sample_sum: col, bn_var: col, bn_eps:
@@ -265,24 +205,13 @@ struct DoubleBackwardTrainSumsColumnsForm : Description {
   using inputs = List<Col<&K::Col::bn_weight, &Args::bn_weight, S>,
                       Col<&K::Col::bn_sample_sum, &Args::bn_sample_sum, T>,
                       Col<&K::Col::bn_var, &Args::bn_var, T>, Derived<&K::Col::bn_near_factor>,
-                      Derived<&K::Col::d_bn_var_factor>, Derived<&K::Col::bn_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.bn_near_factor, j, col.bn_near_factor);
-    put<T>(args.d_bn_var_factor, j, col.d_bn_var_factor);
-    put<T>(args.bn_factor, j, col.bn_factor);
-  }
+                      Derived<&K::Col::d_bn_var_factor>, Derived<&K::Col::bn_factor>,
+                      ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+                      Number<&K::Scalar::sample, &Args::sample>, ScalarLines<&K::scalars>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::bn_near_factor, &Args::bn_near_factor, T>,
+                       ColStore<&K::Col::d_bn_var_factor, &Args::d_bn_var_factor, T>,
+                       ColStore<&K::Col::bn_factor, &Args::bn_factor, T>>;
 };
 
 // double_backward_train_sums: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
@@ -303,7 +232,11 @@ struct DoubleBackwardTrainSumsForm : Description {
            Col<&K::Col::bn_mean, &Args::bn_mean, T>,
            Col<&K::Col::bn_near_factor, &Args::bn_near_factor, T>,
            Col<&K::Col::d_bn_var_factor, &Args::d_bn_var_factor, T>,
-           Col<&K::Col::bn_factor, &Args::bn_factor, T>>;
+           Col<&K::Col::bn_factor, &Args::bn_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+           Number<&K::Scalar::sample, &Args::sample>, ScalarLines<&K::scalars>>;
   using stages =
       List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_bn_var_softmax_exp>,
                  Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>,
@@ -312,18 +245,7 @@ struct DoubleBackwardTrainSumsForm : Description {
                         To<&Args::grad_grad_bn_column_sum_2_2, T>>>,
            Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::d_bn_var_softmax_exp>,
                  ColSum<&K::Out::grad_bn_var_2, To<&Args::grad_bn_var_2, T>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_train_sums2_columns: bn_weight: col, bn_column_sum: col, bn_var: col,
@@ -345,28 +267,18 @@ struct DoubleBackwardTrainSums2ColumnsForm : Description {
            Derived<&K::Col::grad_grad_bn_offset>, Derived<&K::Col::bn_offset>,
            Derived<&K::Col::grad_grad_bn_var_2>, Derived<&K::Col::d_bn_weight_factor>,
            Derived<&K::Col::d_d_bn_weight_bn_var_factor>, Derived<&K::Col::grad_grad_bn_factor>,
-           Derived<&K::Col::d_d_bn_var_bn_var_factor>, Derived<&K::Col::grad_bn_mean_3_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.rows = T(args.rows);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.grad_grad_bn_offset, j, col.grad_grad_bn_offset);
-    put<T>(args.grad_grad_bn_var_2, j, col.grad_grad_bn_var_2);
-    put<T>(args.d_bn_weight_factor, j, col.d_bn_weight_factor);
-    put<T>(args.d_d_bn_weight_bn_var_factor, j, col.d_d_bn_weight_bn_var_factor);
-    put<T>(args.grad_grad_bn_factor, j, col.grad_grad_bn_factor);
-    put<T>(args.d_d_bn_var_bn_var_factor, j, col.d_d_bn_var_bn_var_factor);
-    put<T>(args.grad_bn_mean_3_factor, j, col.grad_bn_mean_3_factor);
-  }
+           Derived<&K::Col::d_d_bn_var_bn_var_factor>, Derived<&K::Col::grad_bn_mean_3_factor>,
+           ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>,
+           Number<&K::Scalar::rows, &Args::rows>, ScalarLines<&K::scalars>>;
+  using stages = List<>;
+  using results =
+      List<ColStore<&K::Col::grad_grad_bn_offset, &Args::grad_grad_bn_offset, T>,
+           ColStore<&K::Col::grad_grad_bn_var_2, &Args::grad_grad_bn_var_2, T>,
+           ColStore<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
+           ColStore<&K::Col::d_d_bn_weight_bn_var_factor, &Args::d_d_bn_weight_bn_var_factor, T>,
+           ColStore<&K::Col::grad_grad_bn_factor, &Args::grad_grad_bn_factor, T>,
+           ColStore<&K::Col::d_d_bn_var_bn_var_factor, &Args::d_d_bn_var_bn_var_factor, T>,
+           ColStore<&K::Col::grad_bn_mean_3_factor, &Args::grad_bn_mean_3_factor, T>>;
 };
 
 // double_backward_train_sums2: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
@@ -397,7 +309,13 @@ struct DoubleBackwardTrainSums2Form : Description {
            Col<&K::Col::d_bn_var_factor, &Args::d_bn_var_factor, T>,
            Col<&K::Col::grad_grad_bn_factor, &Args::grad_grad_bn_factor, T>,
            Col<&K::Col::d_d_bn_var_bn_var_factor, &Args::d_d_bn_var_bn_var_factor, T>,
-           Col<&K::Col::grad_bn_mean_3_factor, &Args::grad_bn_mean_3_factor, T>>;
+           Col<&K::Col::grad_bn_mean_3_factor, &Args::grad_bn_mean_3_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>,
+           Scalar<&K::Scalar::grad_grad_scale, &Args::grad_grad_scale, S>,
+           Number<&K::Scalar::bn_eps, &Args::bn_eps>, Number<&K::Scalar::rows, &Args::rows>,
+           ScalarLines<&K::scalars>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_bn_weight>,
             Keep<&K::Live::d_d_bn_weight_bn_var>, Keep<&K::Live::bn>, Keep<&K::Live::softmax_exp>,
@@ -427,19 +345,7 @@ struct DoubleBackwardTrainSums2Form : Description {
             ColSum<&K::Out::grad_bn_var_4, To<&Args::grad_bn_var_4, T>>,
             ColSum<&K::Out::grad_bn_mean_4, To<&Args::grad_bn_mean_4, T>>,
             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.grad_grad_scale = at<S>(args.grad_grad_scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.rows = T(args.rows);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_train_columns: bn_column_sum: col, grad_grad_bn_column_sum: col, grad_bn_var_4:
@@ -450,31 +356,20 @@ struct DoubleBackwardTrainColumnsForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackwardTrainColumns<math_t<S>>;
   using Args = DoubleBackwardTrainColumnsArgs;
-  using inputs =
-      List<Col<&K::Col::bn_column_sum, &Args::bn_column_sum, T>,
-           Col<&K::Col::grad_grad_bn_column_sum, &Args::grad_grad_bn_column_sum, T>,
-           Col<&K::Col::grad_bn_var_4, &Args::grad_bn_var_4, T>,
-           Col<&K::Col::grad_bn_mean_4, &Args::grad_bn_mean_4, T>,
-           Col<&K::Col::grad_bn_var_2, &Args::grad_bn_var_2, T>,
-           Derived<&K::Col::grad_grad_bn_offset>, Derived<&K::Col::bn_offset>,
-           Derived<&K::Col::grad_bn_column_sum_2_2>, Derived<&K::Col::grad_bn_offset_2>,
-           Derived<&K::Col::grad_bn_column_sum_3>, Derived<&K::Col::grad_bn_column_sum_2>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.rows = T(args.rows);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.grad_bn_column_sum_2_2, j, col.grad_bn_column_sum_2_2);
-    put<T>(args.grad_bn_column_sum_3, j, col.grad_bn_column_sum_3);
-    put<T>(args.grad_bn_column_sum_2, j, col.grad_bn_column_sum_2);
-  }
+  using inputs = List<Col<&K::Col::bn_column_sum, &Args::bn_column_sum, T>,
+                      Col<&K::Col::grad_grad_bn_column_sum, &Args::grad_grad_bn_column_sum, T>,
+                      Col<&K::Col::grad_bn_var_4, &Args::grad_bn_var_4, T>,
+                      Col<&K::Col::grad_bn_mean_4, &Args::grad_bn_mean_4, T>,
+                      Col<&K::Col::grad_bn_var_2, &Args::grad_bn_var_2, T>,
+                      Derived<&K::Col::grad_grad_bn_offset>, Derived<&K::Col::bn_offset>,
+                      Derived<&K::Col::grad_bn_column_sum_2_2>, Derived<&K::Col::grad_bn_offset_2>,
+                      Derived<&K::Col::grad_bn_column_sum_3>,
+                      Derived<&K::Col::grad_bn_column_sum_2>, ColumnLines<&K::columns>,
+                      Number<&K::Scalar::rows, &Args::rows>, ScalarLines<&K::scalars>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::grad_bn_column_sum_2_2, &Args::grad_bn_column_sum_2_2, T>,
+                       ColStore<&K::Col::grad_bn_column_sum_3, &Args::grad_bn_column_sum_3, T>,
+                       ColStore<&K::Col::grad_bn_column_sum_2, &Args::grad_bn_column_sum_2, T>>;
 };
 
 // double_backward_train: x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
@@ -502,7 +397,13 @@ struct DoubleBackwardTrainForm : Description {
            Col<&K::Col::d_bn_var_factor, &Args::d_bn_var_factor, T>,
            Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
            Col<&K::Col::grad_grad_bn_factor, &Args::grad_grad_bn_factor, T>,
-           Col<&K::Col::bn_near_factor, &Args::bn_near_factor, T>>;
+           Col<&K::Col::bn_near_factor, &Args::bn_near_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>,
+           Scalar<&K::Scalar::grad_grad_scale, &Args::grad_grad_scale, S>,
+           Number<&K::Scalar::bn_eps, &Args::bn_eps>, Number<&K::Scalar::rows, &Args::rows>,
+           Number<&K::Scalar::sample, &Args::sample>, ScalarLines<&K::scalars>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
             Keep<&K::Live::grad_grad_mul>, Keep<&K::Live::grad_grad_softmax_exp>,
@@ -519,20 +420,7 @@ struct DoubleBackwardTrainForm : Description {
             Read<&K::Live::grad_bn_near_2>, Read<&K::Live::grad_d_bn_var>,
             Read<&K::Live::grad_d_bn_weight>, Store<&K::Out::grad_x, &Args::grad_x>,
             ColSum<&K::Out::grad_gemm_bias, To<&Args::grad_gemm_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.grad_grad_scale = at<S>(args.grad_grad_scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-    scalar.rows = T(args.rows);
-    scalar.sample = T(args.sample);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // forward_eval_columns: bn_running_var: col, bn_weight: col, bn_eps: scalar -> bn_factor: col.
@@ -542,20 +430,10 @@ struct ForwardEvalColumnsForm : Description {
   using K = ForwardEvalColumns<math_t<S>>;
   using Args = ForwardEvalColumnsArgs;
   using inputs = List<Col<&K::Col::bn_running_var, &Args::bn_running_var, S>,
-                      Col<&K::Col::bn_weight, &Args::bn_weight, S>, Derived<&K::Col::bn_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.bn_factor, j, col.bn_factor);
-  }
+                      Col<&K::Col::bn_weight, &Args::bn_weight, S>, Derived<&K::Col::bn_factor>,
+                      ColumnLines<&K::columns>, Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::bn_factor, &Args::bn_factor, T>>;
 };
 
 // forward_eval: x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight: col,
@@ -568,24 +446,16 @@ struct ForwardEvalForm : Description {
   using inputs =
       List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Col<&K::Col::gemm_bias, &Args::gemm_bias, S>,
            Col<&K::Col::bn_running_mean, &Args::bn_running_mean, S>,
-           Col<&K::Col::bn_bias, &Args::bn_bias, S>, Col<&K::Col::bn_factor, &Args::bn_factor, T>>;
+           Col<&K::Col::bn_bias, &Args::bn_bias, S>, Col<&K::Col::bn_factor, &Args::bn_factor, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>, Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
   using stages = List<
       Stage<&K::stage0, Keep<&K::Live::mul>, Largest<&K::Out::softmax_max, &K::Row::softmax_max>>,
       Stage<&K::stage1, Read<&K::Live::mul>, Keep<&K::Live::softmax_exp>,
             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
             Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward_eval_columns: bn_running_var: col, bn_weight: col, bn_eps: scalar -> bn_factor: col,
@@ -597,21 +467,11 @@ struct BackwardEvalColumnsForm : Description {
   using Args = BackwardEvalColumnsArgs;
   using inputs = List<Col<&K::Col::bn_running_var, &Args::bn_running_var, S>,
                       Col<&K::Col::bn_weight, &Args::bn_weight, S>, Derived<&K::Col::bn_factor>,
-                      Derived<&K::Col::d_bn_weight_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.bn_factor, j, col.bn_factor);
-    put<T>(args.d_bn_weight_factor, j, col.d_bn_weight_factor);
-  }
+                      Derived<&K::Col::d_bn_weight_factor>, ColumnLines<&K::columns>,
+                      Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::bn_factor, &Args::bn_factor, T>,
+                       ColStore<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>>;
 };
 
 // backward_eval: x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
@@ -628,7 +488,10 @@ struct BackwardEvalForm : Description {
            Col<&K::Col::gemm_bias, &Args::gemm_bias, S>,
            Col<&K::Col::bn_running_mean, &Args::bn_running_mean, S>,
            Col<&K::Col::bn_bias, &Args::bn_bias, S>, Col<&K::Col::bn_factor, &Args::bn_factor, T>,
-           Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>>;
+           Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>, Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::bn>, Keep<&K::Live::softmax_exp>,
             Keep<&K::Live::d_bn_weight>,
@@ -639,16 +502,7 @@ struct BackwardEvalForm : Description {
             ColSum<&K::Out::grad_bn_weight, To<&Args::grad_bn_weight, S>>,
             ColSum<&K::Out::grad_bn_bias, To<&Args::grad_bn_bias, S>>,
             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_eval_columns: bn_running_var: col, bn_weight: col, bn_eps: scalar -> bn_factor:
@@ -660,21 +514,11 @@ struct DoubleBackwardEvalColumnsForm : Description {
   using Args = DoubleBackwardEvalColumnsArgs;
   using inputs = List<Col<&K::Col::bn_running_var, &Args::bn_running_var, S>,
                       Col<&K::Col::bn_weight, &Args::bn_weight, S>, Derived<&K::Col::bn_factor>,
-                      Derived<&K::Col::d_bn_weight_factor>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
-
-  static void store_column(const Args& args, int64_t j, const typename K::Scalar& scalar,
-                           const typename K::Col& col) {
-    put<T>(args.bn_factor, j, col.bn_factor);
-    put<T>(args.d_bn_weight_factor, j, col.d_bn_weight_factor);
-  }
+                      Derived<&K::Col::d_bn_weight_factor>, ColumnLines<&K::columns>,
+                      Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
+  using stages = List<>;
+  using results = List<ColStore<&K::Col::bn_factor, &Args::bn_factor, T>,
+                       ColStore<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>>;
 };
 
 // double_backward_eval: x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col,
@@ -698,7 +542,12 @@ struct DoubleBackwardEvalForm : Description {
            Col<&K::Col::grad_grad_bn_weight, &Args::grad_grad_bn_weight, S>,
            Col<&K::Col::grad_grad_bn_bias, &Args::grad_grad_bn_bias, S>,
            Col<&K::Col::bn_factor, &Args::bn_factor, T>,
-           Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>>;
+           Col<&K::Col::d_bn_weight_factor, &Args::d_bn_weight_factor, T>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Scalar<&K::Scalar::scale, &Args::scale, S>,
+           Scalar<&K::Scalar::grad_grad_scale, &Args::grad_grad_scale, S>,
+           Number<&K::Scalar::bn_eps, &Args::bn_eps>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::bn>, Keep<&K::Live::softmax_exp>,
             Keep<&K::Live::d_bn_weight>, Keep<&K::Live::grad_grad_gemm>,
@@ -721,17 +570,7 @@ struct DoubleBackwardEvalForm : Description {
             ColSum<&K::Out::grad_bn_weight, To<&Args::grad_bn_weight, S>>,
             ColSum<&K::Out::grad_bn_bias, To<&Args::grad_bn_bias, S>>,
             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.grad_grad_scale = at<S>(args.grad_grad_scale, 0);
-    scalar.bn_eps = T(args.bn_eps);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ struct ForwardForm : Description {
                       Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
                       Col<&K::Col::add_value, &Args::add_value, S>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::y, &Args::y>>>;
+  using results = List<>;
 };
 
 // backward: x: full, matmul_bias: col, add_value: col, grad_y: full -> grad_x: full,
@@ -39,6 +40,7 @@ struct BackwardForm : Description {
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>,
                                    To<&Args::grad_add_value, S>>>>;
+  using results = List<>;
 };
 
 // double_backward: x: full, matmul_bias: col, add_value: col, grad_y: full, grad_grad_x: full,
@@ -56,15 +58,12 @@ struct DoubleBackwardForm : Description {
                       Col<&K::Col::add_value, &Args::add_value, S>,
                       Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
                       Col<&K::Col::grad_grad_add_value, &Args::grad_grad_add_value, S>,
-                      Derived<&K::Col::grad_grad_matmul_bias_2>>;
+                      Derived<&K::Col::grad_grad_matmul_bias_2>, ColumnLines<&K::columns>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>,
                                    To<&Args::grad_add_value, S>>>>;
-
-  static FUSEGEN_FN void columns(const typename K::Scalar& scalar, typename K::Col& col) {
-    K::columns(scalar, col);
-  }
+  using results = List<>;
 };
 
 }  // namespace

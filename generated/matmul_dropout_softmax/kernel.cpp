@@ -21,24 +21,16 @@ struct ForwardTrainForm : Description {
   using K = ForwardTrain<math_t<S>>;
   using Args = ForwardTrainArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Rng<&K::Full::dropout_u, 0>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>>;
+                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, Uses<&K::Full::dropout_u>, Keep<&K::Live::dropout>,
                             Largest<&K::Out::softmax_max, &K::Row::softmax_max>>,
                       Stage<&K::stage1, Read<&K::Live::dropout>, Keep<&K::Live::softmax_exp>,
                             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
                       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.dropout_p = T(args.dropout_p);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full ->
@@ -48,26 +40,19 @@ struct BackwardTrainForm : Description {
   using T = compute_t<S>;
   using K = BackwardTrain<math_t<S>>;
   using Args = BackwardTrainArgs;
-  using inputs =
-      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>, Rng<&K::Full::dropout_u, 0>,
-           Col<&K::Col::matmul_bias, &Args::matmul_bias, S>>;
+  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+                      Rng<&K::Full::dropout_u, 0>, Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+                      Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::dropout_u>,
                             Keep<&K::Live::softmax_exp_masked>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::softmax_exp_masked>,
                             Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.dropout_p = T(args.dropout_p);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
@@ -82,7 +67,10 @@ struct DoubleBackwardTrainForm : Description {
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
                       Rng<&K::Full::dropout_u, 0>, Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>>;
+                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+                      Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
   using stages =
       List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::dropout_u>,
                  Keep<&K::Live::grad_grad_dropout>, Keep<&K::Live::softmax_exp>,
@@ -97,16 +85,7 @@ struct DoubleBackwardTrainForm : Description {
                  Read<&K::Live::grad_softmax_exp>, Read<&K::Live::softmax_exp_masked>,
                  Store<&K::Out::grad_x, &Args::grad_x>,
                  ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.dropout_p = T(args.dropout_p);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // forward_eval: x: full, matmul_bias: col -> y: full, softmax_max: row, softmax_sum: row.
@@ -123,12 +102,8 @@ struct ForwardEvalForm : Description {
                             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
                       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::y, &Args::y>>>;
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward_eval: x: full, matmul_bias: col, grad_y: full -> grad_x: full, grad_matmul_bias: col.
@@ -139,17 +114,15 @@ struct BackwardEvalForm : Description {
   using Args = BackwardEvalArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>>;
+                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward_eval: x: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
@@ -163,7 +136,9 @@ struct DoubleBackwardEvalForm : Description {
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
                       Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>>;
+                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::grad_grad_matmul>,
                             Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_softmax_exp>,
                             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
@@ -176,11 +151,7 @@ struct DoubleBackwardEvalForm : Description {
                             Read<&K::Live::grad_softmax_exp>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

@@ -27,12 +27,8 @@ struct ForwardForm : Description {
             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
             Store<&K::Out::y, &Args::y>>>;
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward: x: full, linear_bias: col, grad_y: full -> grad_x: full, grad_linear_bias: col.
@@ -43,17 +39,15 @@ struct BackwardForm : Description {
   using Args = BackwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Col<&K::Col::linear_bias, &Args::linear_bias, S>>;
+                      Col<&K::Col::linear_bias, &Args::linear_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_gelu_softmax_exp>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::d_gelu_softmax_exp>,
                             Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_linear_bias, To<&Args::grad_linear_bias, S>>>>;
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward: x: full, linear_bias: col, grad_y: full, grad_grad_x: full,
@@ -67,7 +61,9 @@ struct DoubleBackwardForm : Description {
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
                       Col<&K::Col::linear_bias, &Args::linear_bias, S>,
-                      Col<&K::Col::grad_grad_linear_bias, &Args::grad_grad_linear_bias, S>>;
+                      Col<&K::Col::grad_grad_linear_bias, &Args::grad_grad_linear_bias, S>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
   using stages =
       List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::d_d_gelu>, Keep<&K::Live::d_gelu>,
                  Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_linear_softmax_exp>,
@@ -84,11 +80,7 @@ struct DoubleBackwardForm : Description {
                  Read<&K::Live::d_d_gelu>, Read<&K::Live::d_gelu>, Read<&K::Live::grad_d_gelu>,
                  Store<&K::Out::grad_x, &Args::grad_x>,
                  ColSum<&K::Out::grad_linear_bias, To<&Args::grad_linear_bias, S>>>>;
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

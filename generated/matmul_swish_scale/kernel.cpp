@@ -20,12 +20,10 @@ struct ForwardForm : Description {
   using K = Forward<math_t<S>>;
   using Args = ForwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>>;
+                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      Number<&K::Scalar::scaling_factor, &Args::scaling_factor>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scaling_factor = T(args.scaling_factor);
-  }
+  using results = List<>;
 };
 
 // backward: x: full, matmul_bias: col, scaling_factor: scalar, grad_y: full -> grad_x: full,
@@ -37,13 +35,11 @@ struct BackwardForm : Description {
   using Args = BackwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>>;
+                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      Number<&K::Scalar::scaling_factor, &Args::scaling_factor>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scaling_factor = T(args.scaling_factor);
-  }
+  using results = List<>;
 };
 
 // double_backward: x: full, matmul_bias: col, scaling_factor: scalar, grad_y: full, grad_grad_x:
@@ -57,14 +53,12 @@ struct DoubleBackwardForm : Description {
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
                       Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>>;
+                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
+                      Number<&K::Scalar::scaling_factor, &Args::scaling_factor>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scaling_factor = T(args.scaling_factor);
-  }
+  using results = List<>;
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct ForwardForm : Description {
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::residual, &Args::residual, &Args::residual_gap>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::y, &Args::y>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 
@@ -36,6 +37,7 @@ struct BackwardForm : Description {
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_residual, &Args::grad_residual>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 
@@ -55,6 +57,7 @@ struct DoubleBackwardForm : Description {
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_residual, &Args::grad_residual>,
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 

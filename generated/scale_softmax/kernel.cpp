@@ -19,23 +19,16 @@ struct ForwardForm : Description {
   using T = compute_t<S>;
   using K = Forward<math_t<S>>;
   using Args = ForwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>, Scalar<&K::Scalar::scale, &Args::scale, S>>;
   using stages = List<
       Stage<&K::stage0, Keep<&K::Live::mul>, Largest<&K::Out::softmax_max, &K::Row::softmax_max>>,
       Stage<&K::stage1, Read<&K::Live::mul>, Keep<&K::Live::softmax_exp>,
             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
             Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward: x: full, scale: scalar, grad_y: full -> grad_x: full, grad_scale: scalar.
@@ -45,21 +38,16 @@ struct BackwardForm : Description {
   using K = Backward<math_t<S>>;
   using Args = BackwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
+                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+                      Scalar<&K::Scalar::scale, &Args::scale, S>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::grad_x, &Args::grad_x>,
                             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward: x: full, scale: scalar, grad_y: full, grad_grad_x: full, grad_grad_scale: scalar
@@ -71,7 +59,11 @@ struct DoubleBackwardForm : Description {
   using Args = DoubleBackwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>>;
+                      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
+                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+                      Scalar<&K::Scalar::scale, &Args::scale, S>,
+                      Scalar<&K::Scalar::grad_grad_scale, &Args::grad_grad_scale, S>>;
   using stages = List<
       Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
             Keep<&K::Live::grad_grad_mul>, Keep<&K::Live::grad_grad_softmax_exp>,
@@ -85,16 +77,7 @@ struct DoubleBackwardForm : Description {
             Read<&K::Live::grad_softmax_exp>, Read<&K::Live::softmax_exp>, Read<&K::Live::grad_mul>,
             Store<&K::Out::grad_x, &Args::grad_x>,
             Total<&K::Out::grad_scale, To<&Args::grad_scale, S>>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.scale = at<S>(args.scale, 0);
-    scalar.grad_grad_scale = at<S>(args.grad_grad_scale, 0);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

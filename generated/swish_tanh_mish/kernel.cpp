@@ -21,6 +21,7 @@ struct ForwardForm : Description {
   using Args = ForwardArgs;
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::y, &Args::y>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 
@@ -33,6 +34,7 @@ struct BackwardForm : Description {
   using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 
@@ -47,6 +49,7 @@ struct DoubleBackwardForm : Description {
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>>;
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 
@@ -66,6 +69,7 @@ struct TripleBackwardForm : Description {
   using stages = List<Stage<&K::stage0, Store<&K::Out::grad_x, &Args::grad_x>,
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>,
                             Store<&K::Out::grad_grad_grad_x, &Args::grad_grad_grad_x>>>;
+  using results = List<>;
   static constexpr bool flat = true;
 };
 

@@ -19,24 +19,17 @@ struct ForwardForm : Description {
   using T = compute_t<S>;
   using K = Forward<math_t<S>>;
   using Args = ForwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+           Number<&K::Scalar::temperature, &Args::temperature>, ScalarLines<&K::scalars>>;
   using stages = List<
       Stage<&K::stage0, Keep<&K::Live::div>, Largest<&K::Out::softmax_max, &K::Row::softmax_max>>,
       Stage<&K::stage1, Read<&K::Live::div>, Keep<&K::Live::softmax_exp>,
             Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>,
       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
             Store<&K::Out::y, &Args::y>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.temperature = T(args.temperature);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
-                                   const typename K::Row& row) {
-    put<T>(args.softmax_max, i, row.softmax_max);
-    put<T>(args.softmax_sum, i, row.softmax_sum);
-  }
+  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
+                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
 
 // backward: x: full, temperature: scalar, grad_y: full -> grad_x: full.
@@ -45,22 +38,17 @@ struct BackwardForm : Description {
   using T = compute_t<S>;
   using K = Backward<math_t<S>>;
   using Args = BackwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Number<&K::Scalar::temperature, &Args::temperature>, ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
                       Stage<&K::stage1, RowLines<&K::row1>, Read<&K::Live::softmax_exp>,
                             Store<&K::Out::grad_x, &Args::grad_x>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.temperature = T(args.temperature);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 // double_backward: x: full, temperature: scalar, grad_y: full, grad_grad_x: full -> grad_x: full,
@@ -70,9 +58,13 @@ struct DoubleBackwardForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackward<math_t<S>>;
   using Args = DoubleBackwardArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>>;
+  using inputs =
+      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+           Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
+           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
+           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
+           Number<&K::Scalar::temperature, &Args::temperature>, ScalarLines<&K::scalars>>;
   using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Keep<&K::Live::softmax_exp>,
                             Keep<&K::Live::grad_grad_softmax_exp>,
                             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
@@ -83,16 +75,7 @@ struct DoubleBackwardForm : Description {
                             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>,
                       Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::grad_softmax_exp>,
                             Read<&K::Live::softmax_exp>, Store<&K::Out::grad_x, &Args::grad_x>>>;
-
-  static void load_scalars(const Args& args, typename K::Scalar& scalar) {
-    scalar.temperature = T(args.temperature);
-    K::scalars(scalar);
-  }
-
-  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
-    row.softmax_max = at<T>(args.softmax_max, i);
-    row.softmax_sum = at<T>(args.softmax_sum, i);
-  }
+  using results = List<>;
 };
 
 }  // namespace

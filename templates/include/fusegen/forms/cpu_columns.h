@@ -16,8 +16,9 @@ void columns_of(const typename D::Args& args) {
   const auto scalar = P::scalars(args);
   for (int64_t j = 0; j < args.cols; ++j) {
     auto col = P::loaded_column(args, j);
-    D::columns(scalar, col);
-    D::store_column(args, j, scalar, col);
+    P::derive(scalar, col);
+    each(typename D::results{},
+         [&](auto item, auto) { put<decltype(item)>(args, j, member(col, scalar, item.value)); });
   }
 }
 

@@ -12,6 +12,34 @@
 namespace fusegen {
 namespace {
 
+// A value of the row, which is kept for many rows at once.
+template <auto FIELD>
+struct Row {
+  static constexpr auto field = FIELD;
+};
+template <auto... FIELDS>
+constexpr List<Row<FIELDS>...> listed(Fields<FIELDS...>) {
+  return {};
+}
+template <class... Items>
+constexpr List<Row<Items::field>...> row_fields(List<Items...>) {
+  return {};
+}
+// What the items of stages compute of it.
+template <class Item>
+constexpr auto computed_row() {
+  if constexpr (Item::role == Role::row_lines)
+    return listed(typename Item::fields{});
+  else if constexpr (Item::role == Role::sum || Item::role == Role::largest)
+    return List<Row<Item::row>>{};
+  else
+    return List<>{};
+}
+template <class... Items>
+constexpr auto computed_rows(List<Items...>) {
+  return (List<>{} + ... + computed_row<Items>());
+}
+
 // The kernel that D describes, for tensors stored as S.
 template <class D, class S>
 void outer_of(const typename D::Args& args) {
@@ -20,7 +48,9 @@ void outer_of(const typename D::Args& args) {
   using K = typename P::K;
   using Ordinal = decltype(ordinal(T()));
   using Fulls = typename P::Fulls;
-  using Rows = typename D::row;
+  using Loaded = decltype(row_fields(Only<typename P::Inputs, Role::row>{} +
+                                     Only<typename P::Inputs, Role::taken>{}));
+  using Rows = decltype(Loaded{} + computed_rows(typename P::Items{}));
   const int64_t rows = args.rows, cols = args.cols, inner = args.inner;
   const typename K::Scalar scalar = P::scalars(args);
   const auto tiling = OuterTiling::of(rows, cols, inner);
@@ -59,10 +89,8 @@ void outer_of(const typename D::Args& args) {
         };
         for (int64_t n = 0; n < lanes; ++n) {
           typename K::Row row{};
-          D::load_row(args, first + n, row);
-          each(Rows{}, [&](auto item, auto k) {
-            if constexpr (item.loaded) known[k][n] = row.*item.field;
-          });
+          P::load_row(args, first + n, row);
+          each(Loaded{}, [&](auto item, auto k) { known[k][n] = row.*item.field; });
         }
 
         each(typename D::stages{}, [&](auto stage, auto) {
@@ -78,7 +106,7 @@ void outer_of(const typename D::Args& args) {
             for (int64_t n = 0; n < lanes; ++n) {
               typename K::Row row = row_of(n);
               lines.function(scalar, row);
-              each(typename decltype(lines)::fields{}, [&](auto item, auto) {
+              each(listed(typename decltype(lines)::fields{}), [&](auto item, auto) {
                 known[place_of<decltype(item)>(Rows{})][n] = row.*item.field;
               });
             }
@@ -201,11 +229,13 @@ void outer_of(const typename D::Args& args) {
 
         for (int64_t n = 0; n < lanes; ++n) {
           const typename K::Row row = row_of(n);
-          D::store_row(args, first + n, scalar, row);
-          each(typename P::RowSums{},
-               [&](auto, auto k) { row_parts[k][first + n] = D::row_sum(k, scalar, row); });
+          P::store_row(args, first + n, scalar, row);
+          each(typename P::RowSums{}, [&](auto item, auto k) {
+            row_parts[k][first + n] = member(row, scalar, item.value);
+          });
           each(typename P::RowTotals{}, [&](auto item, auto k) {
-            totals[place_of<decltype(item)>(typename P::Totals{})] += D::row_total(k, scalar, row);
+            totals[place_of<decltype(item)>(typename P::Totals{})] +=
+                member(row, scalar, item.value);
           });
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task] = totals[n];
@@ -221,7 +251,7 @@ void outer_of(const typename D::Args& args) {
   each(typename P::Totals{}, [&](auto item, auto n) {
     write_totals(item, args, total_parts.pointers()[n], tiling.tasks());
   });
-  D::finish(args, scalar);
+  P::finish(args, scalar);
 }
 
 template <template <class> class Form, class Args>

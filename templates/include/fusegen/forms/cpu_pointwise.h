@@ -48,7 +48,7 @@ void pointwise_of(const typename D::Args& args) {
             gaps[n] = gap_of<decltype(item)>(args, D::flat ? at : i);
           });
           typename K::Row row{};
-          D::load_row(args, i, row);
+          P::load_row(args, i, row);
           each(typename P::template Of<Role::row_lines>{},
                [&](auto lines, auto) { lines.function(scalar, row); });
           for (int64_t block = 0; block < count; block += block_cols) {
@@ -99,7 +99,7 @@ void pointwise_of(const typename D::Args& args) {
   each(Totals{}, [&](auto item, auto n) {
     write_totals(item, args, total_parts.pointers()[n], tiling.tasks());
   });
-  D::finish(args, scalar);
+  P::finish(args, scalar);
 }
 
 template <template <class> class Form, class Args>

@@ -241,18 +241,18 @@ void rows_of(const typename D::Args& args) {
           each(typename P::Fulls{} + typename P::Stores{},
                [&](auto item, auto n) { task.gaps[n] = gap_of<decltype(item)>(args, i); });
           task.row = {};
-          D::load_row(args, i, task.row);
+          P::load_row(args, i, task.row);
           auto sums = run_sums;
           for (int n = 0; n < P::RunSums::size; ++n) sums.to[n] += i * runs;
           each(typename D::stages{}, [&](auto stage, auto n) {
             task.template run_row<decltype(stage), n == 0>(tiling, sums, totals);
           });
-          D::store_row(args, i, scalar, task.row);
+          P::store_row(args, i, scalar, task.row);
           each(typename P::RowSums{},
-               [&](auto, auto n) { row_parts[n][i] = D::row_sum(n, scalar, task.row); });
+               [&](auto item, auto n) { row_parts[n][i] = member(task.row, scalar, item.value); });
           each(typename P::RowTotals{}, [&](auto item, auto n) {
             totals[place_of<decltype(item)>(typename P::Totals{})] +=
-                D::row_total(n, scalar, task.row);
+                member(task.row, scalar, item.value);
           });
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][group] = totals[n];
@@ -267,7 +267,7 @@ void rows_of(const typename D::Args& args) {
   each(typename P::Totals{}, [&](auto item, auto n) {
     write_totals(item, args, total_parts.pointers()[n], tiling.groups());
   });
-  D::finish(args, scalar);
+  P::finish(args, scalar);
 }
 
 template <template <class> class Form, class Args>

@@ -18,6 +18,14 @@ template <class Items, class... Inputs>
 constexpr auto used(List<Inputs...>) {
   return (List<>{} + ... + std::conditional_t<uses<Items, Inputs>(), List<Inputs>, List<>>{});
 }
+// Where row i's number is in a tensor.
+template <class Item, class Args>
+FUSEGEN_FN int64_t row_place(const Args& args, int64_t i) {
+  if constexpr (Item::per_channel)
+    return channel_of(i, args.channel_run, args.channels);
+  else
+    return i;
+}
 // Whether several stages read one of some random inputs.
 template <class... Rngs>
 constexpr bool any_shared(List<Rngs...>) {
@@ -143,17 +151,57 @@ struct Parts {
   using Stores = Of<Role::store>;
   using ColSums = Of<Role::col_sum>;
   using RunSums = Of<Role::run_sum>;
-  using Totals = decltype(Of<Role::total>{} + Only<typename D::row_results, Role::row_total>{});
-  using RowSums = Only<typename D::row_results, Role::row_sum>;
-  using RowTotals = Only<typename D::row_results, Role::row_total>;
+  using Totals = decltype(Of<Role::total>{} + Only<typename D::results, Role::row_total>{});
+  using RowSums = Only<typename D::results, Role::row_sum>;
+  using RowTotals = Only<typename D::results, Role::row_total>;
   static constexpr int most_reductions = most_reductions_of(typename D::stages{});
   static constexpr bool shares_rng = any_shared(Rngs{});
 
   // The values that all elements share.
   static typename K::Scalar scalars(const Args& args) {
     typename K::Scalar scalar{};
-    D::load_scalars(args, scalar);
+    each(Only<Inputs, Role::scalar>{}, [&](auto item, auto) {
+      using Stored = typename decltype(item)::type;
+      scalar.*item.field = load(pointer<Stored, decltype(item)::arg>(args));
+    });
+    each(Only<Inputs, Role::number>{},
+         [&](auto item, auto) { scalar.*item.field = T(args.*item.arg); });
+    each(Only<Inputs, Role::scalar_lines>{}, [&](auto lines, auto) { lines.function(scalar); });
     return scalar;
+  }
+  // What is loaded for row i.
+  static FUSEGEN_FN void load_row(const Args& args, int64_t i, typename K::Row& row) {
+    each(Only<Inputs, Role::row>{}, [&](auto item, auto) {
+      using Stored = typename decltype(item)::type;
+      const auto* const from = pointer<Stored, decltype(item)::arg>(args);
+      row.*item.field = T(load(from + row_place<decltype(item)>(args, i)));
+    });
+    D::take_elements(args, i, row);
+  }
+  // Stores what belongs to row i.
+  static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
+                                   const typename K::Row& row) {
+    each(Only<typename D::results, Role::row_store>{},
+         [&](auto item, auto) { put<decltype(item)>(args, i, member(row, scalar, item.value)); });
+  }
+  // Stores the results that depend on sums over the grid.
+  static void finish(const Args& args, const typename K::Scalar& scalar) {
+    using Results = typename D::results;
+    each(Only<Results, Role::final_lines>{}, [&](auto lines, auto) {
+      typename decltype(lines)::type total{};
+      each(Only<Results, Role::known_total>{}, [&](auto item, auto) {
+        total.*item.field = load(pointer<T, decltype(item)::arg>(args));
+      });
+      lines.function(scalar, total);
+      each(Only<Results, Role::final>{}, [&](auto item, auto) {
+        put<decltype(item)>(args, 0, member(total, scalar, item.value));
+      });
+    });
+  }
+  // Computes what is derived of a column.
+  static FUSEGEN_FN void derive(const typename K::Scalar& scalar, typename K::Col& col) {
+    each(Only<Inputs, Role::column_lines>{},
+         [&](auto lines, auto) { lines.function(scalar, col); });
   }
   // The operands of column `at`. What is derived from them is left out.
   static FUSEGEN_FN typename K::Col loaded_column(const Args& args, int64_t at) {
@@ -172,7 +220,7 @@ struct Parts {
     if constexpr (DerivedCols::size > 0) {
       for (int64_t j = 0; j < count; ++j) {
         typename K::Col col = loaded_column(args, begin + j);
-        D::columns(scalar, col);
+        derive(scalar, col);
         each(DerivedCols{}, [&](auto item, auto place) { to[place][j] = col.*item.field; });
       }
     }
@@ -197,8 +245,8 @@ void write_run_sums(RunSum<OUT, Results...>, const Args& args, const T* partial,
                       args.channels, 1),
    ...);
 }
-template <class... Results, class Args, class T>
-void write_row_sums(RowSum<Results...>, const Args& args, const T* partial) {
+template <auto VALUE, class... Results, class Args, class T>
+void write_row_sums(RowSum<VALUE, Results...>, const Args& args, const T* partial) {
   (store_channel_sums(pointer<typename Results::type, Results::arg>(args), partial, args.rows,
                       args.channels, args.channel_run),
    ...);
@@ -207,8 +255,9 @@ template <auto OUT, class... Results, class Args>
 void write_totals(Total<OUT, Results...>, const Args& args, const double* partial, int64_t tasks) {
   (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
 }
-template <class... Results, class Args>
-void write_totals(RowTotal<Results...>, const Args& args, const double* partial, int64_t tasks) {
+template <auto VALUE, class... Results, class Args>
+void write_totals(RowTotal<VALUE, Results...>, const Args& args, const double* partial,
+                  int64_t tasks) {
   (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
 }
 

@@ -22,21 +22,31 @@ enum class Role {
   col,
   index,
   derived,
-  row,  // what an element reads
+  column_lines,
+  row,
+  taken,
+  scalar,
+  number,
+  scalar_lines,  // inputs
   row_lines,
   after,
   uses,
   read,
-  keep,  // what a stage computes with
+  keep,
   sum,
   largest,
   store,
   col_sum,
   run_sum,
-  total,  // what becomes of its values
+  total,  // of a stage
+  row_store,
   row_sum,
-  row_total
-};  // and of each row's
+  row_total,
+  col_store,
+  known_total,
+  final_lines,
+  final,  // results
+};
 
 // ---- Lists and places in them.
 
@@ -52,7 +62,10 @@ constexpr List<A..., B...> operator+(List<A...>, List<B...>) {
   return {};
 }
 
-// ---- What an element reads.
+template <auto... FIELDS>
+struct Fields {};
+
+// ---- Inputs: what elements, columns, rows and the whole call read.
 
 // A tensor with one number for each element. GAP: what lies between its rows.
 template <auto FIELD, auto ARG, auto GAP = nullptr>
@@ -93,12 +106,45 @@ struct Derived {
   static constexpr Role role = Role::derived;
   static constexpr auto field = FIELD;
 };
-// A value of the row: loaded, or computed or reduced on the way.
-template <auto FIELD, bool LOADED = false>
-struct Row {
+// The function that computes the derived ones.
+template <auto FUNCTION>
+struct ColumnLines {
+  static constexpr Role role = Role::column_lines;
+  static constexpr auto function = FUNCTION;
+};
+// One number for each row, stored as `Stored`; or, PER_CHANNEL, for each channel, where a channel
+// is a run of rows.
+template <auto FIELD, auto ARG, class Stored, bool PER_CHANNEL = false>
+struct RowLoad {
   static constexpr Role role = Role::row;
+  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr bool per_channel = PER_CHANNEL;
+  using type = Stored;
+};
+// One element of the row, which the description's function take_elements loads.
+template <auto FIELD>
+struct Taken {
+  static constexpr Role role = Role::taken;
   static constexpr auto field = FIELD;
-  static constexpr bool loaded = LOADED;
+};
+// One number for all elements, stored as `Stored`.
+template <auto FIELD, auto ARG, class Stored>
+struct Scalar {
+  static constexpr Role role = Role::scalar;
+  static constexpr auto field = FIELD, arg = ARG;
+  using type = Stored;
+};
+// A number that the call passes: an attribute, or an extent such as the number of columns.
+template <auto FIELD, auto ARG>
+struct Number {
+  static constexpr Role role = Role::number;
+  static constexpr auto field = FIELD, arg = ARG;
+};
+// The function that computes further ones, once per call.
+template <auto FUNCTION>
+struct ScalarLines {
+  static constexpr Role role = Role::scalar_lines;
+  static constexpr auto function = FUNCTION;
 };
 
 // ---- What a stage does. ELEMENT is its function in element.h, or nullptr where it computes values
@@ -109,7 +155,7 @@ template <auto FUNCTION, auto... FIELDS>
 struct RowLines {
   static constexpr Role role = Role::row_lines;
   static constexpr auto function = FUNCTION;
-  using fields = List<Row<FIELDS>...>;
+  using fields = Fields<FIELDS...>;
 };
 // An earlier stage whose live values this one computes again, if the form does not keep them.
 template <auto FUNCTION>
@@ -181,15 +227,52 @@ struct Total {
   static constexpr Role role = Role::total;
   static constexpr auto out = OUT;
 };
-// Over one number of each row: for each channel, where a channel is a run of rows, and over all
-// rows.
-template <class... Results>
+
+// ---- Results that no stage writes. VALUE is a member of Row (Col, Total) or of Scalar.
+
+// One number for each row, or for each column.
+template <auto VALUE, auto ARG, class Stored>
+struct RowStore {
+  static constexpr Role role = Role::row_store;
+  static constexpr auto value = VALUE, arg = ARG;
+  using type = Stored;
+};
+template <auto VALUE, auto ARG, class Stored>
+struct ColStore {
+  static constexpr Role role = Role::col_store;
+  static constexpr auto value = VALUE, arg = ARG;
+  using type = Stored;
+};
+// Sums over one number of each row: for each channel, where a channel is a run of rows, and over
+// all rows.
+template <auto VALUE, class... Results>
 struct RowSum {
   static constexpr Role role = Role::row_sum;
+  static constexpr auto value = VALUE;
 };
-template <class... Results>
+template <auto VALUE, class... Results>
 struct RowTotal {
   static constexpr Role role = Role::row_total;
+  static constexpr auto value = VALUE;
+};
+// Results that depend on sums over the grid: the sums, the function that computes the values, and
+// the values.
+template <auto FIELD, auto ARG>
+struct KnownTotal {
+  static constexpr Role role = Role::known_total;
+  static constexpr auto field = FIELD, arg = ARG;
+};
+template <auto FUNCTION, class Totals>
+struct FinalLines {
+  static constexpr Role role = Role::final_lines;
+  using type = Totals;
+  static constexpr auto function = FUNCTION;
+};
+template <auto VALUE, auto ARG, class Stored>
+struct Final {
+  static constexpr Role role = Role::final;
+  static constexpr auto value = VALUE, arg = ARG;
+  using type = Stored;
 };
 
 // ---- Stages, and what a list holds.
@@ -252,43 +335,31 @@ FUSEGEN_FN auto pointer(const Args& args) {
   using Memory = std::remove_pointer_t<std::remove_reference_t<decltype(args.*ARG)>>;
   return static_cast<std::conditional_t<std::is_const_v<Memory>, const S*, S*>>(args.*ARG);
 }
-// Number i of an argument, for the lines that a package writes itself.
-template <class S>
-FUSEGEN_FN compute_t<S> at(const void* memory, int64_t i) {
-  return load(static_cast<const S*>(memory) + i);
+// Stores number i there. A call without derivatives passes no memory for saved statistics.
+template <class Item, class Args, class T>
+FUSEGEN_FN void put(const Args& args, int64_t i, T value) {
+  auto* const memory = pointer<typename Item::type, Item::arg>(args);
+  if (memory) store(memory + i, value);
 }
-// Stores a number there. A call without derivatives passes no memory for saved statistics.
-template <class S>
-FUSEGEN_FN void put(void* memory, int64_t i, compute_t<S> value) {
-  if (memory) store(static_cast<S*>(memory) + i, value);
+// A member of a struct or of the scalars, whichever it belongs to.
+template <class Struct, class Scalar, class T, class Owner>
+FUSEGEN_FN T member(const Struct& values, const Scalar& scalar, T Owner::* value) {
+  if constexpr (std::is_same_v<Owner, Struct>)
+    return values.*value;
+  else
+    return scalar.*value;
 }
 
 // What a kernel has unless its description says otherwise.
 struct Description {
-  using inputs = List<>;  // Full, Rng, Spread, Col, Index, Derived
-  using row = List<>;     // the fields of Row
+  using inputs = List<>;
   using stages = List<>;
-  using row_results =
-      List<>;  // RowSum, RowTotal; row_sum(Place<n>, …) and row_total(…) give the nth number
+  using results = List<>;
   static constexpr bool flat = false;        // whether no value depends on where a row ends
   static constexpr bool recomputed = false;  // whether live values are computed again, not kept
 
-  template <class Args, class Scalar>
-  static void load_scalars(const Args&, Scalar&) {}
   template <class Args, class Row>
-  static FUSEGEN_FN void load_row(const Args&, int64_t, Row&) {}
-  template <class Scalar, class Col>
-  static FUSEGEN_FN void columns(const Scalar&, Col&) {}
-  template <class Args, class Scalar, class Row>
-  static FUSEGEN_FN void store_row(const Args&, int64_t, const Scalar&, const Row&) {}
-  template <class Args, class Scalar, class Col>
-  static FUSEGEN_FN void store_column(const Args&, int64_t, const Scalar&, const Col&) {}
-  template <class N, class Scalar, class Row>
-  static double row_sum(N, const Scalar&, const Row&);
-  template <class N, class Scalar, class Row>
-  static double row_total(N, const Scalar&, const Row&);
-  template <class Args, class Scalar>
-  static void finish(const Args&, const Scalar&) {}
+  static FUSEGEN_FN void take_elements(const Args&, int64_t, Row&) {}
 };
 
 }  // namespace fusegen
