@@ -4,7 +4,7 @@
 // Bound: nothing, since there are few columns.
 #pragma once
 
-#include "fusegen/forms/cpu_sweep.h"
+#include "fusegen/forms/cpu_parts.h"
 
 namespace fusegen {
 namespace {

@@ -7,7 +7,7 @@
 // cache. Bound: memory, as long as they fit there.
 #pragma once
 
-#include "fusegen/forms/cpu_sweep.h"
+#include "fusegen/forms/cpu_parts.h"
 
 namespace fusegen {
 namespace {

@@ -5,7 +5,7 @@
 // one stream of memory. Bound: memory, except for chains of many elementary functions.
 #pragma once
 
-#include "fusegen/forms/cpu_sweep.h"
+#include "fusegen/forms/cpu_parts.h"
 
 namespace fusegen {
 namespace {

@@ -7,7 +7,7 @@
 // operations, arithmetic for exponentials.
 #pragma once
 
-#include "fusegen/forms/cpu_sweep.h"
+#include "fusegen/forms/cpu_parts.h"
 
 namespace fusegen {
 namespace {

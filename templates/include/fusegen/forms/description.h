@@ -8,13 +8,14 @@
 
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 
 #include "fusegen/dtype.h"
+#include "fusegen/forms/lists.h"
 #include "fusegen/strided.h"
 
 namespace fusegen {
 
+// What an item says: of inputs, of what a stage does, and of results that no stage writes.
 enum class Role {
   full,
   rng,
@@ -27,7 +28,7 @@ enum class Role {
   taken,
   scalar,
   number,
-  scalar_lines,  // inputs
+  scalar_lines,
   row_lines,
   after,
   uses,
@@ -38,30 +39,17 @@ enum class Role {
   store,
   col_sum,
   run_sum,
-  total,  // of a stage
+  total,
   row_store,
   row_sum,
   row_total,
   col_store,
   known_total,
   final_lines,
-  final,  // results
+  final
 };
 
-// ---- Lists and places in them.
-
-template <int N>
-using Place = std::integral_constant<int, N>;
-
-template <class... Items>
-struct List {
-  static constexpr int size = sizeof...(Items);
-};
-template <class... A, class... B>
-constexpr List<A..., B...> operator+(List<A...>, List<B...>) {
-  return {};
-}
-
+// Fields of a struct.
 template <auto... FIELDS>
 struct Fields {};
 
@@ -275,7 +263,7 @@ struct Final {
   using type = Stored;
 };
 
-// ---- Stages, and what a list holds.
+// ---- Stages, and what forms ask of items.
 
 template <auto ELEMENT, class... Items>
 struct Stage {
@@ -283,42 +271,6 @@ struct Stage {
   static constexpr bool has_elements = !std::is_null_pointer_v<decltype(ELEMENT)>;
   using items = List<Items...>;
 };
-
-// The items of a role.
-template <Role ROLE, class... Items>
-constexpr auto only(List<Items...>) {
-  return (List<>{} + ... + std::conditional_t<Items::role == ROLE, List<Items>, List<>>{});
-}
-template <class Items, Role ROLE>
-using Only = decltype(only<ROLE>(Items{}));
-
-// The items of all stages.
-template <class... Stages>
-constexpr auto all_items(List<Stages...>) {
-  return (List<>{} + ... + typename Stages::items{});
-}
-
-// Calls f(item, place) for each item.
-template <class... Items, class F, int... PLACES>
-FUSEGEN_FN void each_of(List<Items...>, const F& f, std::integer_sequence<int, PLACES...>) {
-  (f(Items{}, Place<PLACES>{}), ...);
-}
-template <class... Items, class F>
-FUSEGEN_FN void each(List<Items...> items, const F& f) {
-  each_of(items, f, std::make_integer_sequence<int, sizeof...(Items)>{});
-}
-
-// Whether an item is in a list, and at which place.
-template <class Item, class... Items>
-constexpr bool has(List<Items...>) {
-  return (std::is_same_v<Item, Items> || ...);
-}
-template <class Item, class... Items>
-constexpr int place_of(List<Items...>) {
-  int place = 0;
-  (void)((std::is_same_v<Item, Items> || (++place, false)) || ...);
-  return place;
-}
 
 // How far the gaps before row r put an item's tensor.
 template <class Item, class Args>
