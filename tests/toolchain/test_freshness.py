@@ -150,7 +150,7 @@ def test_every_source_and_template_of_fusegen_counts(tmp_path: Path) -> None:
     for changed in (
         tmp_path / "fusegen" / "lower" / "passes" / "__init__.py",
         tmp_path / "fusegen" / "ops" / "gates.py",
-        tmp_path / "templates" / "cpu" / "rows.cpp.j2",
+        tmp_path / "templates" / "cpu" / "kernel.cpp.j2",
         tmp_path / "templates" / "include" / "fusegen" / "dtype.h",
     ):
         before = changed.read_text()
