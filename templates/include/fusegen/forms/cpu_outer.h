@@ -40,17 +40,188 @@ constexpr auto computed_rows(List<Items...>) {
   return (List<>{} + ... + computed_row<Items>());
 }
 
+// Neighbouring rows of one matrix, and what the stages over them share.
+template <class D, class S>
+struct OuterTask {
+  using P = Parts<D, S>;
+  using T = typename P::T;
+  using K = typename P::K;
+  using Ordinal = decltype(ordinal(T()));
+  using Fulls = typename P::Fulls;
+  using Inputs = typename P::Inputs;
+  using Loaded = decltype(row_fields(Only<Inputs, Role::row>{} + Only<Inputs, Role::taken>{}));
+  using Rows = decltype(Loaded{} + computed_rows(typename P::Items{}));
+
+  typename P::Args args;
+  typename K::Scalar scalar;
+  int64_t matrix, begin, lanes;  // rows begin … begin + lanes - 1 of the matrix
+  int64_t gaps[P::Fulls::size + P::Stores::size + 1];  // before the matrix, in each tensor
+  Pointers<T, P::DerivedCols::size> derived;
+  Pointers<T, P::Lives::size> live;
+  Pointers<T, P::Rngs::size> drawn;
+  Pointers<T, Rows::size> known;  // each value of Row, for all lanes
+  Pointers<T, P::ColSums::size> col_sums;
+  Pointers<T, P::RunSums::size> run_sums;
+  double* totals;
+
+  FUSEGEN_FN typename K::Row row(int64_t n) const {
+    typename K::Row found{};
+    each(Rows{}, [&](auto item, auto k) { found.*item.field = known[k][n]; });
+    return found;
+  }
+
+  FUSEGEN_FN void load_rows() const {
+    for (int64_t n = 0; n < lanes; ++n) {
+      typename K::Row row{};
+      P::load_row(args, matrix * args.inner + begin + n, row);
+      each(Loaded{}, [&](auto item, auto k) { known[k][n] = row.*item.field; });
+    }
+  }
+
+  // Runs a stage over all columns of these rows: a function of its own, with a copy of the task, so
+  // that the compiler sees that no store changes a pointer.
+  template <class Stage>
+  __attribute__((noinline, flatten)) static void run(const OuterTask& shared) {
+    const OuterTask task = shared;
+    using Items = typename Stage::items;
+    using Sums = Only<Items, Role::sum>;
+    using Largest = Only<Items, Role::largest>;
+    const int64_t lanes = task.lanes, cols = task.args.cols;
+    each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) {
+      for (int64_t n = 0; n < lanes; ++n) {
+        typename K::Row row = task.row(n);
+        lines.function(task.scalar, row);
+        each(listed(typename decltype(lines)::fields{}), [&](auto item, auto) {
+          task.known[place_of<decltype(item)>(Rows{})][n] = row.*item.field;
+        });
+      }
+    });
+    const Buffers<T, Sums::size> sum_memory(lanes);
+    const Buffers<double, Sums::size> whole_sum_memory(lanes);
+    const Buffers<Ordinal, Largest::size> largest_memory(lanes);
+    const Buffers<T, Largest::size> whole_largest_memory(lanes);
+    const auto sum = sum_memory.pointers();
+    const auto whole_sum = whole_sum_memory.pointers();
+    const auto largest = largest_memory.pointers();
+    const auto whole_largest = whole_largest_memory.pointers();
+    each(Sums{}, [&](auto, auto r) { std::fill_n(whole_sum[r], lanes, 0.0); });
+    each(Largest{}, [&](auto, auto r) { std::fill_n(whole_largest[r], lanes, T(-INFINITY)); });
+
+    if constexpr (Stage::has_elements) {
+      for (int64_t block = 0; block < cols; block += added_cols) {
+        each(Sums{}, [&](auto, auto r) { std::fill_n(sum[r], lanes, T(0)); });
+        each(Largest{},
+             [&](auto, auto r) { std::fill_n(largest[r], lanes, ordinal(T(-INFINITY))); });
+        for (int64_t j = block; j < std::min(cols, block + added_cols); ++j) {
+          task.template column<Stage>(j, sum, largest);
+        }
+        each(Sums{}, [&](auto, auto r) {
+          for (int64_t n = 0; n < lanes; ++n) whole_sum[r][n] += sum[r][n];
+        });
+        each(Largest{}, [&](auto, auto r) {
+          for (int64_t n = 0; n < lanes; ++n) {
+            whole_largest[r][n] = maximum(whole_largest[r][n], of_ordinal(largest[r][n]));
+          }
+        });
+      }
+    }
+    each(Sums{}, [&](auto item, auto r) {
+      T* const to = task.known[place_of<Row<decltype(item)::row>>(Rows{})];
+      for (int64_t n = 0; n < lanes; ++n) to[n] = T(whole_sum[r][n]);
+    });
+    each(Largest{}, [&](auto item, auto r) {
+      T* const to = task.known[place_of<Row<decltype(item)::row>>(Rows{})];
+      for (int64_t n = 0; n < lanes; ++n) to[n] = whole_largest[r][n];
+    });
+  }
+
+  // Runs a stage over column j.
+  template <class Stage, int SUMS, int LARGEST>
+  FUSEGEN_FN void column(int64_t j, const Pointers<T, SUMS>& sum,
+                         const Pointers<Ordinal, LARGEST>& largest) const {
+    using Items = typename Stage::items;
+    using ColSums = Only<Items, Role::col_sum>;
+    using Totals = Only<Items, Role::total>;
+    using RunSums = Only<Items, Role::run_sum>;
+    constexpr int added = ColSums::size + Totals::size;
+    const int64_t at = (matrix * args.cols + j) * args.inner + begin;
+    // Columns are too far apart for the processor's own prefetcher.
+    if (j + columns_ahead < args.cols) {
+      const int64_t soon = at + columns_ahead * args.inner;
+      each(Fulls{}, [&](auto item, auto n) {
+        if constexpr (has<Uses<decltype(item)::field>>(Items{})) {
+          prefetch(pointer<S, decltype(item)::arg>(args) + gaps[n] + soon, lanes);
+        }
+      });
+      each(Only<Items, Role::store>{}, [&](auto item, auto) {
+        constexpr int n = place_of<decltype(item)>(typename P::Stores{});
+        prefetch<to_write>(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + n] + soon,
+                           lanes);
+      });
+    }
+    each(typename P::Rngs{},
+         [&](auto item, auto n) { draw<decltype(item)>(args, drawn[n], lanes, at); });
+    int64_t channel = 0;
+    if constexpr (P::Spreads::size + RunSums::size > 0) {
+      channel = channel_of(at, args.channel_run, args.channels);
+    }
+    T spread[P::Spreads::size + 1];
+    each(typename P::Spreads{}, [&](auto item, auto n) {
+      spread[n] = load(pointer<S, decltype(item)::arg>(args) + channel);
+    });
+    const auto reduced = sweep<T, added + RunSums::size, 0>(0, lanes, [&](int64_t n) {
+      typename K::Full full{};
+      each(Fulls{}, [&](auto item, auto k) {
+        full.*item.field = load(pointer<S, decltype(item)::arg>(args) + gaps[k] + at + n);
+      });
+      each(typename P::Rngs{}, [&](auto item, auto k) { full.*item.field = drawn[k][n]; });
+      each(typename P::Spreads{}, [&](auto item, auto k) { full.*item.field = spread[k]; });
+      typename K::Col col = P::loaded_column(args, j);
+      each(typename P::DerivedCols{}, [&](auto item, auto k) { col.*item.field = derived[k][j]; });
+      const typename K::Row known_row = row(n);
+      typename K::Live values;
+      typename K::Out out;
+      each(Only<Items, Role::read>{}, [&](auto item, auto) {
+        constexpr int k = place_of<Keep<decltype(item)::field>>(typename P::Lives{});
+        values.*item.field = live[k][j * lanes + n];
+      });
+      Stage::element(full, col, known_row, scalar, values, out);
+      each(Only<Items, Role::keep>{}, [&](auto item, auto) {
+        live[place_of<decltype(item)>(typename P::Lives{})][j * lanes + n] = values.*item.field;
+      });
+      each(Only<Items, Role::sum>{}, [&](auto item, auto r) { sum[r][n] += out.*item.out; });
+      each(Only<Items, Role::largest>{}, [&](auto item, auto r) {
+        largest[r][n] = larger(largest[r][n], ordinal(out.*item.out));
+      });
+      each(Only<Items, Role::store>{}, [&](auto item, auto) {
+        constexpr int k = place_of<decltype(item)>(typename P::Stores{});
+        store(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + k] + at + n,
+              out.*item.out);
+      });
+      Reduced<T, added + RunSums::size, 0> one;
+      each(ColSums{} + Totals{} + RunSums{},
+           [&](auto item, auto k) { one.sum[k] = out.*item.out; });
+      return one;
+    });
+    each(ColSums{}, [&](auto item, auto k) {
+      col_sums[place_of<decltype(item)>(typename P::ColSums{})][j] = reduced.sum[k];
+    });
+    each(Totals{}, [&](auto item, auto k) {
+      totals[place_of<decltype(item)>(typename P::Totals{})] += reduced.sum[ColSums::size + k];
+    });
+    each(RunSums{}, [&](auto item, auto k) {
+      run_sums[place_of<decltype(item)>(typename P::RunSums{})][channel] += reduced.sum[added + k];
+    });
+  }
+};
+
 // The kernel that D describes, for tensors stored as S.
 template <class D, class S>
 void outer_of(const typename D::Args& args) {
   using P = Parts<D, S>;
   using T = typename P::T;
   using K = typename P::K;
-  using Ordinal = decltype(ordinal(T()));
-  using Fulls = typename P::Fulls;
-  using Loaded = decltype(row_fields(Only<typename P::Inputs, Role::row>{} +
-                                     Only<typename P::Inputs, Role::taken>{}));
-  using Rows = decltype(Loaded{} + computed_rows(typename P::Items{}));
+  using Task = OuterTask<D, S>;
   const int64_t rows = args.rows, cols = args.cols, inner = args.inner;
   const typename K::Scalar scalar = P::scalars(args);
   const auto tiling = OuterTiling::of(rows, cols, inner);
@@ -63,182 +234,53 @@ void outer_of(const typename D::Args& args) {
   parallel_for(
       tiling.tasks(), 1,
       [=, col_parts = col_parts.pointers(), row_parts = row_parts.pointers(),
-       run_parts = run_parts.pointers(), total_parts = total_parts.pointers()](int64_t task) {
-        const int64_t matrix = task / tiling.tiles(), begin = task % tiling.tiles() * tiling.lanes;
+       run_parts = run_parts.pointers(),
+       total_parts = total_parts.pointers()](int64_t task_number) {
+        const int64_t matrix = task_number / tiling.tiles();
+        const int64_t begin = task_number % tiling.tiles() * tiling.lanes;
         const int64_t lanes = std::min(tiling.lanes, inner - begin);
-        const int64_t first = matrix * inner + begin;  // the task's first row
-        int64_t gaps[Fulls::size + P::Stores::size + 1];
-        each(Fulls{} + typename P::Stores{},
-             [&](auto item, auto n) { gaps[n] = gap_of<decltype(item)>(args, matrix); });
-        const Buffers<T, P::DerivedCols::size> derived_memory(cols);
-        const auto derived = derived_memory.pointers();
-        P::derive_columns(args, scalar, 0, cols, derived);
-        const Buffers<T, P::Lives::size> live_memory(cols * lanes);
-        const auto live = live_memory.pointers();
-        const Buffers<T, P::Rngs::size> drawn_memory(lanes);
-        const auto drawn = drawn_memory.pointers();
-        const Buffers<T, Rows::size> row_memory(lanes);  // each value of Row, for all lanes
-        const auto known = row_memory.pointers();
+        const Buffers<T, P::DerivedCols::size> derived(cols);
+        const Buffers<T, P::Lives::size> live(cols * lanes);
+        const Buffers<T, P::Rngs::size> drawn(lanes);
+        const Buffers<T, Task::Rows::size> known(lanes);
         double totals[P::Totals::size + 1] = {};
-        for (int n = 0; n < P::RunSums::size; ++n)
-          std::fill_n(run_parts[n] + task * channels, channels, T(0));
-        const auto row_of = [&](int64_t n) {
-          typename K::Row row{};
-          each(Rows{}, [&](auto item, auto k) { row.*item.field = known[k][n]; });
-          return row;
-        };
-        for (int64_t n = 0; n < lanes; ++n) {
-          typename K::Row row{};
-          P::load_row(args, first + n, row);
-          each(Loaded{}, [&](auto item, auto k) { known[k][n] = row.*item.field; });
-        }
-
-        each(typename D::stages{}, [&](auto stage, auto) {
-          using Stage = decltype(stage);
-          using Items = typename Stage::items;
-          using Sums = Only<Items, Role::sum>;
-          using Largest = Only<Items, Role::largest>;
-          using ColSums = Only<Items, Role::col_sum>;
-          using Totals = Only<Items, Role::total>;
-          using RunSums = Only<Items, Role::run_sum>;
-          constexpr int added = ColSums::size + Totals::size;
-          each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) {
-            for (int64_t n = 0; n < lanes; ++n) {
-              typename K::Row row = row_of(n);
-              lines.function(scalar, row);
-              each(listed(typename decltype(lines)::fields{}), [&](auto item, auto) {
-                known[place_of<decltype(item)>(Rows{})][n] = row.*item.field;
-              });
-            }
-          });
-          const Buffers<T, Sums::size> sum_memory(lanes);
-          const Buffers<double, Sums::size> whole_sum_memory(lanes);
-          const Buffers<Ordinal, Largest::size> largest_memory(lanes);
-          const Buffers<T, Largest::size> whole_largest_memory(lanes);
-          const auto sum = sum_memory.pointers();
-          const auto whole_sum = whole_sum_memory.pointers();
-          const auto largest = largest_memory.pointers();
-          const auto whole_largest = whole_largest_memory.pointers();
-          for (int r = 0; r < Sums::size; ++r) std::fill_n(whole_sum[r], lanes, 0.0);
-          for (int r = 0; r < Largest::size; ++r)
-            std::fill_n(whole_largest[r], lanes, T(-INFINITY));
-
-          if constexpr (Stage::has_elements) {
-            for (int64_t block = 0; block < cols; block += added_cols) {
-              for (int r = 0; r < Sums::size; ++r) std::fill_n(sum[r], lanes, T(0));
-              for (int r = 0; r < Largest::size; ++r)
-                std::fill_n(largest[r], lanes, ordinal(T(-INFINITY)));
-              for (int64_t j = block; j < std::min(cols, block + added_cols); ++j) {
-                const int64_t at = (matrix * cols + j) * inner + begin;
-                if (j + columns_ahead <
-                    cols) {  // columns are too far apart for the processor's own prefetcher
-                  const int64_t soon = at + columns_ahead * inner;
-                  each(Fulls{}, [&](auto item, auto n) {
-                    if constexpr (has<Uses<decltype(item)::field>>(Items{})) {
-                      prefetch(pointer<S, decltype(item)::arg>(args) + gaps[n] + soon, lanes);
-                    }
-                  });
-                  each(Only<Items, Role::store>{}, [&](auto item, auto) {
-                    constexpr int n = place_of<decltype(item)>(typename P::Stores{});
-                    prefetch<to_write>(
-                        pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + n] + soon,
-                        lanes);
-                  });
-                }
-                each(typename P::Rngs{},
-                     [&](auto item, auto n) { draw<decltype(item)>(args, drawn[n], lanes, at); });
-                int64_t channel = 0;
-                if constexpr (P::Spreads::size + RunSums::size > 0) {
-                  channel = channel_of(at, args.channel_run, args.channels);
-                }
-                T spread[P::Spreads::size + 1];
-                each(typename P::Spreads{}, [&](auto item, auto n) {
-                  spread[n] = load(pointer<S, decltype(item)::arg>(args) + channel);
-                });
-                const auto reduced = sweep<T, added + RunSums::size, 0>(0, lanes, [&](int64_t n) {
-                  typename K::Full full{};
-                  each(Fulls{}, [&](auto item, auto k) {
-                    full.*item.field =
-                        load(pointer<S, decltype(item)::arg>(args) + gaps[k] + at + n);
-                  });
-                  each(typename P::Rngs{},
-                       [&](auto item, auto k) { full.*item.field = drawn[k][n]; });
-                  each(typename P::Spreads{},
-                       [&](auto item, auto k) { full.*item.field = spread[k]; });
-                  typename K::Col col = P::loaded_column(args, j);
-                  each(typename P::DerivedCols{},
-                       [&](auto item, auto k) { col.*item.field = derived[k][j]; });
-                  const typename K::Row row = row_of(n);
-                  typename K::Live values;
-                  typename K::Out out;
-                  each(Only<Items, Role::read>{}, [&](auto item, auto) {
-                    constexpr int k = place_of<Keep<decltype(item)::field>>(typename P::Lives{});
-                    values.*item.field = live[k][j * lanes + n];
-                  });
-                  Stage::element(full, col, row, scalar, values, out);
-                  each(Only<Items, Role::keep>{}, [&](auto item, auto) {
-                    live[place_of<decltype(item)>(typename P::Lives{})][j * lanes + n] =
-                        values.*item.field;
-                  });
-                  each(Sums{}, [&](auto item, auto r) { sum[r][n] += out.*item.out; });
-                  each(Largest{}, [&](auto item, auto r) {
-                    largest[r][n] = larger(largest[r][n], ordinal(out.*item.out));
-                  });
-                  each(Only<Items, Role::store>{}, [&](auto item, auto) {
-                    constexpr int k = place_of<decltype(item)>(typename P::Stores{});
-                    store(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + k] + at + n,
-                          out.*item.out);
-                  });
-                  Reduced<T, added + RunSums::size, 0> one;
-                  each(ColSums{} + Totals{} + RunSums{},
-                       [&](auto item, auto k) { one.sum[k] = out.*item.out; });
-                  return one;
-                });
-                each(ColSums{}, [&](auto item, auto k) {
-                  col_parts[place_of<decltype(item)>(typename P::ColSums{})][task * cols + j] =
-                      reduced.sum[k];
-                });
-                each(Totals{}, [&](auto item, auto k) {
-                  totals[place_of<decltype(item)>(typename P::Totals{})] +=
-                      reduced.sum[ColSums::size + k];
-                });
-                each(RunSums{}, [&](auto item, auto k) {
-                  run_parts[place_of<decltype(item)>(typename P::RunSums{})]
-                           [task * channels + channel] += reduced.sum[added + k];
-                });
-              }
-              each(Sums{}, [&](auto, auto r) {
-                for (int64_t n = 0; n < lanes; ++n) whole_sum[r][n] += sum[r][n];
-              });
-              each(Largest{}, [&](auto, auto r) {
-                for (int64_t n = 0; n < lanes; ++n) {
-                  whole_largest[r][n] = maximum(whole_largest[r][n], of_ordinal(largest[r][n]));
-                }
-              });
-            }
-          }
-          each(Sums{}, [&](auto item, auto r) {
-            constexpr int k = place_of<Row<decltype(item)::row>>(Rows{});
-            for (int64_t n = 0; n < lanes; ++n) known[k][n] = T(whole_sum[r][n]);
-          });
-          each(Largest{}, [&](auto item, auto r) {
-            constexpr int k = place_of<Row<decltype(item)::row>>(Rows{});
-            for (int64_t n = 0; n < lanes; ++n) known[k][n] = whole_largest[r][n];
-          });
+        Task task{args,
+                  scalar,
+                  matrix,
+                  begin,
+                  lanes,
+                  {},
+                  derived.pointers(),
+                  live.pointers(),
+                  drawn.pointers(),
+                  known.pointers(),
+                  {},
+                  {},
+                  totals};
+        each(typename P::Fulls{} + typename P::Stores{},
+             [&](auto item, auto n) { task.gaps[n] = gap_of<decltype(item)>(args, matrix); });
+        each(typename P::ColSums{},
+             [&](auto, auto n) { task.col_sums.to[n] = col_parts[n] + task_number * cols; });
+        each(typename P::RunSums{}, [&](auto, auto n) {
+          task.run_sums.to[n] = run_parts[n] + task_number * channels;
+          std::fill_n(task.run_sums[n], channels, T(0));
         });
-
+        P::derive_columns(args, scalar, 0, cols, task.derived);
+        task.load_rows();
+        each(typename D::stages{},
+             [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
         for (int64_t n = 0; n < lanes; ++n) {
-          const typename K::Row row = row_of(n);
-          P::store_row(args, first + n, scalar, row);
-          each(typename P::RowSums{}, [&](auto item, auto k) {
-            row_parts[k][first + n] = member(row, scalar, item.value);
-          });
-          each(typename P::RowTotals{}, [&](auto item, auto k) {
+          const typename K::Row row = task.row(n);
+          const int64_t i = matrix * inner + begin + n;
+          P::store_row(args, i, scalar, row);
+          each(typename P::RowSums{},
+               [&](auto item, auto k) { row_parts[k][i] = member(row, scalar, item.value); });
+          each(typename P::RowTotals{}, [&](auto item, auto) {
             totals[place_of<decltype(item)>(typename P::Totals{})] +=
                 member(row, scalar, item.value);
           });
         }
-        for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task] = totals[n];
+        for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task_number] = totals[n];
       });
   each(typename P::ColSums{}, [&](auto item, auto n) {
     write_col_sums(item, args, col_parts.pointers()[n], tiling.tasks());
