@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, ROOT
+from conftest import NAMES, ROOT, render_into
 
 from fusegen.base import paths
 from fusegen.toolchain.compilers import Compilers
@@ -108,6 +108,17 @@ def test_every_hot_loop_is_a_vector_loop(
         assert vector >= stages, dtype
         # A gather in a loop over neighbours means that the compiler could not tell they are neighbours.
         assert not re.search(r"_(?:gather|scatter)", found), dtype
+
+
+@pytest.mark.parametrize("name", ["conv2d_layer_norm_hardswish", "conv2d_glu_channel_softmax"])
+def test_every_loop_over_rows_side_by_side_is_one_too(name: str, tmp_path: Path) -> None:
+    """Outer reductions, and numbers of channels: none of specs/ has them."""
+    render_into(tmp_path, ROOT / "tests" / "chains" / f"{name}.yaml")
+    found = report("g++", tmp_path / "kernel.cpp", "float", "avx2", tmp_path)
+    vector, scalar = loops_in(found, _FORMS)
+    assert not scalar
+    assert vector >= 2 * len(re.findall(r"Stage<\s*&", (tmp_path / "kernel.cpp").read_text()))
+    assert not re.search(r"_(?:gather|scatter)", found)
 
 
 def test_a_loop_with_a_branch_is_seen_to_be_scalar(tmp_path: Path) -> None:
