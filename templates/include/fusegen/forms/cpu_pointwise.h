@@ -76,8 +76,11 @@ void pointwise_of(const typename D::Args& args) {
                    [&](auto item, auto n) { col.*item.field = derived[n][j]; });
               typename K::Live live;
               typename K::Out out;
-              each(typename D::stages{},
-                   [&](auto stage, auto) { stage.element(full, col, row, scalar, live, out); });
+              each(typename D::stages{}, [&](auto stage, auto) {
+                if constexpr (decltype(stage)::has_elements) {
+                  stage.element(full, col, row, scalar, live, out);
+                }
+              });
               each(typename P::Stores{}, [&](auto item, auto n) {
                 store(pointer<S, decltype(item)::arg>(args) + gaps[P::Fulls::size + n] + at + j,
                       out.*item.out);
