@@ -11,6 +11,10 @@ from random_programs.build import build_together
 from fusegen import load
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.11."),
+    reason="in torch 2.11 an exception in a stable-ABI operator ends the process",
+)
 @pytest.mark.slow
 @pytest.mark.usefixtures("native")
 def test_a_dtype_that_was_left_out_is_an_error(tmp_path: Path) -> None:
