@@ -27,6 +27,11 @@ FUSEGEN_FN int64_t row_place(const Args& args, int64_t i) {
   else
     return i;
 }
+// How many adjacent elements belong to one channel.
+template <class Item, class Args>
+FUSEGEN_FN int64_t run_length(const Args& args) {
+  return args.channel_run;
+}
 // Whether several stages read one of some random inputs.
 template <class... Rngs>
 constexpr bool any_shared(List<Rngs...>) {

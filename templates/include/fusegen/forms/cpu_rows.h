@@ -184,7 +184,7 @@ struct RowTask {
     });
     each(Only<Items, Role::run_sum>{}, [&](auto item, auto) {
       constexpr int n = place_of<decltype(item)>(typename P::RunSums{});
-      join_runs(run_sums[n], run_parts[n], runs, args.cols / runs);
+      join_runs(run_sums[n], run_parts[n], runs, run_length<decltype(item)>(args));
     });
   }
 };
