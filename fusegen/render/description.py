@@ -41,7 +41,7 @@ class Description:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What an element and its column read."""
+        """What elements, columns, rows and the whole call read."""
         return tuple(self._inputs(self.kernel.inputs))
 
     def _inputs(self, inputs: Inputs) -> Iterator[str]:

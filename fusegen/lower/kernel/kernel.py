@@ -136,13 +136,9 @@ class Kernel:
         return any(s.lines or s.outs for s in self.stages)
 
     @property
-    def block_reductions(self) -> tuple[str, ...]:
-        """The names of the reductions over each block of a row, in all stages."""
-        found: list[str] = []
-        for stage in self.stages:
-            found += [r.block for r in stage.reductions]
-            found += [r.block for r in stage.results.totals]
-        return tuple(found)
+    def reduces(self) -> bool:
+        """Whether the threads of a row combine anything: for the row, or for a sum over all elements."""
+        return any(s.reductions or s.results.totals for s in self.stages)
 
     @property
     def droppable(self) -> tuple[Result, ...]:

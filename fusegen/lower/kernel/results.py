@@ -69,11 +69,6 @@ class Result:
         """The name of one row's part of the sum."""
         return f"{self.name}_row"
 
-    @property
-    def block(self) -> str:
-        """The name of the sums over a row's blocks."""
-        return f"{self.name}_blocks"
-
 
 class Results(tuple[Result, ...]):
     """The results of a kernel or of one of its stages, by how they are stored or summed."""

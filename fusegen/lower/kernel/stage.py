@@ -23,11 +23,6 @@ class RowReduction:
         """The variable for what a thread has reduced so far."""
         return f"reduced_{self.name}"
 
-    @property
-    def block(self) -> str:
-        """The variable for the reductions of a row's blocks."""
-        return f"{self.name}_blocks"
-
 
 @dataclass(frozen=True)
 class Stage:

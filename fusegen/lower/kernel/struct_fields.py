@@ -43,20 +43,15 @@ class StructFields:
     @property
     def row(self) -> tuple[str, ...]:
         """Every field of `Row`."""
-        return self.row_before(len(self.stages))
+        reduced = (r.name for s in self.stages for r in s.reductions)
+        lines = (name for s in self.stages for name in _targets(s.row_lines))
+        return (*self.row_loads, *reduced, *lines)
 
     @property
     def row_loads(self) -> tuple[str, ...]:
         """The fields of `Row` that are loaded."""
         loaded = (f.name for f in (*self.inputs.row, *self.inputs.saved_rows))
         return (*loaded, *(e.name for e in self.inputs.taken))
-
-    def row_before(self, stage: int) -> tuple[str, ...]:
-        """Return the fields of `Row` that are known before a stage's own row lines."""
-        before = self.stages[:stage]
-        reduced = (r.name for s in before for r in s.reductions)
-        lines = (name for s in before for name in _targets(s.row_lines))
-        return (*self.row_loads, *reduced, *lines)
 
     @property
     def scalar(self) -> tuple[str, ...]:

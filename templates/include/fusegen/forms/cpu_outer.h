@@ -227,15 +227,15 @@ void outer_of(const typename D::Args& args) {
   const auto tiling = OuterTiling::of(rows, cols, inner);
   int64_t channels = 0;
   if constexpr (P::RunSums::size > 0) channels = args.channels;
-  const Buffers<T, P::ColSums::size> col_parts(tiling.tasks() * cols);
-  const Buffers<T, P::RowSums::size> row_parts(rows);
-  const Buffers<T, P::RunSums::size> run_parts(tiling.tasks() * channels);
-  const Buffers<double, P::Totals::size> total_parts(tiling.tasks());
+  const GridSums<D, S> sums{Buffers<T, P::ColSums::size>(tiling.tasks() * cols),
+                            Buffers<T, P::RowSums::size>(rows),
+                            Buffers<T, P::RunSums::size>(tiling.tasks() * channels),
+                            Buffers<double, P::Totals::size>(tiling.tasks())};
   parallel_for(
       tiling.tasks(), 1,
-      [=, col_parts = col_parts.pointers(), row_parts = row_parts.pointers(),
-       run_parts = run_parts.pointers(),
-       total_parts = total_parts.pointers()](int64_t task_number) {
+      [=, col_parts = sums.cols.pointers(), row_parts = sums.rows.pointers(),
+       run_parts = sums.runs.pointers(),
+       total_parts = sums.totals.pointers()](int64_t task_number) {
         const int64_t matrix = task_number / tiling.tiles();
         const int64_t begin = task_number % tiling.tiles() * tiling.lanes;
         const int64_t lanes = std::min(tiling.lanes, inner - begin);
@@ -282,18 +282,7 @@ void outer_of(const typename D::Args& args) {
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task_number] = totals[n];
       });
-  each(typename P::ColSums{}, [&](auto item, auto n) {
-    write_col_sums(item, args, col_parts.pointers()[n], tiling.tasks());
-  });
-  each(typename P::RunSums{}, [&](auto item, auto n) {
-    write_run_sums(item, args, run_parts.pointers()[n], tiling.tasks() * channels);
-  });
-  each(typename P::RowSums{},
-       [&](auto item, auto n) { write_row_sums(item, args, row_parts.pointers()[n]); });
-  each(typename P::Totals{}, [&](auto item, auto n) {
-    write_totals(item, args, total_parts.pointers()[n], tiling.tasks());
-  });
-  P::finish(args, scalar);
+  sums.write(args, scalar, tiling.tasks(), tiling.tasks(), tiling.tasks() * channels);
 }
 
 template <template <class> class Form, class Args>

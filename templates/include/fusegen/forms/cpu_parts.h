@@ -27,10 +27,14 @@ FUSEGEN_FN int64_t row_place(const Args& args, int64_t i) {
   else
     return i;
 }
-// How many adjacent elements belong to one channel.
+// How many neighbours belong to one channel, and how many channels there are.
 template <class Item, class Args>
 FUSEGEN_FN int64_t run_length(const Args& args) {
   return args.channel_run;
+}
+template <class Item, class Args>
+FUSEGEN_FN int64_t channels_of(const Args& args) {
+  return args.channels;
 }
 // Whether several stages read one of some random inputs.
 template <class... Rngs>
@@ -180,33 +184,48 @@ FUSEGEN_FN void draw(const Args& args, T* to, int64_t count, int64_t first) {
   fill_uniform(to, count, *args.seed, Rng::stream, uint64_t(first));
 }
 
-// Writes a sum over the grid to its results, from the partial sums that tasks left.
-template <auto OUT, class... Results, class Args, class T>
-void write_col_sums(ColSum<OUT, Results...>, const Args& args, const T* partial, int64_t groups) {
-  (store_col_sums(pointer<typename Results::type, Results::arg>(args), partial, groups, args.cols),
-   ...);
+// Calls f with a pointer to each result that a sum over the grid is written to.
+template <template <auto, class...> class Added, auto VALUE, class... Results, class Args, class F>
+FUSEGEN_FN void each_result(Added<VALUE, Results...>, const Args& args, const F& f) {
+  (f(pointer<typename Results::type, Results::arg>(args)), ...);
 }
-template <auto OUT, class... Results, class Args, class T>
-void write_run_sums(RunSum<OUT, Results...>, const Args& args, const T* partial, int64_t places) {
-  (store_channel_sums(pointer<typename Results::type, Results::arg>(args), partial, places,
-                      args.channels, 1),
-   ...);
-}
-template <auto VALUE, class... Results, class Args, class T>
-void write_row_sums(RowSum<VALUE, Results...>, const Args& args, const T* partial) {
-  (store_channel_sums(pointer<typename Results::type, Results::arg>(args), partial, args.rows,
-                      args.channels, args.channel_run),
-   ...);
-}
-template <auto OUT, class... Results, class Args>
-void write_totals(Total<OUT, Results...>, const Args& args, const double* partial, int64_t tasks) {
-  (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
-}
-template <auto VALUE, class... Results, class Args>
-void write_totals(RowTotal<VALUE, Results...>, const Args& args, const double* partial,
-                  int64_t tasks) {
-  (store_total(pointer<typename Results::type, Results::arg>(args), partial, tasks), ...);
-}
+
+// The partial sums that tasks leave. `groups` of them have sums of columns, `tasks` sums over
+// everything, and `places` is how many sums of channels there are.
+template <class D, class S>
+struct GridSums {
+  using P = Parts<D, S>;
+  using T = typename P::T;
+
+  Buffers<T, P::ColSums::size> cols;
+  Buffers<T, P::RowSums::size> rows;
+  Buffers<T, P::RunSums::size> runs;
+  Buffers<double, P::Totals::size> totals;
+
+  // Adds them up in order and writes the results, then those that depend on them.
+  void write(const typename P::Args& args, const typename P::K::Scalar& scalar, int64_t groups,
+             int64_t tasks, int64_t places) const {
+    each(typename P::ColSums{}, [&](auto item, auto n) {
+      each_result(item, args,
+                  [&](auto* to) { store_col_sums(to, cols.pointers()[n], groups, args.cols); });
+    });
+    each(typename P::RunSums{}, [&](auto item, auto n) {
+      each_result(item, args, [&](auto* to) {
+        store_channel_sums(to, runs.pointers()[n], places, channels_of<decltype(item)>(args), 1);
+      });
+    });
+    each(typename P::RowSums{}, [&](auto item, auto n) {
+      each_result(item, args, [&](auto* to) {
+        store_channel_sums(to, rows.pointers()[n], args.rows, channels_of<decltype(item)>(args),
+                           run_length<decltype(item)>(args));
+      });
+    });
+    each(typename P::Totals{}, [&](auto item, auto n) {
+      each_result(item, args, [&](auto* to) { store_total(to, totals.pointers()[n], tasks); });
+    });
+    P::finish(args, scalar);
+  }
+};
 
 }  // namespace
 }  // namespace fusegen

@@ -21,11 +21,12 @@ void pointwise_of(const typename D::Args& args) {
   const typename K::Scalar scalar = P::scalars(args);
   constexpr bool narrow = P::ColSums::size > 0;
   const auto tiling = Tiling::of(rows, cols, narrow ? 2048 : 32768, narrow ? 8 : rows);
-  const Buffers<T, P::ColSums::size> col_parts(tiling.groups() * cols);
-  const Buffers<double, Totals::size> total_parts(tiling.tasks());
+  const GridSums<D, S> sums{Buffers<T, P::ColSums::size>(tiling.groups() * cols),
+                            Buffers<T, P::RowSums::size>(0), Buffers<T, P::RunSums::size>(0),
+                            Buffers<double, P::Totals::size>(tiling.tasks())};
   parallel_for(
       tiling.tasks(), tiling.grain(),
-      [=, col_parts = col_parts.pointers(), total_parts = total_parts.pointers()](int64_t task) {
+      [=, col_parts = sums.cols.pointers(), total_parts = sums.totals.pointers()](int64_t task) {
         const int64_t group = task / tiling.columns(),
                       begin = task % tiling.columns() * tiling.tile_cols;
         const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -96,13 +97,7 @@ void pointwise_of(const typename D::Args& args) {
         }
         for (int n = 0; n < Totals::size; ++n) total_parts[n][task] = totals[n];
       });
-  each(typename P::ColSums{}, [&](auto item, auto n) {
-    write_col_sums(item, args, col_parts.pointers()[n], tiling.groups());
-  });
-  each(Totals{}, [&](auto item, auto n) {
-    write_totals(item, args, total_parts.pointers()[n], tiling.tasks());
-  });
-  P::finish(args, scalar);
+  sums.write(args, scalar, tiling.groups(), tiling.tasks(), 0);
 }
 
 template <template <class> class Form, class Args>

@@ -201,14 +201,13 @@ void rows_of(const typename D::Args& args) {
   const auto tiling = Tiling::of(rows, cols, cols, P::ColSums::size ? 4 : 64);
   int64_t runs = 0;  // of a row, one for each channel
   if constexpr (P::RunSums::size > 0) runs = cols / args.channel_run;
-  const Buffers<T, P::ColSums::size> col_parts(tiling.groups() * cols);
-  const Buffers<T, P::RowSums::size> row_parts(rows);
-  const Buffers<T, P::RunSums::size> run_sums(rows * runs);
-  const Buffers<double, P::Totals::size> total_parts(tiling.groups());
+  const GridSums<D, S> sums{
+      Buffers<T, P::ColSums::size>(tiling.groups() * cols), Buffers<T, P::RowSums::size>(rows),
+      Buffers<T, P::RunSums::size>(rows * runs), Buffers<double, P::Totals::size>(tiling.groups())};
   parallel_for(
       tiling.groups(), tiling.grain(),
-      [=, col_parts = col_parts.pointers(), row_parts = row_parts.pointers(),
-       run_sums = run_sums.pointers(), total_parts = total_parts.pointers()](int64_t group) {
+      [=, col_parts = sums.cols.pointers(), row_parts = sums.rows.pointers(),
+       run_sums = sums.runs.pointers(), total_parts = sums.totals.pointers()](int64_t group) {
         const int64_t first = group * tiling.tile_rows,
                       last = std::min(rows, first + tiling.tile_rows);
         const Buffers<T, P::DerivedCols::size> derived(cols);
@@ -257,17 +256,7 @@ void rows_of(const typename D::Args& args) {
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][group] = totals[n];
       });
-  each(typename P::ColSums{}, [&](auto item, auto n) {
-    write_col_sums(item, args, col_parts.pointers()[n], tiling.groups());
-  });
-  each(typename P::RunSums{},
-       [&](auto item, auto n) { write_run_sums(item, args, run_sums.pointers()[n], rows * runs); });
-  each(typename P::RowSums{},
-       [&](auto item, auto n) { write_row_sums(item, args, row_parts.pointers()[n]); });
-  each(typename P::Totals{}, [&](auto item, auto n) {
-    write_totals(item, args, total_parts.pointers()[n], tiling.groups());
-  });
-  P::finish(args, scalar);
+  sums.write(args, scalar, tiling.groups(), tiling.groups(), rows * runs);
 }
 
 template <template <class> class Form, class Args>
