@@ -20,7 +20,7 @@ _SUMS = {"col": "ColSum", "channel": "RunSum", "scalar": "Total"}
 
 @dataclass(frozen=True)
 class Description:
-    """What kernel.cpp says of a kernel.
+    """What form.h says of a kernel.
 
     Args:
         kernel: the kernel.
@@ -70,7 +70,7 @@ class Description:
         for f in inputs.saved_rows:
             yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, T>"
         for e in inputs.taken:
-            yield f"Taken<{_field('Row', e.name)}>"
+            yield self._taken(e)
         for f in inputs.scalar:
             yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, S>"
         for f in inputs.saved_totals:
@@ -90,8 +90,13 @@ class Description:
     @property
     def facts(self) -> tuple[str, ...]:
         """What is true of the kernel, of what description.h takes for false."""
-        flat = ("flat",) if self.kernel.form == "flat" else ()
-        return (*flat, *(("recomputed",) if self.recomputed else ()))
+        kernel = self.kernel
+        facts = {
+            "flat": kernel.form == "flat",
+            "recomputed": self.recomputed,
+            "outer": kernel.outer,
+        }
+        return tuple(fact for fact, holds in facts.items() if holds)
 
     def _stage(self, stage: Stage) -> Iterator[str]:
         kernel = self.kernel
@@ -107,12 +112,14 @@ class Description:
         repeated = [s for s in kernel.stages[: stage.index] if s.live] if self.recomputed else []
         for earlier in repeated:
             yield f"After<&K::stage{earlier.index}>"
+        for name in sorted(stage.full_reads):
+            yield f"Uses<{_field('Full', name)}>"
         # Loads that are not used cost nothing; what is drawn, spread or prefetched does.
         loaded = () if kernel.outer else tuple(f.name for f in kernel.inputs.full)
-        for name in sorted(stage.full_reads.difference(loaded)):
-            yield f"Uses<{_field('Full', name)}>"
         for name in sorted(kernel.live.reads_in(stage) - stage.full_reads.union(loaded)):
             yield f"UsesAgain<{_field('Full', name)}>"
+        if stage.reads_of("col"):
+            yield "UsesColumns"
         for name in stage.reads:
             yield f"Read<{_field('Live', name)}>"
         for name in stage.live:
@@ -120,6 +127,12 @@ class Description:
         for r in stage.reductions:
             word = "Sum" if r.op == "sum" else "Largest"
             yield f"{word}<{_field('Out', r.name)}, {_field('Row', r.name)}>"
+        if stage.provisional:
+            yield "Provisional"
+        if stage.shifted_by:
+            yield f"Shifted<{_field('Row', stage.shifted_by)}>"
+        for name in stage.rescaled:
+            yield f"Rescaled<{_field('Live', name)}>"
         for result in stage.results.stores:
             yield f"Store<{_field('Out', result.name)}, {_arg(result.name)}{_gap(result)}>"
         added = (stage.results.col_sums, stage.results.run_sums, stage.results.element_totals)
@@ -155,29 +168,17 @@ class Description:
     def _to(self, added: Result) -> str:
         """Return the results that one sum over the grid is written to."""
         same = [r for r in self.kernel.results.grid_sums if r.summed_as == added.name]
-        return ", ".join(f"To<{_arg(r.name)}, {_stored(r)}>" for r in same)
-
-    @property
-    def taken(self) -> tuple[tuple[str, str], ...]:
-        """The fields of `Row` that are single elements of operands, each with its code for row `i`."""
-        return tuple((e.name, self._taken(e)) for e in self.kernel.inputs.taken)
+        return ", ".join(f"{'To' if r.like else 'Save'}<{_arg(r.name)}>" for r in same)
 
     def _taken(self, taken: Element) -> str:
-        """Return the code of the element of an operand in row `i`, in the column that an index names."""
-        operand, outer = taken.operand, self.kernel.outer
-        of_row = operand.kind.label == "full"
-        row, inner = ("i" if of_row else "0"), ("args.inner" if of_row and outer else "1")
-        index = f"static_cast<const int64_t*>(args.{taken.index})[i]"
-        place = f"{row}, {index}, args.cols, {inner}"
-        if operand in self.kernel.inputs.rng:
-            return f"T(uniform(*args.seed, {operand.stream}, uint64_t(place_in_row({place}))))"
-        stored_as = "S" if operand in self.kernel.inputs.tensors else "T"
-        memory = f"static_cast<const {stored_as}*>(args.{operand.name})"
-        if operand.strided:
-            memory += (
-                f" + gap_before(args.{operand.tensor}_gap, i{' / args.inner' if outer else ''})"
-            )
-        return f"Storage<{stored_as}>::load(take({memory}, {place}))"
+        """Return the item for the element of an operand in the column that an index of the row names."""
+        operand, inputs = taken.operand, self.kernel.inputs
+        where = f"{_field('Row', taken.name)}, {_arg(taken.index)}"
+        of_row = "true" if operand.kind.label == "full" else "false"
+        if operand in inputs.rng:
+            return f"TakenRng<{where}, {operand.stream}, T, {of_row}>"
+        stored_as = "S" if operand in inputs.tensors else "T"
+        return f"Taken<{where}, {_arg(operand.name)}, {stored_as}, {of_row}{_gap(operand)}>"
 
 
 def _stored(result: Result) -> str:

@@ -30,6 +30,7 @@ from fusegen.spec.model import OPERATORS
 _FILES = {
     "element.h": "element.h.j2",
     "kernel.h": "kernel.h.j2",
+    "form.h": "form.h.j2",
     "kernel.cpp": "cpu/kernel.cpp.j2",
     "kernel.cu": "cuda/kernel.cu.j2",
     "binding.cpp": "binding.cpp.j2",
@@ -109,6 +110,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "chain": _chain_lines(chain),
         "kernels": kernels,
         "cpu_forms": sorted({form for k in kernels for form in Description(k).forms}),
+        "gpu_forms": sorted({form for k in kernels for form in GpuForm(k).forms}),
         "operators": operators + values,
         "launches": {
             part.name: choose_launch(part, launch.get(op.passed, {}))

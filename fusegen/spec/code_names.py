@@ -48,8 +48,8 @@ _MACRO_FORMS = re.compile(
 _SCHEMA = frozenset(
     ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "NoneType")
 )
-#: Prefixes and suffixes that the lowering adds to names, as the templates do.
-_LOWERING = ("reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")
+#: The chain's result; prefixes and suffixes that the lowering adds to names, as the templates do.
+_LOWERING = ("y", "reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")
 #: Prefixes of operators and of their kernels' structs.
 _OPERATORS = ("fusegen", "user_", *(name.replace("_", "") for name in OPERATORS))
 _OWN_NAME = "user_"

@@ -33,20 +33,20 @@ OPTIMIZED = ("float32", "bfloat16")
 PARSED = ("float64", "float16")
 
 #: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
-OF_WIDE = re.compile(r"bfloat16ELi16E|IfLi8E")
+OF_WIDE = re.compile(r"bfloat16ELi16E|LaunchEfLi8E")
 #: Ten values of each of eight elements, as in the second derivative of a batch norm and a softmax, do not
 #: quite fit in the 128 registers of a thread: some of them may go through the cache. More of them where the
 #: batch norm is in training: five to eight numbers a column are in registers too.
-HIGHER = re.compile(r"double_backward|triple_backward")
-OF_A_BATCH = re.compile(r"double_backward_train")
+HIGHER = re.compile(r"DoubleBackward|TripleBackward")
+OF_A_BATCH = re.compile(r"DoubleBackwardTrain")
 #: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
 #: waits for the L2 cache anyway. Half the threads would cost more.
-STREAMED = re.compile(r"_streamed")
+STREAMED = re.compile(r"8streamedI")
 #: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or after a gate. Half
 #: as many would cost more: the exchanges of a cluster would be twice as many
 #: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted after a branch, which spares one in a
 #: layer norm's backward.
-SIXTEEN_FLOATS = re.compile(r"_residentIfLi4ELi4E")
+SIXTEEN_FLOATS = re.compile(r"8residentI.*LaunchEfLi4ELi4E")
 
 
 #: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart.
@@ -111,7 +111,7 @@ def _allowed(function: str) -> int:
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 @pytest.mark.parametrize("name", DIFFERS)
 def test_it_compiles_for_other_architectures(name: str, tmp_path: Path) -> None:
-    for file in ("kernel.cu", "kernel.h", "element.h"):
+    for file in ("kernel.cu", "form.h", "kernel.h", "element.h"):
         shutil.copy(ROOT / "generated" / name / file, tmp_path)
     others = [a for a in ARCHITECTURES if a != "90"]
     assert nvcc_complaints(tmp_path / "kernel.cu", others, OPTIMIZED) == ""

@@ -1,4 +1,4 @@
-"""What kernel.cpp says of a kernel to its form."""
+"""What form.h says of a kernel to its form."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_the_stages_of_a_softmax(derived: Callable[[str], Chain]) -> None:
         "Col<&K::Col::linear_bias, &Args::linear_bias, S>",
     )
     assert described.stages == (
-        "Stage<&K::stage0, Keep<&K::Live::gelu>, "
-        "Largest<&K::Out::softmax_max, &K::Row::softmax_max>>",
+        "Stage<&K::stage0, Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::gelu>, "
+        "Largest<&K::Out::softmax_max, &K::Row::softmax_max>, Provisional>",
         "Stage<&K::stage1, Read<&K::Live::gelu>, Keep<&K::Live::softmax_exp>, "
-        "Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>>",
+        "Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>",
         "Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>, "
-        "Store<&K::Out::y, &Args::y>>",
+        "Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>",
     )
     assert described.results == (
         "RowStore<&K::Row::softmax_max, &Args::softmax_max, T>",
@@ -55,6 +55,10 @@ def test_each_result_and_each_value_read_is_described(
             assert set(re.findall(r"Out::(\w+)", text)) == {out for out, _ in stage.outs}
             assert set(re.findall(r"Read<&K::Live::(\w+)", text)) == set(stage.reads)
             assert set(re.findall(r"Keep<&K::Live::(\w+)", text)) == set(stage.live)
+            assert set(re.findall(r"Rescaled<&K::Live::(\w+)", text)) == set(stage.rescaled)
+            assert set(re.findall(r"Uses<&K::Full::(\w+)", text)) == set(stage.full_reads)
+            assert ("UsesColumns" in text) == bool(stage.reads_of("col"))
+            assert ("Provisional" in text) == stage.provisional
         written = " ".join((*described.stages, *described.results))
         stored = set(re.findall(r"&Args::(\w+)", written))
         assert stored >= {r.name for r in kernel.results}

@@ -158,8 +158,8 @@ def test_every_source_and_template_of_fusegen_counts(tmp_path: Path) -> None:
         assert not fresh(), changed
         changed.write_text(before)
         assert fresh(), changed
-    moved = (tmp_path / "templates" / "taken.j2").rename(
-        tmp_path / "templates" / "cpu" / "taken.j2"
+    moved = (tmp_path / "templates" / "form.h.j2").rename(
+        tmp_path / "templates" / "cpu" / "form.h.j2"
     )
     assert not fresh(), moved
 

@@ -20,6 +20,47 @@ class GpuForm:
     kernel: Kernel
 
     @property
+    def form(self) -> str:
+        """The struct that runs the kernel where a row's columns are adjacent in memory."""
+        return {"along": "Rows"}.get(self.kernel.form, self.kernel.form.capitalize())
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The headers of its forms, in templates/include/fusegen/forms/gpu_*.cuh."""
+        return (self.form.lower(), *(("outer",) if self.kernel.outer else ()))
+
+    @property
+    def facts(self) -> tuple[tuple[str, str, str], ...]:
+        """The decisions that forms/launch.h does not take for granted: type, name and value of each."""
+        kernel = self.kernel
+        along_rows = kernel.form in ("rows", "along")
+        booleans = {"by_policy": self.has_policy and self.loads_by_policy}
+        numbers: dict[str, tuple[int, int]] = {}
+        if along_rows:
+            booleans |= {
+                "rows_apart": self.rows_apart,
+                "live_columns": self.live_columns,
+                "beside": bool(kernel.live.any_computed or kernel.inputs.spread),
+                "recomputed": kernel.live.recomputed,
+                "reads_once": self.reads_once,
+                "reduces": kernel.reduces,
+                "staged": self.staged,
+            }
+            numbers |= {"sums": (self.live_sums, 0), "staged_items": (self.staged_items, 0)}
+            numbers |= {"joint_values": (self.joint_values, 1)}
+        return (
+            *(("bool", name, "true") for name, holds in booleans.items() if holds),
+            *(("int", name, str(n)) for name, (n, usual) in numbers.items() if n != usual),
+        )
+
+    @property
+    def between(self) -> tuple[str, ...]:
+        """How many inputs and values are live between stages, as items of forms/launch.h."""
+        if self.kernel.form not in ("rows", "along") and not self.kernel.outer:
+            return ()
+        return tuple(f"Between<{s}, {c}>" for s, c in self.kernel.live.between)
+
+    @property
     def live_columns(self) -> bool:
         """Whether a thread keeps its columns' operands in registers from row to row.
 

@@ -9,11 +9,6 @@
 #include <stdexcept>
 #include <string>
 #endif
-#if defined(__CUDACC__)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
-
 namespace fusegen {
 
 // The dtypes that kernels support.
@@ -47,8 +42,10 @@ struct Storage<bfloat16> {
   }
 
   static FUSEGEN_FN bfloat16 store(float value) {
-#if defined(__CUDA_ARCH__)
-    return bit_cast<bfloat16>(__float2bfloat16_rn(value));
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return {bits};
 #else
     const uint32_t bits = bit_cast<uint32_t>(value);
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -64,7 +61,9 @@ struct Storage<float16> {
 
   static FUSEGEN_FN float load(float16 stored) {
 #if defined(__CUDA_ARCH__)
-    return __half2float(bit_cast<__half>(stored));
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(stored.bits));
+    return value;
 #else
     // Shift the exponent and mantissa to a float's position. Then multiply by 2^112, the difference
     // of the two biases: this is exact, also for subnormals. Infinity and NaN get the top exponent.
@@ -79,7 +78,9 @@ struct Storage<float16> {
 
   static FUSEGEN_FN float16 store(float value) {
 #if defined(__CUDA_ARCH__)
-    return bit_cast<float16>(__float2half_rn(value));
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return {bits};
 #else
     const uint32_t bits = bit_cast<uint32_t>(value);
     const uint32_t sign = (bits >> 16) & 0x8000u;

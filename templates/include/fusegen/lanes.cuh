@@ -8,7 +8,7 @@
 namespace fusegen {
 
 // The operation of a reduction: a sum.
-struct Sum {
+struct Addition {
   template <class T>
   static __device__ __forceinline__ T identity() {
     return T(0);

@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(1024)
   int parts = width;
   if (alone) {
     parts = threads / 32;
-    strands[thread / 32] = reduce_warp<Sum>(sum.value[0]);
+    strands[thread / 32] = reduce_warp<Addition>(sum.value[0]);
   } else {
     T* const mine = strands + threadIdx.y * across + threadIdx.x * each;
 #pragma unroll

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "fusegen/forms/launch.h"
+
 namespace fusegen {
 
 // Threads of a full block. Single elements need an address and a test each, and doubles need two
@@ -65,14 +67,20 @@ constexpr bool has_live_sums(int threads, int blocks, int elements, int sums, do
 }
 
 // What a thread keeps of a kernel's row. `Kernel` has the launch parameters and says what an
-// element needs:
-//   bytes<S>()  most bytes of registers between two stages
+// element needs (forms/launch.h):
+//   between     how many inputs and values are live between two stages
 //   beside      whether that is more than what is stored
 //   recomputed  whether that takes little time to compute
 //   sums        how many sums of its columns registers may hold
 //   rows_apart  whether a block may take one row alone, because rows share no state
 template <class Kernel>
 struct ResidentRow {
+  // The most bytes of registers that an element needs between two stages.
+  template <class S>
+  static constexpr double bytes_of() {
+    return live_bytes<S>(typename Kernel::between{});
+  }
+
   // Whether a block takes one row alone, and no thread copies a next row ahead. While the block
   // reduces, the other blocks on its multiprocessor load. Each thread must keep enough of the row;
   // for 16-bit types it must keep nothing but what is stored.
@@ -81,14 +89,14 @@ struct ResidentRow {
     if (!Kernel::rows_apart || Kernel::waves < each_row) return false;
     if (V == 1 || sizeof(S) != 2) return true;
     const int elements = elements_of_one_row<S>(Kernel::elements);
-    return !Kernel::beside && elements * Kernel::template bytes<S>() <= 128;
+    return !Kernel::beside && elements * bytes_of<S>() <= 128;
   }
 
   // How many blocks of 512 such threads a multiprocessor has registers for: three if a row takes 16
   // of a thread's 40.
   template <class S, int V>
   static constexpr int single_blocks() {
-    const double bytes = block_items<S, V>() * V * Kernel::template bytes<S>();
+    const double bytes = block_items<S, V>() * V * bytes_of<S>();
     const bool few = V > 1 && sizeof(S) < 8 && !Kernel::beside && bytes <= 64;
     return few ? std::max(3, blocks<S, V>()) : blocks<S, V>();
   }
@@ -96,7 +104,7 @@ struct ResidentRow {
   // Accesses per thread if a row is in a warp, in a block, or in a cluster.
   template <class S, int V>
   static constexpr int items() {
-    return live_elements<S, V>(Kernel::template bytes<S>(), Kernel::elements) / V;
+    return live_elements<S, V>(bytes_of<S>(), Kernel::elements) / V;
   }
   template <class S, int V>
   static constexpr int warp_items() {
@@ -115,7 +123,7 @@ struct ResidentRow {
   }
   template <class S, int V>
   static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(Kernel::template bytes<S>(), items<S, V>());
+    return fusegen::cluster_items<S, V>(bytes_of<S>(), items<S, V>());
   }
 
   // Accesses that leave registers for the sums of their columns, if two blocks of 512 threads share
@@ -126,7 +134,7 @@ struct ResidentRow {
     constexpr int all = items<S, V>();
     if (V == 1 || sizeof(S) == 8 || blocks<S, V>() < 2) return all;
     if (Kernel::sums == 0 || (sizeof(S) == 2 && !Kernel::recomputed)) return all;
-    const double bytes = Kernel::template bytes<S>();
+    const double bytes = bytes_of<S>();
     int some = all;
     while (some > 1 && !has_live_sums(512, 2, some * V, Kernel::sums, bytes)) some /= 2;
     return has_live_sums(512, 2, some * V, Kernel::sums, bytes) ? some : all;
@@ -134,8 +142,8 @@ struct ResidentRow {
 
   // Whether the column sums of `ITEMS` accesses stay in registers.
   template <class S, int V, int THREADS, int BLOCKS, int ITEMS>
-  using HasLiveSums = std::bool_constant<has_live_sums(THREADS, BLOCKS, ITEMS* V, Kernel::sums,
-                                                       Kernel::template bytes<S>())>;
+  using HasLiveSums =
+      std::bool_constant<has_live_sums(THREADS, BLOCKS, ITEMS* V, Kernel::sums, bytes_of<S>())>;
 
   // Threads of a full block.
   template <class S, int V>

@@ -90,7 +90,7 @@ __device__ void leave_runs(const void* place, T* partial, int64_t group, const R
       const int within = each == 1 ? 0 : c % V / of.fold;
       sum += sums[(item * each + within) * threads + access - item * across];
     }
-    sum = reduce_lanes<Sum>(sum, lanes);
+    sum = reduce_lanes<Addition>(sum, lanes);
     if (lane == 0) partial[((group + y) * of.each + channel) * of.blocks + of.rank] = sum;
   }
 }

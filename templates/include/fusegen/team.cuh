@@ -2,8 +2,6 @@
 // that read each other's shared memory. Every sum has a fixed order.
 #pragma once
 
-#include <cooperative_groups.h>
-
 #include <cstdint>
 #include <type_traits>
 
@@ -50,7 +48,8 @@ class Team {
             "mbarrier.init.shared.b64 [%0], 1;" ::"r"(address(&exchange_.arrived[threadIdx.x])));
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
       }
-      cooperative_groups::this_cluster().sync();  // every block runs before another writes to it
+      __cluster_barrier_arrive();  // every block runs before another writes to it
+      __cluster_barrier_wait();
     }
 #endif
   }
@@ -59,7 +58,7 @@ class Team {
   __device__ __forceinline__ int rank() const {
     if constexpr (HOLDERS != Holders::cluster) return 0;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    return int(cooperative_groups::this_cluster().block_rank());
+    return int(__clusterRelativeBlockRank());
 #else
     return 0;
 #endif
@@ -67,7 +66,7 @@ class Team {
   __device__ __forceinline__ int blocks() const {
     if constexpr (HOLDERS != Holders::cluster) return 1;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    return int(cooperative_groups::this_cluster().num_blocks());
+    return int(__clusterSizeInBlocks());
 #else
     return 1;
 #endif
@@ -119,7 +118,7 @@ class Team {
   template <class Math, int N>
   __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[N]) {
     static_assert(N < VALUES, "an exchange has VALUES places");
-    reduce_near<Sum>(sums);
+    reduce_near<Addition>(sums);
     if constexpr (HOLDERS == Holders::lanes) return;
     if (threadIdx.x % 32 == 0) {
       exchange_.warps[turn()][threadIdx.x / 32][0] = largest;
@@ -178,7 +177,7 @@ class Team {
     const T factor = shift_factor<Math>(mine, largest);
 #pragma unroll
     for (int n = 0; n < N; ++n) sums[n] = from < count ? factor * values[from][n + 1] : T(0);
-    reduce_each<Sum>(sums, 32);
+    reduce_each<Addition>(sums, 32);
   }
 
   // Lanes of a warp that belong to the same team.
@@ -252,7 +251,7 @@ __device__ __forceinline__ T sum_block(T value) {
   __shared__ T shared[32];
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
   const int warps = (blockDim.x * blockDim.y + 31) / 32;
-  value = reduce_warp<Sum>(value);
+  value = reduce_warp<Addition>(value);
   __syncthreads();
   if (thread % 32 == 0) shared[thread / 32] = value;
   __syncthreads();

@@ -265,7 +265,7 @@ void outer_of(const typename D::Args& args) {
           task.run_sums.to[n] = run_parts[n] + task_number * channels;
           std::fill_n(task.run_sums[n], channels, T(0));
         });
-        P::derive_columns(args, scalar, 0, cols, task.derived);
+        derive_columns<P>(args, scalar, 0, cols, task.derived);
         task.load_rows();
         each(typename D::stages{},
              [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });

@@ -34,7 +34,7 @@ void pointwise_of(const typename D::Args& args) {
                       last = std::min(rows, first + tiling.tile_rows);
         const Buffers<T, P::DerivedCols::size> derived_memory(count);
         const auto derived = derived_memory.pointers();
-        P::derive_columns(args, scalar, begin, count, derived);
+        derive_columns<P>(args, scalar, begin, count, derived);
         alignas(64) T drawn[P::Rngs::size + 1][block_cols];
         Pointers<T, P::ColSums::size> col_sums;
         each(typename P::ColSums{}, [&](auto, auto n) {

@@ -26,7 +26,8 @@ struct RowTask {
   Pointers<T, lives> live;
   Pointers<T, P::Rngs::size> shared_rng;
   Pointers<T, P::ColSums::size> col_sums;
-  Pointers<T, P::most_reductions> block_sums;  // of a stage's reductions, for each block of the row
+  Pointers<T, most_reductions_of(typename D::stages{})>
+      block_sums;  // of a stage's reductions, for each block of the row
   Pointers<T, P::Totals::size> block_totals;
   Pointers<T, P::RunSums::size> run_parts;
   int64_t runs;                                        // of a row, one for each channel
@@ -212,11 +213,11 @@ void rows_of(const typename D::Args& args) {
                       last = std::min(rows, first + tiling.tile_rows);
         const Buffers<T, P::DerivedCols::size> derived(cols);
         const Buffers<T, Task::lives> live(cols);
-        const Buffers<T, P::Rngs::size> shared_rng(P::shares_rng ? cols : 0);
-        const Buffers<T, P::most_reductions> block_sums(tiling.blocks());
+        const Buffers<T, P::Rngs::size> shared_rng(any_shared(typename P::Rngs{}) ? cols : 0);
+        const Buffers<T, most_reductions_of(typename D::stages{})> block_sums(tiling.blocks());
         const Buffers<T, P::Totals::size> block_totals(tiling.blocks());
         const Buffers<T, P::RunSums::size> run_parts(tiling.blocks() + runs);
-        P::derive_columns(args, scalar, 0, cols, derived.pointers());
+        derive_columns<P>(args, scalar, 0, cols, derived.pointers());
         double totals[P::Totals::size + 1] = {};
         Task task{args,
                   scalar,

@@ -32,8 +32,12 @@ enum class Role {
   row_lines,
   after,
   uses,
+  uses_columns,
   read,
   keep,
+  provisional,
+  shifted,
+  rescaled,
   sum,
   largest,
   store,
@@ -59,7 +63,9 @@ struct Fields {};
 template <auto FIELD, auto ARG, auto GAP = nullptr>
 struct Full {
   static constexpr Role role = Role::full;
-  static constexpr auto field = FIELD, arg = ARG, gap = GAP;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
+  static constexpr auto gap = GAP;
 };
 // Random numbers of one of the call's streams. SHARED: several stages read them.
 template <auto FIELD, uint32_t STREAM, bool SHARED = false>
@@ -73,13 +79,15 @@ struct Rng {
 template <auto FIELD, auto ARG>
 struct Spread {
   static constexpr Role role = Role::spread;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
 };
 // One number for each column, stored as `Stored`.
 template <auto FIELD, auto ARG, class Stored>
 struct Col {
   static constexpr Role role = Role::col;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
   using type = Stored;
 };
 // The number of the column.
@@ -105,28 +113,49 @@ struct ColumnLines {
 template <auto FIELD, auto ARG, class Stored, bool PER_CHANNEL = false>
 struct RowLoad {
   static constexpr Role role = Role::row;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
   static constexpr bool per_channel = PER_CHANNEL;
   using type = Stored;
 };
-// One element of the row, which the description's function take_elements loads.
-template <auto FIELD>
+// One element of a row, stored as `Stored`, in the column that a number of the row says: INDEX is
+// the argument with these numbers. OF_ROW: whether the operand differs from row to row; otherwise
+// it has one number for each column.
+template <auto FIELD, auto INDEX, auto ARG, class Stored, bool OF_ROW, auto GAP = nullptr>
 struct Taken {
   static constexpr Role role = Role::taken;
   static constexpr auto field = FIELD;
+  static constexpr auto index = INDEX;
+  static constexpr auto arg = ARG;
+  static constexpr auto gap = GAP;
+  static constexpr bool of_row = OF_ROW;
+  using type = Stored;
+};
+// The same of random numbers.
+template <auto FIELD, auto INDEX, uint32_t STREAM, class Stored, bool OF_ROW>
+struct TakenRng {
+  static constexpr Role role = Role::taken;
+  static constexpr auto field = FIELD;
+  static constexpr auto index = INDEX;
+  static constexpr auto arg = nullptr;
+  static constexpr uint32_t stream = STREAM;
+  static constexpr bool of_row = OF_ROW;
+  using type = Stored;
 };
 // One number for all elements, stored as `Stored`.
 template <auto FIELD, auto ARG, class Stored>
 struct Scalar {
   static constexpr Role role = Role::scalar;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
   using type = Stored;
 };
 // A number that the call passes: an attribute, or an extent such as the number of columns.
 template <auto FIELD, auto ARG>
 struct Number {
   static constexpr Role role = Role::number;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
 };
 // The function that computes further ones, once per call.
 template <auto FUNCTION>
@@ -161,6 +190,10 @@ template <auto FIELD>
 struct UsesAgain {
   static constexpr Role role = Role::uses;
 };
+// Said of a stage that reads operands of columns.
+struct UsesColumns {
+  static constexpr Role role = Role::uses_columns;
+};
 // A live value of an earlier stage that it reads, or one that it leaves for later stages.
 template <auto FIELD>
 struct Read {
@@ -176,44 +209,75 @@ struct Keep {
 template <auto OUT, auto ROW>
 struct Sum {
   static constexpr Role role = Role::sum;
-  static constexpr auto out = OUT, row = ROW;
+  static constexpr auto out = OUT;
+  static constexpr auto row = ROW;
 };
 template <auto OUT, auto ROW>
 struct Largest {
   static constexpr Role role = Role::largest;
-  static constexpr auto out = OUT, row = ROW;
+  static constexpr auto out = OUT;
+  static constexpr auto row = ROW;
 };
 // A result with one number for each element.
 template <auto OUT, auto ARG, auto GAP = nullptr>
 struct Store {
   static constexpr Role role = Role::store;
-  static constexpr auto out = OUT, arg = ARG, gap = GAP;
+  static constexpr auto out = OUT;
+  static constexpr auto arg = ARG;
+  static constexpr auto gap = GAP;
+};
+
+// The maximum that the stage finds may be that of some of the row's elements: the next stage's sums
+// are relative to it, and both are joined to those of the row together.
+struct Provisional {
+  static constexpr Role role = Role::provisional;
+};
+// ROW: the provisional maximum that the stage's sums are relative to.
+template <auto ROW>
+struct Shifted {
+  static constexpr Role role = Role::shifted;
+  static constexpr auto row = ROW;
+};
+// A live value relative to that maximum, which this stage is the first to read again.
+template <auto FIELD>
+struct Rescaled {
+  static constexpr Role role = Role::rescaled;
+  static constexpr auto field = FIELD;
 };
 
 // ---- Sums over the grid. `Results` are the arguments they are written to.
 
-template <auto ARG, class Stored>
+// A result in the tensors' dtype, and one in the type that it is computed in.
+template <auto ARG>
 struct To {
   static constexpr auto arg = ARG;
-  using type = Stored;
+  static constexpr bool computed = false;
+};
+template <auto ARG>
+struct Save {
+  static constexpr auto arg = ARG;
+  static constexpr bool computed = true;
 };
 // Over the rows, for each column.
 template <auto OUT, class... Results>
 struct ColSum {
   static constexpr Role role = Role::col_sum;
   static constexpr auto out = OUT;
+  using results = List<Results...>;
 };
 // Over the elements of each channel, where a channel is a run of elements.
 template <auto OUT, class... Results>
 struct RunSum {
   static constexpr Role role = Role::run_sum;
   static constexpr auto out = OUT;
+  using results = List<Results...>;
 };
 // Over all elements.
 template <auto OUT, class... Results>
 struct Total {
   static constexpr Role role = Role::total;
   static constexpr auto out = OUT;
+  using results = List<Results...>;
 };
 
 // ---- Results that no stage writes. VALUE is a member of Row (Col, Total) or of Scalar.
@@ -222,13 +286,15 @@ struct Total {
 template <auto VALUE, auto ARG, class Stored>
 struct RowStore {
   static constexpr Role role = Role::row_store;
-  static constexpr auto value = VALUE, arg = ARG;
+  static constexpr auto value = VALUE;
+  static constexpr auto arg = ARG;
   using type = Stored;
 };
 template <auto VALUE, auto ARG, class Stored>
 struct ColStore {
   static constexpr Role role = Role::col_store;
-  static constexpr auto value = VALUE, arg = ARG;
+  static constexpr auto value = VALUE;
+  static constexpr auto arg = ARG;
   using type = Stored;
 };
 // Sums over one number of each row: for each channel, where a channel is a run of rows, and over
@@ -237,18 +303,21 @@ template <auto VALUE, class... Results>
 struct RowSum {
   static constexpr Role role = Role::row_sum;
   static constexpr auto value = VALUE;
+  using results = List<Results...>;
 };
 template <auto VALUE, class... Results>
 struct RowTotal {
   static constexpr Role role = Role::row_total;
   static constexpr auto value = VALUE;
+  using results = List<Results...>;
 };
 // Results that depend on sums over the grid: the sums, the function that computes the values, and
 // the values.
 template <auto FIELD, auto ARG>
 struct KnownTotal {
   static constexpr Role role = Role::known_total;
-  static constexpr auto field = FIELD, arg = ARG;
+  static constexpr auto field = FIELD;
+  static constexpr auto arg = ARG;
 };
 template <auto FUNCTION, class Totals>
 struct FinalLines {
@@ -259,7 +328,8 @@ struct FinalLines {
 template <auto VALUE, auto ARG, class Stored>
 struct Final {
   static constexpr Role role = Role::final;
-  static constexpr auto value = VALUE, arg = ARG;
+  static constexpr auto value = VALUE;
+  static constexpr auto arg = ARG;
   using type = Stored;
 };
 
@@ -309,9 +379,7 @@ struct Description {
   using results = List<>;
   static constexpr bool flat = false;        // whether no value depends on where a row ends
   static constexpr bool recomputed = false;  // whether live values are computed again, not kept
-
-  template <class Args, class Row>
-  static FUSEGEN_FN void take_elements(const Args&, int64_t, Row&) {}
+  static constexpr bool outer = false;       // whether columns may lie apart, `args.inner` elements
 };
 
 }  // namespace fusegen

@@ -1,0 +1,137 @@
+// All elements as one long row, on the GPU: for kernels in which no value depends on where a row
+// ends.
+//
+// A thread has R accesses of V elements in flight. Wide accesses take what the tensors' alignment
+// allows, and single elements the rest. Bound: memory.
+#pragma once
+
+#include "fusegen/forms/gpu_elements.cuh"
+#include "fusegen/forms/gpu_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+// Elements begin … end - 1.
+template <class D, class L, class S, int V, int R>
+__global__ void __launch_bounds__(256)
+    flat(typename D::Args args, [[maybe_unused]] uint64_t policy, int64_t begin, int64_t end,
+         typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using Items = typename P::Items;
+  await_kernels_before();
+  const auto scalar = P::scalars(args);
+  Elements<P, V> leaves;
+  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
+       first += gridDim.x * (block * R)) {
+    Packed<S, V> raw[R][P::Fulls::size + 1];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        each(typename P::Fulls{}, [&](auto item, auto n) {
+          const S* const from = pointer<S, decltype(item)::arg>(args);
+          raw[i][n] = read<L, V>(from + gap_of<decltype(item)>(args, at) + at, policy);
+        });
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        typename K::Full full[V];
+        P::template unpack_full<Items>(args, full, raw[i], at, 0, 0);
+        const typename K::Row row{};
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Live live;
+          typename K::Out out;
+          each(typename D::stages{}, [&](auto stage, auto) {
+            stage.element(full[v], typename K::Col{}, row, scalar, live, out);
+          });
+          leaves.template take<Items>(v, out);
+        }
+        leaves.template store<Items>(P::results(args).to, at);
+      }
+    }
+  }
+  leave_totals<P>(partial, leaves.totals);
+}
+
+// The plan for a call: wide accesses if the tensors allow them, and single elements for the rest.
+template <class D, class L, class S>
+struct FlatPlan : PartialCounts {
+  using P = GpuParts<D, S>;
+
+  int width;            // elements of one wide access
+  int64_t body;         // elements in wide accesses
+  unsigned grid, rest;  // blocks for these, and for the rest
+
+  explicit FlatPlan(const typename D::Args& args) {
+    width = widest<S>(L::access, [&](int width) {
+      bool can = (args.rows <= 1 || args.cols % width == 0) && P::even(args, width);
+      const auto check = [&](auto item, auto) {
+        can = can && aligned(args.*decltype(item)::arg, width * sizeof(S));
+      };
+      each(typename P::Fulls{}, check);
+      each(typename P::Stores{}, check);
+      return can;
+    });
+    const int64_t count = args.rows * args.cols;
+    body = width > 1 ? count / width * width : 0;
+    const auto batches = [&](int64_t count, int width) {
+      const int each = 256 * width * in_flight<S>(L::rows_in_flight, width);
+      return (count + each - 1) / each;
+    };
+    int64_t most = 1 << 30;  // one batch per thread
+    if constexpr (P::Totals::size > 0) {
+      const int64_t resident =
+          visit(width, [](auto* kernel) { return resident_blocks(kernel, dim3(256), 0); });
+      most = resident * L::waves;  // keeps the partial sums few
+    }
+    grid = unsigned(std::min(batches(body, width), most));
+    rest = unsigned(std::min(batches(count - body, 1), most));
+    groups = 0;
+    blocks = int64_t(grid) + rest;
+  }
+
+  // Calls f with the kernel of a width.
+  template <class F>
+  static auto visit(int width, F&& f) {
+    return with_width<S>(width, [&](auto width) {
+      constexpr int V = decltype(width)::value;
+      return f(flat<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
+    });
+  }
+};
+
+template <class D, class L, class S>
+struct Flat {
+  using Plan = FlatPlan<D, L, S>;
+  static int64_t workspace(const typename D::Args& args) {
+    return scratch_bytes<D, S>(args, Plan(args));
+  }
+  static void run(const typename D::Args& args, void* workspace, cudaStream_t stream) {
+    const Plan plan(args);
+    auto partial = place_partials<D, S>(args, plan, workspace);
+    const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+    if (plan.grid) {
+      Plan::visit(plan.width, [&](auto* kernel) {
+        return launch(kernel, stream, plan.grid, 256, 0, 1, args, policy, 0, plan.body, partial);
+      });
+    }
+    auto further = partial;
+    for (auto& to : further.to) to += plan.grid;
+    if (plan.rest) {
+      Plan::visit(1, [&](auto* kernel) {
+        return launch(kernel, stream, plan.rest, 256, 0, 1, args, policy, plan.body,
+                      args.rows * args.cols, further);
+      });
+    }
+    add_up<D, S>(args, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen

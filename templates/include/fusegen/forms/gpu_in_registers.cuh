@@ -1,0 +1,88 @@
+// A row in the registers of a team of threads, on the GPU: what `resident` and `single` share.
+#pragma once
+
+#include "fusegen/forms/gpu_row_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+// A thread's part of a row: ITEMS vectors of V columns.
+template <class D, class S, int V, int ITEMS>
+struct RowInRegisters {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using T = typename P::T;
+
+  const typename P::Args& args;
+  const typename K::Scalar& scalar;
+  int r, end;  // the row, and how many columns it has; 0 if it does not exist
+  int first_column, apart;
+  int64_t row_at;  // the thread's first element
+  typename K::Row row{};
+  RowReductions<P> reductions;
+  typename K::Live live[ITEMS * V];
+  Packed<S, V> raw[ITEMS][P::Fulls::size + 1];
+
+  __device__ __forceinline__ RowInRegisters(const typename P::Args& args,
+                                            const typename K::Scalar& scalar, int r, int end,
+                                            int first_column, int apart, int64_t row_at)
+      : args(args),
+        scalar(scalar),
+        r(r),
+        end(end),
+        first_column(first_column),
+        apart(apart),
+        row_at(row_at) {}
+  __device__ __forceinline__ int column(int item) const { return first_column + item * apart; }
+
+  // Runs a stage: what is computed once, then each vector, and what is reduced over the row.
+  //   read(item)                 reads the inputs of a vector in the first stage
+  //   channel(item, c)           the channel of column c
+  //   fill_columns(col, item, c) the operands of columns
+  //   add(items, item)           adds a vector to sums of columns
+  //   end_sweep()                follows the last vector
+  template <class Stage, bool FIRST, class Team, class Read, class Channel, class FillColumns,
+            class Add, class EndSweep>
+  __device__ __forceinline__ void run(Team& team, Elements<P, V>& leaves, const Read& read,
+                                      const Channel& channel, const FillColumns& fill_columns,
+                                      const Add& add, const EndSweep& end_sweep) {
+    using Items = typename Stage::items;
+    P::template begin_stage<Items>(scalar, row);
+    Reductions<T, Items> reduced;
+    if constexpr (Stage::has_elements) {
+      using Stores = Only<Items, Role::store>;
+      const typename P::template Starts<Stores> to(args, r, row_at);
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        const int c = column(item);
+        if (c < end) {
+          if constexpr (FIRST) {
+            read(item);
+          } else {
+            P::template forget_used<Items>(raw[item]);
+          }
+          rescale_live<Items, V>(live + item * V, reductions.rescale);
+          typename K::Full full[V];
+          P::template unpack_full<Items>(args, full, raw[item], row_at + item * apart,
+                                         channel(item, c), c);
+          typename K::Col col[V] = {};
+          if constexpr (Only<Items, Role::uses_columns>::size > 0) fill_columns(col, item, c);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Out out;
+            Stage::element(full[v], col[v], row, scalar, live[item * V + v], out);
+            reduced.take(out);
+            leaves.template take<Items>(v, out);
+          }
+          add(Items{}, item);
+          leaves.template store<Items>(to.to, item * apart);
+        }
+      }
+    }
+    end_sweep();
+    reductions.template reduce<Items>(team, row, reduced);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen

@@ -1,0 +1,386 @@
+// Outer reductions on the GPU: the columns of a row are not adjacent in memory, but neighbouring
+// rows are.
+//
+// A thread has V neighbouring rows, blockDim.x threads stand side by side, and blockDim.y strands
+// share their columns. ITEMS columns stay in a thread's registers; meanwhile it copies those of its
+// next rows ahead. If ITEMS is 0, each stage reads the rows again, from the caches. Bound: memory.
+#pragma once
+
+#include "fusegen/forms/gpu_row_parts.cuh"
+#include "fusegen/forms/gpu_stages.cuh"
+
+namespace fusegen {
+namespace {
+
+// What a thread keeps if it has W neighbouring rows.
+template <class D, class L, class S, int W>
+struct OuterLive {
+  using P = GpuParts<D, S>;
+  static constexpr int resident = sizeof(S) == 8 ? 1 : L::resident_outer;
+  // How many columns, from the registers they take between two stages.
+  static constexpr int items() {
+    const double bytes = live_bytes<S>(typename L::between{}, 4.0 / W) +
+                         double(P::ColumnSums::size) * sizeof(typename P::T) / W;
+    return outer_items<S>(bytes, W, resident);
+  }
+};
+
+// Rows with one number each: of those, a thread copies ahead what no channel and no index says.
+template <class... Rows>
+constexpr auto plain_rows(List<Rows...>) {
+  return (List<>{} + ... + std::conditional_t < Rows::per_channel ||
+              std::is_same_v<typename Rows::type, int64_t>,
+          List<>, List < Rows >> {});
+}
+template <class... Rows>
+constexpr auto other_rows(List<Rows...>) {
+  return (List<>{} + ... + std::conditional_t < Rows::per_channel ||
+              std::is_same_v<typename Rows::type, int64_t>,
+          List<Rows>, List < >> {});
+}
+// The sums of columns or channels that a stage adds to.
+template <class Items>
+using ColumnSumsIn = decltype(Only<Items, Role::col_sum>{} + Only<Items, Role::run_sum>{});
+
+// Reduces what the strands of a block have of V neighbouring rows, in a stage with these items.
+template <class T, class Items, int V, class Row>
+__device__ __forceinline__ void reduce_strands(const OuterTeam<T, V>& team,
+                                               const Reductions<T, Items> (&reduced)[V],
+                                               Row (&row)[V]) {
+  const auto reduce = [&](auto op, auto item, const auto& of) {
+    T values[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) values[v] = of(reduced[v]);
+    team.template reduce<decltype(op)>(values);
+#pragma unroll
+    for (int v = 0; v < V; ++v) row[v].*item.row = values[v];
+  };
+  each(Only<Items, Role::largest>{}, [&](auto item, auto n) {
+    reduce(Maximum{}, item, [&](const auto& one) { return one.largest[n]; });
+  });
+  each(Only<Items, Role::sum>{}, [&](auto item, auto n) {
+    reduce(Addition{}, item, [&](const auto& one) { return one.sum[n]; });
+  });
+}
+
+template <int V>
+struct PackedRows {
+  template <class Item>
+  using of = Packed<typename Item::type, V>*;
+};
+
+template <class D, class L, class S, int V, int ITEMS>
+__global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident)
+    outer(typename D::Args args, [[maybe_unused]] uint64_t policy, OuterWalk walk,
+          typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using T = typename P::T;
+  using Fulls = typename P::Fulls;
+  using Stages = typename D::stages;
+  using Pack = Packed<S, V>;
+  using Loads = Only<typename D::inputs, Role::row>;
+  using Plain = decltype(plain_rows(Loads{}));
+  using Others = decltype(other_rows(Loads{}));
+  using TakenItems = Only<typename D::inputs, Role::taken>;
+  using Streams = decltype(Fulls{} + typename P::Stores{});
+  await_kernels_before();
+  const int64_t cols = args.cols;
+  const auto scalar = P::scalars(args);
+  constexpr bool holds = ITEMS > 0, ahead = holds && copies_ahead<Pack>;
+  constexpr int places = holds ? ITEMS : 1;
+  const int64_t inner = args.inner;
+  const int strands = blockDim.y, threads = blockDim.x * blockDim.y;
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+  const int64_t group = blockIdx.x;
+  // A thread's columns are `strands` apart. A matrix whose columns are kept has fewer than 2^32
+  // elements.
+  const uint32_t count = uint32_t((cols - threadIdx.y + strands - 1) / strands);
+  const uint32_t offset = uint32_t(threadIdx.y * inner), step = uint32_t(strands * inner);
+  // Each thread has its own places in shared memory, for the inputs of its next rows.
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  unsigned char* place = dynamic;
+  Pack* next_full[Fulls::size + 1];
+  each(Fulls{}, [&](auto, auto n) {
+    next_full[n] = settled(reinterpret_cast<Pack*>(place) + thread);
+    place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  });
+  Slots<PackedRows<V>, Plain> next_rows;
+  each(Plain{}, [&](auto item, auto) {
+    using Item = decltype(item);
+    using RowPack = Packed<typename Item::type, V>;
+    next_rows.template of<Item>() = settled(reinterpret_cast<RowPack*>(place) + thread);
+    place += ahead ? sizeof(RowPack) * threads : 0;
+  });
+  const OuterTeam<T, V> team(settled(place));
+  Elements<P, V> leaves;
+  T sums[P::ColumnSums::size + 1][places] = {};
+  OuterTile<V> next(walk);
+  const auto fetch = [&] {
+    if constexpr (ahead) {
+      if (!next.exists() || next.begin() >= inner) return;
+      if constexpr (Fulls::size > 0) {
+        const uint32_t apart = opaque(step);
+        const int64_t at = next.matrix() * cols * inner + next.begin() + offset;
+        const typename P::template Starts<Fulls> from(args, next.matrix(), at);
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (item < count) {
+            P::copy_all(next_full, item * threads, from.to, item * apart, policy);
+          }
+        }
+      }
+      each(Plain{}, [&](auto item, auto) {
+        using Item = decltype(item);
+        copy_ahead_cached(
+            next_rows.template of<Item>(),
+            pointer<typename Item::type, Item::arg>(args) + next.matrix() * inner + next.begin());
+      });
+    }
+  };
+  fetch();
+  while (next.exists()) {
+    const int64_t begin = next.begin();
+    const bool mine = begin < inner;
+    const int64_t first = next.matrix() * inner + begin;  // the thread's first row
+    const int64_t base = next.matrix() * cols * inner + begin;
+    const typename P::template Starts<Streams> at_base(args, next.matrix(), base);
+    if constexpr (ahead) await_copies();
+    typename K::Row row[V] = {};
+    if constexpr (Loads::size + TakenItems::size > 0) {
+      if (mine) {
+        each(Plain{}, [&](auto item, auto) {
+          using Item = decltype(item);
+          const auto values =
+              unpack(ahead ? *next_rows.template of<Item>()
+                           : load_packed<V>(pointer<typename Item::type, Item::arg>(args) + first));
+#pragma unroll
+          for (int v = 0; v < V; ++v) row[v].*item.field = values.value[v];
+        });
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          each(Others{}, [&](auto item, auto) {
+            P::template load_number<decltype(item)>(args, first + v, row[v]);
+          });
+          each(TakenItems{}, [&](auto item, auto) {
+            P::template take_element<decltype(item)>(args, first + v, row[v]);
+          });
+        }
+      }
+    }
+    typename K::Live live[places * V];
+    Pack raw[places][Fulls::size + 1];
+    if constexpr (Fulls::size > 0 && holds && !ahead) {
+      const uint32_t apart = opaque(step);
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        each(Fulls{}, [&](auto, auto n) {
+          const S* const from = at_base.to[n];
+          raw[item][n] =
+              mine && item < count ? read<L, V>(from + (offset + item * apart), policy) : Pack{};
+        });
+      }
+    }
+    // The columns of a matrix are `inner` elements apart, and its rows share their channels.
+    const auto channels = row_channels<P>(args, next.matrix(), 0, inner);
+    next.advance();
+    each(Stages{}, [&](auto stage, auto index) {
+      using Stage = decltype(stage);
+      using Items = typename Stage::items;
+      constexpr bool start = index.value == 0;
+#pragma unroll
+      for (int v = 0; v < V; ++v) P::template begin_stage<Items>(scalar, row[v]);
+      Reductions<T, Items> reduced[V];
+      if constexpr (Stage::has_elements) {
+        const auto element = [&](bool here, int64_t c, auto at, int item) {
+          T row_sum[P::ColumnSums::size + 1] = {};
+          if (here) {
+            if constexpr (!holds)
+              P::template read_all<L>(raw[0], at_base.to, at, policy);
+            else if constexpr (start && ahead)
+              P::take_all(raw[item], next_full, item * threads);
+            else if constexpr (!start)
+              P::template forget_used<Items>(raw[item]);
+            typename K::Full full[V];
+            P::template unpack_full<typename P::Items>(args, full, raw[item], base + at,
+                                                       channels.at(c), c);
+            typename K::Col col = P::loaded_column(args, c);
+            P::derive(scalar, col);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              typename K::Live& known = live[item * V + v];
+              typename K::Out out;
+              if constexpr (holds)
+                Stage::element(full[v], col, row[v], scalar, known, out);
+              else
+                stages_to<Stages, index.value>(full[v], col, row[v], scalar, known, out);
+              reduced[v].take(out);
+              leaves.template take<Items>(v, out);
+              each(ColumnSumsIn<Items>{}, [&](auto sum, auto) {
+                row_sum[place_of<decltype(sum)>(typename P::ColumnSums{})] += out.*sum.out;
+              });
+            }
+            using Stores = Only<Items, Role::store>;
+            S* to[Stores::size + 1];
+            each(Stores{}, [&](auto store, auto n) {
+              to[n] = at_base.to[place_of<decltype(store)>(Streams{})];
+            });
+            leaves.template store<Items, true>(to, at);
+          } else {  // so that no register stays live from the tile before
+            if constexpr (start && ahead)
+              each(Fulls{}, [&](auto, auto n) { raw[item][n] = Pack{}; });
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              each(Only<Items, Role::keep>{},
+                   [&](auto value, auto) { live[item * V + v].*value.field = T(0); });
+            }
+          }
+          each(ColumnSumsIn<Items>{}, [&](auto sum, auto) {
+            constexpr int n = place_of<decltype(sum)>(typename P::ColumnSums{});
+            if constexpr (holds) {
+              sums[n][item] += row_sum[n];
+            } else {
+              const T all = reduce_lanes<Addition>(row_sum[n], blockDim.x);
+              if (threadIdx.x == 0 && here)
+                P::template part<decltype(sum)>(partial)[group * cols + c] += all;
+            }
+          });
+        };
+        if constexpr (holds) {
+          const uint32_t apart = opaque(step), own = opaque(mine ? count : 0);
+#pragma unroll
+          for (int item = 0; item < ITEMS; ++item)
+            element(item < own, threadIdx.y + item * strands, offset + item * apart, item);
+        } else {
+#pragma unroll 4
+          for (int64_t c = threadIdx.y; c < cols + threadIdx.y; c += strands)
+            element(mine && c < cols, c, c * inner, 0);
+        }
+      }
+      if constexpr (start) fetch();  // this tile has been read completely
+      reduce_strands<T, Items>(team, reduced, row);
+    });
+    if (mine && threadIdx.y == 0) {
+      using RowStores = Only<typename D::results, Role::row_store>;
+      each(RowStores{}, [&](auto item, auto) {
+        using Item = decltype(item);
+        Vector<T, V> values;
+#pragma unroll
+        for (int v = 0; v < V; ++v) values.value[v] = member(row[v], scalar, item.value);
+        auto* const to = pointer<typename Item::type, Item::arg>(args);
+        if (to) store_vector(to + first, values);
+      });
+      each(typename P::RowSums{}, [&](auto item, auto) {
+        Vector<T, V> values;
+#pragma unroll
+        for (int v = 0; v < V; ++v) values.value[v] = member(row[v], scalar, item.value);
+        store_vector(P::template part<decltype(item)>(partial) + first, values);
+      });
+      each(typename P::RowTotals{}, [&](auto item, auto) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          leaves.totals[place_of<decltype(item)>(typename P::Totals{})] +=
+              member(row[v], scalar, item.value);
+      });
+    }
+  }
+  if constexpr (holds && P::ColumnSums::size > 0) {
+    // The block's sums. A strand has the same columns in every tile.
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      each(typename P::ColumnSums{}, [&](auto sum, auto n) {
+        sums[n][item] = reduce_lanes<Addition>(sums[n][item], blockDim.x);
+        if (threadIdx.x == 0 && item < count)
+          P::template part<decltype(sum)>(partial)[group * cols + threadIdx.y + item * strands] =
+              sums[n][item];
+      });
+    }
+  }
+  leave_totals<P>(partial, leaves.totals);
+}
+
+template <class D, class L, class S>
+struct Outer {
+  using Args = typename D::Args;
+  using P = GpuParts<D, S>;
+  using T = typename P::T;
+  static constexpr int wide = outer_width<S>();
+
+  // Calls f with the kernel that a plan chose.
+  template <class F>
+  static void visit(const OuterPlan& plan, F&& f) {
+    if (plan.width == 1) {
+      if (plan.items) return f(outer<D, L, S, 1, OuterLive<D, L, S, 1>::items()>);
+      return f(outer<D, L, S, 1, 0>);
+    }
+    if (plan.items) return f(outer<D, L, S, wide, OuterLive<D, L, S, wide>::items()>);
+    f(outer<D, L, S, wide, 0>);
+  }
+
+  // Whether every tensor can be read in vectors along the rows.
+  static bool vectorisable(const Args& args) {
+    bool can = args.inner % wide == 0 && P::even(args, wide);
+    const auto check = [&](auto item, size_t size) {
+      can = can && aligned(args.*decltype(item)::arg, wide * size);
+    };
+    each(typename P::Fulls{}, [&](auto item, auto) { check(item, sizeof(S)); });
+    each(typename P::Stores{}, [&](auto item, auto) { check(item, sizeof(S)); });
+    const auto check_row = [&](auto item, auto) {
+      check(item, sizeof(typename decltype(item)::type));
+    };
+    each(plain_rows(Only<typename D::inputs, Role::row>{}), check_row);
+    each(Only<typename D::results, Role::row_store>{}, check_row);
+    return can;
+  }
+
+  // The plan for a call: the rows and columns of a thread, and the grid.
+  static OuterPlan plan_of(const Args& args) {
+    const bool whole = vectorisable(args);
+    OuterNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = reads_elements(typename D::stages{}) ? args.cols : 1;
+    needs.inner = args.inner;
+    needs.width = whole ? wide : 1;
+    needs.items = whole ? OuterLive<D, L, S, wide>::items() : OuterLive<D, L, S, 1>::items();
+    needs.tensors = P::Fulls::size;
+    needs.size = sizeof(S);
+    int operands = 0, statistics = 0;
+    each(plain_rows(Only<typename D::inputs, Role::row>{}), [&](auto item, auto) {
+      ++(std::is_same_v<typename decltype(item)::type, T> ? statistics : operands);
+    });
+    const size_t next =
+        outer_next<S>(needs.width, needs.items, needs.tensors, operands, statistics);
+    needs.threads = outer_room<S>(needs.width, next);
+    OuterPlan plan{choose_outer(needs)};
+    plan.shared = outer_shared<S>(plan, next);
+    visit(plan, [&](auto* kernel) { place_outer(plan, kernel); });
+    return plan;
+  }
+
+  static int64_t workspace(const Args& args) {
+    if constexpr (P::Partials::size == 0) return 0;
+    return scratch_bytes<D, S>(args, plan_of(args));
+  }
+
+  static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    const OuterPlan plan = plan_of(args);
+    const auto partial = place_partials<D, S>(args, plan, workspace);
+    if (!plan.items) {
+      each(typename P::ColumnSums{}, [&](auto, auto n) {
+        cudaMemsetAsync(partial[n], 0, sizeof(T) * plan.groups * args.cols, stream);
+      });
+    }
+    if (plan.grid) {
+      const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));
+      const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+      visit(plan, [&](auto* kernel) {
+        launch(kernel, stream, plan.grid, threads, plan.shared, 1, args, policy, plan.walk,
+               partial);
+      });
+    }
+    add_up<D, S>(args, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen

@@ -1,0 +1,372 @@
+// What the GPU's forms share: vectors of an element's inputs, what a stage leaves of them, and sums
+// over the grid.
+#pragma once
+
+#include "fusegen/cuda.cuh"
+#include "fusegen/forms/launch.h"
+#include "fusegen/forms/parts.h"
+
+namespace fusegen {
+namespace {
+
+// How many sums or maxima one exchange reduces. More of them would cost registers.
+constexpr int jointly = 4;
+
+// Reads V neighbouring elements, by a policy if the kernel has one.
+template <class L, int V, class S>
+__device__ __forceinline__ Packed<S, V> read(const S* from, [[maybe_unused]] uint64_t policy) {
+  if constexpr (L::by_policy)
+    return load_packed<V>(from, policy);
+  else
+    return load_packed<V>(from);
+}
+
+// The first of some items that lies behind the same gaps as this one.
+template <auto GAP>
+struct Behind;
+template <class Item, class... Items>
+FUSEGEN_FN constexpr int same_gap(List<Items...>) {
+  int place = 0;
+  (void)((std::is_same_v<Behind<Items::gap>, Behind<Item::gap>> || (++place, false)) || ...);
+  return place;
+}
+
+// What the GPU's forms know of a kernel with description D over tensors stored as S.
+template <class D, class S>
+struct GpuParts : Parts<D, S> {
+  using P = Parts<D, S>;
+  using Stored = S;
+  using typename P::Args;
+  using typename P::Fulls;
+  using typename P::Inputs;
+  using typename P::K;
+  using typename P::RowSums;
+  using typename P::RunSums;
+  using typename P::Stores;
+  using typename P::T;
+  using typename P::Totals;
+
+  using Cols = Only<Inputs, Role::col>;
+  using Indices = Only<Inputs, Role::index>;
+  using ColumnSums = decltype(typename P::ColSums{} + RunSums{});
+  // The sums over the grid of which blocks leave parts.
+  using Partials = decltype(ColumnSums{} + RowSums{} + Totals{});
+  using Partial = Pointers<T, Partials::size>;
+
+  // The part of a sum that blocks leave.
+  template <class Item>
+  static __device__ __forceinline__ T* part(const Partial& partial) {
+    return partial[place_of<Item>(Partials{})];
+  }
+
+  // Pointers to the results with a number for each element.
+  static __device__ __forceinline__ auto results(const Args& args) {
+    Pointers<S, Stores::size> found;
+    each(Stores{}, [&](auto item, auto n) { found.to[n] = pointer<S, decltype(item)::arg>(args); });
+    return found;
+  }
+  // How far the gaps before row r put each tensor, computed once per row; and only once for two
+  // halves of a tensor.
+  template <class Items>
+  struct Gaps {
+    int64_t before[Items::size + 1];
+    __device__ __forceinline__ Gaps(const Args& args, int64_t r) {
+      each(Items{}, [&](auto item, auto n) {
+        using Item = decltype(item);
+        constexpr int same = same_gap<Item>(Items{});
+        if constexpr (std::is_null_pointer_v<std::remove_const_t<decltype(Item::gap)>>)
+          before[n] = 0;
+        else if constexpr (same < decltype(n)::value)
+          before[n] = before[same];
+        else
+          before[n] = gap_before_row(args.*Item::gap, r);
+      });
+    }
+  };
+  // Pointers to element `at` of each tensor, counted without gaps; r is its row. There is one
+  // pointer per tensor, so each access costs one addition.
+  template <class Items>
+  struct Starts {
+    S* to[Items::size + 1];
+    __device__ __forceinline__ Starts(const Args& args, int64_t r, int64_t at) {
+      const Gaps<Items> gaps(args, r);
+      each(Items{}, [&](auto item, auto n) {
+        to[n] = const_cast<S*>(pointer<S, decltype(item)::arg>(args)) + opaque(gaps.before[n] + at);
+      });
+    }
+  };
+
+  // The next functions do something with a vector of each tensor. They are shared by all kernels of
+  // a description, which a lambda in each kernel would not be: that halves the compiler's work.
+
+  // Reads vectors, `offset` elements after some pointers.
+  template <class L, int V>
+  static __device__ __forceinline__ void read_all(Packed<S, V>* packed, S* const* from,
+                                                  int64_t offset, uint64_t policy) {
+    each(Fulls{}, [&](auto, auto n) {
+      packed[n] = read<L, V>(static_cast<const S*>(from[n]) + offset, policy);
+    });
+  }
+  // Copies vectors to shared memory, and takes them from there.
+  template <int V>
+  static __device__ __forceinline__ void copy_all(Packed<S, V>* const* to, int place,
+                                                  S* const* from, int64_t offset, uint64_t policy) {
+    each(Fulls{}, [&](auto, auto n) { copy_ahead(to[n] + place, from[n] + offset, policy); });
+  }
+  template <int V>
+  static __device__ __forceinline__ void take_all(Packed<S, V>* packed, Packed<S, V>* const* from,
+                                                  int place) {
+    each(Fulls{}, [&](auto, auto n) { packed[n] = from[n][place]; });
+  }
+  // Makes the compiler forget what it knows of the vectors that a stage with these items reads.
+  template <class Items, int V>
+  static __device__ __forceinline__ void forget_used(Packed<S, V>* packed) {
+    each(Fulls{}, [&](auto item, auto n) {
+      if constexpr (uses<Items, decltype(item)>()) forget(packed[n]);
+    });
+  }
+  // Computes what a stage with these items computes once for a row.
+  template <class Items>
+  static __device__ __forceinline__ void begin_stage(const typename K::Scalar& scalar,
+                                                     typename K::Row& row) {
+    each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
+  }
+
+  // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
+  // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
+  // Items: those of a stage that reads them.
+  template <class Items, bool WHOLE = false, int V>
+  static __device__ __forceinline__ void unpack_full(const Args& args, typename K::Full (&full)[V],
+                                                     const Packed<S, V>* packed, int64_t at,
+                                                     int channel, int64_t c) {
+    each(Fulls{}, [&](auto item, auto n) {
+      if constexpr (uses<Items, decltype(item)>()) {
+        const Vector<T, V> values = unpack(packed[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
+      }
+    });
+    each(typename P::Rngs{}, [&](auto item, auto) {
+      if constexpr (uses<Items, decltype(item)>()) {
+        const auto values = draw_vector<T, V>(seed_for<decltype(item)>(args), item.stream, at);
+#pragma unroll
+        for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
+      }
+    });
+    // All are found before any is used: the compiler then finds their places once.
+    Vector<T, V> spread[P::Spreads::size + 1];
+    each(typename P::Spreads{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      if constexpr (uses<Items, Item>())
+        spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
+                                            run_length<Item>(args), channels_of<Item>(args));
+    });
+    each(typename P::Spreads{}, [&](auto item, auto n) {
+      if constexpr (uses<Items, decltype(item)>()) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) full[v].*item.field = spread[n].value[v];
+      }
+    });
+  }
+
+  // Fills `col` with the operands of the columns from c on, which load(item, n) gives packed, and
+  // with what is derived of them.
+  template <int V, class Load>
+  static __device__ __forceinline__ void fill_cols(const typename K::Scalar& scalar,
+                                                   typename K::Col (&col)[V], const Load& load,
+                                                   int64_t c) {
+    each(Cols{}, [&](auto item, auto n) {
+      const auto values = unpack(load(item, n));
+#pragma unroll
+      for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
+    });
+    each(Indices{}, [&](auto item, auto) {
+      const T first = T(c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) col[v].*item.field = first + T(v);
+    });
+#pragma unroll
+    for (int v = 0; v < V; ++v) P::derive(scalar, col[v]);
+  }
+  // The same, loading them.
+  template <int V>
+  static __device__ __forceinline__ void load_cols(const Args& args,
+                                                   const typename K::Scalar& scalar,
+                                                   typename K::Col (&col)[V], int64_t c) {
+    fill_cols(
+        scalar, col,
+        [&](auto item, auto) {
+          using Item = decltype(item);
+          return load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c);
+        },
+        c);
+  }
+
+  // Whether every tensor of elements and of columns can be read in vectors of `width` elements.
+  static bool vectorisable(const Args& args, int width) {
+    bool can = args.cols % width == 0;
+    const auto check = [&](auto item, size_t size) {
+      can = can && aligned(args.*decltype(item)::arg, width * size);
+    };
+    each(Fulls{}, [&](auto item, auto) { check(item, sizeof(S)); });
+    each(Cols{}, [&](auto item, auto) { check(item, sizeof(typename decltype(item)::type)); });
+    each(Stores{}, [&](auto item, auto) { check(item, sizeof(S)); });
+    return can && even(args, width);
+  }
+  // Whether gaps leave all vectors of `width` elements aligned.
+  static bool even(const Args& args, int width) {
+    bool can = true;
+    const auto check = [&](auto item, auto) {
+      if constexpr (!std::is_null_pointer_v<std::remove_const_t<decltype(item.gap)>>)
+        can = can && (args.*item.gap).extra % width == 0;
+    };
+    each(Fulls{}, check);
+    each(Stores{}, check);
+    return can;
+  }
+};
+
+// How many partial sums a plan has that knows no channels: one per column from a group of rows, one
+// in all from a block.
+struct PartialCounts {
+  int64_t groups = 0, blocks = 0;
+
+  int64_t runs(int64_t, int64_t) const { return 0; }
+  int64_t parts(int64_t) const { return 0; }
+};
+
+// The number of columns per channel.
+template <class D, class Item, class Args>
+int64_t run_of(const Args& args) {
+  return run_length<Item>(args) / inner_of<D>(args);
+}
+
+// Bytes of scratch for the partial sums of a plan.
+template <class D, class S, class Plan>
+int64_t scratch_bytes(const typename D::Args& args, const Plan& plan) {
+  using P = GpuParts<D, S>;
+  int64_t count = plan.groups * args.cols * P::ColSums::size;
+  each(typename P::RunSums{},
+       [&](auto item, auto) { count += plan.runs(args.cols, run_of<D, decltype(item)>(args)); });
+  count += args.rows * P::RowSums::size + plan.blocks * P::Totals::size;
+  return count * int64_t(sizeof(typename P::T));
+}
+
+// Places the partial sums of a plan in the workspace.
+template <class D, class S, class Plan>
+auto place_partials(const typename D::Args& args, const Plan& plan, void* workspace) {
+  using P = GpuParts<D, S>;
+  typename P::Partial partial;
+  auto* next = static_cast<typename P::T*>(workspace);
+  each(typename P::Partials{}, [&](auto item, auto n) {
+    using Item = decltype(item);
+    partial.to[n] = next;
+    if constexpr (Item::role == Role::run_sum)
+      next += plan.runs(args.cols, run_of<D, Item>(args));
+    else if constexpr (Item::role == Role::col_sum)
+      next += plan.groups * args.cols;
+    else if constexpr (Item::role == Role::row_sum)
+      next += args.rows;
+    else
+      next += plan.blocks;
+  });
+  return partial;
+}
+
+// A kernel of one thread, for results that follow from the sums over all rows.
+template <class D, class S>
+__global__ void finish(typename D::Args args) {
+  using P = Parts<D, S>;
+  await_kernels_before();
+  P::finish(args, P::scalars(args));
+}
+
+// How many additions a sum over the grid takes: one writes a result of each type.
+template <class... Results>
+constexpr int additions_of(List<Results...>) {
+  const int computed = (0 + ... + int(Results::computed));
+  return std::max(computed, int(sizeof...(Results)) - computed);
+}
+template <class... Items>
+constexpr int all_additions(List<Items...>) {
+  return (0 + ... + additions_of(typename Items::results{}));
+}
+
+// Adds up the partial sums, then computes what depends on them.
+template <class D, class S, class Plan>
+void add_up(const typename D::Args& args, const Plan& plan,
+            const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream) {
+  using P = GpuParts<D, S>;
+  using T = typename P::T;
+  constexpr int count = all_additions(typename P::Partials{});
+  if constexpr (count > 0) {
+    PartialSums<S, T, count> sums{};
+    int next = 0;
+    each(typename P::Partials{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      PartialSum<S, T> sum{nullptr, nullptr, partial[n], plan.blocks, 1, 1};
+      if constexpr (Item::role == Role::col_sum) {
+        sum.groups = plan.groups;
+        sum.cols = args.cols;
+      } else if constexpr (Item::role == Role::row_sum) {
+        sum.cols = channels_of<Item>(args);
+        sum.groups = sum.cols ? args.rows / sum.cols : 0;
+        sum.run = run_length<Item>(args);
+      } else if constexpr (Item::role == Role::run_sum) {
+        const int64_t run = run_of<D, Item>(args);
+        sum.cols = channels_of<Item>(args);
+        sum.groups = sum.cols ? plan.runs(args.cols, run) / sum.cols : 0;
+        sum.run = plan.parts(run);
+      }
+      constexpr int additions = additions_of(typename Item::results{});
+      for (int k = 0; k < additions; ++k) sums.sum[next + k] = sum;
+      int stored = next, computed = next;
+      each(typename Item::results{}, [&](auto result, auto) {
+        if constexpr (result.computed)
+          sums.sum[computed++].computed = static_cast<T*>(args.*result.arg);
+        else
+          sums.sum[stored++].stored = static_cast<S*>(args.*result.arg);
+      });
+      next += additions;
+    });
+    launch_partial_sums<S, T, count>(sums, stream);
+  }
+  if constexpr (Only<typename D::results, Role::final_lines>::size > 0) {
+    launch(finish<D, S>, stream, 1, 1, 0, 1, args);
+  }
+}
+
+// Stores the block's part of every total.
+template <class P>
+__device__ __forceinline__ void leave_totals(const typename P::Partial& partial,
+                                             const typename P::T (&totals)[P::Totals::size + 1]) {
+  each(typename P::Totals{}, [&](auto item, auto n) {
+    const auto total = sum_block(totals[n]);
+    if (threadIdx.x == 0 && threadIdx.y == 0)
+      P::template part<decltype(item)>(partial)[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] =
+          total;
+  });
+}
+
+// Runs a kernel in a form. It returns an error message, or null.
+template <template <class, class, class> class Gpu, template <class> class Form, class L,
+          class Args>
+const char* run_form(DType dtype, const Args& args, void* workspace, void* stream) {
+  with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    Gpu<Form<S>, L, S>::run(args, workspace, static_cast<cudaStream_t>(stream));
+  });
+  return last_error();
+}
+// Bytes of scratch that it needs on the device.
+template <template <class, class, class> class Gpu, template <class> class Form, class L,
+          class Args>
+int64_t scratch_of(DType dtype, const Args& args) {
+  return with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    return Gpu<Form<S>, L, S>::workspace(args);
+  });
+}
+
+}  // namespace
+}  // namespace fusegen

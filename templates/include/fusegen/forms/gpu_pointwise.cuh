@@ -1,0 +1,162 @@
+// Elements by themselves, on the GPU, where operands differ from column to column: a thread keeps V
+// columns and their operands, and walks down the rows with R of them in flight.
+//
+// Sums of columns stay with the thread until the end; then its block adds them up. Bound: memory.
+#pragma once
+
+#include "fusegen/forms/gpu_elements.cuh"
+#include "fusegen/forms/gpu_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+template <class D, class L, class S, int V, int R>
+__global__ void __launch_bounds__(L::block)
+    pointwise(typename D::Args args, [[maybe_unused]] uint64_t policy,
+              typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using T = typename P::T;
+  using Items = typename P::Items;
+  await_kernels_before();
+  const int64_t rows = args.rows, cols = args.cols;
+  const auto scalar = P::scalars(args);
+  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+  Elements<P, V> leaves;
+  T sums[P::ColSums::size + 1][V] = {};
+  if (c < cols) {
+    typename K::Col col[V] = {};
+    P::load_cols(args, scalar, col, c);
+    // Not unrolled, because most threads take only one batch.
+#pragma unroll 1
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      Packed<S, V> raw[R][P::Fulls::size + 1];
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          each(typename P::Fulls{}, [&](auto item, auto n) {
+            const S* const from = pointer<S, decltype(item)::arg>(args);
+            raw[i][n] = read<L, V>(from + gap_of<decltype(item)>(args, r) + r * cols + c, policy);
+          });
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+          P::load_row(args, r, row);
+          P::template begin_stage<Items>(scalar, row);
+          typename K::Full full[V];
+          P::template unpack_full<Items>(args, full, raw[i], r * cols + c, 0, 0);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Live live;
+            typename K::Out out;
+            each(typename D::stages{},
+                 [&](auto stage, auto) { stage.element(full[v], col[v], row, scalar, live, out); });
+            leaves.template take<Items>(v, out);
+            each(typename P::ColSums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
+          }
+          auto to = P::results(args);
+          each(typename P::Stores{},
+               [&](auto item, auto n) { to.to[n] += gap_of<decltype(item)>(args, r); });
+          leaves.template store<Items>(to.to, r * cols + c);
+        }
+      }
+    }
+  }
+  if constexpr (P::ColSums::size > 0) {
+    // The block's sums: its rows of threads are added up in order, up to eight columns of a thread
+    // at a time.
+    constexpr int chunk = V < 8 ? V : 8;
+    __shared__ T strands[L::block * chunk];
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+    each(typename P::ColSums{}, [&](auto item, auto n) {
+#pragma unroll
+      for (int from = 0; from < V; from += chunk) {
+        __syncthreads();
+#pragma unroll
+        for (int v = 0; v < chunk; ++v) strands[thread * chunk + v] = sums[n][from + v];
+        __syncthreads();
+        for (int j = thread; j < int(blockDim.x) * chunk; j += L::block) {
+          const int64_t column =
+              (int64_t(blockIdx.x) * blockDim.x + j / chunk) * V + from + j % chunk;
+          T sum = T(0);
+          for (int strand = 0; strand < int(blockDim.y); ++strand)
+            sum += strands[strand * int(blockDim.x) * chunk + j];
+          if (column < cols)
+            P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;
+        }
+      }
+    });
+  }
+  leave_totals<P>(partial, leaves.totals);
+}
+
+// The plan for a call: the width of an access, and the grid.
+template <class D, class L, class S>
+struct PointwisePlan : PartialCounts {
+  using P = GpuParts<D, S>;
+
+  int width;           // elements of one access
+  dim3 threads, grid;  // of the launch
+
+  explicit PointwisePlan(const typename D::Args& args) {
+    width = widest<S>(L::access, [&](int width) { return P::vectorisable(args, width); });
+    const int flight = in_flight<S>(L::rows_in_flight, width);
+    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: at least a warp, and more while the columns still fill the chip with
+    // blocks.
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < L::threads_across && columns / (2 * across) >= L::tiles) across *= 2;
+    threads = dim3(across, L::block / across);
+    const int64_t tiles = (columns + across - 1) / across;
+    // Each thread takes one batch of rows, so that late blocks go where there is room; and more if
+    // that keeps the partial sums few.
+    int64_t down = (args.rows + threads.y * flight - 1) / (threads.y * flight);
+    if constexpr (P::ColSums::size + P::Totals::size > 0) {
+      const int64_t resident =
+          visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); });
+      // Round down: a few blocks more than the chip holds would take as long again as all the
+      // others.
+      down = std::min(down / L::batches + 1, std::max<int64_t>(1, resident * L::waves / tiles));
+    }
+    grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
+    groups = grid.y;
+    blocks = int64_t(grid.x) * grid.y;
+  }
+
+  // Calls f with the kernel of the plan's width.
+  template <class F>
+  auto visit(F&& f) const {
+    return with_width<S>(width, [&](auto width) {
+      constexpr int V = decltype(width)::value;
+      return f(pointwise<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
+    });
+  }
+};
+
+template <class D, class L, class S>
+struct Pointwise {
+  using Plan = PointwisePlan<D, L, S>;
+  static int64_t workspace(const typename D::Args& args) {
+    return scratch_bytes<D, S>(args, Plan(args));
+  }
+  static void run(const typename D::Args& args, void* workspace, cudaStream_t stream) {
+    const Plan plan(args);
+    const auto partial = place_partials<D, S>(args, plan, workspace);
+    const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+    plan.visit([&](auto* kernel) {
+      return launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, policy, partial);
+    });
+    add_up<D, S>(args, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen

@@ -1,0 +1,147 @@
+// What the GPU's forms for rows share: channels along a row, what a stage reduces over it, and sums
+// of columns.
+#pragma once
+
+#include "fusegen/forms/gpu_elements.cuh"
+#include "fusegen/forms/gpu_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+// Values as they are stored.
+struct AsStored {
+  template <class Item>
+  using of = typename Item::type;
+};
+
+// The channels of every `step`-th row from `row` on, if operands are spread over a row's channels.
+// The columns of a row are `inner` elements apart.
+struct NoChannels {
+  __device__ __forceinline__ int at(int64_t) const { return 0; }
+  __device__ __forceinline__ int first() const { return 0; }
+  __device__ __forceinline__ int further(int64_t) const { return 0; }
+  __device__ __forceinline__ void advance() {}
+};
+template <class P>
+__device__ __forceinline__ auto row_channels(const typename P::Args& args, int64_t row,
+                                             int64_t step, int64_t inner = 1) {
+  if constexpr (P::Spreads::size > 0)
+    return RowChannels(row, step, args.cols, run_length<P>(args) / inner, channels_of<P>(args));
+  else
+    return NoChannels{};
+}
+
+// What a stage reduces over a row. A provisional maximum is only the warp's; the sums after it are
+// relative to it, and one exchange turns both into the row's.
+template <class P>
+struct RowReductions {
+  using T = typename P::T;
+  using K = typename P::K;
+
+  T near;         // the provisional maximum
+  T rescale = 1;  // what turns values relative to it into values relative to the row's
+
+  template <class Items, class Team>
+  __device__ __forceinline__ void reduce(Team& team, typename K::Row& row,
+                                         const Reductions<T, Items>& reduced) {
+    using Shift = Only<Items, Role::shifted>;
+    if constexpr (Only<Items, Role::provisional>::size > 0) {
+      near = team.template reduce_near<Maximum>(reduced.largest[0]);
+      each(Only<Items, Role::largest>{}, [&](auto item, auto) { row.*item.row = anchor(near); });
+    } else if constexpr (Shift::size > 0) {
+      using Sums = Only<Items, Role::sum>;
+      const T warp = near;
+      T sums[Sums::size];
+      each(Sums{}, [&](auto, auto n) { sums[n] = reduced.sum[n]; });
+      team.template reduce_shifted<typename K::Functions>(near, sums);
+      rescale = shift_factor<typename K::Functions>(warp, near);
+      each(Shift{}, [&](auto item, auto) { row.*item.row = near; });
+      each(Sums{}, [&](auto item, auto n) { row.*item.row = sums[n]; });
+    } else {
+      reduced.reduce(team, row);
+    }
+  }
+};
+
+// What one thread of a team leaves of row r: its results, and terms of sums over rows.
+template <class P, int V>
+__device__ __forceinline__ void leave_row(const typename P::Args& args,
+                                          const typename P::Partial& partial, int64_t r,
+                                          const typename P::K::Scalar& scalar,
+                                          const typename P::K::Row& row, Elements<P, V>& leaves) {
+  P::store_row(args, r, scalar, row);
+  each(typename P::RowSums{}, [&](auto item, auto) {
+    P::template part<decltype(item)>(partial)[r] = member(row, scalar, item.value);
+  });
+  each(typename P::RowTotals{}, [&](auto item, auto) {
+    leaves.totals[place_of<decltype(item)>(typename P::Totals{})] +=
+        member(row, scalar, item.value);
+  });
+}
+
+// Adds a vector of a stage to the sums of its columns, in any of their classes.
+template <class P, class Items, class ColSums, class RunSums, int V>
+__device__ __forceinline__ void add_columns(ColSums& col_sums, RunSums& run_sums, int item,
+                                            const Elements<P, V>& leaves) {
+  each(Only<Items, Role::col_sum>{}, [&](auto sum, auto) {
+    using Sum = decltype(sum);
+    col_sums[place_of<Sum>(typename P::ColSums{})].add(
+        item, leaves.summed[place_of<Sum>(typename P::ColumnSums{})]);
+  });
+  each(Only<Items, Role::run_sum>{}, [&](auto sum, auto) {
+    using Sum = decltype(sum);
+    run_sums[place_of<Sum>(typename P::RunSums{})].add(
+        item, leaves.summed[place_of<Sum>(typename P::ColumnSums{})]);
+  });
+}
+
+// Stores the sums of a block's columns or channels. A thread has `items` accesses from column
+// `first_column` on, `apart` columns from each other. run_places(n): where the sums of channels
+// are. FIXED: the number of accesses, if it is known.
+template <class P, int V, int FIXED, class Team, class ColSums, class RunPlaces>
+__device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
+                                                 const typename P::Partial& partial,
+                                                 const Team& team, int first_column, int apart,
+                                                 int items, int fold, ColSums& col_sums,
+                                                 const RunPlaces& run_places) {
+  if constexpr (P::ColumnSums::size > 0) {
+    const int cols = int(args.cols), first_of_block = first_column - int(threadIdx.x) * V;
+    __syncthreads();
+    if constexpr (P::RunSums::size > 0) {
+      // Each row of threads stores its sums by channel. Its rows all had the same channels.
+      const int run = int(run_length<P>(args));
+      const RunColumns columns{first_of_block,
+                               min(cols, first_of_block + items * apart),
+                               run,
+                               cols / run,
+                               fold,
+                               team.blocks(),
+                               team.rank()};
+      each(typename P::RunSums{}, [&](auto sum, auto n) {
+        leave_runs<V>(run_places(n), P::template part<decltype(sum)>(partial),
+                      int64_t(blockIdx.x) / team.blocks() * blockDim.y, columns);
+      });
+    }
+    if constexpr (P::ColSums::size > 0) {
+      // The block stores its column sums. Each thread of its first row stores sums that other
+      // threads added up.
+      const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
+      const auto leave = [&](int item) {
+        each(typename P::ColSums{}, [&](auto sum, auto n) {
+          leave_columns(col_sums[n], item,
+                        P::template part<decltype(sum)>(partial) + at + item * apart,
+                        cols - first_of_block - item * apart, team.rows());
+        });
+      };
+      if constexpr (FIXED > 0) {
+#pragma unroll
+        for (int item = 0; item < FIXED; ++item) leave(item);
+      } else {
+        for (int item = 0; item < items; ++item) leave(item);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fusegen

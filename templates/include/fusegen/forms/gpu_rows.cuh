@@ -1,0 +1,168 @@
+// Rows as a whole, on the GPU: kernels that reduce each row, or whose elements belong to channels.
+//
+// The plan of a call chooses how a row is kept by its length (row_plan.cuh): in registers, in
+// shared memory, or not at all. Each of these forms has a header of its own.
+#pragma once
+
+#include "fusegen/forms/gpu_resident.cuh"
+#include "fusegen/forms/gpu_single.cuh"
+#include "fusegen/forms/gpu_staged.cuh"
+#include "fusegen/forms/gpu_streamed.cuh"
+
+namespace fusegen {
+namespace {
+
+// The compiled kernels for accesses of V elements.
+template <class D, class L, class S, int V>
+struct RowKernels {
+  using Resident = ResidentRow<L>;
+
+  // A row in some lanes of a warp.
+  template <int ITEMS>
+  static constexpr auto by_warp() {
+    if constexpr (L::rows_apart)
+      return single<D, L, S, V, ITEMS, 256, 1, Holders::lanes>;
+    else
+      return resident<D, L, S, V, ITEMS, 256, 1, Holders::lanes>;
+  }
+
+  // Calls f with the kernel that a plan chose.
+  template <class F>
+  static bool visit(const RowPlan& plan, F&& f) {
+    constexpr int full = Resident::template threads<S, V>();
+    constexpr int blocks = Resident::template blocks<S, V>();
+    constexpr int items = Resident::template block_items<S, V>();
+    constexpr int large_items = Resident::template large_items<S, V>();
+    constexpr int most_items = Resident::template items<S, V>();
+    constexpr int cluster_items = Resident::template cluster_items<S, V>();
+    constexpr bool keeps_rows = L::staged && stages<S, V>;
+    switch (plan.form) {
+      case RowForm::brief:
+        return f(by_warp<1>());
+      case RowForm::warp:
+        return f(by_warp<Resident::template warp_items<S, V>()>());
+      case RowForm::block:
+        if constexpr (L::rows_apart && Resident::template single<S, V>()) {
+          constexpr int resident_blocks = Resident::template single_blocks<S, V>();
+          return f(single<D, L, S, V, items, 512, resident_blocks, Holders::block>);
+        } else {
+          return f(resident<D, L, S, V, items, 512, blocks, Holders::block>);
+        }
+      case RowForm::large_block:
+        return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
+      case RowForm::full_block:
+        if constexpr (L::sums > 0 && most_items > large_items)
+          return f(resident<D, L, S, V, most_items, full, 1, Holders::block>);
+        break;
+      case RowForm::cluster:
+        return f(resident<D, L, S, V, cluster_items, 512, blocks, Holders::cluster>);
+      case RowForm::large_cluster:
+        return f(resident<D, L, S, V, cluster_items, full, 1, Holders::cluster>);
+      case RowForm::staged:
+        if constexpr (keeps_rows) return f(staged<D, L, S, V, Holders::block>);
+        break;
+      case RowForm::staged_cluster:
+        if constexpr (keeps_rows) return f(staged<D, L, S, V, Holders::cluster>);
+        break;
+      case RowForm::streamed_cluster:
+        return f(streamed<D, L, S, V, blocks, Holders::cluster>);
+      default:
+        break;
+    }
+    return f(streamed<D, L, S, V, blocks, Holders::block>);
+  }
+};
+
+template <class D, class L, class S>
+struct Rows {
+  using Args = typename D::Args;
+  using P = GpuParts<D, S>;
+  using T = typename P::T;
+  static constexpr int wide = 16 / sizeof(S);
+
+  // The plan for a call: the form of its rows, and the grid.
+  static RowPlan plan_of(const Args& args) {
+    const bool vectors = P::vectorisable(args, wide) && args.cols / wide <= most_accesses;
+    return vectors ? sized<wide>(args) : sized<1>(args);
+  }
+
+  template <int V>
+  static RowPlan sized(const Args& args) {
+    using Resident = ResidentRow<L>;
+    RowNeeds needs{};
+    int64_t cycle = 0;
+    needs.rows = args.rows;
+    needs.cols = reads_elements(typename D::stages{}) ? args.cols : 1;
+    needs.width = V;
+    needs.fold = 1;
+    bool staged = L::staged && stages<S, V>;
+    if constexpr (P::Spreads::size + P::RunSums::size > 0)
+      staged = staged && run_length<P>(args) % V == 0;
+    if constexpr (P::RunSums::size > 0) {
+      needs.fold = RunSums<T, V>::shared_by(run_length<P>(args));
+      cycle = cycle_of<P>(args);
+    }
+    needs.once = L::reads_once;
+    needs.reduces = L::reduces;
+    needs.single_block = Resident::template single<S, V>();
+    needs.single_warp = L::rows_apart;
+    needs.staged = staged;
+    needs.threads = Resident::template threads<S, V>();
+    needs.cluster = L::cluster;
+    needs.preferred = std::min(L::threads, 512);
+    needs.warp_items = Resident::template warp_items<S, V>();
+    needs.cluster_items = Resident::template cluster_items<S, V>();
+    needs.items = Resident::template block_items<S, V>();
+    needs.large_items = Resident::template large_items<S, V>();
+    needs.full_items = Resident::template items<S, V>();
+    needs.ahead = V * sizeof(S) == 16 ? 16 * P::Fulls::size : 0;
+    if constexpr (P::ColumnSums::size > 0) {
+      needs.sums = sizeof(T) * V * P::ColSums::size;
+      needs.run_sums = sizeof(T) * (V / needs.fold) * P::RunSums::size;
+      needs.live_sums = L::sums;
+      needs.bytes = live_bytes<S>(typename L::between{});
+      needs.staged_items = L::staged_items;
+    }
+    needs.resident = Resident::template blocks<S, V>();
+    RowPlan plan = choose_rows(needs);
+    const auto place = [&](auto* kernel) {
+      return place_rows(plan, kernel, args.rows, waves<S>(plan, L::waves), P::ColumnSums::size > 0,
+                        cycle);
+    };
+    while (!RowKernels<D, L, S, V>::visit(plan, place)) {  // the chip cannot hold the cluster
+      plan = stream_rows(needs, plan.streams() ? 1 : plan.cluster);
+    }
+    return plan;
+  }
+
+  static int64_t workspace(const Args& args) {
+    if constexpr (P::Partials::size == 0) return 0;
+    return scratch_bytes<D, S>(args, plan_of(args));
+  }
+
+  static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    const RowPlan plan = plan_of(args);
+    const auto partial = place_partials<D, S>(args, plan, workspace);
+    if (plan.streams()) {
+      each(typename P::ColumnSums{}, [&](auto item, auto n) {
+        using Item = decltype(item);
+        int64_t count = plan.groups * args.cols;
+        if constexpr (Item::role == Role::run_sum)
+          count = plan.runs(args.cols, run_of<D, Item>(args));
+        cudaMemsetAsync(partial[n], 0, sizeof(T) * count, stream);
+      });
+    }
+    const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+    const auto start = [&](auto* kernel) {
+      return launch_rows(plan, stream, kernel, args, policy, partial);
+    };
+    if (plan.width == 1)
+      RowKernels<D, L, S, 1>::visit(plan, start);
+    else
+      RowKernels<D, L, S, wide>::visit(plan, start);
+    add_up<D, S>(args, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen

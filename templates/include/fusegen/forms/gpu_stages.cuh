@@ -1,0 +1,75 @@
+// Stages that run again: forms that keep nothing between two stages compute what earlier stages
+// computed.
+#pragma once
+
+#include "fusegen/forms/gpu_row_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+// The items of the stages up to and including one.
+template <int LAST, class... Stages, int... PLACES>
+constexpr auto items_to(List<Stages...>, std::integer_sequence<int, PLACES...>) {
+  return (List<>{} + ... + std::conditional_t<(PLACES <= LAST), typename Stages::items, List<>>{});
+}
+template <class Stages, int LAST>
+using ItemsTo = decltype(items_to<LAST>(Stages{}, std::make_integer_sequence<int, Stages::size>{}));
+
+// The items of the stage before one.
+template <int PLACE, class... Stages, int... PLACES>
+constexpr auto items_before(List<Stages...>, std::integer_sequence<int, PLACES...>) {
+  return (List<>{} + ... +
+          std::conditional_t<(PLACES + 1 == PLACE), typename Stages::items, List<>>{});
+}
+template <class Stages, int PLACE>
+using ItemsBefore =
+    decltype(items_before<PLACE>(Stages{}, std::make_integer_sequence<int, Stages::size>{}));
+
+// Runs these stages on one element, from its operands on.
+template <class Stages, int LAST, class Full, class Col, class Row, class Scalar, class Live,
+          class Out>
+__device__ __forceinline__ void stages_to(const Full& full, const Col& col, const Row& row,
+                                          const Scalar& scalar, Live& live, Out& out) {
+  each(Stages{}, [&](auto stage, auto n) {
+    if constexpr (n.value <= LAST && stage.has_elements)
+      stage.element(full, col, row, scalar, live, out);
+  });
+}
+
+// The stages that read a row. The stage after a provisional maximum computes the maximum too.
+template <class Stage>
+constexpr bool reads_row =
+    Stage::has_elements && Only<typename Stage::items, Role::provisional>::size == 0;
+template <class... Stages>
+constexpr int last_reading(List<Stages...>) {
+  int place = 0, last = -1;
+  ((last = reads_row<Stages> ? place : last, ++place), ...);
+  return last;
+}
+template <class Stages>
+struct LastReading {
+  static constexpr int place = last_reading(Stages{});
+};
+
+// Whether a kernel computes anything for elements, and not for rows alone.
+template <class... Stages>
+constexpr bool reads_elements(List<Stages...>) {
+  return (Stages::has_elements || ...);
+}
+
+// A thread's walk over the channels of its columns, if there are channels along a row.
+struct NoWalk {
+  __device__ __forceinline__ NoWalk anew() const { return {}; }
+  __device__ __forceinline__ int channel() const { return 0; }
+  __device__ __forceinline__ void advance() {}
+};
+template <class P>
+__device__ __forceinline__ auto channel_walk(const typename P::Args& args, int column, int apart) {
+  if constexpr (P::Spreads::size > 0)
+    return ChannelWalk(column, apart, run_length<P>(args));
+  else
+    return NoWalk{};
+}
+
+}  // namespace
+}  // namespace fusegen
