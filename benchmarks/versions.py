@@ -1,6 +1,6 @@
 """Times the packages of one version of fusegen on a GPU: copy, forward, backward; medians in microseconds.
 
-python benchmarks/versions.py FOLDER PREFIX RECORD.json
+python benchmarks/versions.py FOLDER SPECS PREFIX RECORD.json
 
 `versions.sh` calls it in turn with an old and a new version and prints both beside each other.
 """
@@ -18,13 +18,19 @@ from typing import Any
 import torch
 
 import fusegen
+from fusegen.toolchain import pipeline
+from fusegen.tools.check.random_operands import random_operands
 
 SPECS = (
     *("matmul_add_swish_tanh_gelu_hardtanh", "matmul_swish_scale", "matmul_gelu_softmax"),
-    *("scale_softmax", "matmul_dropout_softmax", "gated_rms_norm", "layer_norm"),
+    *("scale_softmax", "temperature_softmax", "matmul_dropout_softmax", "gated_rms_norm"),
+    *("gemm_batchnorm_scale_softmax", "residual_add_gelu", "swish_tanh_mish", "layer_norm"),
+    *("rms_norm", "log_softmax", "cross_entropy", "group_norm", "channel_softmax"),
 )
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SHAPES = ((8192, 8192), (32768, 1024))
+DTYPES = (torch.float32, torch.bfloat16)
+#: Rows and columns: in a warp, in a block, in single elements, in a cluster.
+SHAPES = ((32768, 1024), (8192, 8192), (32768, 1023), (512, 131072))
+IMAGES = ((64, 256, 56, 56), (16, 320, 33, 33))
 WARM, ROUNDS = 4, 18
 
 
@@ -40,47 +46,59 @@ def timed(call: Callable[[], object], flush: torch.Tensor) -> float:
     return begin.elapsed_time(end) * 1e3
 
 
-def operands(apply: Callable[..., Any], name: str, cols: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Return random operands for a package's call: a column's each, a scalar where a softmax is scaled."""
-    given: dict[str, Any] = {}
-    for parameter in list(inspect.signature(apply).parameters.values())[1:]:
-        if parameter.name == "seed":
-            given["seed"] = torch.tensor(5, device="cuda")
-        elif parameter.name == "training":
-            given["training"] = True
-        elif parameter.default is inspect.Parameter.empty:
-            shape = () if parameter.name == "scale" and "softmax" in name else (cols,)
-            drawn = torch.randn(shape, device="cuda", dtype=dtype)
-            given[parameter.name] = drawn.requires_grad_()
-    return given
+def given(derived: Any, apply: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return a random call of a chain: x, and the arguments of `apply` beside it."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = random_operands(derived, torch.empty(shape, dtype=torch.float64), generator)
+    moved = {"x": torch.randn(shape, device="cuda", dtype=dtype).requires_grad_()}
+    for name, tensor in drawn.items():
+        moved[name] = tensor.to("cuda")
+        if tensor.is_floating_point():
+            moved[name] = moved[name].to(dtype).requires_grad_("running" not in name)
+    known = inspect.signature(apply).parameters
+    options = {name: p.default for name, p in known.items() if p.default is not p.empty}
+    options |= {"training": True} if "training" in known else {}
+    options |= dict.fromkeys(derived.groups, 32)
+    options = {n: v for n, v in options.items() if n not in moved and v is not None}
+    if "seed" in known:
+        options["seed"] = torch.tensor(5, device="cuda")
+    return moved.pop("x"), {**moved, **options}
 
 
 def main() -> None:
     """Measure every spec in every dtype and shape."""
-    folder, prefix, record = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    folder, specs, prefix, record = (
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        sys.argv[3],
+        Path(sys.argv[4]),
+    )
     flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     found = {}
     for name in SPECS:
+        derived = pipeline.derive(specs / f"{prefix}{name}.yaml")
         apply = fusegen.load(f"{prefix}{name}", folder).apply
+        shapes = IMAGES if name in ("group_norm", "channel_softmax") else SHAPES
         for dtype in DTYPES:
-            for shape in SHAPES:
+            for shape in shapes:
                 torch.manual_seed(0)
-                x = torch.randn(*shape, device="cuda", dtype=dtype, requires_grad=True)
-                given = operands(apply, name, shape[1], dtype)
-                y = apply(x, **given)
-                grad, out = torch.randn_like(y), torch.empty_like(y)
-                moving = [t for t in given.values() if getattr(t, "requires_grad", False)]
+                x, rest = given(derived, apply, shape, dtype)
+                y = apply(x, **rest)
+                leaves = [t for t in (x, *rest.values()) if getattr(t, "requires_grad", False)]
+                grad, out = torch.randn_like(y), torch.empty_like(x)
 
-                def backward(y=y, leaves=(x, *moving), grad=grad) -> object:
-                    return torch.autograd.grad(y, leaves, grad, retain_graph=True)
+                def backward(y=y, leaves=tuple(leaves), grad=grad) -> object:
+                    return torch.autograd.grad(
+                        y, leaves, grad, retain_graph=True, allow_unused=True
+                    )
 
                 calls = (
                     lambda x=x, out=out: out.copy_(x.detach()),
-                    lambda apply=apply, x=x, given=given: apply(x, **given),
+                    lambda apply=apply, x=x, rest=rest: apply(x, **rest),
                     backward,
                 )
                 rounds = [[timed(call, flush) for call in calls] for _ in range(WARM + ROUNDS)]
-                cell = f"{name} {str(dtype).removeprefix('torch.')} {shape[0]}x{shape[1]}"
+                cell = f"{name} {str(dtype).removeprefix('torch.')} {'x'.join(map(str, shape))}"
                 found[cell] = [statistics.median(t) for t in zip(*rounds[WARM:], strict=True)]
     record.write_text(json.dumps(found))
 

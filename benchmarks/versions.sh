@@ -18,8 +18,8 @@ export FUSEGEN_NATIVE=1
 python3 -m fusegen build "$work/specs_new" --out "$work/new" --backend cuda > "$work/new.txt" 2>&1
 wait
 for round in 1 2; do
-  (cd "$old" && PYTHONPATH=$old:$site python3 "$here/benchmarks/versions.py" "$work/old" old_ "$work/old$round.json")
-  python3 benchmarks/versions.py "$work/new" new_ "$work/new$round.json"
+  (cd "$old" && PYTHONPATH=$old:$site python3 "$here/benchmarks/versions.py" "$work/old" "$work/specs_old" old_ "$work/old$round.json")
+  python3 benchmarks/versions.py "$work/new" "$work/specs_new" new_ "$work/new$round.json"
 done
 {
   nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
