@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -99,19 +100,16 @@ def package(generated: Path) -> Callable[[str], ModuleType]:
     return lambda name: load(name, generated)
 
 
-_chains: dict[str, chain.Chain] = {}
+@functools.cache
+def derive(spec: Path) -> chain.Chain:
+    """Return the chain of a spec that no test changes, derived once in each worker."""
+    return pipeline.derive(spec)
 
 
 @pytest.fixture(scope="session")
 def derived() -> Callable[[str], chain.Chain]:
     """Gives what is derived from a spec of specs/ by name."""
-
-    def of(name: str) -> chain.Chain:
-        if name not in _chains:
-            _chains[name] = pipeline.derive(ROOT / "specs" / f"{name}.yaml")
-        return _chains[name]
-
-    return of
+    return lambda name: derive(ROOT / "specs" / f"{name}.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +122,7 @@ def measured(
     def of(name: str) -> tuple[chain.Chain, ModuleType]:
         path = ROOT / "benchmarks" / "specs" / f"{name}.yaml"
         once(tmp_path_factory, name, lambda: builder.build([path], out=out))
-        return pipeline.derive(path), load(name, out)
+        return derive(path), load(name, out)
 
     return of
 

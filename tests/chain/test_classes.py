@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, once, shared
+from conftest import DEVICES, DTYPES_ON_DEVICES, derive, once, shared
 from random_programs.build import COMPUTED, build_specs
 from shared.layouts import channels_last
 from torch import Tensor, distributed, nn
@@ -89,7 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         build_specs(sorted(folder.glob("*.yaml")), folder / "out", dtypes=COMPUTED)
 
     once(tmp_path_factory, "classes", build)
-    return lambda name: (pipeline.derive(folder / f"{name}.yaml"), load(name, folder / "out"))
+    return lambda name: (derive(folder / f"{name}.yaml"), load(name, folder / "out"))
 
 
 def by_torch(name: str, x: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

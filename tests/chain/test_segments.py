@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor
+from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor, derive
 from shared.layouts import channels_last
 from shared.segment_originals import SEGMENTS
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ TWICE = [name for name in SEGMENTS if "order: 1" not in (SPECS / f"{name}.yaml")
 @pytest.fixture(scope="session")
 def built(segment_packages: Path) -> Built:
     """Gives the chain and the package of a spec in tests/segments."""
-    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, segment_packages))
+    return lambda name: (derive(SPECS / f"{name}.yaml"), load(name, segment_packages))
 
 
 def modes(chain: Chain) -> tuple[bool, ...]:

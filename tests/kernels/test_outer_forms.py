@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import DTYPES, ROOT, built_alone, dtype_name
+from conftest import DTYPES, ROOT, built_alone, derive, dtype_name
 
 from fusegen import load
 from fusegen.base import paths
-from fusegen.toolchain import pipeline
 from fusegen.toolchain.compilers import find_compilers
 from fusegen.tools.check import verify
 
@@ -160,7 +159,7 @@ def test_a_softmax_over_channels_on_the_cpu(tmp_path: Path) -> None:
 )
 def test_every_form_at_its_boundaries(name: str, dtype: torch.dtype, shaped_packages: Path) -> None:
     """Held and read again, in vectors and row by row, from one lane to a warp, in one tile and in many."""
-    chain = pipeline.derive(ROOT / "tests" / "chains" / f"{name}.yaml")
+    chain = derive(ROOT / "tests" / "chains" / f"{name}.yaml")
     package = load(name, shaped_packages)
     for number, (cols, inner) in enumerate(product(COLUMNS, INNER)):
         # Of a single column, normalised, no gradient is left: only what rounding makes of it.

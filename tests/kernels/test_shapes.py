@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor
+from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor, derive
 from shared.layouts import channels_last, copied
 from shared.shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ def shaped(shaped_packages: Path) -> Shaped:
     """Gives the chain and the built package of a spec in tests/chains."""
 
     def of(name: str) -> tuple[Chain, ModuleType]:
-        return pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
+        return derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
 
     return of
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, NAMES, ROOT
+from conftest import DEVICES, NAMES, ROOT, derive
 from shared.layouts import channels_last, copied
 from shared.shaped_originals import SHAPED, doubled
 from torch import Tensor
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from fusegen import load
 from fusegen.chain import Chain
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 
 CHAINS = ROOT / "tests" / "chains"
@@ -98,7 +97,7 @@ def test_a_part_of_a_wider_tensor(
 @pytest.mark.parametrize("name", SHAPED)
 def test_a_part_of_an_image(name: str, device: str, shaped_packages: Path) -> None:
     """Gaps after each row, matrix or channel, whatever the layout; halves have gaps of their own."""
-    chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
+    chain, package = derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     shape = doubled(chain, SHAPES[chain.layout.rank or 2])
     case = verify.make_case(chain, shape, training=False, device=device)
     halved, first = (dim + len(shape) for dim in (chain.layout.halved, chain.layout.first))
@@ -113,7 +112,7 @@ def test_a_part_of_an_image(name: str, device: str, shaped_packages: Path) -> No
 )
 def test_a_part_of_a_channels_last_image(name: str, device: str, shaped_packages: Path) -> None:
     """A gap after the channels of each pixel; results have none."""
-    chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
+    chain, package = derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     case = verify.make_case(chain, doubled(chain, SHAPES[4]), training=False, device=device)
     for lying in (
         channels_last,

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DTYPES, dtype_name
+from conftest import DTYPES, derive, dtype_name
 from shared.vocabulary import CHAINS, POSITIVE, lone_ops, names_of
 
 from fusegen import load
 from fusegen.chain import Chain
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 
 #: Where torch's value in float64 is no truth: hardswish(-inf) is -inf * 0 there.
@@ -46,7 +45,7 @@ ALL = [*lone_ops(), *CHAINS]
 @pytest.mark.parametrize("op", [op for op in ALL if op != "causal_mask"])  # -inf has no differences
 def test_gradcheck(op: str, vocabulary: Path) -> None:
     for name in packages(op):
-        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
+        chain = derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for training in (False, True) if len(chain.modes) == 2 else (False,):
             case = make_case(op, chain, (3, 5), training=training)
@@ -57,7 +56,7 @@ def test_gradcheck(op: str, vocabulary: Path) -> None:
 @pytest.mark.parametrize("op", ALL)
 def test_against_truth(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
     for name in packages(op):
-        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
+        chain = derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for training in (False, True) if len(chain.modes) == 2 else (False,):
             case = make_case(op, chain, (5, 67), training=training)
@@ -82,7 +81,7 @@ def test_extremes(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
     points = [v for v in extremes(dtype) if op not in VALUES or not VALUES[op](v)]
     slopes = [v for v in points if op not in GRADIENTS or not GRADIENTS[op](v)]
     for name in packages(op):
-        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
+        chain = derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for given, gradients in (([*points, math.nan], False), (slopes, True)):
             case = make_case(op, chain, (len(given), 5), training=False)

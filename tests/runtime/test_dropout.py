@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, ROOT
+from conftest import DEVICES, ROOT, derive
 from shared.layouts import channels_last, copied
 from torch import Tensor
 from torch.func import jvp, vmap
@@ -112,7 +112,7 @@ def test_dropout_after_a_reduction_over_channels_takes_no_copy(
     name = "conv_transpose3d_log_softmax_dropout"
     package, chain = (
         load(name, shaped_packages),
-        pipeline.derive(ROOT / f"tests/chains/{name}.yaml"),
+        derive(ROOT / f"tests/chains/{name}.yaml"),
     )
     case = verify.make_case(chain, (3, 17, 2, 4, 4), training=True, device=device)
     numbers = {"dropout_p": 0.25}

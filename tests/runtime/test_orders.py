@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, NAMES
+from conftest import DEVICES, NAMES, derive
 from random_programs.build import build_specs
 from shared.vocabulary import names_of
 from torch import Tensor
@@ -103,7 +103,7 @@ def test_the_spec_sets_the_order(order: int, tmp_path: Path) -> None:
 def test_double_backward_in_float32_is_exact(op: str, vocabulary: Path) -> None:
     """Row programs against float64 truth: what the forward saved is differentiated through."""
     for name in names_of(op):
-        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
+        chain = derive(vocabulary / "specs" / f"{name}.yaml")
         apply = load(name, vocabulary / "generated").apply
         case = verify.make_case(chain, (9, 257), training=False)
         given = [case.x, *case.operands.values()]

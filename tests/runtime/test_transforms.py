@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEVICES, NAMES, ROOT
+from conftest import DEVICES, NAMES, ROOT, derive
 from shared.originals import ORIGINALS
 from shared.shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 
 from fusegen import load
 from fusegen.chain import Chain
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.check.reference import run_chain
 
@@ -222,7 +221,7 @@ def test_functional_call_on_the_module(name: str, package: Package) -> None:
 @pytest.mark.parametrize("name", SHAPED)
 def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) -> None:
     """Rows along any dims, operands by channel: batches join the first dim, tangents are eager's."""
-    chain = pipeline.derive(ROOT / "tests" / "chains" / f"{name}.yaml")
+    chain = derive(ROOT / "tests" / "chains" / f"{name}.yaml")
     built = load(name, shaped_packages)
     shape = doubled(chain, (2, 3, 2, 3, 2)[: chain.layout.rank or 2])
     case = verify.make_case(chain, shape, training=False)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DTYPES_ON_DEVICES, ROOT, constructor
+from conftest import DTYPES_ON_DEVICES, ROOT, constructor, derive
 from shared.public_originals import PUBLIC
 from torch import Tensor, nn
 
 from fusegen import load
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 
 CHAINS = ROOT / "tests" / "chains"
@@ -45,7 +44,7 @@ def test_a_module_is_the_original(name: str, shaped_packages: Path) -> None:
 @pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, shaped_packages: Path) -> None:
-    chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
+    chain, package = derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     case = verify.make_case(chain, PUBLIC[name][3], training=False, device=device)
     for error in verify.compare(package, chain, case, dtype):
         assert error.within, f"{name}: {error}"

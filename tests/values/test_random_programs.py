@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, once, shared
+from conftest import ROOT, derive, once, shared
 from random_programs.build import COMPUTED, build_together
 from random_programs.check import check
 from random_programs.generate import Generator
 from random_programs.program import Program
 
 from fusegen import load
-from fusegen.toolchain import pipeline
 
 SEEDS = range(20)
 #: Programs that once were wrong, made as small as they still were.
@@ -42,7 +41,7 @@ def random_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_a_random_program_is_right(name: str, random_packages: Path) -> None:
-    chain = pipeline.derive(random_packages / "specs" / f"{name}.yaml")
+    chain = derive(random_packages / "specs" / f"{name}.yaml")
     report = check(program_of(name), chain, load(name, random_packages / "generated"))
     assert report.results
     assert not report.failures, "\n".join(str(failure) for failure in report.failures)
