@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, derive, once, shared
-from random_programs.build import COMPUTED, build_specs
+from conftest import DEVICES, derive, dtypes_on_devices, once, shared
+from random_programs.build import build_specs, in_turn
 from shared.layouts import channels_last
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
@@ -86,7 +86,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         folder.mkdir()
         for name, text in (LOSSES | CHAINS).items():
             (folder / f"{name}.yaml").write_text(text)
-        build_specs(sorted(folder.glob("*.yaml")), folder / "out", dtypes=COMPUTED)
+        build_specs(sorted(folder.glob("*.yaml")), folder / "out", dtypes=in_turn(LOSSES | CHAINS))
 
     once(tmp_path_factory, "classes", build)
     return lambda name: (derive(folder / f"{name}.yaml"), load(name, folder / "out"))
@@ -108,8 +108,9 @@ def targets(name: str, case: verify.Case) -> Tensor:
     return target
 
 
-@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
-@pytest.mark.parametrize("name", [*LOSSES, *CHAINS])
+@pytest.mark.parametrize(
+    ("name", "dtype", "device"), dtypes_on_devices([*LOSSES, *CHAINS], in_turn(LOSSES | CHAINS))
+)
 def test_every_shape(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
     """Values and gradients against float64 truth, of targets among which some are ignored."""
     chain, package = built(name)
@@ -170,8 +171,9 @@ def test_what_is_no_class_is_not_read(name: str, built: Built) -> None:
     chain, package = built(name)
     rank, ignored = chain.layout.rank, _OPTIONS[name].get("ignore_index", -100)
     target = torch.tensor([ignored, 1, -1, 5, -(2**40), 2**40, 4]).reshape(1, 7, *[1] * (rank - 3))
-    x = torch.randn(1, 5, *target.shape[1:], requires_grad=True)
-    losses = package.apply(x, target, *[torch.rand(5)] * (len(chain.operands) - 1))
+    x = torch.randn(1, 5, *target.shape[1:], dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(5, dtype=torch.float64)
+    losses = package.apply(x, target, *[weight] * (len(chain.operands) - 1))
     known = torch.isin(target, torch.arange(5)) | (target == ignored)
     right = known & (target != ignored)
     assert losses.flatten()[0] == 0

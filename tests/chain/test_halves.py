@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, once, shared
-from random_programs.build import COMPUTED, build_specs
+from conftest import DEVICES, dtypes_on_devices, once, shared
+from random_programs.build import build_specs, in_turn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,7 +58,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, M
         folder.mkdir()
         for path in paths:
             path.write_text(TEXTS[path.stem])
-        build_specs(paths, folder / "out", dtypes=COMPUTED)
+        build_specs(paths, folder / "out", dtypes=in_turn(TEXTS))
 
     once(tmp_path_factory, "halves", build)
     return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}
@@ -67,8 +67,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, M
 Halved = dict[str, tuple[Chain, ModuleType]]
 
 
-@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(TEXTS, in_turn(TEXTS)))
 def test_every_shape(name: str, dtype: torch.dtype, device: str, halved: Halved) -> None:
     chain, package = halved[name]
     for shape in SHAPES[name]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor, derive
+from conftest import DEVICES, ROOT, constructor, derive, dtypes_of, dtypes_on_devices
 from shared.layouts import channels_last
 from shared.segment_originals import SEGMENTS
 from torch import Tensor, nn
@@ -84,8 +84,9 @@ def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
             torch.testing.assert_close(a, b, msg=key)
 
 
-@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
-@pytest.mark.parametrize("name", SEGMENTS)
+@pytest.mark.parametrize(
+    ("name", "dtype", "device"), dtypes_on_devices(SEGMENTS, dtypes_of("segments"))
+)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
     """Every shape, mode and dtype, dropout's draws included: each segment has streams of its own.
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES_ON_DEVICES, ROOT, constructor, derive
+from conftest import DEVICES, ROOT, constructor, derive, dtypes_of, dtypes_on_devices
 from shared.layouts import channels_last, copied
 from shared.shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
@@ -66,8 +66,9 @@ def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
     return not (training and "batch_norm" in name) or shape[0] * after > 1
 
 
-@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
-@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize(
+    ("name", "dtype", "device"), dtypes_on_devices(SHAPED, dtypes_of("chains"))
+)
 def test_every_shape(name: str, dtype: torch.dtype, device: str, shaped: Shaped) -> None:
     chain, package = shaped(name)
     for shape in shapes(chain):
@@ -147,7 +148,7 @@ def test_memory_formats_do_not_matter(name: str, device: str, shaped: Shaped) ->
     chain, package = shaped(name)
     shape = shapes(chain)[2]
     case = verify.make_case(chain, shape, training=False, device=device)
-    x = case.x.float()
+    x = case.x
     wanted = call(package, case, x)
     others = [x.transpose(0, 1).contiguous().transpose(0, 1), torch.stack([x, x], -1)[..., 0]]
     if len(shape) in (4, 5):
@@ -157,7 +158,7 @@ def test_memory_formats_do_not_matter(name: str, device: str, shaped: Shaped) ->
         got = call(package, case, other)
         assert got.shape == wanted.shape
         # Where x is taken as it lies, sums have another order; a logarithm near 0 shows that.
-        torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-6)
+        torch.testing.assert_close(got, wanted, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -229,7 +230,7 @@ def test_results_are_the_same_from_run_to_run(name: str, device: str, shaped: Sh
     shape = doubled(chain, (*(7, 19, 33, 5, 3)[: (chain.layout.rank or 2) - 1], 7))
     case = verify.make_case(chain, shape, training=False, device=device)
     moving = [True, *(o.differentiable for o in chain.operands)]
-    leaves = [t.float().requires_grad_(m) for t, m in zip(
+    leaves = [t.requires_grad_(m) for t, m in zip(
         [case.x, *case.operands.values()], moving, strict=True)]  # fmt: skip
 
     def run() -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Every op, compiled by itself: both gradchecks, and every dtype against float64 truth."""
+"""Every op, compiled by itself: both gradchecks, and each of its dtypes against float64 truth."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from conftest import DTYPES, derive, dtype_name
-from shared.vocabulary import CHAINS, POSITIVE, lone_ops, names_of
+from shared.vocabulary import CHAINS, POSITIVE, lone_ops, names_of, vocabulary_dtypes
 
 from fusegen import load
 from fusegen.chain import Chain
@@ -52,10 +53,24 @@ def test_gradcheck(op: str, vocabulary: Path) -> None:
             verify.gradcheck(built, chain, training=training, case=case)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("op", ALL)
+def with_dtypes(ops: list[str]) -> list[ParameterSet]:
+    """Return each op with each dtype that a package of it is compiled for."""
+    return [
+        pytest.param(op, dtype, id=f"{op}-{dtype_name(dtype)}")
+        for op in ops
+        for dtype in DTYPES
+        if any(dtype_name(dtype) in vocabulary_dtypes()[name] for name in packages(op))
+    ]
+
+
+def packages_of(op: str, dtype: torch.dtype) -> list[str]:
+    """Return the packages of an op that are compiled for a dtype."""
+    return [name for name in packages(op) if dtype_name(dtype) in vocabulary_dtypes()[name]]
+
+
+@pytest.mark.parametrize(("op", "dtype"), with_dtypes(ALL))
 def test_against_truth(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
-    for name in packages(op):
+    for name in packages_of(op, dtype):
         chain = derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for training in (False, True) if len(chain.modes) == 2 else (False,):
@@ -71,8 +86,7 @@ def extremes(dtype: torch.dtype) -> list[float]:
     return [sign * value for value in found for sign in (1, -1)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("op", lone_ops())
+@pytest.mark.parametrize(("op", "dtype"), with_dtypes(lone_ops()))
 def test_extremes(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
     """A row for each extreme, among plain numbers: values and gradients, in every dtype.
 
@@ -80,7 +94,7 @@ def test_extremes(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
     """
     points = [v for v in extremes(dtype) if op not in VALUES or not VALUES[op](v)]
     slopes = [v for v in points if op not in GRADIENTS or not GRADIENTS[op](v)]
-    for name in packages(op):
+    for name in packages_of(op, dtype):
         chain = derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for given, gradients in (([*points, math.nan], False), (slopes, True)):

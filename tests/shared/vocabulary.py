@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from random_programs.build import build_specs, build_together
+from random_programs.build import EVERY, build_specs, build_together
 
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
@@ -19,6 +20,7 @@ __all__ = [
     "names_of",
     "spec_text",
     "specs_of",
+    "vocabulary_dtypes",
 ]
 
 #: What each op's step is given beside its operands, where the defaults leave a branch of the formula
@@ -244,8 +246,24 @@ def build_for_devices(folder: Path, texts: Mapping[str, str]) -> None:
     build_specs(paths, folder / "generated", dtypes=("float64", "float32"))
 
 
-def build_vocabulary(folder: Path) -> None:
-    """Write specs for all ops that can stand alone into a folder, and build them, for the CPU."""
+def vocabulary_texts() -> dict[str, str]:
+    """Return the specs of all ops that can stand alone, and `CHAINS`, by the names of their packages."""
     texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
-    texts |= {name: chain_text(name) for name in CHAINS}
-    build_together(folder, texts)
+    return texts | {name: chain_text(name) for name in CHAINS}
+
+
+@functools.cache
+def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
+    """Return the dtypes of each package of the vocabulary: float64, float32, and of each fourth 16 bits.
+
+    What is computed of 16 bits is what is computed of float32. bfloat16 and float16 take turns.
+    """
+    few = ("float64", "float32")
+    more = {0: (*few, "bfloat16"), 4: (*few, "float16")}
+    dtypes = {package: more.get(n % 8, few) for n, package in enumerate(sorted(vocabulary_texts()))}
+    return dtypes | dict.fromkeys(names_of("cross_entropy"), EVERY)
+
+
+def build_vocabulary(folder: Path) -> None:
+    """Write the specs of the vocabulary into a folder, and build them, for the CPU."""
+    build_together(folder, vocabulary_texts(), dtypes=vocabulary_dtypes())

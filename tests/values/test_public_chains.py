@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DTYPES_ON_DEVICES, ROOT, constructor, derive
+from conftest import ROOT, constructor, derive, dtypes_of, dtypes_on_devices
 from shared.public_originals import PUBLIC
 from torch import Tensor, nn
 
@@ -41,8 +41,9 @@ def test_a_module_is_the_original(name: str, shaped_packages: Path) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "device"), DTYPES_ON_DEVICES)
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize(
+    ("name", "dtype", "device"), dtypes_on_devices(PUBLIC, dtypes_of("chains"))
+)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, shaped_packages: Path) -> None:
     chain, package = derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     case = verify.make_case(chain, PUBLIC[name][3], training=False, device=device)

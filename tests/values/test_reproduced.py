@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, ROOT, dtype_name, once, shared
+from conftest import ROOT, dtypes_on_devices, once, shared
 from random_programs.build import build_specs
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
@@ -69,6 +69,10 @@ REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], tuple[str, ...]]] =
     ),
 }
 CASES = {f"{p}_{r}": (p, r) for r, (_, _, before) in REDUCTIONS.items() for p in before}
+#: float32, in which errors show most, and the others in turn: the arithmetic of all is the same text.
+COMPILED = {
+    name: ("float32", ("float64", "bfloat16", "float16")[n % 3]) for n, name in enumerate(CASES)
+}
 
 
 def spec_text(prologue: str, reduction: str) -> str:
@@ -89,7 +93,8 @@ def reductions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "specs").mkdir(parents=True)
         for name, (prologue, reduction) in CASES.items():
             (folder / "specs" / f"{name}.yaml").write_text(spec_text(prologue, reduction))
-        build_specs(sorted((folder / "specs").glob("*.yaml")), folder / "generated", "-O3")
+        specs = sorted((folder / "specs").glob("*.yaml"))
+        build_specs(specs, folder / "generated", "-O3", COMPILED)
 
     once(tmp_path_factory, "reproduced", make)
     return folder / "generated"
@@ -154,10 +159,8 @@ class Case:
         return [t.item() for t in found]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(CASES, COMPILED))
 @pytest.mark.parametrize("scale", [1e-6, 14.3, 100.0, 1e4, 1e10, 1e14])
-@pytest.mark.parametrize("name", CASES)
 def test_derivatives_fit_what_was_saved(
     name: str, scale: float, dtype: torch.dtype, device: str, reductions: Path
 ) -> None:
