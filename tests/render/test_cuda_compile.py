@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,26 @@ FUNCTION = re.compile(
 #: What is optimized. A double's kernels call libm's functions, which save registers on the stack: that counts
 #: as a spill. float16 has bfloat16's registers.
 OPTIMIZED = ("float32", "bfloat16")
-#: What the front end sees of other chains: double and float are computed in, 8 bytes and 2 are stored.
+#: Of the chains that take longest, one of the two: matmul_gelu_softmax and gated_rms_norm have their forms.
+FEWER = {
+    "gemm_batchnorm_scale_softmax": ("bfloat16",),
+    "matmul_dropout_softmax": ("float32",),
+    "scale_softmax": ("bfloat16",),
+    "temperature_softmax": ("bfloat16",),
+}
+#: What the front end sees of other chains, in turn: double and float are computed in, 8 bytes and 2 are
+#: stored.
 PARSED = ("float64", "float16")
+LAYOUTS = (
+    "chains/conv2d_channel_softmax_sigmoid",
+    "chains/conv1d_mish_softmax",
+    "chains/linear_group_norm_swish_mul",
+    "chains/conv_transpose2d_batch_norm_tanh",
+    "chains/conv2d_glu_channel_softmax",
+    "chains/conv2d_reglu_scale",
+    "chains/linear_swiglu_scale",
+    "segments/conv2d_geglu_batch_norm_mean_prelu",
+)
 
 #: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
 OF_WIDE = re.compile(r"bfloat16ELi16E|LaunchEfLi8E")
@@ -64,11 +83,11 @@ REDUCED = {
 
 @pytest.mark.nvcc
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
-@pytest.mark.parametrize("name", REDUCED)
-def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "dtype"), list(zip(REDUCED, cycle(PARSED))))
+def test_row_values_and_totals_compile(name: str, dtype: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.yaml").write_text(REDUCED[name])
     render_into(tmp_path, tmp_path / f"{name}.yaml")
-    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=PARSED) == ""
+    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=[dtype]) == ""
 
 
 @pytest.mark.nvcc
@@ -80,9 +99,10 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
     real = [a for a in ARCHITECTURES if a == "90" or name in ASSEMBLED]
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in real]
     target = "-c" if name in ASSEMBLED else "-fatbin"
+    dtypes = "+".join(FEWER.get(name, OPTIMIZED))
     command = [
         *(str(NVCC), "-O3", "-std=c++17", "-Xptxas=-v", "-Werror=all-warnings"),
-        *(f"-DFUSEGEN_DTYPES={'+'.join(OPTIMIZED)}", *codes, f"-I{paths.include()}", target),
+        *(f"-DFUSEGEN_DTYPES={dtypes}", *codes, f"-I{paths.include()}", target),
         *(str(ROOT / "generated" / name / "kernel.cu"), "-o", str(tmp_path / "kernel.o")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -114,25 +134,13 @@ def test_it_compiles_for_other_architectures(name: str, tmp_path: Path) -> None:
     for file in ("kernel.cu", "form.h", "kernel.h", "element.h"):
         shutil.copy(ROOT / "generated" / name / file, tmp_path)
     others = [a for a in ARCHITECTURES if a != "90"]
-    assert nvcc_complaints(tmp_path / "kernel.cu", others, OPTIMIZED) == ""
+    assert nvcc_complaints(tmp_path / "kernel.cu", others, ["bfloat16"]) == ""
 
 
 @pytest.mark.nvcc
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "chains/conv2d_channel_softmax_sigmoid",
-        "chains/conv1d_mish_softmax",
-        "chains/linear_group_norm_swish_mul",
-        "chains/conv_transpose2d_batch_norm_tanh",
-        "chains/conv2d_glu_channel_softmax",
-        "chains/conv2d_reglu_scale",
-        "chains/linear_swiglu_scale",
-        "segments/conv2d_geglu_batch_norm_mean_prelu",
-    ],
-)
-def test_layouts_compile(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "dtype"), list(zip(LAYOUTS, cycle(PARSED))))
+def test_layouts_compile(name: str, dtype: str, tmp_path: Path) -> None:
     """Columns that lie apart, sums by channel, halves of a tensor, segments: with every warning an error."""
     render_into(tmp_path, ROOT / "tests" / f"{name}.yaml")
-    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=PARSED) == ""
+    assert nvcc_complaints(tmp_path / "kernel.cu", dtypes=[dtype]) == ""
