@@ -104,7 +104,10 @@ def loops_in(found: str, sources: Sequence[Path]) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("compiler", "isa", "dtype", "name"),
     [
-        pytest.param(compiler, isa, dtype, name, id=f"{compiler}-{isa}-{dtype}-{name}")
+        pytest.param(
+            *(compiler, isa, dtype, name),
+            id=f"{compiler}-{isa}-{dtype.removeprefix('fusegen::')}-{name}",
+        )
         for compiler, isa, dtypes, names in _BUILDS
         for dtype in dtypes
         for name in names

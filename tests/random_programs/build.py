@@ -12,6 +12,7 @@ import torch
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder, ccache, pipeline
 from fusegen.toolchain.compilers import find_compilers
+from fusegen.toolchain.jobs import cores
 from fusegen.toolchain.ninja_file import ninja_text
 from fusegen.toolchain.ninja_run import find_ninja
 from fusegen.toolchain.stamping import write_stamp
@@ -129,7 +130,9 @@ def compile_together(
     # A binding's code is a call or two of each kernel: optimizing it takes as long as reading it.
     manifest = manifest.replace(" -O1 ", " -O0 ").replace(" -O3 ", f" {optimize} ")
     write_if_different(out / ".build" / "build.ninja", manifest)
-    command = [find_ninja(), "-f", ".build/build.ninja"]
+    # More compilers than cores take a fifth longer in all, and each worker of pytest-xdist builds packages.
+    at_once = max(1, cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    command = [find_ninja(), "-f", ".build/build.ninja", "-j", str(at_once)]
     environment = {**os.environ, **ccache.environment([compilers.cxx])}
     done = subprocess.run(
         command, cwd=out, env=environment, capture_output=True, text=True, check=False

@@ -129,11 +129,20 @@ def generated_names(path: Path) -> list[str]:
     return sorted(w for w in words - own if problem(w) is None and len(w) < 60)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["pointwise", "segments"])
 def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_path: Path) -> None:
-    """Whatever a package of this form has in its sources, as names of another one: it compiles."""
+    """Whatever a package of this form has in its sources, as names of another one: it compiles.
+
+    Segments have the kernels of rows and of images, so their own names are those of all.
+    """
     neutral = [f"name{i}" for i in range(12)]
-    names = generated_names(write(tmp_path, "neutral", spec_text(neutral, form)))
+
+    def names_of(form: str) -> list[str]:
+        return generated_names(write(tmp_path / form, "neutral", spec_text(neutral, form)))
+
+    names = names_of(form)
+    if form == "segments":
+        names = sorted({*names, *names_of("rows"), *names_of("image")})
     assert len(names) > 200
     last = len(names) - AT_ONCE  # the last spec has as many names as the others
     paths = [

@@ -24,11 +24,10 @@ say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_matmul_dro
 say.restype = ctypes.c_char_p
 print(say().decode())
 chain = pipeline.derive(Path("specs/matmul_dropout_softmax.yaml"))
-for seed in range(3):
-    case = verify.make_case(chain, (7, 1023), training=True, seed=seed)
-    for dtype in verify.BOUND:
-        for error in verify.compare(package, chain, case, dtype):
-            print("ok" if error.within else "WRONG", dtype, error)
+case = verify.make_case(chain, (7, 1023), training=True)
+for dtype in verify.BOUND:
+    for error in verify.compare(package, chain, case, dtype):
+        print("ok" if error.within else "WRONG", dtype, error)
 """
 
 
@@ -39,14 +38,14 @@ def run(isa: str | None) -> tuple[str, list[str]]:
     return used, lines
 
 
-@pytest.mark.parametrize("isa", list(cpu_isas()))
-def test_every_isa_is_exact(isa: str) -> None:
+def test_every_isa_is_exact() -> None:
     best, _ = run(None)
     isas = list(cpu_isas())
-    used, errors = run(isa)
-    assert used == isas[min(isas.index(isa), isas.index(best))]
-    assert len(errors) == 3 * 4 * 4
-    assert [line for line in errors if not line.startswith("ok")] == []
+    for isa in isas:
+        used, errors = run(isa)
+        assert used == isas[min(isas.index(isa), isas.index(best))]
+        assert len(errors) == 4 * 4
+        assert [line for line in errors if not line.startswith("ok")] == [], isa
 
 
 def test_a_isa_that_is_none_is_named() -> None:

@@ -21,9 +21,18 @@ SHAPES = [(1, 1), (3, 31), (5, 33), (2, 1023), (3, 5, 129), (7, 2048), (33,), (1
 #: Each of these for the shapes that take no time; the first alone where the same is repeated with another
 #: instruction set, which has the same code and other vectors.
 SEEDS = (0,) if "FUSEGEN_CPU" in os.environ else (0, 1, 2)
-#: The longest are left out of the everyday loop.
-LONGEST = [pytest.param(shape, marks=pytest.mark.slow) for shape in ((1, 2**20), (2, 2**20 + 1))]
-LONG_ROWS = [*LONGEST, (2, 9000), (3, 40000)]
+#: Long rows of a softmax, of random numbers and of a norm. The longest, which take seconds, are one of
+#: each, and are left out of the everyday loop.
+LONG = ("matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm")
+LONGEST = (
+    ("matmul_gelu_softmax", (1, 2**20)),
+    ("matmul_dropout_softmax", (1, 2**20)),
+    ("gated_rms_norm", (2, 2**20 + 1)),
+)
+LONG_ROWS = [
+    *(pytest.param(*longest, marks=pytest.mark.slow) for longest in LONGEST),
+    *((name, shape) for name in LONG for shape in ((2, 9000), (3, 40000))),
+]
 #: So are two dtypes of four: what kernels compute differs for 16 bits and for more.
 EVERY_DTYPE = [
     pytest.param(dtype, marks=pytest.mark.slow if dtype in (torch.float64, torch.float16) else ())
@@ -63,10 +72,7 @@ def test_every_shape(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
-@pytest.mark.parametrize(
-    "name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm"]
-)
+@pytest.mark.parametrize(("name", "shape"), LONG_ROWS, ids=str)
 def test_long_rows(
     name: str, shape: tuple[int, ...], device: str, package: Package, derived: Derived
 ) -> None:
