@@ -261,7 +261,7 @@ def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
     few = ("float64", "float32")
     more = {0: (*few, "bfloat16"), 4: (*few, "float16")}
     dtypes = {package: more.get(n % 8, few) for n, package in enumerate(sorted(vocabulary_texts()))}
-    return dtypes | dict.fromkeys(names_of("cross_entropy"), EVERY)
+    return dtypes | {"only_cross_entropy_1": EVERY}  # test_take.py loads elements by an index
 
 
 def build_vocabulary(folder: Path) -> None:
