@@ -175,7 +175,7 @@ def test_a_script_needs_no_guard_and_may_declare_ops_and_atoms(
     write(tmp_path / "specs", "relu", step)
     done = run(tmp_path, SCRIPT.format(declaration=declaration))
     # Six files of either are missing. A process that only waits for others does not import sympy.
-    assert done.stdout.splitlines() == ["runs", f"12 {bool(declaration)}"], done.stderr
+    assert done.stdout.splitlines() == ["runs", f"14 {bool(declaration)}"], done.stderr
 
 
 def children(process: int) -> list[int]:

@@ -45,11 +45,8 @@ __global__ void __launch_bounds__(256)
         const typename K::Row row{};
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Live live;
           typename K::Out out;
-          each(typename D::stages{}, [&](auto stage, auto) {
-            stage.element(full[v], typename K::Col{}, row, scalar, live, out);
-          });
+          P::run_stages(full[v], typename K::Col{}, row, scalar, out);
           leaves.template take<Items>(v, out);
         }
         leaves.template store<Items>(P::results(args).to, at);

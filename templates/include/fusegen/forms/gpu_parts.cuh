@@ -132,6 +132,18 @@ struct GpuParts : Parts<D, S> {
     each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
   }
 
+  // Runs the stages of a kernel that reduces nothing over a row, on one element.
+  static __device__ __forceinline__ void run_stages(const typename K::Full& full,
+                                                    const typename K::Col& col,
+                                                    const typename K::Row& row,
+                                                    const typename K::Scalar& scalar,
+                                                    typename K::Out& out) {
+    typename K::Live live;
+    each(typename D::stages{}, [&](auto stage, auto) {
+      if constexpr (decltype(stage)::has_elements) stage.element(full, col, row, scalar, live, out);
+    });
+  }
+
   // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
   // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
   // Items: those of a stage that reads them.

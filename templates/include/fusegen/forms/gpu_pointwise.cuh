@@ -54,10 +54,8 @@ __global__ void __launch_bounds__(L::block)
           P::template unpack_full<Items>(args, full, raw[i], r * cols + c, 0, 0);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Live live;
             typename K::Out out;
-            each(typename D::stages{},
-                 [&](auto stage, auto) { stage.element(full[v], col[v], row, scalar, live, out); });
+            P::run_stages(full[v], col[v], row, scalar, out);
             leaves.template take<Items>(v, out);
             each(typename P::ColSums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
           }

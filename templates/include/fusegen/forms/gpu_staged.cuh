@@ -133,11 +133,11 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
           }
           further.advance();
         };
-        constexpr int unrolled = 4 / (Fulls::size > 0 ? Fulls::size : 1);
         if constexpr (live_sums) {
 #pragma unroll
           for (int item = 0; item < ITEMS; ++item) vector(item);
         } else {
+          constexpr int unrolled = 4 / (Fulls::size > 0 ? Fulls::size : 1);
 #pragma unroll(unrolled > 0 ? unrolled : 1)
           for (int item = 0; item < items; ++item) vector(item);
         }
