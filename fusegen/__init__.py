@@ -20,6 +20,7 @@ def build(
     out: str | Path = "generated",
     backend: Literal["auto", "cpu", "cuda"] = "auto",
     arch: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
     jobs: int | None = None,
     verbose: bool = False,
     quiet: bool = False,
@@ -31,6 +32,7 @@ def build(
         out: where the packages are written.
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
+        dtypes: dtypes to compile for, such as "bfloat16"; by default those of each spec.
         jobs: processes at once, that render or compile; by default as many as cores and memory allow.
         verbose: show the commands.
         quiet: show nothing; otherwise what is built is shown on standard error.
@@ -44,7 +46,8 @@ def build(
     from fusegen.toolchain import builder
 
     paths = [Path(s) for s in specs]
-    options: Any = {"backend": backend, "arch": arch, "jobs": jobs, "verbose": verbose}
+    options: Any = {"backend": backend, "arch": arch, "dtypes": dtypes, "jobs": jobs}
+    options["verbose"] = verbose
     if quiet:
         return builder.build(paths, out=Path(out), **options)
     from rich.console import Console

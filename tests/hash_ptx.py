@@ -50,7 +50,7 @@ def hashes(spec: Path) -> dict[str, str]:
         for name, text in package.files.items():
             (Path(folder) / name).write_text(text)
         ptx = Path(folder) / "kernel.ptx"
-        options = (*UNOPTIMIZED, "-arch=compute_90", "-ptx")
+        options = (*UNOPTIMIZED, "-arch=compute_90", "-ptx", "-DFUSEGEN_STORED=float")
         command = [
             str(find_nvcc()),
             *options,

@@ -6,7 +6,7 @@ A rewritten form of kernel should compile to what the old one did. This says so 
     python tests/opcode_histograms.py compare OLD.json NEW.json
 
 It needs nvcc, and cuobjdump and nvdisasm, for example from PyPI's nvidia-cuda-cuobjdump and
-nvidia-cuda-nvdisasm. FUSEGEN_DTYPES names the dtypes to compile for, float32+bfloat16 unless set.
+nvidia-cuda-nvdisasm. FUSEGEN_STORED names the types to compile for, float,bfloat16 unless set.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pathlib import Path
 
 from fusegen.base import paths
 
-#: The dtypes that both devices' kernels are compiled for here.
-DTYPES = os.environ.get("FUSEGEN_DTYPES", "float32+bfloat16")
+#: The types that numbers are stored in, for each of which kernels are compiled here.
+STORED = os.environ.get("FUSEGEN_STORED", "float,bfloat16").split(",")
 #: Forms whose kernels are the only ones.
 _ALONE = ("flat", "pointwise", "columns")
 #: Instructions that only say where a kernel's code ends, or that a scheduler may add or leave out.
 IGNORED = {"NOP", "BRA", "EXIT", "YIELD"}
 
 
-def histograms(folder: Path) -> dict[str, dict[str, int]]:
+def histograms(folder: Path, stored: str) -> dict[str, dict[str, int]]:
     """Compile a package's kernels for compute capability 9.0, and count each kernel's instructions.
 
     Besides opcodes without their suffixes, a kernel has "registers", "spills" and "barriers".
     """
     with tempfile.TemporaryDirectory() as scratch:
         cubin = Path(scratch) / "kernel.cubin"
-        flags = ["-O3", "--fmad=false", "-std=c++17", "-arch=sm_90", f"-DFUSEGEN_DTYPES={DTYPES}"]
+        flags = ["-O3", "--fmad=false", "-std=c++17", "-arch=sm_90", f"-DFUSEGEN_STORED={stored}"]
         include = os.environ.get("FUSEGEN_INCLUDE", paths.include())
         command = ["nvcc", *flags, f"-I{include}", "-cubin", "-Xptxas", "-v"]
         done = subprocess.run(
@@ -120,7 +120,8 @@ def main() -> None:
         out, *folders = arguments
         found: dict[str, dict[str, int]] = {}
         for folder in folders:
-            found |= histograms(Path(folder))
+            for stored in STORED:
+                found |= histograms(Path(folder), stored)
         Path(out).write_text(json.dumps(found, indent=1, sort_keys=True))
     else:
         before, after = (json.loads(Path(file).read_text()) for file in arguments)

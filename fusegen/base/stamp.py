@@ -14,13 +14,16 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 #: The files of a package that are compiled, or that say how to call what was.
-SOURCES = ("__init__.py", "binding.cpp", "element.h", "kernel.cpp", "kernel.cu", "kernel.h")
+SOURCES = (
+    *("__init__.py", "binding.cpp", "element.h", "form.h"),
+    *("kernel.cpp", "kernel.cu", "kernel.h"),
+)
 
 _MAGIC = b"fusegen stamp 1\n"
 #: The features of an x86 processor that a compiler makes use of.
@@ -47,6 +50,7 @@ class Stamp:
         features: what the processor must have, where it was compiled for one machine alone.
         headers: a hash of fusegen's own headers.
         packages: of each package in it, a hash of each file by the file's name.
+        dtypes: of each package, the dtypes that it was compiled for.
         digest: a hash of the whole file.
     """
 
@@ -56,6 +60,7 @@ class Stamp:
     features: tuple[str, ...]
     headers: str
     packages: Mapping[str, Mapping[str, str]]
+    dtypes: Mapping[str, Sequence[str]]
     digest: str = ""
 
     def describes(self, other: Stamp) -> bool:
@@ -71,6 +76,7 @@ class Stamp:
             "features": list(self.features),
             "headers": self.headers,
             "packages": {name: dict(files) for name, files in self.packages.items()},
+            "dtypes": {name: list(dtypes) for name, dtypes in self.dtypes.items()},
         }
 
     def namespace(self, package: str) -> str:
@@ -79,7 +85,8 @@ class Stamp:
         It changes with all that the package was compiled from, so that two versions of one package can be
         loaded in a process, and no cache of a compiler takes one for the other.
         """
-        said = json.dumps([self.fusegen, self.headers, self.packages[package]], sort_keys=True)
+        made_of = [self.fusegen, self.headers, self.packages[package], [*self.dtypes[package]]]
+        said = json.dumps(made_of, sort_keys=True)
         return f"fusegen_{package}_{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 

@@ -72,6 +72,13 @@ def build(
             help="GPU architectures, such as 90 or 80,90.", show_default="the present GPU's"
         ),
     ] = None,
+    dtypes: Annotated[
+        str | None,
+        typer.Option(
+            help="Compile for these alone, such as bfloat16,float32.",
+            show_default="those of the spec",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes at once; MAX_JOBS is honoured.")
     ] = None,
@@ -102,6 +109,7 @@ def build(
             out=out,
             backend=backend.value,
             arch=arch or (),
+            dtypes=dtypes.split(",") if dtypes else (),
             jobs=jobs,
             verbose=verbose,
             progress=display,

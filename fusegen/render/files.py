@@ -13,6 +13,7 @@ import jinja2
 
 from fusegen.base import paths
 from fusegen.base.activity import doing
+from fusegen.base.dtypes import DTYPES
 from fusegen.base.version import __version__
 from fusegen.chain import Chain, Mode
 from fusegen.chain.layout import Layout
@@ -110,6 +111,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "chain": _chain_lines(chain),
         "kernels": kernels,
         "cpu_forms": sorted({form for k in kernels for form in Description(k).forms}),
+        "dtypes": chain.spec.dtypes if len(chain.spec.dtypes) < len(DTYPES) else (),
         "gpu_forms": sorted({form for k in kernels for form in GpuForm(k).forms}),
         "operators": operators + values,
         "launches": {

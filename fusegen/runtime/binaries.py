@@ -33,12 +33,14 @@ class Binaries:
         namespace: the namespace of the package's operators below `torch.ops`.
         cpu, cuda: the libraries; `cuda` is None if it is not built or not usable.
         digests: a hash of each of them.
+        dtypes: the dtypes that they are compiled for.
     """
 
     namespace: str
     cpu: Path
     cuda: Path | None
     digests: tuple[str, ...]
+    dtypes: tuple[str, ...]
 
 
 def find_binaries(package: str, directory: Path, made_of: str) -> Binaries:
@@ -59,11 +61,13 @@ def find_binaries(package: str, directory: Path, made_of: str) -> Binaries:
             f"{package}: {python} was rewritten while it was imported; import it again"
         )
     cpu = directory / "_cpu.so"
-    namespace, digest = _checked(package, cpu, "cpu")
+    found = _checked(package, cpu, "cpu")
+    namespace, dtypes = found.namespace(package), tuple(found.dtypes[package])
     cuda = directory / "_cuda.so"
     if not (cuda.exists() and torch.cuda.is_available()):
-        return Binaries(namespace, cpu, None, (digest,))
-    return Binaries(namespace, cpu, cuda, (digest, _checked(package, cuda, "cuda")[1]))
+        return Binaries(namespace, cpu, None, (found.digest,), dtypes)
+    digests = (found.digest, _checked(package, cuda, "cuda").digest)
+    return Binaries(namespace, cpu, cuda, digests, dtypes)
 
 
 def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
@@ -97,8 +101,8 @@ def remedy(directory: Path) -> str:
     return f"`fusegen build {directory.name}{'' if out.name == 'generated' else f' --out {out}'}`"
 
 
-def _checked(package: str, library: Path, device: str) -> tuple[str, str]:
-    """Return the namespace of a library's operators, and the library's digest."""
+def _checked(package: str, library: Path, device: str) -> stamp.Stamp:
+    """Return the stamp of a library, which fits what lies beside it."""
     folder = library.parent
     build = remedy(folder)
     try:
@@ -114,7 +118,7 @@ def _checked(package: str, library: Path, device: str) -> tuple[str, str]:
     wrong = stamp.misfit(found, device, __version__) or _difference(found, package, folder)
     if wrong:
         raise ImportError(f"{package}: {library} {wrong}; run {build}")
-    return found.namespace(package), found.digest
+    return found
 
 
 def _difference(found: stamp.Stamp, package: str, folder: Path) -> str | None:

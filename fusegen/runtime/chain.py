@@ -107,6 +107,7 @@ class Chain:
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
+        self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
         self.reaching, self.broadcasters, self.several_values = (
@@ -228,6 +229,12 @@ class Chain:
                     self.halved,
                     reaching=self.reaching,
                 )
+        if x.dtype not in self._dtypes:
+            own = str(x.dtype).removeprefix("torch.")
+            raise TypeError(
+                f"{self.package}: {self.reaching}: the package was built without {own}; add it to "
+                f"`dtypes:` in the spec, or to --dtypes, and build again"
+            )
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, since the package was built only for that, "

@@ -9,6 +9,7 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.base.dtypes import DTYPES
 from fusegen.ops import Op
 from fusegen.program import Kind
 
@@ -215,6 +216,7 @@ class Spec:
         order: how many derivatives are generated.
         launch: launch parameters of the GPU's kernels that the spec sets, by operator and name.
         codes: the names in generated C++; see `code_names`.
+        dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
     """
 
     name: str
@@ -228,6 +230,7 @@ class Spec:
     order: int
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = DTYPES
 
     def code(self, name: str) -> str:
         """Return the name of an argument, operand or step in generated C++."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import SpecError
 from fusegen.spec.code_names import code_names
 from fusegen.spec.empty import check_given
@@ -67,5 +68,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         dims=dims,
         order=model.order,
         launch=model.launch,
+        dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

@@ -11,9 +11,18 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
-from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS, Argument, Init, Operand, Shape, Type
+from fusegen.spec.model import (
+    LAUNCH_PARAMETERS,
+    OPERATORS,
+    Argument,
+    Init,
+    Operand,
+    Shape,
+    Type,
+)
 from fusegen.spec.names import problem
 from fusegen.spec.yaml import Document, Place
 
@@ -104,6 +113,7 @@ class Sections(_Model):
     dims: int = 0
     order: int = 2
     launch: dict[str, dict[str, int]] = {}
+    dtypes: list[Annotated[str, _one_of(DTYPES)]] = list(DTYPES)
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:
@@ -132,6 +142,8 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         raise document.error(("order",), "order must be 1, 2 or 3")
     if model.dims and not 2 <= model.dims <= _MAX_DIMS:
         raise document.error(("dims",), f"dims must be a number from 2 to {_MAX_DIMS}")
+    if not model.dtypes:
+        raise document.error(("dtypes",), f"dtypes is empty; valid here: {', '.join(DTYPES)}")
     _check_launch(model, document)
     arguments = _arguments(model, document)
     return model, arguments, _operands(model, document, arguments)

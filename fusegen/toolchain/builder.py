@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fusegen.base.errors import UserError
+from fusegen.base.dtypes import DTYPES
+from fusegen.base.errors import UserError, nearest
 from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
 from fusegen.toolchain import ccache, freshness
@@ -17,7 +18,7 @@ from fusegen.toolchain.compile_errors import DamagedObjectError
 from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
 from fusegen.toolchain.jobs import jobs as jobs_of
 from fusegen.toolchain.lock import build_lock
-from fusegen.toolchain.ninja_file import ninja_text, packages_under
+from fusegen.toolchain.ninja_file import dtypes_of, ninja_text, packages_under
 from fusegen.toolchain.ninja_run import Ninja, Progress, Silent
 from fusegen.toolchain.render_pool import render_all
 from fusegen.toolchain.spec_files import expand
@@ -53,6 +54,7 @@ def build(
     out: Path,
     backend: Backend = "auto",
     arch: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
     jobs: int | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
@@ -67,6 +69,7 @@ def build(
         backend: "cpu"; "cuda" for CPU and CUDA, with or without a GPU; "auto" for CUDA too where
             nvcc and a GPU are.
         arch: GPU architectures; those of the present GPUs by default.
+        dtypes: the dtypes to compile for, of those that a spec has; all of them by default.
         jobs: compilers at once, and processes that render; else MAX_JOBS, else what cores and memory allow.
         verbose: show the commands.
         progress: where to say how far it is.
@@ -89,16 +92,21 @@ def build(
     codes = architectures(arch, compilers.nvcc) if cuda and compilers.nvcc else ()
     if arch and not cuda:
         progress.say(f"--arch {','.join(arch)} is not used: this builds for the CPU alone")
+    chosen = [dtype for dtype in DTYPES if not dtypes or dtype in dtypes]
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise UserError(f"--dtypes {dtype}: no dtype of a kernel{nearest(dtype, DTYPES)}")
     work = out / ".build"
     with build_lock(work, progress.say) as lock:
         rendered = _render(files, out, jobs, progress)
         names = [path.stem for path in files]
-        manifest = ninja_text(out, packages_under(out), compilers, codes)
+        _check_dtypes(out, names, dtypes)
+        manifest = ninja_text(out, packages_under(out), compilers, codes, chosen)
         # CPU-only and CUDA builds have a file each: changing between them rebuilds nothing.
         ninja_file = work / ("build.cuda.ninja" if cuda else "build.ninja")
         write_if_different(ninja_file, manifest)
         backends = ("cpu", "cuda") if cuda else ("cpu",)
-        stamps = {name: write_stamp(out, name, [name]) for name in names}
+        stamps = {name: write_stamp(out, name, [name], chosen) for name in names}
         launched = ccache.environment(
             [compilers.cxx, *([compilers.nvcc] if cuda and compilers.nvcc else [])]
         )
@@ -116,6 +124,16 @@ def build(
         )
         for name in names
     ]
+
+
+def _check_dtypes(out: Path, names: Sequence[str], dtypes: Sequence[str]) -> None:
+    """Refuse a choice of dtypes that leaves nothing of a package."""
+    for name in names:
+        own = dtypes_of(out / name)
+        if dtypes and not set(dtypes) & set(own):
+            raise UserError(
+                f"--dtypes {','.join(dtypes)}: {name} is for {', '.join(own)} alone, as its spec says"
+            )
 
 
 def _compile(

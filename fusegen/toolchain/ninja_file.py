@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths, stamp
+from fusegen.base.dtypes import DTYPES, STORED
 from fusegen.toolchain import ccache
 from fusegen.toolchain.compilers import Compilers, cpu_isas
 from fusegen.toolchain.source_hash import SourceHashes
@@ -19,7 +21,11 @@ _LAUNCHER = ccache.LAUNCHER.replace("$", "$$")
 
 
 def ninja_text(
-    out: Path, packages: Sequence[str], compilers: Compilers, architectures: Sequence[str]
+    out: Path,
+    packages: Sequence[str],
+    compilers: Compilers,
+    architectures: Sequence[str],
+    dtypes: Sequence[str] = DTYPES,
 ) -> str:
     """Return the text of `<out>/.build/build.ninja`, run from `<out>`.
 
@@ -31,22 +37,24 @@ def ninja_text(
         packages: the packages' names.
         compilers: the compilers.
         architectures: compute capabilities to compile CUDA for; none without CUDA.
+        dtypes: the dtypes to compile for, of those that a package has.
     """
+    few = [] if len(dtypes) == len(DTYPES) else [f"-DFUSEGEN_DTYPES={'+'.join(dtypes)}"]
     cxx = _joined([str(compilers.cxx)])
     lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
     for isa in cpu_isas():
-        compiler = f"{cxx} {_joined(compilers.kernel_flags(isa))}"
+        compiler = f"{cxx} {_joined([*compilers.kernel_flags(isa), *few])}"
         lines += _rule(f"kernel_{isa}", compiler, f"C++  $in {isa}")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, cuda=bool(architectures))
     hashes = SourceHashes(paths.include())
     if architectures:
         assert compilers.nvcc is not None
-        lines += _rule(
-            "kernel_cuda",
-            _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)]),
-            "CUDA $in",
-        )
+        nvcc = _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)])
+        for dtype, stored in STORED.items():
+            lines += _rule(
+                f"kernel_{dtype}", f"{nvcc} -DFUSEGEN_STORED={stored}", f"CUDA $in {dtype}"
+            )
         lines += _rule(
             "binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in"
         )
@@ -54,7 +62,7 @@ def ninja_text(
         lines += [f"build .build/{name}/stamp.o: stamp .build/{name}/stamp.cpp"]
         devices = ("cpu", "cuda") if architectures else ("cpu",)
         for device in devices:
-            lines += _library(out / name, device, hashes)
+            lines += _library(out / name, device, hashes, dtypes)
     return "\n".join(lines)
 
 
@@ -108,11 +116,13 @@ def _stub(library: str) -> str:
     return f".build/stub/lib{library}.so"
 
 
-def _library(folder: Path, device: str, hashes: SourceHashes) -> list[str]:
+def _library(folder: Path, device: str, hashes: SourceHashes, dtypes: Sequence[str]) -> list[str]:
     name = folder.name
     file = "kernel.cpp" if device == "cpu" else "kernel.cu"
-    isas = cpu_isas() if device == "cpu" else ("cuda",)
-    compiled = {f"kernel_{isa}": file for isa in isas} | {f"binding_{device}": "binding.cpp"}
+    # CUDA's kernels of a dtype are a translation unit: they are compiled side by side.
+    own = [dtype for dtype in dtypes_of(folder) if dtype in dtypes]
+    units = cpu_isas() if device == "cpu" else own
+    compiled = {f"kernel_{unit}": file for unit in units} | {f"binding_{device}": "binding.cpp"}
     lines = []
     for rule, source in compiled.items():
         lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")
@@ -127,6 +137,13 @@ def _library(folder: Path, device: str, hashes: SourceHashes) -> list[str]:
         f"  stamp = {stamp_file}",
         "",
     ]
+
+
+def dtypes_of(folder: Path) -> tuple[str, ...]:
+    """Return the dtypes that a package is for: those that its form.h names, or all."""
+    form = folder / "form.h"
+    named = re.search(r"#define FUSEGEN_DTYPES (.*)", form.read_text()) if form.exists() else None
+    return tuple(named[1].split(" + ")) if named else DTYPES
 
 
 def packages_under(out: Path) -> list[str]:

@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths
+from fusegen.base.dtypes import DTYPES
 from fusegen.base.files import write_if_different
 from fusegen.base.stamp import Stamp, StampError, features, hashes, headers_hash, read
 from fusegen.base.version import __version__
 from fusegen.toolchain.compilers import is_native
+from fusegen.toolchain.ninja_file import dtypes_of
 
 
-def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
+def write_stamp(
+    out: Path, library: str, packages: Sequence[str], dtypes: Sequence[str] = DTYPES
+) -> Stamp:
     """Write the files for the `stamp` rules in ninja's file, and return the stamp of the CPU's library.
 
     Args:
         out: the folder of the packages.
         library: the folder in it that gets the library.
         packages: the packages whose operators the library has; usually only `library`.
+        dtypes: the dtypes to compile for, of those that a package has.
     """
     stamp = Stamp(
         device="cpu",
@@ -29,6 +34,7 @@ def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
         features=features() if is_native() else (),
         headers=headers_hash(paths.include()),
         packages={name: hashes(out / name) for name in packages},
+        dtypes={name: [d for d in dtypes_of(out / name) if d in dtypes] for name in packages},
     )
     visible = '__attribute__((visibility("default")))'  # runtime/binaries.py looks for it
     named = "".join(

@@ -27,12 +27,13 @@ struct ForwardArgs {
 template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
-// Bytes of scratch that forward_cuda needs on the device.
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args);
+// Bytes of scratch that forward_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_cuda_workspace(const ForwardArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
-                         void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_cuda(const ForwardArgs& args, void* workspace, void* stream);
 
 // Arguments of backward. Comments give the shapes of tensors.
 struct BackwardArgs {
@@ -52,12 +53,13 @@ struct BackwardArgs {
 template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
-// Bytes of scratch that backward_cuda needs on the device.
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args);
+// Bytes of scratch that backward_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_cuda_workspace(const BackwardArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* workspace,
-                          void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_cuda(const BackwardArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward. Comments give the shapes of tensors.
 struct DoubleBackwardArgs {
@@ -81,11 +83,13 @@ struct DoubleBackwardArgs {
 template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args);
 
-// Bytes of scratch that double_backward_cuda needs on the device.
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args);
+// Bytes of scratch that double_backward_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t double_backward_cuda_workspace(const DoubleBackwardArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
-                                 void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_cuda(const DoubleBackwardArgs& args, void* workspace,
+                                                  void* stream);
 
 }  // namespace fusegen_gated_rms_norm

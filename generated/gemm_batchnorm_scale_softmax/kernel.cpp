@@ -3,11 +3,11 @@
 //
 // The CPU kernels: each runs in its form (fusegen/forms/cpu_*.h), which has the loops. Compiled
 // once per isa (fusegen/isa.h).
+#include "form.h"
+
 #include "fusegen/forms/cpu_columns.h"
 #include "fusegen/forms/cpu_pointwise.h"
 #include "fusegen/forms/cpu_rows.h"
-
-#include "form.h"
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
 

@@ -26,13 +26,14 @@ struct ForwardTrainSampleArgs {
 template <class Level>
 void forward_train_sample_cpu(fusegen::DType dtype, const ForwardTrainSampleArgs& args);
 
-// Bytes of scratch that forward_train_sample_cuda needs on the device.
-int64_t forward_train_sample_cuda_workspace(fusegen::DType dtype,
-                                            const ForwardTrainSampleArgs& args);
+// Bytes of scratch that forward_train_sample_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_train_sample_cuda_workspace(const ForwardTrainSampleArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_train_sample_cuda(fusegen::DType dtype, const ForwardTrainSampleArgs& args,
-                                      void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_train_sample_cuda(const ForwardTrainSampleArgs& args,
+                                                       void* workspace, void* stream);
 
 // Arguments of forward_train_sums. Comments give the shapes of tensors.
 struct ForwardTrainSumsArgs {
@@ -50,12 +51,14 @@ struct ForwardTrainSumsArgs {
 template <class Level>
 void forward_train_sums_cpu(fusegen::DType dtype, const ForwardTrainSumsArgs& args);
 
-// Bytes of scratch that forward_train_sums_cuda needs on the device.
-int64_t forward_train_sums_cuda_workspace(fusegen::DType dtype, const ForwardTrainSumsArgs& args);
+// Bytes of scratch that forward_train_sums_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_train_sums_cuda_workspace(const ForwardTrainSumsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_train_sums_cuda(fusegen::DType dtype, const ForwardTrainSumsArgs& args,
-                                    void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_train_sums_cuda(const ForwardTrainSumsArgs& args,
+                                                     void* workspace, void* stream);
 
 // Arguments of forward_train_columns. Comments give the shapes of tensors.
 struct ForwardTrainColumnsArgs {
@@ -75,13 +78,14 @@ struct ForwardTrainColumnsArgs {
 template <class Level>
 void forward_train_columns_cpu(fusegen::DType dtype, const ForwardTrainColumnsArgs& args);
 
-// Bytes of scratch that forward_train_columns_cuda needs on the device.
-int64_t forward_train_columns_cuda_workspace(fusegen::DType dtype,
-                                             const ForwardTrainColumnsArgs& args);
+// Bytes of scratch that forward_train_columns_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_train_columns_cuda_workspace(const ForwardTrainColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_train_columns_cuda(fusegen::DType dtype, const ForwardTrainColumnsArgs& args,
-                                       void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_train_columns_cuda(const ForwardTrainColumnsArgs& args,
+                                                        void* workspace, void* stream);
 
 // Arguments of forward_train. Comments give the shapes of tensors.
 struct ForwardTrainArgs {
@@ -104,12 +108,14 @@ struct ForwardTrainArgs {
 template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args);
 
-// Bytes of scratch that forward_train_cuda needs on the device.
-int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArgs& args);
+// Bytes of scratch that forward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_train_cuda_workspace(const ForwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
-                               void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_train_cuda(const ForwardTrainArgs& args, void* workspace,
+                                                void* stream);
 
 // Arguments of backward_train_sums_columns. Comments give the shapes of tensors.
 struct BackwardTrainSumsColumnsArgs {
@@ -126,14 +132,16 @@ template <class Level>
 void backward_train_sums_columns_cpu(fusegen::DType dtype,
                                      const BackwardTrainSumsColumnsArgs& args);
 
-// Bytes of scratch that backward_train_sums_columns_cuda needs on the device.
-int64_t backward_train_sums_columns_cuda_workspace(fusegen::DType dtype,
-                                                   const BackwardTrainSumsColumnsArgs& args);
+// Bytes of scratch that backward_train_sums_columns_cuda needs on the device, for tensors stored as
+// S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+backward_train_sums_columns_cuda_workspace(const BackwardTrainSumsColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_train_sums_columns_cuda(fusegen::DType dtype,
-                                             const BackwardTrainSumsColumnsArgs& args,
-                                             void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_train_sums_columns_cuda(
+    const BackwardTrainSumsColumnsArgs& args, void* workspace, void* stream);
 
 // Arguments of backward_train_sums. Comments give the shapes of tensors.
 struct BackwardTrainSumsArgs {
@@ -162,12 +170,14 @@ struct BackwardTrainSumsArgs {
 template <class Level>
 void backward_train_sums_cpu(fusegen::DType dtype, const BackwardTrainSumsArgs& args);
 
-// Bytes of scratch that backward_train_sums_cuda needs on the device.
-int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype, const BackwardTrainSumsArgs& args);
+// Bytes of scratch that backward_train_sums_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_train_sums_cuda_workspace(const BackwardTrainSumsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSumsArgs& args,
-                                     void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_train_sums_cuda(const BackwardTrainSumsArgs& args,
+                                                      void* workspace, void* stream);
 
 // Arguments of backward_train_columns. Comments give the shapes of tensors.
 struct BackwardTrainColumnsArgs {
@@ -189,13 +199,15 @@ struct BackwardTrainColumnsArgs {
 template <class Level>
 void backward_train_columns_cpu(fusegen::DType dtype, const BackwardTrainColumnsArgs& args);
 
-// Bytes of scratch that backward_train_columns_cuda needs on the device.
-int64_t backward_train_columns_cuda_workspace(fusegen::DType dtype,
-                                              const BackwardTrainColumnsArgs& args);
+// Bytes of scratch that backward_train_columns_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+backward_train_columns_cuda_workspace(const BackwardTrainColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_train_columns_cuda(fusegen::DType dtype, const BackwardTrainColumnsArgs& args,
-                                        void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_train_columns_cuda(const BackwardTrainColumnsArgs& args,
+                                                         void* workspace, void* stream);
 
 // Arguments of backward_train. Comments give the shapes of tensors.
 struct BackwardTrainArgs {
@@ -224,12 +236,14 @@ struct BackwardTrainArgs {
 template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args);
 
-// Bytes of scratch that backward_train_cuda needs on the device.
-int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainArgs& args);
+// Bytes of scratch that backward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_train_cuda_workspace(const BackwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& args,
-                                void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_train_cuda(const BackwardTrainArgs& args, void* workspace,
+                                                 void* stream);
 
 // Arguments of double_backward_train_sums_columns. Comments give the shapes of tensors.
 struct DoubleBackwardTrainSumsColumnsArgs {
@@ -249,14 +263,16 @@ template <class Level>
 void double_backward_train_sums_columns_cpu(fusegen::DType dtype,
                                             const DoubleBackwardTrainSumsColumnsArgs& args);
 
-// Bytes of scratch that double_backward_train_sums_columns_cuda needs on the device.
-int64_t double_backward_train_sums_columns_cuda_workspace(
-    fusegen::DType dtype, const DoubleBackwardTrainSumsColumnsArgs& args);
+// Bytes of scratch that double_backward_train_sums_columns_cuda needs on the device, for tensors
+// stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_train_sums_columns_cuda_workspace(const DoubleBackwardTrainSumsColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_sums_columns_cuda(fusegen::DType dtype,
-                                                    const DoubleBackwardTrainSumsColumnsArgs& args,
-                                                    void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_sums_columns_cuda(
+    const DoubleBackwardTrainSumsColumnsArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward_train_sums. Comments give the shapes of tensors.
 struct DoubleBackwardTrainSumsArgs {
@@ -288,14 +304,16 @@ struct DoubleBackwardTrainSumsArgs {
 template <class Level>
 void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTrainSumsArgs& args);
 
-// Bytes of scratch that double_backward_train_sums_cuda needs on the device.
-int64_t double_backward_train_sums_cuda_workspace(fusegen::DType dtype,
-                                                  const DoubleBackwardTrainSumsArgs& args);
+// Bytes of scratch that double_backward_train_sums_cuda needs on the device, for tensors stored as
+// S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_train_sums_cuda_workspace(const DoubleBackwardTrainSumsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_sums_cuda(fusegen::DType dtype,
-                                            const DoubleBackwardTrainSumsArgs& args,
-                                            void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_sums_cuda(
+    const DoubleBackwardTrainSumsArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward_train_sums2_columns. Comments give the shapes of tensors.
 struct DoubleBackwardTrainSums2ColumnsArgs {
@@ -320,14 +338,16 @@ template <class Level>
 void double_backward_train_sums2_columns_cpu(fusegen::DType dtype,
                                              const DoubleBackwardTrainSums2ColumnsArgs& args);
 
-// Bytes of scratch that double_backward_train_sums2_columns_cuda needs on the device.
-int64_t double_backward_train_sums2_columns_cuda_workspace(
-    fusegen::DType dtype, const DoubleBackwardTrainSums2ColumnsArgs& args);
+// Bytes of scratch that double_backward_train_sums2_columns_cuda needs on the device, for tensors
+// stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_train_sums2_columns_cuda_workspace(const DoubleBackwardTrainSums2ColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_sums2_columns_cuda(
-    fusegen::DType dtype, const DoubleBackwardTrainSums2ColumnsArgs& args, void* workspace,
-    void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_sums2_columns_cuda(
+    const DoubleBackwardTrainSums2ColumnsArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward_train_sums2. Comments give the shapes of tensors.
 struct DoubleBackwardTrainSums2Args {
@@ -372,14 +392,16 @@ template <class Level>
 void double_backward_train_sums2_cpu(fusegen::DType dtype,
                                      const DoubleBackwardTrainSums2Args& args);
 
-// Bytes of scratch that double_backward_train_sums2_cuda needs on the device.
-int64_t double_backward_train_sums2_cuda_workspace(fusegen::DType dtype,
-                                                   const DoubleBackwardTrainSums2Args& args);
+// Bytes of scratch that double_backward_train_sums2_cuda needs on the device, for tensors stored as
+// S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_train_sums2_cuda_workspace(const DoubleBackwardTrainSums2Args& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_sums2_cuda(fusegen::DType dtype,
-                                             const DoubleBackwardTrainSums2Args& args,
-                                             void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_sums2_cuda(
+    const DoubleBackwardTrainSums2Args& args, void* workspace, void* stream);
 
 // Arguments of double_backward_train_columns. Comments give the shapes of tensors.
 struct DoubleBackwardTrainColumnsArgs {
@@ -399,14 +421,16 @@ template <class Level>
 void double_backward_train_columns_cpu(fusegen::DType dtype,
                                        const DoubleBackwardTrainColumnsArgs& args);
 
-// Bytes of scratch that double_backward_train_columns_cuda needs on the device.
-int64_t double_backward_train_columns_cuda_workspace(fusegen::DType dtype,
-                                                     const DoubleBackwardTrainColumnsArgs& args);
+// Bytes of scratch that double_backward_train_columns_cuda needs on the device, for tensors stored
+// as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_train_columns_cuda_workspace(const DoubleBackwardTrainColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_columns_cuda(fusegen::DType dtype,
-                                               const DoubleBackwardTrainColumnsArgs& args,
-                                               void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_columns_cuda(
+    const DoubleBackwardTrainColumnsArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward_train. Comments give the shapes of tensors.
 struct DoubleBackwardTrainArgs {
@@ -446,13 +470,14 @@ struct DoubleBackwardTrainArgs {
 template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args);
 
-// Bytes of scratch that double_backward_train_cuda needs on the device.
-int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
-                                             const DoubleBackwardTrainArgs& args);
+// Bytes of scratch that double_backward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t double_backward_train_cuda_workspace(const DoubleBackwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwardTrainArgs& args,
-                                       void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_cuda(const DoubleBackwardTrainArgs& args,
+                                                        void* workspace, void* stream);
 
 // Arguments of forward_eval_columns. Comments give the shapes of tensors.
 struct ForwardEvalColumnsArgs {
@@ -467,13 +492,14 @@ struct ForwardEvalColumnsArgs {
 template <class Level>
 void forward_eval_columns_cpu(fusegen::DType dtype, const ForwardEvalColumnsArgs& args);
 
-// Bytes of scratch that forward_eval_columns_cuda needs on the device.
-int64_t forward_eval_columns_cuda_workspace(fusegen::DType dtype,
-                                            const ForwardEvalColumnsArgs& args);
+// Bytes of scratch that forward_eval_columns_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_eval_columns_cuda_workspace(const ForwardEvalColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_eval_columns_cuda(fusegen::DType dtype, const ForwardEvalColumnsArgs& args,
-                                      void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_eval_columns_cuda(const ForwardEvalColumnsArgs& args,
+                                                       void* workspace, void* stream);
 
 // Arguments of forward_eval. Comments give the shapes of tensors.
 struct ForwardEvalArgs {
@@ -495,12 +521,14 @@ struct ForwardEvalArgs {
 template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args);
 
-// Bytes of scratch that forward_eval_cuda needs on the device.
-int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs& args);
+// Bytes of scratch that forward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_eval_cuda_workspace(const ForwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args, void* workspace,
-                              void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_eval_cuda(const ForwardEvalArgs& args, void* workspace,
+                                               void* stream);
 
 // Arguments of backward_eval_columns. Comments give the shapes of tensors.
 struct BackwardEvalColumnsArgs {
@@ -516,13 +544,14 @@ struct BackwardEvalColumnsArgs {
 template <class Level>
 void backward_eval_columns_cpu(fusegen::DType dtype, const BackwardEvalColumnsArgs& args);
 
-// Bytes of scratch that backward_eval_columns_cuda needs on the device.
-int64_t backward_eval_columns_cuda_workspace(fusegen::DType dtype,
-                                             const BackwardEvalColumnsArgs& args);
+// Bytes of scratch that backward_eval_columns_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_eval_columns_cuda_workspace(const BackwardEvalColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_eval_columns_cuda(fusegen::DType dtype, const BackwardEvalColumnsArgs& args,
-                                       void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_eval_columns_cuda(const BackwardEvalColumnsArgs& args,
+                                                        void* workspace, void* stream);
 
 // Arguments of backward_eval. Comments give the shapes of tensors.
 struct BackwardEvalArgs {
@@ -551,12 +580,14 @@ struct BackwardEvalArgs {
 template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args);
 
-// Bytes of scratch that backward_eval_cuda needs on the device.
-int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArgs& args);
+// Bytes of scratch that backward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_eval_cuda_workspace(const BackwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& args, void* workspace,
-                               void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_eval_cuda(const BackwardEvalArgs& args, void* workspace,
+                                                void* stream);
 
 // Arguments of double_backward_eval_columns. Comments give the shapes of tensors.
 struct DoubleBackwardEvalColumnsArgs {
@@ -573,14 +604,16 @@ template <class Level>
 void double_backward_eval_columns_cpu(fusegen::DType dtype,
                                       const DoubleBackwardEvalColumnsArgs& args);
 
-// Bytes of scratch that double_backward_eval_columns_cuda needs on the device.
-int64_t double_backward_eval_columns_cuda_workspace(fusegen::DType dtype,
-                                                    const DoubleBackwardEvalColumnsArgs& args);
+// Bytes of scratch that double_backward_eval_columns_cuda needs on the device, for tensors stored
+// as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t
+double_backward_eval_columns_cuda_workspace(const DoubleBackwardEvalColumnsArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_eval_columns_cuda(fusegen::DType dtype,
-                                              const DoubleBackwardEvalColumnsArgs& args,
-                                              void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_eval_columns_cuda(
+    const DoubleBackwardEvalColumnsArgs& args, void* workspace, void* stream);
 
 // Arguments of double_backward_eval. Comments give the shapes of tensors.
 struct DoubleBackwardEvalArgs {
@@ -617,12 +650,13 @@ struct DoubleBackwardEvalArgs {
 template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args);
 
-// Bytes of scratch that double_backward_eval_cuda needs on the device.
-int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
-                                            const DoubleBackwardEvalArgs& args);
+// Bytes of scratch that double_backward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t double_backward_eval_cuda_workspace(const DoubleBackwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_eval_cuda(fusegen::DType dtype, const DoubleBackwardEvalArgs& args,
-                                      void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_eval_cuda(const DoubleBackwardEvalArgs& args,
+                                                       void* workspace, void* stream);
 
 }  // namespace fusegen_gemm_batchnorm_scale_softmax

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "fusegen/forms/description.h"
+#include "fusegen/precision.h"
 
 #include "element.h"
 #include "kernel.h"

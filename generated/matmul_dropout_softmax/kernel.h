@@ -29,12 +29,14 @@ struct ForwardTrainArgs {
 template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args);
 
-// Bytes of scratch that forward_train_cuda needs on the device.
-int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArgs& args);
+// Bytes of scratch that forward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_train_cuda_workspace(const ForwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
-                               void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_train_cuda(const ForwardTrainArgs& args, void* workspace,
+                                                void* stream);
 
 // Arguments of backward_train. Comments give the shapes of tensors.
 struct BackwardTrainArgs {
@@ -56,12 +58,14 @@ struct BackwardTrainArgs {
 template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args);
 
-// Bytes of scratch that backward_train_cuda needs on the device.
-int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainArgs& args);
+// Bytes of scratch that backward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_train_cuda_workspace(const BackwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& args,
-                                void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_train_cuda(const BackwardTrainArgs& args, void* workspace,
+                                                 void* stream);
 
 // Arguments of double_backward_train. Comments give the shapes of tensors.
 struct DoubleBackwardTrainArgs {
@@ -87,13 +91,14 @@ struct DoubleBackwardTrainArgs {
 template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args);
 
-// Bytes of scratch that double_backward_train_cuda needs on the device.
-int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
-                                             const DoubleBackwardTrainArgs& args);
+// Bytes of scratch that double_backward_train_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t double_backward_train_cuda_workspace(const DoubleBackwardTrainArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwardTrainArgs& args,
-                                       void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_train_cuda(const DoubleBackwardTrainArgs& args,
+                                                        void* workspace, void* stream);
 
 // Arguments of forward_eval. Comments give the shapes of tensors.
 struct ForwardEvalArgs {
@@ -110,12 +115,14 @@ struct ForwardEvalArgs {
 template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args);
 
-// Bytes of scratch that forward_eval_cuda needs on the device.
-int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs& args);
+// Bytes of scratch that forward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t forward_eval_cuda_workspace(const ForwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args, void* workspace,
-                              void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* forward_eval_cuda(const ForwardEvalArgs& args, void* workspace,
+                                               void* stream);
 
 // Arguments of backward_eval. Comments give the shapes of tensors.
 struct BackwardEvalArgs {
@@ -135,12 +142,14 @@ struct BackwardEvalArgs {
 template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args);
 
-// Bytes of scratch that backward_eval_cuda needs on the device.
-int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArgs& args);
+// Bytes of scratch that backward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t backward_eval_cuda_workspace(const BackwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& args, void* workspace,
-                               void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* backward_eval_cuda(const BackwardEvalArgs& args, void* workspace,
+                                                void* stream);
 
 // Arguments of double_backward_eval. Comments give the shapes of tensors.
 struct DoubleBackwardEvalArgs {
@@ -164,12 +173,13 @@ struct DoubleBackwardEvalArgs {
 template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args);
 
-// Bytes of scratch that double_backward_eval_cuda needs on the device.
-int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
-                                            const DoubleBackwardEvalArgs& args);
+// Bytes of scratch that double_backward_eval_cuda needs on the device, for tensors stored as S.
+template <class S>
+FUSEGEN_OPTIONAL int64_t double_backward_eval_cuda_workspace(const DoubleBackwardEvalArgs& args);
 
 // Launches on `stream`. Returns an error message, or null.
-const char* double_backward_eval_cuda(fusegen::DType dtype, const DoubleBackwardEvalArgs& args,
-                                      void* workspace, void* stream);
+template <class S>
+FUSEGEN_OPTIONAL const char* double_backward_eval_cuda(const DoubleBackwardEvalArgs& args,
+                                                       void* workspace, void* stream);
 
 }  // namespace fusegen_matmul_dropout_softmax

@@ -3,9 +3,9 @@
 //
 // The CPU kernels: each runs in its form (fusegen/forms/cpu_*.h), which has the loops. Compiled
 // once per isa (fusegen/isa.h).
-#include "fusegen/forms/cpu_rows.h"
-
 #include "form.h"
+
+#include "fusegen/forms/cpu_rows.h"
 
 namespace fusegen_temperature_softmax {
 

@@ -59,7 +59,7 @@ def test_no_copy_with_the_policy_goes_to_a_plain_sum(tmp_path: Path) -> None:
     instruction: where it goes to must come of an `or`, which no address of an instruction holds."""
     render_into(tmp_path, ROOT / "specs" / "temperature_softmax.yaml")
     command = [
-        *(str(NVCC), "-O3", "-std=c++17", "-arch=compute_90", "-ptx", "-DFUSEGEN_DTYPES=bfloat16"),
+        *(str(NVCC), "-O3", "-std=c++17", "-arch=compute_90", "-ptx", "-DFUSEGEN_STORED=bfloat16"),
         f"-I{paths.include()}",
     ]
     subprocess.run([*command, "kernel.cu", "-o", "kernel.ptx"], cwd=tmp_path, check=True)

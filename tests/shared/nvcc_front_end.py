@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths
+from fusegen.base.dtypes import STORED
 from fusegen.toolchain.compilers import find_nvcc
 
 #: The options that keep nvcc from optimizing.
@@ -14,7 +15,7 @@ UNOPTIMIZED = ("-O0", "-Xcicc", "-O0", "-std=c++17")
 
 
 def nvcc_complaints(
-    source: Path, architectures: Sequence[str] = ("90",), dtypes: Sequence[str] = ()
+    source: Path, architectures: Sequence[str] = ("90",), dtype: str = "float32"
 ) -> str:
     """Return nvcc's errors and warnings for a .cu, or "" where there are none.
 
@@ -24,11 +25,11 @@ def nvcc_complaints(
     Args:
         source: the file.
         architectures: compute capabilities such as "90".
-        dtypes: the dtypes that kernels are compiled for, such as "float32"; all by default.
+        dtype: the dtype that kernels are compiled for.
     """
     command = [
         *(str(find_nvcc()), *UNOPTIMIZED, "-Werror=all-warnings"),
-        *([f"-DFUSEGEN_DTYPES={'+'.join(dtypes)}"] if dtypes else []),
+        f"-DFUSEGEN_STORED={STORED[dtype]}",
         *(f"-gencode=arch=compute_{a},code=compute_{a}" for a in architectures),
         *(f"-I{paths.include()}", "-fatbin", str(source), "-o", str(source.with_suffix(".fatbin"))),
     ]

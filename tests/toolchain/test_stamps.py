@@ -118,7 +118,7 @@ def test_a_foreign_library_is_refused(changes: dict[str, Any], reason: str, pack
 
 
 @pytest.mark.parametrize(
-    "file", ["element.h", "kernel.h", "kernel.cpp", "kernel.cu", "binding.cpp"]
+    "file", ["element.h", "form.h", "kernel.h", "kernel.cpp", "kernel.cu", "binding.cpp"]
 )
 def test_a_source_that_changed_is_named(file: str, package: Path) -> None:
     """As after an edit by hand or a `git pull`."""
@@ -246,7 +246,9 @@ def test_operators_are_named_by_what_they_were_compiled_from(package: Path) -> N
     namespace = fusegen.load(NAME, package.parent)._chain.namespace
     assert namespace == found.namespace(NAME)
     assert re.fullmatch(rf"fusegen_{NAME}_[0-9a-f]{{12}}", namespace)
-    for change in ({"headers": "0"}, {"fusegen": "9"}, {"packages": {NAME: {"element.h": "0"}}}):
+    changes: list[dict[str, Any]] = [{"headers": "0"}, {"fusegen": "9"}]
+    changes += [{"packages": {NAME: {"element.h": "0"}}}, {"dtypes": {NAME: ["float32"]}}]
+    for change in changes:
         other = stamp.Stamp(**{**found.__dict__, **change})
         assert other.namespace(NAME) != namespace
     same = stamp.Stamp(**{**found.__dict__, "machine": "riscv64", "features": ()})
@@ -257,7 +259,7 @@ def test_a_stamp_survives_what_json_may_hold(tmp_path: Path) -> None:
     library = tmp_path / "_cpu.so"
     library.write_bytes(b"\x7fELF")
     said = {"device": "cpu", "fusegen": "ä\n", "machine": "", "features": [], "headers": ""}
-    stamp.append(library, {**said, "packages": {}})
+    stamp.append(library, {**said, "packages": {}, "dtypes": {}})
     assert stamp.read(library).fusegen == "ä\n"
     assert json.loads(json.dumps(stamp.read(library).body()))["features"] == []
 

@@ -16,20 +16,20 @@ from fusegen.lower.kernel.kernel import Kernel
 
 #: The meaning of each parameter, which the generated code shows beside its number.
 MEANINGS = {
-    "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
-    "rows_in_flight": "accesses of each input that a thread has in flight at once",
-    "waves": "blocks per block that the chip holds; 1: each walks over many rows; 1024: a block per row",
-    "batches": "at least so many batches of rows per thread, if the kernel leaves partial sums",
-    "tiles": "at least so many tiles of columns in a grid, before a block gets wider than a warp",
-    "threads_across": "at most so many threads side by side in a row",
-    "elements": "at most so many elements of a row in one thread's registers",
+    "access": "most bytes of one access: 16, 32, or 0 for the chip's widest",
+    "rows_in_flight": "accesses of each input in flight at once",
+    "waves": "blocks per block that the chip holds; 1024: one per row",
+    "batches": "least batches of rows per thread, if it leaves sums",
+    "tiles": "least tiles of columns before a block gets wider",
+    "threads_across": "most threads side by side in a row",
+    "elements": "most elements of a row in one thread's registers",
     "block": "threads per block",
-    "resident": "blocks of 512 threads that a multiprocessor has registers for",
+    "resident": "blocks of 512 threads that a multiprocessor has room for",
     "resident_narrow": "the same for 16-bit elements",
     "resident_outer": "the same for outer reductions",
-    "full": "at most so many threads per block",
-    "threads": "at most so many threads in each block of a cluster",
-    "cluster": "at most so many blocks hold a row together",
+    "full": "most threads per block",
+    "threads": "most threads in each block of a cluster",
+    "cluster": "most blocks that hold a row together",
 }
 
 

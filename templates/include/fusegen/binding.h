@@ -34,25 +34,30 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
 
 #if defined(FUSEGEN_CUDA)
 
-// The entry points of a kernel, as `run` takes them, and the dispatch key of this build.
-#define FUSEGEN_KERNEL(name) name##_cuda_workspace, name##_cuda
+// The entry points of a kernel, as `run` takes them, in the order of DType; and the dispatch key of
+// this build. Those of dtypes that the package was not built for are null.
+#define FUSEGEN_OF_DTYPES(name) \
+  {name<double>, name<float>, name<fusegen::bfloat16>, name<fusegen::float16>}
+#define FUSEGEN_KERNEL(name) \
+  FUSEGEN_OF_DTYPES(name##_cuda_workspace), FUSEGEN_OF_DTYPES(name##_cuda)
 #define FUSEGEN_DEVICE "CUDA"
 
 // Launches a CUDA kernel on the current stream, with the scratch memory it asks for.
 template <class Args>
-void run(int64_t (*workspace)(DType, const Args&),
-         const char* (*launch)(DType, const Args&, void*, void*), const Activation& activation,
-         const Args& args) {
+void run(int64_t (*const (&workspaces)[4])(const Args&),
+         const char* (*const (&launches)[4])(const Args&, void*, void*),
+         const Activation& activation, const Args& args) {
+  const int dtype = int(activation.dtype());
+  STD_TORCH_CHECK(launches[dtype], left_out(activation.dtype()));
   const auto device = activation.x().get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
   aoti_torch_get_current_cuda_stream(device, &stream);
-  const int64_t bytes = workspace(activation.dtype(), args);
+  const int64_t bytes = workspaces[dtype](args);
   Tensor scratch = bytes ? torch::stable::new_empty(activation.x(), std::vector<int64_t>{bytes},
                                                     ScalarType::Byte)
                          : activation.x();
-  const char* error =
-      launch(activation.dtype(), args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
+  const char* error = launches[dtype](args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
   STD_TORCH_CHECK(error == nullptr, "CUDA: ", error ? error : "");
 }
 

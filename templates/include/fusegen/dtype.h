@@ -5,7 +5,7 @@
 
 #include "fusegen/platform.h"
 
-#if defined(FUSEGEN_DTYPES)
+#if !defined(__CUDACC__)
 #include <stdexcept>
 #include <string>
 #endif
@@ -140,6 +140,8 @@ FUSEGEN_FN S take(const S* values, int64_t r, int64_t index, int64_t cols, int64
   return cols ? values[place_in_row(r, index, cols, inner)] : S{};
 }
 
+#if !defined(__CUDACC__)  // kernel.cu is compiled for one dtype at a time
+
 // Whether kernels are compiled for a dtype. The default is all; -DFUSEGEN_DTYPES=float32+bfloat16
 // compiles for these two alone, in half of the time. (nvcc takes a comma for the end of the macro.)
 constexpr bool is_compiled([[maybe_unused]] DType dtype) {
@@ -149,6 +151,13 @@ constexpr bool is_compiled([[maybe_unused]] DType dtype) {
 #else
   return true;
 #endif
+}
+
+// What a call with a dtype is told that kernels were not compiled for.
+inline std::string left_out(DType dtype) {
+  const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
+  return std::string("x: these kernels were compiled without ") + names[int(dtype)] +
+         "; add it to `dtypes:` in the spec, or to --dtypes, and build again";
 }
 
 // Calls f with a value of the storage type that `dtype` names.
@@ -168,10 +177,10 @@ auto with_dtype(DType dtype, F&& f) {
       if constexpr (is_compiled(DType::float16)) return f(float16{});
   }
 #if defined(FUSEGEN_DTYPES)
-  const char* const names[] = {"float64", "float32", "bfloat16", "float16"};
-  throw std::runtime_error(std::string("x: these kernels were compiled without ") +
-                           names[int(dtype)] + " (FUSEGEN_DTYPES)");
+  throw std::runtime_error(left_out(dtype));
 #endif
 }
+
+#endif
 
 }  // namespace fusegen

@@ -16,6 +16,9 @@
 #define FUSEGEN_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// Declares a function that need not be there: its address is null then.
+#define FUSEGEN_OPTIONAL __attribute__((weak))
+
 namespace fusegen {
 
 // Reinterprets a value's bits as another type of the same size.
