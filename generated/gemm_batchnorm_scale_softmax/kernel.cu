@@ -11,7 +11,7 @@
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
 
-// forward_train_sample on the GPU.
+// forward_train_sample: each element by itself, down the columns.
 struct ForwardTrainSampleLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 2;    // accesses of each input in flight at once
@@ -34,7 +34,7 @@ const char* forward_train_sample_cuda<FUSEGEN_STORED>(const ForwardTrainSampleAr
                                                                                stream);
 }
 
-// forward_train_sums on the GPU.
+// forward_train_sums: each element by itself, down the columns.
 struct ForwardTrainSumsLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 2;    // accesses of each input in flight at once
@@ -56,7 +56,7 @@ const char* forward_train_sums_cuda<FUSEGEN_STORED>(const ForwardTrainSumsArgs& 
   return run_form<Pointwise, ForwardTrainSumsForm, ForwardTrainSumsLaunch>(args, workspace, stream);
 }
 
-// forward_train_columns on the GPU.
+// forward_train_columns: each column by itself, without the activation.
 struct ForwardTrainColumnsLaunch : Launch {};
 
 template <>
@@ -71,7 +71,7 @@ const char* forward_train_columns_cuda<FUSEGEN_STORED>(const ForwardTrainColumns
                                                                                stream);
 }
 
-// forward_train on the GPU.
+// forward_train: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardTrainLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -99,7 +99,7 @@ const char* forward_train_cuda<FUSEGEN_STORED>(const ForwardTrainArgs& args, voi
   return run_form<Rows, ForwardTrainForm, ForwardTrainLaunch>(args, workspace, stream);
 }
 
-// backward_train_sums_columns on the GPU.
+// backward_train_sums_columns: each column by itself, without the activation.
 struct BackwardTrainSumsColumnsLaunch : Launch {};
 
 template <>
@@ -115,7 +115,7 @@ const char* backward_train_sums_columns_cuda<FUSEGEN_STORED>(
       args, workspace, stream);
 }
 
-// backward_train_sums on the GPU.
+// backward_train_sums: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainSumsLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -142,7 +142,7 @@ const char* backward_train_sums_cuda<FUSEGEN_STORED>(const BackwardTrainSumsArgs
   return run_form<Rows, BackwardTrainSumsForm, BackwardTrainSumsLaunch>(args, workspace, stream);
 }
 
-// backward_train_columns on the GPU.
+// backward_train_columns: each column by itself, without the activation.
 struct BackwardTrainColumnsLaunch : Launch {};
 
 template <>
@@ -158,7 +158,7 @@ const char* backward_train_columns_cuda<FUSEGEN_STORED>(const BackwardTrainColum
                                                                                  stream);
 }
 
-// backward_train on the GPU.
+// backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -185,7 +185,7 @@ const char* backward_train_cuda<FUSEGEN_STORED>(const BackwardTrainArgs& args, v
   return run_form<Rows, BackwardTrainForm, BackwardTrainLaunch>(args, workspace, stream);
 }
 
-// double_backward_train_sums_columns on the GPU.
+// double_backward_train_sums_columns: each column by itself, without the activation.
 struct DoubleBackwardTrainSumsColumnsLaunch : Launch {};
 
 template <>
@@ -202,7 +202,7 @@ const char* double_backward_train_sums_columns_cuda<FUSEGEN_STORED>(
                   DoubleBackwardTrainSumsColumnsLaunch>(args, workspace, stream);
 }
 
-// double_backward_train_sums on the GPU.
+// double_backward_train_sums: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainSumsLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -231,7 +231,7 @@ const char* double_backward_train_sums_cuda<FUSEGEN_STORED>(const DoubleBackward
                                                                                     stream);
 }
 
-// double_backward_train_sums2_columns on the GPU.
+// double_backward_train_sums2_columns: each column by itself, without the activation.
 struct DoubleBackwardTrainSums2ColumnsLaunch : Launch {};
 
 template <>
@@ -248,7 +248,7 @@ const char* double_backward_train_sums2_columns_cuda<FUSEGEN_STORED>(
                   DoubleBackwardTrainSums2ColumnsLaunch>(args, workspace, stream);
 }
 
-// double_backward_train_sums2 on the GPU.
+// double_backward_train_sums2: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainSums2Launch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -276,7 +276,7 @@ const char* double_backward_train_sums2_cuda<FUSEGEN_STORED>(
       args, workspace, stream);
 }
 
-// double_backward_train_columns on the GPU.
+// double_backward_train_columns: each column by itself, without the activation.
 struct DoubleBackwardTrainColumnsLaunch : Launch {};
 
 template <>
@@ -293,7 +293,7 @@ const char* double_backward_train_columns_cuda<FUSEGEN_STORED>(
       args, workspace, stream);
 }
 
-// double_backward_train on the GPU.
+// double_backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -320,7 +320,7 @@ const char* double_backward_train_cuda<FUSEGEN_STORED>(const DoubleBackwardTrain
                                                                             stream);
 }
 
-// forward_eval_columns on the GPU.
+// forward_eval_columns: each column by itself, without the activation.
 struct ForwardEvalColumnsLaunch : Launch {};
 
 template <>
@@ -335,7 +335,7 @@ const char* forward_eval_columns_cuda<FUSEGEN_STORED>(const ForwardEvalColumnsAr
                                                                              stream);
 }
 
-// forward_eval on the GPU.
+// forward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardEvalLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -363,7 +363,7 @@ const char* forward_eval_cuda<FUSEGEN_STORED>(const ForwardEvalArgs& args, void*
   return run_form<Rows, ForwardEvalForm, ForwardEvalLaunch>(args, workspace, stream);
 }
 
-// backward_eval_columns on the GPU.
+// backward_eval_columns: each column by itself, without the activation.
 struct BackwardEvalColumnsLaunch : Launch {};
 
 template <>
@@ -378,7 +378,7 @@ const char* backward_eval_columns_cuda<FUSEGEN_STORED>(const BackwardEvalColumns
                                                                                stream);
 }
 
-// backward_eval on the GPU.
+// backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardEvalLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -405,7 +405,7 @@ const char* backward_eval_cuda<FUSEGEN_STORED>(const BackwardEvalArgs& args, voi
   return run_form<Rows, BackwardEvalForm, BackwardEvalLaunch>(args, workspace, stream);
 }
 
-// double_backward_eval_columns on the GPU.
+// double_backward_eval_columns: each column by itself, without the activation.
 struct DoubleBackwardEvalColumnsLaunch : Launch {};
 
 template <>
@@ -421,7 +421,7 @@ const char* double_backward_eval_columns_cuda<FUSEGEN_STORED>(
       args, workspace, stream);
 }
 
-// double_backward_eval on the GPU.
+// double_backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardEvalLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster

@@ -9,7 +9,7 @@
 
 namespace fusegen_matmul_dropout_softmax {
 
-// forward_train on the GPU.
+// forward_train: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardTrainLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -37,7 +37,7 @@ const char* forward_train_cuda<FUSEGEN_STORED>(const ForwardTrainArgs& args, voi
   return run_form<Rows, ForwardTrainForm, ForwardTrainLaunch>(args, workspace, stream);
 }
 
-// backward_train on the GPU.
+// backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -63,7 +63,7 @@ const char* backward_train_cuda<FUSEGEN_STORED>(const BackwardTrainArgs& args, v
   return run_form<Rows, BackwardTrainForm, BackwardTrainLaunch>(args, workspace, stream);
 }
 
-// double_backward_train on the GPU.
+// double_backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -90,7 +90,7 @@ const char* double_backward_train_cuda<FUSEGEN_STORED>(const DoubleBackwardTrain
                                                                             stream);
 }
 
-// forward_eval on the GPU.
+// forward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardEvalLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -118,7 +118,7 @@ const char* forward_eval_cuda<FUSEGEN_STORED>(const ForwardEvalArgs& args, void*
   return run_form<Rows, ForwardEvalForm, ForwardEvalLaunch>(args, workspace, stream);
 }
 
-// backward_eval on the GPU.
+// backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardEvalLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -144,7 +144,7 @@ const char* backward_eval_cuda<FUSEGEN_STORED>(const BackwardEvalArgs& args, voi
   return run_form<Rows, BackwardEvalForm, BackwardEvalLaunch>(args, workspace, stream);
 }
 
-// double_backward_eval on the GPU.
+// double_backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardEvalLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster

@@ -9,7 +9,7 @@
 
 namespace fusegen_matmul_swish_scale {
 
-// forward on the GPU.
+// forward: each element by itself, down the columns.
 struct ForwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 2;    // accesses of each input in flight at once
@@ -29,7 +29,7 @@ const char* forward_cuda<FUSEGEN_STORED>(const ForwardArgs& args, void* workspac
   return run_form<Pointwise, ForwardForm, ForwardLaunch>(args, workspace, stream);
 }
 
-// backward on the GPU.
+// backward: each element by itself, down the columns.
 struct BackwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 2;    // accesses of each input in flight at once
@@ -50,7 +50,7 @@ const char* backward_cuda<FUSEGEN_STORED>(const BackwardArgs& args, void* worksp
   return run_form<Pointwise, BackwardForm, BackwardLaunch>(args, workspace, stream);
 }
 
-// double_backward on the GPU.
+// double_backward: each element by itself, down the columns.
 struct DoubleBackwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 1;    // accesses of each input in flight at once

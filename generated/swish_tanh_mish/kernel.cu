@@ -9,7 +9,7 @@
 
 namespace fusegen_swish_tanh_mish {
 
-// forward on the GPU.
+// forward: all elements as one long row.
 struct ForwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 4;  // accesses of each input in flight at once
@@ -26,7 +26,7 @@ const char* forward_cuda<FUSEGEN_STORED>(const ForwardArgs& args, void* workspac
   return run_form<Flat, ForwardForm, ForwardLaunch>(args, workspace, stream);
 }
 
-// backward on the GPU.
+// backward: all elements as one long row.
 struct BackwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 2;  // accesses of each input in flight at once
@@ -43,7 +43,7 @@ const char* backward_cuda<FUSEGEN_STORED>(const BackwardArgs& args, void* worksp
   return run_form<Flat, BackwardForm, BackwardLaunch>(args, workspace, stream);
 }
 
-// double_backward on the GPU.
+// double_backward: all elements as one long row.
 struct DoubleBackwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 1;  // accesses of each input in flight at once
@@ -61,7 +61,7 @@ const char* double_backward_cuda<FUSEGEN_STORED>(const DoubleBackwardArgs& args,
   return run_form<Flat, DoubleBackwardForm, DoubleBackwardLaunch>(args, workspace, stream);
 }
 
-// triple_backward on the GPU.
+// triple_backward: all elements as one long row.
 struct TripleBackwardLaunch : Launch {
   static constexpr int access = 0;  // most bytes of one access: 16, 32, or 0 for the chip's widest
   static constexpr int rows_in_flight = 1;  // accesses of each input in flight at once

@@ -9,7 +9,7 @@
 
 namespace fusegen_temperature_softmax {
 
-// forward on the GPU.
+// forward: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -36,7 +36,7 @@ const char* forward_cuda<FUSEGEN_STORED>(const ForwardArgs& args, void* workspac
   return run_form<Rows, ForwardForm, ForwardLaunch>(args, workspace, stream);
 }
 
-// backward on the GPU.
+// backward: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
@@ -62,7 +62,7 @@ const char* backward_cuda<FUSEGEN_STORED>(const BackwardArgs& args, void* worksp
   return run_form<Rows, BackwardForm, BackwardLaunch>(args, workspace, stream);
 }
 
-// double_backward on the GPU.
+// double_backward: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster

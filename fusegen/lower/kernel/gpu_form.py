@@ -13,6 +13,15 @@ from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.stage import Stage
 
 
+#: What the loops of each form go over.
+_SERVES = {
+    "Flat": "all elements as one long row",
+    "Pointwise": "each element by itself, down the columns",
+    "Columns": "each column by itself, without the activation",
+    "Rows": "each row as a whole, in registers, in shared memory or streamed",
+}
+
+
 @dataclass(frozen=True)
 class GpuForm:
     """The decisions for one kernel."""
@@ -23,6 +32,12 @@ class GpuForm:
     def form(self) -> str:
         """The struct that runs the kernel where a row's columns are adjacent in memory."""
         return {"along": "Rows"}.get(self.kernel.form, self.kernel.form.capitalize())
+
+    @property
+    def serves(self) -> str:
+        """What the form does, in words, and that for columns which are not adjacent in memory."""
+        apart = "; where columns lie apart, outer reductions" if self.kernel.outer else ""
+        return _SERVES[self.form] + apart
 
     @property
     def forms(self) -> tuple[str, ...]:

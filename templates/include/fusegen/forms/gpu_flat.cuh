@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(256)
           P::run_stages(full[v], typename K::Col{}, row, scalar, out);
           leaves.template take<Items>(v, out);
         }
-        leaves.template store<Items>(P::results(args).to, at);
+        leaves.template store<Items, true>(P::results(args).to, at);
       }
     }
   }

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(L::block)
           auto to = P::results(args);
           each(typename P::Stores{},
                [&](auto item, auto n) { to.to[n] += gap_of<decltype(item)>(args, r); });
-          leaves.template store<Items>(to.to, r * cols + c);
+          leaves.template store<Items, true>(to.to, r * cols + c);
         }
       }
     }
