@@ -91,3 +91,16 @@ def test_no_package_has_much_to_read_of_its_kernels() -> None:
     ]
     assert sum(lines) <= 2000
     assert max(lines) <= 450
+
+
+@pytest.mark.parametrize("path", [p for p in TEMPLATES if p.suffix == ".j2"], ids=lambda p: p.name)
+def test_a_template_is_read_at_a_glance(path: Path) -> None:
+    """It has few lines, and no condition within two loops; what would have them is a part of its own."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 150
+    depth = deepest = 0
+    for end in re.findall(r"\{%-?\s*(end)?(?:if|for|macro|call)\b", text):
+        depth += -1 if end else 1
+        deepest = max(deepest, depth)
+    assert deepest <= 2
+    assert depth == 0
