@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.stage import Stage
 
-
 #: What the loops of each form go over.
 _SERVES = {
     "Flat": "all elements as one long row",
