@@ -19,11 +19,12 @@ unexport PYTHONDONTWRITEBYTECODE
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
 
-# Two workers of two threads each share the cores: a thread of OpenMP that waits must not spin. The instruction
-# sets then run side by side, a process each: starting workers for them would take a third of the time.
+# Three workers of two threads each share the cores, since a worker waits for compilers and for packages that another
+# builds. A thread of OpenMP that waits must not spin. The instruction sets then run side by side, a process each:
+# starting workers for them would take a third of the time.
 test: export OMP_WAIT_POLICY = passive
 test: build
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 3 --dist loadscope
 	printf '%s\n' portable $(LESSER) | xargs -P 2 -I ISA env FUSEGEN_CPU=ISA \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider -m numerics $(NUMERICS)
 
