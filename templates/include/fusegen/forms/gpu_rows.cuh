@@ -92,7 +92,7 @@ struct Rows {
     RowNeeds needs{};
     int64_t cycle = 0;
     needs.rows = args.rows;
-    needs.cols = reads_elements(typename D::stages{}) ? args.cols : 1;
+    needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
     needs.fold = 1;
     bool staged = L::staged && stages<S, V>;
