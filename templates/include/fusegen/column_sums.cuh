@@ -16,6 +16,7 @@ class ColumnSums {
   static constexpr int chunks = V / width;
   using Chunk = Packed<T, width>;
 
+  ColumnSums() = default;
   __device__ ColumnSums(void* place, int thread, int threads)
       : chunks_(static_cast<Chunk*>(place) + thread), threads_(threads) {}
 
@@ -60,6 +61,7 @@ class LiveSums {
   static constexpr int chunks = V / width;
   using Chunk = Packed<T, width>;
 
+  LiveSums() = default;
   __device__ LiveSums(const void*, int, int) {}
 
   __device__ __forceinline__ void clear(int) {}

@@ -19,6 +19,7 @@ class RunSums {
     return run % V == 0 ? V : 1;
   }
 
+  RunSums() = default;
   __device__ RunSums(void* place, int thread, int threads, int64_t run)
       : sums_(static_cast<T*>(place) + thread), threads_(threads), each_(V / shared_by(run)) {}
 
@@ -36,8 +37,8 @@ class RunSums {
   }
 
  private:
-  T* const sums_;
-  const int threads_, each_;
+  T* sums_;
+  int threads_, each_;
 };
 
 // The same in registers. Requires that the columns of each access belong to one channel.

@@ -17,7 +17,7 @@ void columns_of(const typename D::Args& args) {
   for (int64_t j = 0; j < args.cols; ++j) {
     auto col = P::loaded_column(args, j);
     P::derive(scalar, col);
-    each(typename D::results{},
+    each(typename ResultsOf<D>::items{},
          [&](auto item, auto) { put<decltype(item)>(args, j, member(col, scalar, item.value)); });
   }
 }

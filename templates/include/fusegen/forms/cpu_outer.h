@@ -50,7 +50,7 @@ struct OuterTask {
   using Fulls = typename P::Fulls;
   using Inputs = typename P::Inputs;
   using Loaded = decltype(row_fields(Only<Inputs, Role::row>{} + Only<Inputs, Role::taken>{}));
-  using Rows = decltype(Loaded{} + computed_rows(typename P::Items{}));
+  using Rows = decltype(Loaded{} + computed_rows(typename P::AllStages::items{}));
 
   typename P::Args args;
   typename K::Scalar scalar;
@@ -83,16 +83,15 @@ struct OuterTask {
   template <class Stage>
   __attribute__((noinline, flatten)) static void run(const OuterTask& shared) {
     const OuterTask task = shared;
-    using Items = typename Stage::items;
-    using Sums = Only<Items, Role::sum>;
-    using Largest = Only<Items, Role::largest>;
+    using Sums = Only<Stage, Role::sum>;
+    using Largest = Only<Stage, Role::largest>;
     const int64_t lanes = task.lanes, cols = task.args.cols;
-    each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) {
+    each(Only<Stage, Role::row_lines>{}, [&](auto lines, auto) {
       for (int64_t n = 0; n < lanes; ++n) {
         typename K::Row row = task.row(n);
         lines.function(task.scalar, row);
         each(listed(typename decltype(lines)::fields{}), [&](auto item, auto) {
-          task.known[place_of<decltype(item)>(Rows{})][n] = row.*item.field;
+          task.known[place_of<decltype(item), Rows>][n] = row.*item.field;
         });
       }
     });
@@ -126,11 +125,11 @@ struct OuterTask {
       }
     }
     each(Sums{}, [&](auto item, auto r) {
-      T* const to = task.known[place_of<Row<decltype(item)::row>>(Rows{})];
+      T* const to = task.known[place_of<Row<decltype(item)::row>, Rows>];
       for (int64_t n = 0; n < lanes; ++n) to[n] = T(whole_sum[r][n]);
     });
     each(Largest{}, [&](auto item, auto r) {
-      T* const to = task.known[place_of<Row<decltype(item)::row>>(Rows{})];
+      T* const to = task.known[place_of<Row<decltype(item)::row>, Rows>];
       for (int64_t n = 0; n < lanes; ++n) to[n] = whole_largest[r][n];
     });
   }
@@ -139,22 +138,21 @@ struct OuterTask {
   template <class Stage, int SUMS, int LARGEST>
   FUSEGEN_FN void column(int64_t j, const Pointers<T, SUMS>& sum,
                          const Pointers<Ordinal, LARGEST>& largest) const {
-    using Items = typename Stage::items;
-    using ColSums = Only<Items, Role::col_sum>;
-    using Totals = Only<Items, Role::total>;
-    using RunSums = Only<Items, Role::run_sum>;
+    using ColSums = Only<Stage, Role::col_sum>;
+    using Totals = Only<Stage, Role::total>;
+    using RunSums = Only<Stage, Role::run_sum>;
     constexpr int added = ColSums::size + Totals::size;
     const int64_t at = (matrix * args.cols + j) * args.inner + begin;
     // Columns are too far apart for the processor's own prefetcher.
     if (j + columns_ahead < args.cols) {
       const int64_t soon = at + columns_ahead * args.inner;
       each(Fulls{}, [&](auto item, auto n) {
-        if constexpr (has<Uses<decltype(item)::field>>(Items{})) {
+        if constexpr (has<Uses<decltype(item)::field>, typename Stage::items>) {
           prefetch(pointer<S, decltype(item)::arg>(args) + gaps[n] + soon, lanes);
         }
       });
-      each(Only<Items, Role::store>{}, [&](auto item, auto) {
-        constexpr int n = place_of<decltype(item)>(typename P::Stores{});
+      each(Only<Stage, Role::store>{}, [&](auto item, auto) {
+        constexpr int n = place_of<decltype(item), typename P::Stores>;
         prefetch<to_write>(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + n] + soon,
                            lanes);
       });
@@ -181,20 +179,20 @@ struct OuterTask {
       const typename K::Row known_row = row(n);
       typename K::Live values;
       typename K::Out out;
-      each(Only<Items, Role::read>{}, [&](auto item, auto) {
-        constexpr int k = place_of<Keep<decltype(item)::field>>(typename P::Lives{});
+      each(Only<Stage, Role::read>{}, [&](auto item, auto) {
+        constexpr int k = place_of<Keep<decltype(item)::field>, typename P::Lives>;
         values.*item.field = live[k][j * lanes + n];
       });
       Stage::element(full, col, known_row, scalar, values, out);
-      each(Only<Items, Role::keep>{}, [&](auto item, auto) {
-        live[place_of<decltype(item)>(typename P::Lives{})][j * lanes + n] = values.*item.field;
+      each(Only<Stage, Role::keep>{}, [&](auto item, auto) {
+        live[place_of<decltype(item), typename P::Lives>][j * lanes + n] = values.*item.field;
       });
-      each(Only<Items, Role::sum>{}, [&](auto item, auto r) { sum[r][n] += out.*item.out; });
-      each(Only<Items, Role::largest>{}, [&](auto item, auto r) {
+      each(Only<Stage, Role::sum>{}, [&](auto item, auto r) { sum[r][n] += out.*item.out; });
+      each(Only<Stage, Role::largest>{}, [&](auto item, auto r) {
         largest[r][n] = larger(largest[r][n], ordinal(out.*item.out));
       });
-      each(Only<Items, Role::store>{}, [&](auto item, auto) {
-        constexpr int k = place_of<decltype(item)>(typename P::Stores{});
+      each(Only<Stage, Role::store>{}, [&](auto item, auto) {
+        constexpr int k = place_of<decltype(item), typename P::Stores>;
         store(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + k] + at + n,
               out.*item.out);
       });
@@ -204,13 +202,13 @@ struct OuterTask {
       return one;
     });
     each(ColSums{}, [&](auto item, auto k) {
-      col_sums[place_of<decltype(item)>(typename P::ColSums{})][j] = reduced.sum[k];
+      col_sums[place_of<decltype(item), typename P::ColSums>][j] = reduced.sum[k];
     });
     each(Totals{}, [&](auto item, auto k) {
-      totals[place_of<decltype(item)>(typename P::Totals{})] += reduced.sum[ColSums::size + k];
+      totals[place_of<decltype(item), typename P::Totals>] += reduced.sum[ColSums::size + k];
     });
     each(RunSums{}, [&](auto item, auto k) {
-      run_sums[place_of<decltype(item)>(typename P::RunSums{})][channel] += reduced.sum[added + k];
+      run_sums[place_of<decltype(item), typename P::RunSums>][channel] += reduced.sum[added + k];
     });
   }
 };
@@ -267,8 +265,7 @@ void outer_of(const typename D::Args& args) {
         });
         derive_columns<P>(args, scalar, 0, cols, task.derived);
         task.load_rows();
-        each(typename D::stages{},
-             [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
+        each(StagesOf<D>{}, [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
         for (int64_t n = 0; n < lanes; ++n) {
           const typename K::Row row = task.row(n);
           const int64_t i = matrix * inner + begin + n;
@@ -276,8 +273,7 @@ void outer_of(const typename D::Args& args) {
           each(typename P::RowSums{},
                [&](auto item, auto k) { row_parts[k][i] = member(row, scalar, item.value); });
           each(typename P::RowTotals{}, [&](auto item, auto) {
-            totals[place_of<decltype(item)>(typename P::Totals{})] +=
-                member(row, scalar, item.value);
+            totals[place_of<decltype(item), typename P::Totals>] += member(row, scalar, item.value);
           });
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task_number] = totals[n];

@@ -17,9 +17,7 @@ constexpr bool any_shared(List<Rngs...>) {
 template <class... Stages>
 constexpr int most_reductions_of(List<Stages...>) {
   int most = 0;
-  ((most = std::max(most, Only<typename Stages::items, Role::sum>::size +
-                              Only<typename Stages::items, Role::largest>::size)),
-   ...);
+  ((most = std::max(most, Only<Stages, Role::sum>::size + Only<Stages, Role::largest>::size)), ...);
   return most;
 }
 

@@ -77,7 +77,7 @@ void pointwise_of(const typename D::Args& args) {
                    [&](auto item, auto n) { col.*item.field = derived[n][j]; });
               typename K::Live live;
               typename K::Out out;
-              each(typename D::stages{}, [&](auto stage, auto) {
+              each(StagesOf<D>{}, [&](auto stage, auto) {
                 if constexpr (decltype(stage)::has_elements) {
                   stage.element(full, col, row, scalar, live, out);
                 }

@@ -26,7 +26,7 @@ struct RowTask {
   Pointers<T, lives> live;
   Pointers<T, P::Rngs::size> shared_rng;
   Pointers<T, P::ColSums::size> col_sums;
-  Pointers<T, most_reductions_of(typename D::stages{})>
+  Pointers<T, most_reductions_of(StagesOf<D>{})>
       block_sums;  // of a stage's reductions, for each block of the row
   Pointers<T, P::Totals::size> block_totals;
   Pointers<T, P::RunSums::size> run_parts;
@@ -38,11 +38,10 @@ struct RowTask {
   // Runs a stage over a block of columns.
   template <class Stage, bool FIRST>
   FUSEGEN_FN void run(int64_t block) const {
-    using Items = typename Stage::items;
-    using Sums = Only<Items, Role::sum>;
-    using Largest = Only<Items, Role::largest>;
-    using Totals = Only<Items, Role::total>;
-    using RunSums = Only<Items, Role::run_sum>;
+    using Sums = Only<Stage, Role::sum>;
+    using Largest = Only<Stage, Role::largest>;
+    using Totals = Only<Stage, Role::total>;
+    using RunSums = Only<Stage, Role::run_sum>;
     constexpr int sums = Sums::size + Totals::size;
     const int64_t begin = block * block_cols, end = std::min(args.cols, begin + block_cols);
 
@@ -51,7 +50,7 @@ struct RowTask {
       using Rng = decltype(rng);
       if constexpr (Rng::shared && FIRST)
         draw<Rng>(args, shared_rng[n] + begin, end - begin, at + begin);
-      if constexpr (!Rng::shared && uses<Items, Rng>())
+      if constexpr (!Rng::shared && uses<Stage, Rng>)
         draw<Rng>(args, drawn[n], end - begin, at + begin);
     });
 
@@ -67,12 +66,12 @@ struct RowTask {
           full.*item.field = load(pointer<S, decltype(item)::arg>(args) + gaps[n] + at + j);
         });
         each(typename P::Rngs{}, [&](auto item, auto n) {
-          if constexpr (uses<Items, decltype(item)>()) {
+          if constexpr (uses<Stage, decltype(item)>) {
             full.*item.field = item.shared ? shared_rng[n][j] : drawn[n][j - begin];
           }
         });
         each(typename P::Spreads{}, [&](auto item, auto n) {
-          if constexpr (uses<Items, decltype(item)>()) full.*item.field = spread[n][j - begin];
+          if constexpr (uses<Stage, decltype(item)>) full.*item.field = spread[n][j - begin];
         });
         typename K::Col col = P::loaded_column(args, j);
         each(typename P::DerivedCols{},
@@ -80,27 +79,27 @@ struct RowTask {
         typename K::Live values;
         typename K::Out out;
         if constexpr (D::recomputed) {
-          each(Only<Items, Role::after>{},
+          each(Only<Stage, Role::after>{},
                [&](auto earlier, auto) { earlier.function(full, col, row, scalar, values, out); });
         } else {
-          each(Only<Items, Role::read>{}, [&](auto item, auto) {
-            constexpr int n = place_of<Keep<decltype(item)::field>>(typename P::Lives{});
+          each(Only<Stage, Role::read>{}, [&](auto item, auto) {
+            constexpr int n = place_of<Keep<decltype(item)::field>, typename P::Lives>;
             values.*item.field = live[n][j];
           });
         }
         Stage::element(full, col, row, scalar, values, out);
         if constexpr (!D::recomputed) {
-          each(Only<Items, Role::keep>{}, [&](auto item, auto) {
-            live[place_of<decltype(item)>(typename P::Lives{})][j] = values.*item.field;
+          each(Only<Stage, Role::keep>{}, [&](auto item, auto) {
+            live[place_of<decltype(item), typename P::Lives>][j] = values.*item.field;
           });
         }
-        each(Only<Items, Role::store>{}, [&](auto item, auto) {
-          constexpr int n = place_of<decltype(item)>(typename P::Stores{});
+        each(Only<Stage, Role::store>{}, [&](auto item, auto) {
+          constexpr int n = place_of<decltype(item), typename P::Stores>;
           store(pointer<S, decltype(item)::arg>(args) + gaps[P::Fulls::size + n] + at + j,
                 out.*item.out);
         });
-        each(Only<Items, Role::col_sum>{}, [&](auto item, auto) {
-          col_sums[place_of<decltype(item)>(typename P::ColSums{})][j] += out.*item.out;
+        each(Only<Stage, Role::col_sum>{}, [&](auto item, auto) {
+          col_sums[place_of<decltype(item), typename P::ColSums>][j] += out.*item.out;
         });
         Reduced<T, sums + (one ? RunSums::size : 0), Largest::size> reduced;
         each(Sums{} + Totals{}, [&](auto item, auto n) { reduced.sum[n] = out.*item.out; });
@@ -120,12 +119,12 @@ struct RowTask {
         block_sums[Sums::size + n][block] = of_ordinal(reduced.largest[n]);
       });
       each(Totals{}, [&](auto item, auto n) {
-        block_totals[place_of<decltype(item)>(typename P::Totals{})][block] =
+        block_totals[place_of<decltype(item), typename P::Totals>][block] =
             reduced.sum[Sums::size + n];
       });
     };
 
-    using Used = decltype(used<Items>(typename P::Spreads{}));
+    using Used = decltype(used<Stage>(typename P::Spreads{}));
     if constexpr (Used::size + RunSums::size == 0) {
       leave(piece(std::false_type{}, begin, end, nullptr, nullptr));
     } else if (args.channel_run >= long_run) {
@@ -141,7 +140,7 @@ struct RowTask {
         for (int n = 0; n < Largest::size; ++n)
           whole.largest[n] = larger(whole.largest[n], part.largest[n]);
         each(RunSums{}, [&](auto item, auto n) {
-          run_parts[place_of<decltype(item)>(typename P::RunSums{})][block + run] =
+          run_parts[place_of<decltype(item), typename P::RunSums>][block + run] =
               part.sum[sums + n];
         });
       });
@@ -149,15 +148,15 @@ struct RowTask {
     } else {
       alignas(64) T spread[P::Spreads::size + 1][block_cols], terms[RunSums::size + 1][block_cols];
       each(typename P::Spreads{}, [&](auto item, auto n) {
-        if constexpr (has<decltype(item)>(Used{})) {
+        if constexpr (has<decltype(item), Used>) {
           spread_channels(spread[n], pointer<S, decltype(item)::arg>(args), at + begin, end - begin,
                           args.channel_run, args.channels);
         }
       });
       leave(piece(std::false_type{}, begin, end, spread, terms));
       each(RunSums{}, [&](auto item, auto n) {
-        add_runs(run_parts[place_of<decltype(item)>(typename P::RunSums{})] + block, terms[n],
-                 begin, end, args.channel_run);
+        add_runs(run_parts[place_of<decltype(item), typename P::RunSums>] + block, terms[n], begin,
+                 end, args.channel_run);
       });
     }
   }
@@ -166,25 +165,24 @@ struct RowTask {
   template <class Stage, bool FIRST>
   FUSEGEN_FN void run_row(const Tiling& tiling, const Pointers<T, P::RunSums::size>& run_sums,
                           double* totals) {
-    using Items = typename Stage::items;
     const int64_t blocks = tiling.blocks();
-    each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
+    each(Only<Stage, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
     if constexpr (Stage::has_elements) {
       parallel_for(blocks, tiling.block_grain(), [this](int64_t block) {
         const RowTask task = *this;  // a copy, so that the compiler sees that no store changes it
         task.template run<Stage, FIRST>(block);
       });
     }
-    using Sums = Only<Items, Role::sum>;
+    using Sums = Only<Stage, Role::sum>;
     each(Sums{}, [&](auto item, auto n) { row.*item.row = total<T>(block_sums[n], blocks); });
-    each(Only<Items, Role::largest>{},
+    each(Only<Stage, Role::largest>{},
          [&](auto item, auto n) { row.*item.row = largest(block_sums[Sums::size + n], blocks); });
-    each(Only<Items, Role::total>{}, [&](auto item, auto) {
-      constexpr int n = place_of<decltype(item)>(typename P::Totals{});
+    each(Only<Stage, Role::total>{}, [&](auto item, auto) {
+      constexpr int n = place_of<decltype(item), typename P::Totals>;
       totals[n] += total<double>(block_totals[n], blocks);
     });
-    each(Only<Items, Role::run_sum>{}, [&](auto item, auto) {
-      constexpr int n = place_of<decltype(item)>(typename P::RunSums{});
+    each(Only<Stage, Role::run_sum>{}, [&](auto item, auto) {
+      constexpr int n = place_of<decltype(item), typename P::RunSums>;
       join_runs(run_sums[n], run_parts[n], runs, run_length<decltype(item)>(args));
     });
   }
@@ -214,7 +212,7 @@ void rows_of(const typename D::Args& args) {
         const Buffers<T, P::DerivedCols::size> derived(cols);
         const Buffers<T, Task::lives> live(cols);
         const Buffers<T, P::Rngs::size> shared_rng(any_shared(typename P::Rngs{}) ? cols : 0);
-        const Buffers<T, most_reductions_of(typename D::stages{})> block_sums(tiling.blocks());
+        const Buffers<T, most_reductions_of(StagesOf<D>{})> block_sums(tiling.blocks());
         const Buffers<T, P::Totals::size> block_totals(tiling.blocks());
         const Buffers<T, P::RunSums::size> run_parts(tiling.blocks() + runs);
         derive_columns<P>(args, scalar, 0, cols, derived.pointers());
@@ -244,14 +242,14 @@ void rows_of(const typename D::Args& args) {
           P::load_row(args, i, task.row);
           auto sums = run_sums;
           for (int n = 0; n < P::RunSums::size; ++n) sums.to[n] += i * runs;
-          each(typename D::stages{}, [&](auto stage, auto n) {
+          each(StagesOf<D>{}, [&](auto stage, auto n) {
             task.template run_row<decltype(stage), n == 0>(tiling, sums, totals);
           });
           P::store_row(args, i, scalar, task.row);
           each(typename P::RowSums{},
                [&](auto item, auto n) { row_parts[n][i] = member(task.row, scalar, item.value); });
           each(typename P::RowTotals{}, [&](auto item, auto n) {
-            totals[place_of<decltype(item)>(typename P::Totals{})] +=
+            totals[place_of<decltype(item), typename P::Totals>] +=
                 member(task.row, scalar, item.value);
           });
         }

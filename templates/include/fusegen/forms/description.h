@@ -342,6 +342,44 @@ struct Stage {
   using items = List<Items...>;
 };
 
+// What a description declares, with items by their places: the inputs, the stages, and the results
+// that no stage writes.
+template <class D>
+struct InputsOf {
+  using declared = typename D::inputs;
+  using items = Numbered<InputsOf, declared>;
+};
+template <class D>
+struct ResultsOf {
+  using declared = typename D::results;
+  using items = Numbered<ResultsOf, declared>;
+};
+template <class D, int N>
+struct StageAt : ItemAt<typename D::stages, N> {
+  using declared = typename ItemAt<typename D::stages, N>::items;
+  using items = Numbered<StageAt, declared>;
+};
+// Before the first one.
+template <class D>
+struct StageAt<D, -1> {
+  using items = List<>;
+};
+template <class D, int... PLACES>
+FUSEGEN_FN constexpr List<StageAt<D, PLACES>...> stages_at(std::integer_sequence<int, PLACES...>) {
+  return {};
+}
+template <class D>
+using StagesOf = decltype(stages_at<D>(std::make_integer_sequence<int, D::stages::size>{}));
+// The items of the first N stages.
+template <class... Stages>
+FUSEGEN_FN constexpr auto all_items(List<Stages...>) {
+  return (List<>{} + ... + typename Stages::items{});
+}
+template <class D, int N = D::stages::size>
+struct FirstStages {
+  using items = decltype(all_items(stages_at<D>(std::make_integer_sequence<int, N>{})));
+};
+
 // How far the gaps before row r put an item's tensor.
 template <class Item, class Args>
 FUSEGEN_FN int64_t gap_of(const Args& args, int64_t r) {

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(128) columns(typename D::Args args) {
   if (c < args.cols) {
     auto col = P::loaded_column(args, c);
     P::derive(scalar, col);
-    each(typename D::results{},
+    each(typename ResultsOf<D>::items{},
          [&](auto item, auto) { put<decltype(item)>(args, c, member(col, scalar, item.value)); });
   }
 }

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(256)
          typename GpuParts<D, S>::Partial partial) {
   using P = GpuParts<D, S>;
   using K = typename P::K;
-  using Items = typename P::Items;
+  using AllStages = typename P::AllStages;
   await_kernels_before();
   const auto scalar = P::scalars(args);
   Elements<P, V> leaves;
@@ -41,15 +41,15 @@ __global__ void __launch_bounds__(256)
       const int64_t at = first + i * block;
       if (at < end) {
         typename K::Full full[V];
-        P::template unpack_full<Items>(args, full, raw[i], at, 0, 0);
+        P::template unpack_full<AllStages>(args, full, raw[i], at, 0, 0);
         const typename K::Row row{};
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           P::run_stages(full[v], typename K::Col{}, row, scalar, out);
-          leaves.template take<Items>(v, out);
+          leaves.template take<AllStages>(v, out);
         }
-        leaves.template store<Items, true>(P::results(args).to, at);
+        leaves.template store<AllStages, true>(P::results(args).to, at);
       }
     }
   }

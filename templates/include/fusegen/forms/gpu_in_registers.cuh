@@ -39,18 +39,17 @@ struct RowInRegisters {
   //   read(item)                 reads the inputs of a vector in the first stage
   //   channel(item, c)           the channel of column c
   //   fill_columns(col, item, c) the operands of columns
-  //   add(items, item)           adds a vector to sums of columns
-  //   end_sweep()                follows the last vector
+  //   add(stage, item)           adds a vector to sums of columns
+  //   fetch_next()               follows the last vector of the first stage
   template <class Stage, bool FIRST, class Team, class Read, class Channel, class FillColumns,
-            class Add, class EndSweep>
+            class Add, class FetchNext>
   __device__ __forceinline__ void run(Team& team, Elements<P, V>& leaves, const Read& read,
                                       const Channel& channel, const FillColumns& fill_columns,
-                                      const Add& add, const EndSweep& end_sweep) {
-    using Items = typename Stage::items;
-    P::template begin_stage<Items>(scalar, row);
-    Reductions<T, Items> reduced;
+                                      const Add& add, const FetchNext& fetch_next) {
+    P::template begin_stage<Stage>(scalar, row);
+    Reductions<T, Stage> reduced;
     if constexpr (Stage::has_elements) {
-      using Stores = Only<Items, Role::store>;
+      using Stores = Only<Stage, Role::store>;
       const typename P::template Starts<Stores> to(args, r, row_at);
 #pragma unroll
       for (int item = 0; item < ITEMS; ++item) {
@@ -59,28 +58,29 @@ struct RowInRegisters {
           if constexpr (FIRST) {
             read(item);
           } else {
-            P::template forget_used<Items>(raw[item]);
+            P::template forget_used<Stage>(raw[item]);
           }
-          rescale_live<Items, V>(live + item * V, reductions.rescale);
+          if constexpr (Only<Stage, Role::rescaled>::size > 0)
+            rescale_live<Stage, V>(live + item * V, reductions.rescale);
           typename K::Full full[V];
-          P::template unpack_full<Items>(args, full, raw[item], row_at + item * apart,
+          P::template unpack_full<Stage>(args, full, raw[item], row_at + item * apart,
                                          channel(item, c), c);
           typename K::Col col[V] = {};
-          if constexpr (Only<Items, Role::uses_columns>::size > 0) fill_columns(col, item, c);
+          if constexpr (Only<Stage, Role::uses_columns>::size > 0) fill_columns(col, item, c);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
             typename K::Out out;
             Stage::element(full[v], col[v], row, scalar, live[item * V + v], out);
             reduced.take(out);
-            leaves.template take<Items>(v, out);
+            leaves.template take<Stage>(v, out);
           }
-          add(Items{}, item);
-          leaves.template store<Items>(to.to, item * apart);
+          if constexpr (ColumnSumsIn<Stage>::size > 0) add(Stage{}, item);
+          leaves.template store<Stage>(to.to, item * apart);
         }
       }
     }
-    end_sweep();
-    reductions.template reduce<Items>(team, row, reduced);
+    if constexpr (FIRST) fetch_next();
+    reductions.template reduce<Stage>(team, row, reduced);
   }
 };
 

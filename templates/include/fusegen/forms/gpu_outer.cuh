@@ -38,14 +38,10 @@ constexpr auto other_rows(List<Rows...>) {
               std::is_same_v<typename Rows::type, int64_t>,
           List<Rows>, List < >> {});
 }
-// The sums of columns or channels that a stage adds to.
-template <class Items>
-using ColumnSumsIn = decltype(Only<Items, Role::col_sum>{} + Only<Items, Role::run_sum>{});
-
-// Reduces what the strands of a block have of V neighbouring rows, in a stage with these items.
-template <class T, class Items, int V, class Row>
+// Reduces what the strands of a block have of V neighbouring rows, in a stage.
+template <class T, class Stage, int V, class Row>
 __device__ __forceinline__ void reduce_strands(const OuterTeam<T, V>& team,
-                                               const Reductions<T, Items> (&reduced)[V],
+                                               const Reductions<T, Stage> (&reduced)[V],
                                                Row (&row)[V]) {
   const auto reduce = [&](auto op, auto item, const auto& of) {
     T values[V];
@@ -55,10 +51,10 @@ __device__ __forceinline__ void reduce_strands(const OuterTeam<T, V>& team,
 #pragma unroll
     for (int v = 0; v < V; ++v) row[v].*item.row = values[v];
   };
-  each(Only<Items, Role::largest>{}, [&](auto item, auto n) {
+  each(Only<Stage, Role::largest>{}, [&](auto item, auto n) {
     reduce(Maximum{}, item, [&](const auto& one) { return one.largest[n]; });
   });
-  each(Only<Items, Role::sum>{}, [&](auto item, auto n) {
+  each(Only<Stage, Role::sum>{}, [&](auto item, auto n) {
     reduce(Addition{}, item, [&](const auto& one) { return one.sum[n]; });
   });
 }
@@ -77,12 +73,12 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   using K = typename P::K;
   using T = typename P::T;
   using Fulls = typename P::Fulls;
-  using Stages = typename D::stages;
+  using Stages = StagesOf<D>;
   using Pack = Packed<S, V>;
-  using Loads = Only<typename D::inputs, Role::row>;
+  using Loads = Only<InputsOf<D>, Role::row>;
   using Plain = decltype(plain_rows(Loads{}));
   using Others = decltype(other_rows(Loads{}));
-  using TakenItems = Only<typename D::inputs, Role::taken>;
+  using TakenItems = Only<InputsOf<D>, Role::taken>;
   using Streams = decltype(Fulls{} + typename P::Stores{});
   await_kernels_before();
   const int64_t cols = args.cols;
@@ -101,10 +97,11 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   extern __shared__ __align__(16) unsigned char dynamic[];
   unsigned char* place = dynamic;
   Pack* next_full[Fulls::size + 1];
-  each(Fulls{}, [&](auto, auto n) {
+#pragma unroll
+  for (int n = 0; n < Fulls::size; ++n) {
     next_full[n] = settled(reinterpret_cast<Pack*>(place) + thread);
     place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  });
+  }
   Slots<PackedRows<V>, Plain> next_rows;
   each(Plain{}, [&](auto item, auto) {
     using Item = decltype(item);
@@ -174,11 +171,12 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
       const uint32_t apart = opaque(step);
 #pragma unroll
       for (int item = 0; item < ITEMS; ++item) {
-        each(Fulls{}, [&](auto, auto n) {
+#pragma unroll
+        for (int n = 0; n < Fulls::size; ++n) {
           const S* const from = at_base.to[n];
           raw[item][n] =
               mine && item < count ? read<L, V>(from + (offset + item * apart), policy) : Pack{};
-        });
+        }
       }
     }
     // The columns of a matrix are `inner` elements apart, and its rows share their channels.
@@ -186,11 +184,10 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
     next.advance();
     each(Stages{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);
-      using Items = typename Stage::items;
       constexpr bool start = index.value == 0;
 #pragma unroll
-      for (int v = 0; v < V; ++v) P::template begin_stage<Items>(scalar, row[v]);
-      Reductions<T, Items> reduced[V];
+      for (int v = 0; v < V; ++v) P::template begin_stage<Stage>(scalar, row[v]);
+      Reductions<T, Stage> reduced[V];
       if constexpr (Stage::has_elements) {
         const auto element = [&](bool here, int64_t c, auto at, int item) {
           T row_sum[P::ColumnSums::size + 1] = {};
@@ -200,10 +197,10 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
             else if constexpr (start && ahead)
               P::take_all(raw[item], next_full, item * threads);
             else if constexpr (!start)
-              P::template forget_used<Items>(raw[item]);
+              P::template forget_used<Stage>(raw[item]);
             typename K::Full full[V];
-            P::template unpack_full<typename P::Items>(args, full, raw[item], base + at,
-                                                       channels.at(c), c);
+            P::template unpack_full<typename P::AllStages>(args, full, raw[item], base + at,
+                                                           channels.at(c), c);
             typename K::Col col = P::loaded_column(args, c);
             P::derive(scalar, col);
 #pragma unroll
@@ -213,30 +210,30 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
               if constexpr (holds)
                 Stage::element(full[v], col, row[v], scalar, known, out);
               else
-                stages_to<Stages, index.value>(full[v], col, row[v], scalar, known, out);
+                stages_to<D, index.value>(full[v], col, row[v], scalar, known, out);
               reduced[v].take(out);
-              leaves.template take<Items>(v, out);
-              each(ColumnSumsIn<Items>{}, [&](auto sum, auto) {
-                row_sum[place_of<decltype(sum)>(typename P::ColumnSums{})] += out.*sum.out;
+              leaves.template take<Stage>(v, out);
+              each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+                row_sum[place_of<decltype(sum), typename P::ColumnSums>] += out.*sum.out;
               });
             }
-            using Stores = Only<Items, Role::store>;
+            using Stores = Only<Stage, Role::store>;
             S* to[Stores::size + 1];
             each(Stores{}, [&](auto store, auto n) {
-              to[n] = at_base.to[place_of<decltype(store)>(Streams{})];
+              to[n] = at_base.to[place_of<decltype(store), Streams>];
             });
-            leaves.template store<Items, true>(to, at);
+            leaves.template store<Stage, true>(to, at);
           } else {  // so that no register stays live from the tile before
             if constexpr (start && ahead)
               each(Fulls{}, [&](auto, auto n) { raw[item][n] = Pack{}; });
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-              each(Only<Items, Role::keep>{},
+              each(Only<Stage, Role::keep>{},
                    [&](auto value, auto) { live[item * V + v].*value.field = T(0); });
             }
           }
-          each(ColumnSumsIn<Items>{}, [&](auto sum, auto) {
-            constexpr int n = place_of<decltype(sum)>(typename P::ColumnSums{});
+          each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+            constexpr int n = place_of<decltype(sum), typename P::ColumnSums>;
             if constexpr (holds) {
               sums[n][item] += row_sum[n];
             } else {
@@ -258,10 +255,10 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
         }
       }
       if constexpr (start) fetch();  // this tile has been read completely
-      reduce_strands<T, Items>(team, reduced, row);
+      reduce_strands<T, Stage>(team, reduced, row);
     });
     if (mine && threadIdx.y == 0) {
-      using RowStores = Only<typename D::results, Role::row_store>;
+      using RowStores = Only<ResultsOf<D>, Role::row_store>;
       each(RowStores{}, [&](auto item, auto) {
         using Item = decltype(item);
         Vector<T, V> values;
@@ -279,7 +276,7 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
       each(typename P::RowTotals{}, [&](auto item, auto) {
 #pragma unroll
         for (int v = 0; v < V; ++v)
-          leaves.totals[place_of<decltype(item)>(typename P::Totals{})] +=
+          leaves.totals[place_of<decltype(item), typename P::Totals>] +=
               member(row[v], scalar, item.value);
       });
     }
@@ -328,8 +325,8 @@ struct Outer {
     const auto check_row = [&](auto item, auto) {
       check(item, sizeof(typename decltype(item)::type));
     };
-    each(plain_rows(Only<typename D::inputs, Role::row>{}), check_row);
-    each(Only<typename D::results, Role::row_store>{}, check_row);
+    each(plain_rows(Only<InputsOf<D>, Role::row>{}), check_row);
+    each(Only<ResultsOf<D>, Role::row_store>{}, check_row);
     return can;
   }
 
@@ -338,14 +335,14 @@ struct Outer {
     const bool whole = vectorisable(args);
     OuterNeeds needs{};
     needs.rows = args.rows;
-    needs.cols = reads_elements(typename D::stages{}) ? args.cols : 1;
+    needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.inner = args.inner;
     needs.width = whole ? wide : 1;
     needs.items = whole ? OuterLive<D, L, S, wide>::items() : OuterLive<D, L, S, 1>::items();
     needs.tensors = P::Fulls::size;
     needs.size = sizeof(S);
     int operands = 0, statistics = 0;
-    each(plain_rows(Only<typename D::inputs, Role::row>{}), [&](auto item, auto) {
+    each(plain_rows(Only<InputsOf<D>, Role::row>{}), [&](auto item, auto) {
       ++(std::is_same_v<typename decltype(item)::type, T> ? statistics : operands);
     });
     const size_t next =

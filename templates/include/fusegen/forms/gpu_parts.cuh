@@ -48,15 +48,16 @@ struct GpuParts : Parts<D, S> {
 
   using Cols = Only<Inputs, Role::col>;
   using Indices = Only<Inputs, Role::index>;
+  static constexpr bool derives = Only<Inputs, Role::column_lines>::size > 0;
   using ColumnSums = decltype(typename P::ColSums{} + RunSums{});
-  // The sums over the grid of which blocks leave parts.
+  // The sums over the grid of which blocks leave parts. Sums of columns come first.
   using Partials = decltype(ColumnSums{} + RowSums{} + Totals{});
   using Partial = Pointers<T, Partials::size>;
 
   // The part of a sum that blocks leave.
   template <class Item>
   static __device__ __forceinline__ T* part(const Partial& partial) {
-    return partial[place_of<Item>(Partials{})];
+    return partial[place_of<Item, Partials>];
   }
 
   // Pointers to the results with a number for each element.
@@ -103,33 +104,35 @@ struct GpuParts : Parts<D, S> {
   template <class L, int V>
   static __device__ __forceinline__ void read_all(Packed<S, V>* packed, S* const* from,
                                                   int64_t offset, uint64_t policy) {
-    each(Fulls{}, [&](auto, auto n) {
+#pragma unroll
+    for (int n = 0; n < Fulls::size; ++n)
       packed[n] = read<L, V>(static_cast<const S*>(from[n]) + offset, policy);
-    });
   }
   // Copies vectors to shared memory, and takes them from there.
   template <int V>
   static __device__ __forceinline__ void copy_all(Packed<S, V>* const* to, int place,
                                                   S* const* from, int64_t offset, uint64_t policy) {
-    each(Fulls{}, [&](auto, auto n) { copy_ahead(to[n] + place, from[n] + offset, policy); });
+#pragma unroll
+    for (int n = 0; n < Fulls::size; ++n) copy_ahead(to[n] + place, from[n] + offset, policy);
   }
   template <int V>
   static __device__ __forceinline__ void take_all(Packed<S, V>* packed, Packed<S, V>* const* from,
                                                   int place) {
-    each(Fulls{}, [&](auto, auto n) { packed[n] = from[n][place]; });
+#pragma unroll
+    for (int n = 0; n < Fulls::size; ++n) packed[n] = from[n][place];
   }
-  // Makes the compiler forget what it knows of the vectors that a stage with these items reads.
-  template <class Items, int V>
+  // Makes the compiler forget what it knows of the vectors that a stage reads.
+  template <class Stage, int V>
   static __device__ __forceinline__ void forget_used(Packed<S, V>* packed) {
     each(Fulls{}, [&](auto item, auto n) {
-      if constexpr (uses<Items, decltype(item)>()) forget(packed[n]);
+      if constexpr (uses<Stage, decltype(item)>) forget(packed[n]);
     });
   }
-  // Computes what a stage with these items computes once for a row.
-  template <class Items>
+  // Computes what a stage computes once for a row.
+  template <class Stage>
   static __device__ __forceinline__ void begin_stage(const typename K::Scalar& scalar,
                                                      typename K::Row& row) {
-    each(Only<Items, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
+    each(Only<Stage, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
   }
 
   // Runs the stages of a kernel that reduces nothing over a row, on one element.
@@ -139,79 +142,112 @@ struct GpuParts : Parts<D, S> {
                                                     const typename K::Scalar& scalar,
                                                     typename K::Out& out) {
     typename K::Live live;
-    each(typename D::stages{}, [&](auto stage, auto) {
+    each(StagesOf<D>{}, [&](auto stage, auto) {
       if constexpr (decltype(stage)::has_elements) stage.element(full, col, row, scalar, live, out);
     });
   }
 
   // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
   // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
-  // Items: those of a stage that reads them.
-  template <class Items, bool WHOLE = false, int V>
+  // Stage: what reads them, one or several stages.
+  template <class Stage, bool WHOLE = false, int V>
   static __device__ __forceinline__ void unpack_full(const Args& args, typename K::Full (&full)[V],
                                                      const Packed<S, V>* packed, int64_t at,
                                                      int channel, int64_t c) {
     each(Fulls{}, [&](auto item, auto n) {
-      if constexpr (uses<Items, decltype(item)>()) {
+      if constexpr (uses<Stage, decltype(item)>) {
         const Vector<T, V> values = unpack(packed[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
       }
     });
-    each(typename P::Rngs{}, [&](auto item, auto) {
-      if constexpr (uses<Items, decltype(item)>()) {
-        const auto values = draw_vector<T, V>(seed_for<decltype(item)>(args), item.stream, at);
+    if constexpr (P::Rngs::size > 0) {
+      each(typename P::Rngs{}, [&](auto item, auto) {
+        if constexpr (uses<Stage, decltype(item)>) {
+          const auto values = draw_vector<T, V>(seed_for<decltype(item)>(args), item.stream, at);
 #pragma unroll
-        for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
-      }
-    });
-    // All are found before any is used: the compiler then finds their places once.
-    Vector<T, V> spread[P::Spreads::size + 1];
-    each(typename P::Spreads{}, [&](auto item, auto n) {
-      using Item = decltype(item);
-      if constexpr (uses<Items, Item>())
-        spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
-                                            run_length<Item>(args), channels_of<Item>(args));
-    });
-    each(typename P::Spreads{}, [&](auto item, auto n) {
-      if constexpr (uses<Items, decltype(item)>()) {
+          for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
+        }
+      });
+    }
+    if constexpr (P::Spreads::size > 0) {
+      // All are found before any is used: the compiler then finds their places once.
+      Vector<T, V> spread[P::Spreads::size];
+      each(typename P::Spreads{}, [&](auto item, auto n) {
+        using Item = decltype(item);
+        if constexpr (uses<Stage, Item>)
+          spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
+                                              run_length<Item>(args), channels_of<Item>(args));
+      });
+      each(typename P::Spreads{}, [&](auto item, auto n) {
+        if constexpr (uses<Stage, decltype(item)>) {
 #pragma unroll
-        for (int v = 0; v < V; ++v) full[v].*item.field = spread[n].value[v];
-      }
-    });
+          for (int v = 0; v < V; ++v) full[v].*item.field = spread[n].value[v];
+        }
+      });
+    }
   }
 
-  // Fills `col` with the operands of the columns from c on, which load(item, n) gives packed, and
-  // with what is derived of them.
-  template <int V, class Load>
-  static __device__ __forceinline__ void fill_cols(const typename K::Scalar& scalar,
-                                                   typename K::Col (&col)[V], const Load& load,
-                                                   int64_t c) {
-    each(Cols{}, [&](auto item, auto n) {
-      const auto values = unpack(load(item, n));
-#pragma unroll
-      for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
-    });
-    each(Indices{}, [&](auto item, auto) {
-      const T first = T(c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) col[v].*item.field = first + T(v);
-    });
-#pragma unroll
-    for (int v = 0; v < V; ++v) P::derive(scalar, col[v]);
-  }
-  // The same, loading them.
+  // Fills `col` with the operands of the columns from c on, and with what is derived of them.
   template <int V>
   static __device__ __forceinline__ void load_cols(const Args& args,
                                                    const typename K::Scalar& scalar,
                                                    typename K::Col (&col)[V], int64_t c) {
-    fill_cols(
-        scalar, col,
-        [&](auto item, auto) {
-          using Item = decltype(item);
-          return load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c);
-        },
-        c);
+    each(Cols{}, [&](auto item, auto) {
+      using Item = decltype(item);
+      const auto values = unpack(load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c));
+#pragma unroll
+      for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
+    });
+    derive_cols(scalar, col, c);
+  }
+  // The operands of V columns, as they are stored, if they stay in registers.
+  template <int V>
+  struct PackedColumn {
+    template <class Item>
+    using of = Packed<typename Item::type, V>;
+  };
+  template <int V>
+  struct PackedCols : Slots<PackedColumn<V>, Cols> {};
+  // Loads those of the columns from c on.
+  template <int V>
+  static __device__ __forceinline__ void load_packed_cols(const Args& args, PackedCols<V>& packed,
+                                                          int64_t c) {
+    each(Cols{}, [&](auto item, auto) {
+      using Item = decltype(item);
+      packed.template of<Item>() =
+          load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c);
+    });
+  }
+  // Fills `col` from them. The compiler should not keep them unpacked too.
+  template <int V>
+  static __device__ __forceinline__ void unpack_cols(const typename K::Scalar& scalar,
+                                                     typename K::Col (&col)[V],
+                                                     PackedCols<V>& packed, int64_t c) {
+    each(Cols{}, [&](auto item, auto) {
+      auto& pack = packed.template of<decltype(item)>();
+      forget(pack);
+      const auto values = unpack(pack);
+#pragma unroll
+      for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
+    });
+    derive_cols(scalar, col, c);
+  }
+  // What follows from the operands and the numbers of columns.
+  template <int V>
+  static __device__ __forceinline__ void derive_cols(const typename K::Scalar& scalar,
+                                                     typename K::Col (&col)[V], int64_t c) {
+    if constexpr (Indices::size > 0) {
+      each(Indices{}, [&](auto item, auto) {
+        const T first = T(c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) col[v].*item.field = first + T(v);
+      });
+    }
+    if constexpr (derives) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) P::derive(scalar, col[v]);
+    }
   }
 
   // Whether every tensor of elements and of columns can be read in vectors of `width` elements.
@@ -343,7 +379,7 @@ void add_up(const typename D::Args& args, const Plan& plan,
     });
     launch_partial_sums<S, T, count>(sums, stream);
   }
-  if constexpr (Only<typename D::results, Role::final_lines>::size > 0) {
+  if constexpr (Only<ResultsOf<D>, Role::final_lines>::size > 0) {
     launch(finish<D, S>, stream, 1, 1, 0, 1, args);
   }
 }
@@ -352,12 +388,14 @@ void add_up(const typename D::Args& args, const Plan& plan,
 template <class P>
 __device__ __forceinline__ void leave_totals(const typename P::Partial& partial,
                                              const typename P::T (&totals)[P::Totals::size + 1]) {
-  each(typename P::Totals{}, [&](auto item, auto n) {
-    const auto total = sum_block(totals[n]);
-    if (threadIdx.x == 0 && threadIdx.y == 0)
-      P::template part<decltype(item)>(partial)[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] =
-          total;
-  });
+  if constexpr (P::Totals::size > 0) {
+    each(typename P::Totals{}, [&](auto item, auto n) {
+      const auto total = sum_block(totals[n]);
+      if (threadIdx.x == 0 && threadIdx.y == 0)
+        P::template part<decltype(item)>(partial)[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] =
+            total;
+    });
+  }
 }
 
 #if !defined(FUSEGEN_STORED)

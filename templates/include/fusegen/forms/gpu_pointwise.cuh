@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(L::block)
   using P = GpuParts<D, S>;
   using K = typename P::K;
   using T = typename P::T;
-  using Items = typename P::Items;
+  using AllStages = typename P::AllStages;
   await_kernels_before();
   const int64_t rows = args.rows, cols = args.cols;
   const auto scalar = P::scalars(args);
@@ -49,20 +49,20 @@ __global__ void __launch_bounds__(L::block)
         if (r < rows) {
           typename K::Row row{};
           P::load_row(args, r, row);
-          P::template begin_stage<Items>(scalar, row);
+          P::template begin_stage<AllStages>(scalar, row);
           typename K::Full full[V];
-          P::template unpack_full<Items>(args, full, raw[i], r * cols + c, 0, 0);
+          P::template unpack_full<AllStages>(args, full, raw[i], r * cols + c, 0, 0);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
             typename K::Out out;
             P::run_stages(full[v], col[v], row, scalar, out);
-            leaves.template take<Items>(v, out);
+            leaves.template take<AllStages>(v, out);
             each(typename P::ColSums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
           }
           auto to = P::results(args);
           each(typename P::Stores{},
                [&](auto item, auto n) { to.to[n] += gap_of<decltype(item)>(args, r); });
-          leaves.template store<Items, true>(to.to, r * cols + c);
+          leaves.template store<AllStages, true>(to.to, r * cols + c);
         }
       }
     }

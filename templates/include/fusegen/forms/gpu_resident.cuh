@@ -11,13 +11,6 @@
 namespace fusegen {
 namespace {
 
-// The operands of a thread's columns.
-template <int V, int ITEMS>
-struct PackedColumns {
-  template <class Item>
-  using of = Packed<typename Item::type, V>[ITEMS];
-};
-
 template <class D, class L, class S, int V, int ITEMS, int THREADS, int BLOCKS, Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     resident(typename D::Args args, [[maybe_unused]] uint64_t policy,
@@ -45,30 +38,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has its own places in shared memory, for the next row's vectors and for its sums.
   unsigned char* place = dynamic;
   Pack* next[Fulls::size + 1];
-  each(Fulls{}, [&](auto, auto n) {
+#pragma unroll
+  for (int n = 0; n < Fulls::size; ++n) {
     next[n] = settled(reinterpret_cast<Pack*>(place) + thread);
     place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  });
+  }
   constexpr bool live_sums =
       HOLDERS != Holders::lanes && P::ColSums::size > 0 &&
       ResidentRow<L>::template HasLiveSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums = std::conditional_t<live_sums, LiveSums<T, V, ITEMS>, ColumnSums<T, V>>;
-  Several<Sums, P::ColSums::size> col_sums([&](auto) {
-    const Sums sums(place, thread, threads);
+  Sums col_sums[P::ColSums::size + 1];
+#pragma unroll
+  for (int n = 0; n < P::ColSums::size; ++n) {
+    col_sums[n] = Sums(place, thread, threads);
     place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
-    return sums;
-  });
-  each(typename P::ColSums{}, [&](auto, auto n) { col_sums[n].clear(ITEMS); });
+  }
+#pragma unroll
+  for (int n = 0; n < P::ColSums::size; ++n) col_sums[n].clear(ITEMS);
   int fold = 1;
   const void* run_place[P::RunSums::size + 1];
-  if constexpr (P::RunSums::size > 0) fold = RunSums<T, V>::shared_by(run_length<P>(args));
-  Several<RunSums<T, V>, P::RunSums::size> run_sums([&](auto n) {
-    run_place[n] = place;
-    const RunSums<T, V> sums(place, thread, threads, run_length<decltype(n)>(args));
-    place += sizeof(T) * (V / fold) * ITEMS * threads;
-    return sums;
-  });
-  each(typename P::RunSums{}, [&](auto, auto n) { run_sums[n].clear(ITEMS); });
+  RunSums<T, V> run_sums[P::RunSums::size + 1];
+  if constexpr (P::RunSums::size > 0) {
+    fold = RunSums<T, V>::shared_by(run_length<P>(args));
+    each(typename P::RunSums{}, [&](auto, auto n) {
+      run_place[n] = place;
+      run_sums[n] = RunSums<T, V>(place, thread, threads, run_length<P>(args));
+      place += sizeof(T) * (V / fold) * ITEMS * threads;
+    });
+    each(typename P::RunSums{}, [&](auto, auto n) { run_sums[n].clear(ITEMS); });
+  }
   Elements<P, V> leaves;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -93,16 +91,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) further[item] = channels.further(column(item));
   // A thread has the same columns in every row. Their operands may be too many bytes to read again.
-  using Cols = std::conditional_t<L::live_columns, typename P::Cols, List<>>;
-  Slots<PackedColumns<V, ITEMS>, Cols> live_columns;
+  typename P::template PackedCols<V> live_columns[L::live_columns ? ITEMS : 1];
+  if constexpr (L::live_columns) {
 #pragma unroll
-  for (int item = 0; item < ITEMS; ++item) {
-    if (column(item) < int(cols)) {
-      each(Cols{}, [&](auto operand, auto) {
-        using Col = decltype(operand);
-        live_columns.template of<Col>()[item] =
-            load_packed<V>(pointer<typename Col::type, Col::arg>(args) + column(item));
-      });
+    for (int item = 0; item < ITEMS; ++item) {
+      if (column(item) < int(cols)) P::load_packed_cols(args, live_columns[item], column(item));
     }
   }
   values.begin(args, begin + int(threadIdx.y) + int64_t(step));
@@ -116,36 +109,28 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead && Fulls::size > 0) await_copies();
     const typename P::template Starts<Fulls> from(args, r, row_at);
     values.take_up(args, work.row, r + 2 * int64_t(step));
-    each(typename D::stages{}, [&](auto stage, auto n) {
-      work.template run<decltype(stage), n.value == 0>(
-          team, leaves,
-          [&](int item) {
-            if constexpr (ahead)
-              P::take_all(work.raw[item], next, item * threads);
-            else
-              P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
-          },
-          [&](int item, int64_t) { return channels.first() + further[item]; },
-          [&](auto& col, int item, int64_t c) {
-            if constexpr (L::live_columns) {
-              P::fill_cols(
-                  scalar, col,
-                  [&](auto operand, auto) -> const auto& {
-                    auto& pack = live_columns.template of<decltype(operand)>()[item];
-                    forget(pack);
-                    return pack;
-                  },
-                  c);
-            } else {
-              P::load_cols(args, scalar, col, c);
-            }
-          },
-          [&](auto items, int item) {
-            add_columns<P, decltype(items)>(col_sums, run_sums, item, leaves);
-          },
-          [&] {
-            if constexpr (n.value == 0) fetch(r + step);  // this row has been read completely
-          });
+    // Not within the loop over stages, which would make them anew for each.
+    const auto read = [&](int item) {
+      if constexpr (ahead)
+        P::take_all(work.raw[item], next, item * threads);
+      else
+        P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
+    };
+    const auto channel = [&](int item, int64_t) { return channels.first() + further[item]; };
+    const auto fill_columns = [&](typename K::Col(&col)[V], int item, int64_t c) {
+      if constexpr (L::live_columns) {
+        P::unpack_cols(scalar, col, live_columns[item], c);
+      } else {
+        P::load_cols(args, scalar, col, c);
+      }
+    };
+    const auto add = [&](auto stage, int item) {
+      add_columns<P, decltype(stage)>(col_sums, run_sums, item, leaves);
+    };
+    const auto fetch_next = [&] { fetch(r + step); };  // this row has been read completely
+    each(StagesOf<D>{}, [&](auto stage, auto n) {
+      work.template run<decltype(stage), n.value == 0>(team, leaves, read, channel, fill_columns,
+                                                       add, fetch_next);
     });
     if (r < row_count && threadIdx.x == 0 && team.rank() == 0)
       leave_row<P, V>(args, partial, r, scalar, work.row, leaves);
@@ -153,7 +138,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     channels.advance();
   }
   leave_columns_of<P, V, ITEMS>(args, partial, team, first_column, apart, ITEMS, fold, col_sums,
-                                [&](int n) { return run_place[n]; });
+                                run_place);
   leave_totals<P>(partial, leaves.totals);
 }
 

@@ -27,8 +27,8 @@ class RowAhead {
   using P = Parts<D, S>;
   using Args = typename D::Args;
   using T = typename P::T;
-  using TakenItems = Only<typename D::inputs, Role::taken>;
-  using Loads = Only<typename D::inputs, Role::row>;
+  using TakenItems = Only<InputsOf<D>, Role::taken>;
+  using Loads = Only<InputsOf<D>, Role::row>;
   using Values = decltype(serving<false, TakenItems>(Loads{}));
   using Columns = decltype(serving<true, TakenItems>(Loads{}));
 
@@ -53,7 +53,8 @@ class RowAhead {
   // Once the first row has been read: which elements row `second` takes.
   __device__ __forceinline__ void begin(const Args& args, int64_t second) {
     if (Columns::size > 0 && args.rows > 0) {
-      each(Columns{}, [&](auto, auto n) { now_[n] = next_[n]; });
+#pragma unroll
+      for (int n = 0; n < Columns::size; ++n) now_[n] = next_[n];
       look<&RowAhead::next_>(args, second);
     }
   }
@@ -69,10 +70,11 @@ class RowAhead {
   }
   // Goes on to the next row.
   __device__ __forceinline__ void advance() {
-    each(Columns{}, [&](auto, auto n) {
+#pragma unroll
+    for (int n = 0; n < Columns::size; ++n) {
       now_[n] = next_[n];
       next_[n] = later_[n];
-    });
+    }
   }
 
  private:

@@ -41,18 +41,19 @@ struct RowReductions {
   T near;         // the provisional maximum
   T rescale = 1;  // what turns values relative to it into values relative to the row's
 
-  template <class Items, class Team>
+  template <class Stage, class Team>
   __device__ __forceinline__ void reduce(Team& team, typename K::Row& row,
-                                         const Reductions<T, Items>& reduced) {
-    using Shift = Only<Items, Role::shifted>;
-    if constexpr (Only<Items, Role::provisional>::size > 0) {
+                                         const Reductions<T, Stage>& reduced) {
+    using Shift = Only<Stage, Role::shifted>;
+    if constexpr (Only<Stage, Role::provisional>::size > 0) {
       near = team.template reduce_near<Maximum>(reduced.largest[0]);
-      each(Only<Items, Role::largest>{}, [&](auto item, auto) { row.*item.row = anchor(near); });
+      each(Only<Stage, Role::largest>{}, [&](auto item, auto) { row.*item.row = anchor(near); });
     } else if constexpr (Shift::size > 0) {
-      using Sums = Only<Items, Role::sum>;
+      using Sums = Only<Stage, Role::sum>;
       const T warp = near;
       T sums[Sums::size];
-      each(Sums{}, [&](auto, auto n) { sums[n] = reduced.sum[n]; });
+#pragma unroll
+      for (int n = 0; n < Sums::size; ++n) sums[n] = reduced.sum[n];
       team.template reduce_shifted<typename K::Functions>(near, sums);
       rescale = shift_factor<typename K::Functions>(warp, near);
       each(Shift{}, [&](auto item, auto) { row.*item.row = near; });
@@ -70,40 +71,41 @@ __device__ __forceinline__ void leave_row(const typename P::Args& args,
                                           const typename P::K::Scalar& scalar,
                                           const typename P::K::Row& row, Elements<P, V>& leaves) {
   P::store_row(args, r, scalar, row);
-  each(typename P::RowSums{}, [&](auto item, auto) {
-    P::template part<decltype(item)>(partial)[r] = member(row, scalar, item.value);
-  });
-  each(typename P::RowTotals{}, [&](auto item, auto) {
-    leaves.totals[place_of<decltype(item)>(typename P::Totals{})] +=
-        member(row, scalar, item.value);
-  });
+  if constexpr (P::RowSums::size > 0) {
+    each(typename P::RowSums{}, [&](auto item, auto) {
+      P::template part<decltype(item)>(partial)[r] = member(row, scalar, item.value);
+    });
+  }
+  if constexpr (P::RowTotals::size > 0) {
+    each(typename P::RowTotals{}, [&](auto item, auto) {
+      leaves.totals[place_of<decltype(item), typename P::Totals>] +=
+          member(row, scalar, item.value);
+    });
+  }
 }
 
 // Adds a vector of a stage to the sums of its columns, in any of their classes.
-template <class P, class Items, class ColSums, class RunSums, int V>
+template <class P, class Stage, class ColSums, class RunSums, int V>
 __device__ __forceinline__ void add_columns(ColSums& col_sums, RunSums& run_sums, int item,
                                             const Elements<P, V>& leaves) {
-  each(Only<Items, Role::col_sum>{}, [&](auto sum, auto) {
-    using Sum = decltype(sum);
-    col_sums[place_of<Sum>(typename P::ColSums{})].add(
-        item, leaves.summed[place_of<Sum>(typename P::ColumnSums{})]);
-  });
-  each(Only<Items, Role::run_sum>{}, [&](auto sum, auto) {
-    using Sum = decltype(sum);
-    run_sums[place_of<Sum>(typename P::RunSums{})].add(
-        item, leaves.summed[place_of<Sum>(typename P::ColumnSums{})]);
+  each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+    constexpr int n = place_of<decltype(sum), typename P::ColumnSums>;
+    if constexpr (n < P::ColSums::size)
+      col_sums[n].add(item, leaves.summed[n]);
+    else
+      run_sums[n - P::ColSums::size].add(item, leaves.summed[n]);
   });
 }
 
 // Stores the sums of a block's columns or channels. A thread has `items` accesses from column
-// `first_column` on, `apart` columns from each other. run_places(n): where the sums of channels
-// are. FIXED: the number of accesses, if it is known.
-template <class P, int V, int FIXED, class Team, class ColSums, class RunPlaces>
+// `first_column` on, `apart` columns from each other. run_places: where the sums of channels are.
+// FIXED: the number of accesses, if it is known.
+template <class P, int V, int FIXED, class Team, class ColSums>
 __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
                                                  const typename P::Partial& partial,
                                                  const Team& team, int first_column, int apart,
                                                  int items, int fold, ColSums& col_sums,
-                                                 const RunPlaces& run_places) {
+                                                 const void* const* run_places) {
   if constexpr (P::ColumnSums::size > 0) {
     const int cols = int(args.cols), first_of_block = first_column - int(threadIdx.x) * V;
     __syncthreads();
@@ -117,8 +119,8 @@ __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
                                fold,
                                team.blocks(),
                                team.rank()};
-      each(typename P::RunSums{}, [&](auto sum, auto n) {
-        leave_runs<V>(run_places(n), P::template part<decltype(sum)>(partial),
+      each(typename P::RunSums{}, [&](auto, auto n) {
+        leave_runs<V>(run_places[n], partial[P::ColSums::size + n],
                       int64_t(blockIdx.x) / team.blocks() * blockDim.y, columns);
       });
     }
@@ -127,9 +129,8 @@ __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
       // threads added up.
       const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
       const auto leave = [&](int item) {
-        each(typename P::ColSums{}, [&](auto sum, auto n) {
-          leave_columns(col_sums[n], item,
-                        P::template part<decltype(sum)>(partial) + at + item * apart,
+        each(typename P::ColSums{}, [&](auto, auto n) {
+          leave_columns(col_sums[n], item, partial[n] + at + item * apart,
                         cols - first_of_block - item * apart, team.rows());
         });
       };

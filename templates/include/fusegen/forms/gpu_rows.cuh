@@ -69,7 +69,10 @@ struct RowKernels {
       default:
         break;
     }
-    return f(streamed<D, L, S, V, blocks, Holders::block>);
+    // One block that streams a row is a cluster of one. Only where many rows are streamed that way
+    // is it worth a kernel of its own.
+    constexpr auto by_block = L::reads_once ? Holders::block : Holders::cluster;
+    return f(streamed<D, L, S, V, blocks, by_block>);
   }
 };
 
@@ -92,7 +95,7 @@ struct Rows {
     RowNeeds needs{};
     int64_t cycle = 0;
     needs.rows = args.rows;
-    needs.cols = reads_elements(typename D::stages{}) ? args.cols : 1;
+    needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
     needs.fold = 1;
     bool staged = L::staged && stages<S, V>;

@@ -37,11 +37,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
   Elements<P, V> leaves;
-  each(typename D::stages{}, [&](auto stage, auto n) {
-    work.template run<decltype(stage), n.value == 0>(
-        team, leaves, [](int) {}, [&](int, int64_t c) { return channels.at(c); },
-        [&](auto& col, int, int64_t c) { P::load_cols(args, scalar, col, c); }, [](auto, int) {},
-        [] {});
+  const auto read = [](int) {};
+  const auto channel = [&](int, int64_t c) { return channels.at(c); };
+  const auto fill_columns = [&](typename K::Col(&col)[V], int, int64_t c) {
+    P::load_cols(args, scalar, col, c);
+  };
+  const auto add = [](auto, int) {};
+  const auto fetch_next = [] {};
+  each(StagesOf<D>{}, [&](auto stage, auto n) {
+    work.template run<decltype(stage), n.value == 0>(team, leaves, read, channel, fill_columns, add,
+                                                     fetch_next);
   });
   if (exists && threadIdx.x == 0) leave_row<P, V>(args, partial, r, scalar, work.row, leaves);
 }

@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
   using T = typename P::T;
   using Fulls = typename P::Fulls;
   using Pack = Packed<S, V>;
-  using Last = LastReading<typename D::stages>;
+  using Last = LastReading<D>;
   await_kernels_before();
   const int64_t cols = args.cols;
   const auto scalar = P::scalars(args);
@@ -41,33 +41,35 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
   // Each thread has its own places in shared memory, for a row's vectors and for its sums.
   unsigned char* place = dynamic;
   Pack* kept[Fulls::size + 1];
-  each(Fulls{}, [&](auto, auto n) {
+#pragma unroll
+  for (int n = 0; n < Fulls::size; ++n) {
     kept[n] = settled(reinterpret_cast<Pack*>(place) + thread);
     place += sizeof(Pack) * items * threads;
-  });
-  Several<ColumnSums<T, V>, P::ColSums::size> col_sums([&](auto) {
-    const ColumnSums<T, V> sums(place, thread, threads);
+  }
+  ColumnSums<T, V> col_sums[P::ColSums::size + 1];
+#pragma unroll
+  for (int n = 0; n < P::ColSums::size; ++n) {
+    col_sums[n] = ColumnSums<T, V>(place, thread, threads);
     place += sizeof(T) * V * items * threads;
-    return sums;
-  });
-  each(typename P::ColSums{}, [&](auto, auto n) { col_sums[n].clear(items); });
+  }
+#pragma unroll
+  for (int n = 0; n < P::ColSums::size; ++n) col_sums[n].clear(items);
   constexpr int fold = V;  // all columns of an access belong to one channel
   // If a thread has few accesses, their sums by channel stay in registers until the end.
   constexpr bool live_sums = L::staged_items > 0;
   constexpr int ITEMS = live_sums ? L::staged_items : 1;
   const void* run_place[P::RunSums::size + 1];
   using Sums = std::conditional_t<live_sums, LiveRunSums<T, V, ITEMS>, RunSums<T, V>>;
-  Several<Sums, P::RunSums::size> run_sums([&](auto n) {
-    if constexpr (live_sums) {
-      return Sums{};
-    } else {
+  Sums run_sums[P::RunSums::size + 1];
+  if constexpr (!live_sums) {
+#pragma unroll
+    for (int n = 0; n < P::RunSums::size; ++n) {
       run_place[n] = place;
-      Sums sums(place, thread, threads, V);
-      sums.clear(items);
+      run_sums[n] = Sums(place, thread, threads, V);
+      run_sums[n].clear(items);
       place += sizeof(T) * items * threads;
-      return sums;
     }
-  });
+  }
   Elements<P, V> leaves;
 
   RowAhead<D, S> values(args, begin);
@@ -94,12 +96,11 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
     values.take_up(args, row, r + 2 * int64_t(step));
     read_row(r + step);
     await_copies();
-    each(typename D::stages{}, [&](auto stage, auto index) {
+    each(StagesOf<D>{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);
-      using Items = typename Stage::items;
-      using Stores = Only<Items, Role::store>;
-      P::template begin_stage<Items>(scalar, row);
-      Reductions<T, Items> reduced;
+      using Stores = Only<Stage, Role::store>;
+      P::template begin_stage<Stage>(scalar, row);
+      Reductions<T, Stage> reduced;
       if constexpr (Stage::has_elements) {
         constexpr bool last = index.value == Last::place;
         const typename P::template Starts<Stores> to(args, r, row_at);
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
             Pack raw[Fulls::size + 1];
             P::take_all(raw, kept, item * threads);
             typename K::Full full[V];
-            P::template unpack_full<ItemsTo<typename D::stages, index.value>, true>(
+            P::template unpack_full<FirstStages<D, index.value + 1>, true>(
                 args, full, raw, row_at + item * apart, channels.first() + further.channel(), c);
             typename K::Col col[V] = {};
             P::load_cols(args, scalar, col, c);
@@ -121,12 +122,13 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
             for (int v = 0; v < V; ++v) {
               typename K::Live live;
               typename K::Out out;
-              stages_to<typename D::stages, index.value>(full[v], col[v], row, scalar, live, out);
+              stages_to<D, index.value>(full[v], col[v], row, scalar, live, out);
               reduced.take(out);
-              leaves.template take<Items>(v, out);
+              leaves.template take<Stage>(v, out);
             }
-            add_columns<P, Items>(col_sums, run_sums, item, leaves);
-            leaves.template store<Items, true>(to.to, item * apart);
+            if constexpr (ColumnSumsIn<Stage>::size > 0)
+              add_columns<P, Stage>(col_sums, run_sums, item, leaves);
+            leaves.template store<Stage, true>(to.to, item * apart);
             if constexpr (last) {
               if (r + step < row_count) copy(following, item);  // the vector's place is free
             }
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
           for (int item = 0; item < items; ++item) vector(item);
         }
       }
-      reductions.template reduce<Items>(team, row, reduced);
+      reductions.template reduce<Stage>(team, row, reduced);
     });
     if (thread == 0 && team.rank() == 0) leave_row<P, V>(args, partial, r, scalar, row, leaves);
     values.advance();
@@ -150,14 +152,15 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
   }
   if constexpr (live_sums && P::RunSums::size > 0) {
     __syncthreads();  // the sums go where rows were
-    each(typename P::RunSums{}, [&](auto, auto n) {
+#pragma unroll
+    for (int n = 0; n < P::RunSums::size; ++n) {
       void* const to = dynamic + n * sizeof(T) * items * threads;
       run_place[n] = to;
       run_sums[n].put(to, thread, threads, items);
-    });
+    }
   }
   leave_columns_of<P, V, 0>(args, partial, team, first_column, apart, items, fold, col_sums,
-                            [&](int n) { return run_place[n]; });
+                            run_place);
   leave_totals<P>(partial, leaves.totals);
 }
 

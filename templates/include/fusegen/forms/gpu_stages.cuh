@@ -7,30 +7,11 @@
 namespace fusegen {
 namespace {
 
-// The items of the stages up to and including one.
-template <int LAST, class... Stages, int... PLACES>
-constexpr auto items_to(List<Stages...>, std::integer_sequence<int, PLACES...>) {
-  return (List<>{} + ... + std::conditional_t<(PLACES <= LAST), typename Stages::items, List<>>{});
-}
-template <class Stages, int LAST>
-using ItemsTo = decltype(items_to<LAST>(Stages{}, std::make_integer_sequence<int, Stages::size>{}));
-
-// The items of the stage before one.
-template <int PLACE, class... Stages, int... PLACES>
-constexpr auto items_before(List<Stages...>, std::integer_sequence<int, PLACES...>) {
-  return (List<>{} + ... +
-          std::conditional_t<(PLACES + 1 == PLACE), typename Stages::items, List<>>{});
-}
-template <class Stages, int PLACE>
-using ItemsBefore =
-    decltype(items_before<PLACE>(Stages{}, std::make_integer_sequence<int, Stages::size>{}));
-
-// Runs these stages on one element, from its operands on.
-template <class Stages, int LAST, class Full, class Col, class Row, class Scalar, class Live,
-          class Out>
+// Runs the stages up to LAST on one element, from its operands on.
+template <class D, int LAST, class Full, class Col, class Row, class Scalar, class Live, class Out>
 __device__ __forceinline__ void stages_to(const Full& full, const Col& col, const Row& row,
                                           const Scalar& scalar, Live& live, Out& out) {
-  each(Stages{}, [&](auto stage, auto n) {
+  each(StagesOf<D>{}, [&](auto stage, auto n) {
     if constexpr (n.value <= LAST && stage.has_elements)
       stage.element(full, col, row, scalar, live, out);
   });
@@ -38,17 +19,16 @@ __device__ __forceinline__ void stages_to(const Full& full, const Col& col, cons
 
 // The stages that read a row. The stage after a provisional maximum computes the maximum too.
 template <class Stage>
-constexpr bool reads_row =
-    Stage::has_elements && Only<typename Stage::items, Role::provisional>::size == 0;
+constexpr bool reads_row = Stage::has_elements && Only<Stage, Role::provisional>::size == 0;
 template <class... Stages>
 constexpr int last_reading(List<Stages...>) {
   int place = 0, last = -1;
   ((last = reads_row<Stages> ? place : last, ++place), ...);
   return last;
 }
-template <class Stages>
+template <class D>
 struct LastReading {
-  static constexpr int place = last_reading(Stages{});
+  static constexpr int place = last_reading(StagesOf<D>{});
 };
 
 // Whether a kernel computes anything for elements, and not for rows alone.

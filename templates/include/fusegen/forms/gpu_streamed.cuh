@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using T = typename P::T;
   using Fulls = typename P::Fulls;
   using Functions = typename K::Functions;
-  using Stages = typename D::stages;
+  using Stages = StagesOf<D>;
   await_kernels_before();
   const int64_t rows = args.rows, cols = args.cols;
   const auto scalar = P::scalars(args);
@@ -96,12 +96,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     read_row(r + groups);
     each(Stages{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);
-      using Items = typename Stage::items;
-      using Before = ItemsBefore<Stages, index.value>;
-      constexpr bool joint = Only<Items, Role::shifted>::size > 0;
-      P::template begin_stage<Items>(scalar, row);
-      const RowPointers<P, Only<Items, Role::store>> to(args, r);
-      Reductions<T, Items> reduced;
+      using Before = StageAt<D, index.value - 1>;
+      constexpr bool joint = Only<Stage, Role::shifted>::size > 0;
+      P::template begin_stage<Stage>(scalar, row);
+      const RowPointers<P, Only<Stage, Role::store>> to(args, r);
+      Reductions<T, Stage> reduced;
       Reductions<T, Before> largest;  // the maximum that this thread has seen so far, if joint
       if constexpr (reads_row<Stage>) {
         for (Index start = first; start < end; start += accesses * apart) {
@@ -113,14 +112,14 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
           for (int n = 0; n < accesses; ++n) {
             const int64_t c = int64_t(access(start, n)) * V;
-            P::template unpack_full<typename P::Items>(args, full[n], raw[n], row_at + c,
-                                                       channels.at(c), c);
+            P::template unpack_full<typename P::AllStages>(args, full[n], raw[n], row_at + c,
+                                                           channels.at(c), c);
             P::load_cols(args, scalar, col[n], c);
           }
           if constexpr (Fulls::size > 0) {
             if (ahead) {  // at the end of a row's stage, load the start of the next
               const Index next = start + accesses * apart;
-              load_next(index.value == LastReading<Stages>::place ? next < end : true,
+              load_next(index.value == LastReading<D>::place ? next < end : true,
                         next < end ? next : first);
             }
           }
@@ -132,14 +131,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
               for (int v = 0; v < V; ++v) {
                 typename K::Out out;
-                stages_to<Stages, index.value - 1>(full[n][v], col[n][v], row, scalar, live[n][v],
-                                                   out);
+                stages_to<D, index.value - 1>(full[n][v], col[n][v], row, scalar, live[n][v], out);
                 largest.take(out);
               }
             }
             const T now = largest.largest[0];
             if (!(now == known)) reduced.scale(shift_factor<Functions>(known, now));
-            each(Only<Items, Role::shifted>{},
+            each(Only<Stage, Role::shifted>{},
                  [&](auto item, auto) { row.*item.row = anchor(now); });
           }
 #pragma unroll
@@ -152,24 +150,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
               if constexpr (joint)
                 Stage::element(full[n][v], col[n][v], row, scalar, live[n][v], out);
               else
-                stages_to<Stages, index.value>(full[n][v], col[n][v], row, scalar, live[n][v], out);
+                stages_to<D, index.value>(full[n][v], col[n][v], row, scalar, live[n][v], out);
               reduced.take(out);
-              leaves.template take<Items>(v, out);
+              leaves.template take<Stage>(v, out);
             }
-            const auto summed = [&](auto sum) -> const auto& {
-              return leaves.summed[place_of<decltype(sum)>(typename P::ColumnSums{})];
-            };
-            each(Only<Items, Role::col_sum>{}, [&](auto sum, auto) {
-              add_vector(P::template part<decltype(sum)>(partial) + group * cols + c, summed(sum));
-            });
-            each(Only<Items, Role::run_sum>{}, [&](auto sum, auto) {
-              T* const to = P::template part<decltype(sum)>(partial);
-              if (fold > 1)
-                to[(group * cols + c) / V] += folded(summed(sum));
-              else
-                add_vector(to + group * cols + c, summed(sum));
-            });
-            leaves.template store<Items, true>(to.to, at);
+            if constexpr (ColumnSumsIn<Stage>::size > 0) {
+              each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+                constexpr int place = place_of<decltype(sum), typename P::ColumnSums>;
+                const auto& summed = leaves.summed[place];
+                T* const to = partial[place];
+                if (place >= P::ColSums::size && fold > 1)
+                  to[(group * cols + c) / V] += folded(summed);
+                else
+                  add_vector(to + group * cols + c, summed);
+              });
+            }
+            leaves.template store<Stage, true>(to.to, at);
           }
         }
       }
@@ -178,8 +174,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         reductions.template reduce<Before>(team, row, largest);
         reduced.scale(shift_factor<Functions>(thread, reductions.near));
       }
-      if constexpr (Only<Items, Role::provisional>::size == 0)
-        reductions.template reduce<Items>(team, row, reduced);
+      if constexpr (Only<Stage, Role::provisional>::size == 0)
+        reductions.template reduce<Stage>(team, row, reduced);
     });
     if (threadIdx.x == 0 && team.rank() == 0)
       leave_row<P, V>(args, partial, r, scalar, row, leaves);

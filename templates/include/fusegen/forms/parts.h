@@ -11,16 +11,15 @@
 namespace fusegen {
 namespace {
 
-// Whether a stage with these items reads an input, for itself or for an earlier stage that it
-// repeats.
-template <class Items, class Input>
-FUSEGEN_FN constexpr bool uses() {
-  return has<Uses<Input::field>>(Items{}) || has<UsesAgain<Input::field>>(Items{});
-}
+// Whether a stage, or some stages, read an input, for themselves or for an earlier stage that is
+// repeated.
+template <class Stage, class Input>
+constexpr bool uses = has<Uses<Input::field>, typename Stage::items> ||
+                      has<UsesAgain<Input::field>, typename Stage::items>;
 // Of several inputs, those that it reads.
-template <class Items, class... Inputs>
+template <class Stage, class... Inputs>
 FUSEGEN_FN constexpr auto used(List<Inputs...>) {
-  return (List<>{} + ... + std::conditional_t<uses<Items, Inputs>(), List<Inputs>, List<>>{});
+  return (List<>{} + ... + std::conditional_t<uses<Stage, Inputs>, List<Inputs>, List<>>{});
 }
 // Where row i's number is in a tensor.
 template <class Item, class Args>
@@ -84,11 +83,13 @@ struct Parts {
   using T = compute_t<S>;
   using K = typename D::K;
   using Args = typename D::Args;
-  using Items = decltype(all_items(typename D::stages{}));
-  using Inputs = typename D::inputs;
+  using Inputs = InputsOf<D>;
+  using Results = ResultsOf<D>;
+  using Stages = StagesOf<D>;
+  using AllStages = FirstStages<D>;
 
   template <Role ROLE>
-  using Of = Only<Items, ROLE>;
+  using Of = Only<AllStages, ROLE>;
   using Fulls = Only<Inputs, Role::full>;
   using Rngs = Only<Inputs, Role::rng>;
   using Spreads = Only<Inputs, Role::spread>;
@@ -97,9 +98,9 @@ struct Parts {
   using Stores = Of<Role::store>;
   using ColSums = Of<Role::col_sum>;
   using RunSums = Of<Role::run_sum>;
-  using Totals = decltype(Of<Role::total>{} + Only<typename D::results, Role::row_total>{});
-  using RowSums = Only<typename D::results, Role::row_sum>;
-  using RowTotals = Only<typename D::results, Role::row_total>;
+  using Totals = decltype(Of<Role::total>{} + Only<Results, Role::row_total>{});
+  using RowSums = Only<Results, Role::row_sum>;
+  using RowTotals = Only<Results, Role::row_total>;
   // The values that all elements share.
   static FUSEGEN_FN typename K::Scalar scalars(const Args& args) {
     typename K::Scalar scalar{};
@@ -132,12 +133,11 @@ struct Parts {
   // Stores what belongs to row i.
   static FUSEGEN_FN void store_row(const Args& args, int64_t i, const typename K::Scalar& scalar,
                                    const typename K::Row& row) {
-    each(Only<typename D::results, Role::row_store>{},
+    each(Only<Results, Role::row_store>{},
          [&](auto item, auto) { put<decltype(item)>(args, i, member(row, scalar, item.value)); });
   }
   // Stores the results that depend on sums over the grid.
   static FUSEGEN_FN void finish(const Args& args, const typename K::Scalar& scalar) {
-    using Results = typename D::results;
     each(Only<Results, Role::final_lines>{}, [&](auto lines, auto) {
       typename decltype(lines)::type total{};
       each(Only<Results, Role::known_total>{}, [&](auto item, auto) {
