@@ -4,7 +4,7 @@
 // Bound: the launch, since there are few columns.
 #pragma once
 
-#include "fusegen/forms/gpu_parts.cuh"
+#include "fusegen/forms/gpu_grid_sums.cuh"
 
 namespace fusegen {
 namespace {

@@ -2,7 +2,7 @@
 // the grid, and what it reduces over the row.
 #pragma once
 
-#include "fusegen/forms/gpu_parts.cuh"
+#include "fusegen/forms/gpu_grid_sums.cuh"
 
 namespace fusegen {
 namespace {

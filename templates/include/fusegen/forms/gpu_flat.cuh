@@ -6,7 +6,7 @@
 #pragma once
 
 #include "fusegen/forms/gpu_elements.cuh"
-#include "fusegen/forms/gpu_parts.cuh"
+#include "fusegen/forms/gpu_grid_sums.cuh"
 
 namespace fusegen {
 namespace {

@@ -4,7 +4,7 @@
 // say which elements to take are read one row earlier still.
 #pragma once
 
-#include "fusegen/forms/gpu_parts.cuh"
+#include "fusegen/forms/gpu_grid_sums.cuh"
 
 namespace fusegen {
 namespace {
