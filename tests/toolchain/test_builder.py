@@ -188,14 +188,19 @@ def test_cuda_is_built_beside_the_cpu_and_neither_disturbs_the_other(
 ) -> None:
     def with_cuda(path: Path) -> RenderedPackage:
         cpu = render(path)
-        return RenderedPackage(path.stem, {**cpu.files, "kernel.cu": path.read_text()})
+        few = {
+            "form.h": "#define FUSEGEN_DTYPES float32 + bfloat16\n",
+            "kernel.cu": path.read_text(),
+        }
+        return RenderedPackage(path.stem, {**cpu.files, **few})
 
     monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", with_cuda)
     pretend(monkeypatch, find_nvcc(), ["90"])
     a = shop.spec("a", kernel(3))
     result = shop.build(a, backend="auto")["a"]  # nvcc and a GPU
     assert result.backends == ("cpu", "cuda")
-    assert set(result.compiled) == ALL | {"kernel_cuda.o", "binding_cuda.o", "_cuda.so"}
+    units = {"kernel_float32.o", "kernel_bfloat16.o"}
+    assert set(result.compiled) == ALL | {*units, "binding_cuda.o", "_cuda.so"}
     needed = subprocess.run(
         ["readelf", "-d", shop.out / "a" / "_cuda.so"], capture_output=True, text=True, check=True
     ).stdout
