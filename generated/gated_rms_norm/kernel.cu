@@ -72,7 +72,6 @@ struct DoubleBackwardLaunch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 4;
   using between = List<Between<3, 0>, Between<3, 7>, Between<2, 4>>;
 };
 

@@ -84,7 +84,6 @@ struct ForwardTrainLaunch : Launch {
   static constexpr bool live_columns = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -259,7 +258,6 @@ struct DoubleBackwardTrainSums2Launch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 10>, Between<1, 17>>;
 };
 
@@ -304,7 +302,6 @@ struct DoubleBackwardTrainLaunch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 4>, Between<1, 7>>;
 };
 
@@ -348,7 +345,6 @@ struct ForwardEvalLaunch : Launch {
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -432,7 +428,6 @@ struct DoubleBackwardEvalLaunch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 7>, Between<1, 10>>;
 };
 

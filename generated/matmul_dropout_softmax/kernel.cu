@@ -22,7 +22,6 @@ struct ForwardTrainLaunch : Launch {
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -74,7 +73,6 @@ struct DoubleBackwardTrainLaunch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 4>, Between<1, 3>>;
 };
 
@@ -103,7 +101,6 @@ struct ForwardEvalLaunch : Launch {
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -156,7 +153,6 @@ struct DoubleBackwardEvalLaunch : Launch {
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
   static constexpr int sums = 1;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 3>, Between<1, 3>>;
 };
 

@@ -22,7 +22,6 @@ struct ForwardLaunch : Launch {
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -72,7 +71,6 @@ struct DoubleBackwardLaunch : Launch {
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<1, 6>, Between<1, 6>>;
 };
 

@@ -22,7 +22,6 @@ struct ForwardLaunch : Launch {
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<1, 0>, Between<0, 1>, Between<0, 1>>;
 };
 
@@ -73,7 +72,6 @@ struct DoubleBackwardLaunch : Launch {
   static constexpr bool by_policy = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  static constexpr int joint_values = 2;
   using between = List<Between<3, 0>, Between<3, 3>, Between<3, 4>>;
 };
 

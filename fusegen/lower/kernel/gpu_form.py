@@ -61,7 +61,6 @@ class GpuForm:
                 "staged": self.staged,
             }
             numbers |= {"sums": (self.live_sums, 0), "staged_items": (self.staged_items, 0)}
-            numbers |= {"joint_values": (self.joint_values, 1)}
         return (
             *(("bool", name, "true") for name, holds in booleans.items() if holds),
             *(("int", name, str(n)) for name, (n, usual) in numbers.items() if n != usual),
@@ -148,15 +147,3 @@ class GpuForm:
         """
         stages = self.kernel.stages
         return tuple(s for s in stages if (s.lines or s.outs) and not s.provisional)
-
-    @property
-    def joint_values(self) -> int:
-        """The most values that one exchange among a row's threads carries."""
-        stages = self.kernel.stages
-        joint = (len(s.reductions) + 1 for s in stages if s.shifted_by)
-        return max([1, *joint, *(min(len(s.reductions), self.jointly) for s in stages)])
-
-    @property
-    def jointly(self) -> int:
-        """How many sums or maxima one exchange reduces. More of them would cost registers."""
-        return 4

@@ -48,17 +48,6 @@ class Inputs:
         return (*self.full, *self.spread, *self.col, *self.row, *self.aside)
 
     @property
-    def indices_ahead(self) -> tuple[KernelOperand, ...]:
-        """The row operands that serve as indices of elements."""
-        by = {e.index for e in self.taken}
-        return tuple(f for f in self.row if f.name in by)
-
-    @property
-    def rows_alone(self) -> tuple[KernelOperand, ...]:
-        """The row operands that hold one number of the tensor's dtype for each row."""
-        return tuple(f for f in self.row if not (f.per_channel or f.integer))
-
-    @property
     def saved_rows(self) -> tuple[KernelOperand, ...]:
         """The saved statistics with one value per row."""
         return tuple(f for f in self.saved if f.kind == Kind.ROW)

@@ -56,11 +56,6 @@ class LiveValues:
         calls = any(line.code.calls for s in self.stages[:-1] for line in s.lines)
         return not (self.inputs.rng or calls)
 
-    @property
-    def full_reads(self) -> frozenset[str]:
-        """The full inputs that any stage reads."""
-        return frozenset().union(*(stage.full_reads for stage in self.stages))
-
     def reads_to(self, stage: Stage) -> frozenset[str]:
         """The full inputs that a stage reads if it recomputes the values of earlier stages."""
         return frozenset().union(*(s.full_reads for s in self.stages[: stage.index + 1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
 from fusegen.lower.kernel.code import Variable
@@ -63,11 +62,6 @@ class Result:
         """Whether its value belongs to an element, not to a row, a column or a sum over the grid."""
         of_column = self.how == "store" and self.kind == Kind.COL
         return not (self.per_row or self.how == "final" or of_column)
-
-    @property
-    def row_sum(self) -> str:
-        """The name of one row's part of the sum."""
-        return f"{self.name}_row"
 
 
 class Results(tuple[Result, ...]):
@@ -137,13 +131,3 @@ class Results(tuple[Result, ...]):
     def grid_sums(self) -> tuple[Result, ...]:
         """Every result that is a sum over the grid, including those that share a sum."""
         return tuple(r for r in self if r.how == "sum")
-
-    @property
-    def additions(self) -> tuple[tuple[Result | None, Result | None], ...]:
-        """The results of each sum over the grid, in pairs: in the tensor's dtype, and in the compute type."""
-        found: list[tuple[Result | None, Result | None]] = []
-        for sum_ in dict.fromkeys(r.summed_as for r in self.grid_sums):
-            same = [r for r in self.grid_sums if r.summed_as == sum_]
-            stored = [r for r in same if r.like]
-            found += zip_longest(stored, [r for r in same if not r.like])
-        return tuple(found)

@@ -18,11 +18,6 @@ class RowReduction:
     op: Literal["sum", "max"]
     value: Variable
 
-    @property
-    def local(self) -> str:
-        """The variable for what a thread has reduced so far."""
-        return f"reduced_{self.name}"
-
 
 @dataclass(frozen=True)
 class Stage:

@@ -380,13 +380,16 @@ struct FirstStages {
   using items = decltype(all_items(stages_at<D>(std::make_integer_sequence<int, N>{})));
 };
 
+// Whether there may be gaps between the rows of an item's tensor.
+template <class Item>
+constexpr bool has_gap = !std::is_null_pointer_v<std::remove_const_t<decltype(Item::gap)>>;
 // How far the gaps before row r put an item's tensor.
 template <class Item, class Args>
 FUSEGEN_FN int64_t gap_of(const Args& args, int64_t r) {
-  if constexpr (std::is_null_pointer_v<std::remove_const_t<decltype(Item::gap)>>)
-    return 0;
-  else
+  if constexpr (has_gap<Item>)
     return gap_before(args.*Item::gap, r);
+  else
+    return 0;
 }
 
 // An argument as a pointer to numbers that are stored as S.

@@ -25,19 +25,16 @@ struct OuterLive {
   }
 };
 
-// Rows with one number each: of those, a thread copies ahead what no channel and no index says.
-template <class... Rows>
-constexpr auto plain_rows(List<Rows...>) {
-  return (List<>{} + ... + std::conditional_t < Rows::per_channel ||
-              std::is_same_v<typename Rows::type, int64_t>,
-          List<>, List < Rows >> {});
+// Whether a row has a number of its own that neither a channel nor an index says: a thread copies
+// such numbers ahead.
+template <class Row>
+constexpr bool is_plain = !Row::per_channel && !std::is_same_v<typename Row::type, int64_t>;
+// The rows that are plain, or those that are not.
+template <bool PLAIN, class... Rows>
+constexpr auto rows_if(List<Rows...>) {
+  return (List<>{} + ... + std::conditional_t<is_plain<Rows> == PLAIN, List<Rows>, List<>>{});
 }
-template <class... Rows>
-constexpr auto other_rows(List<Rows...>) {
-  return (List<>{} + ... + std::conditional_t < Rows::per_channel ||
-              std::is_same_v<typename Rows::type, int64_t>,
-          List<Rows>, List < >> {});
-}
+
 // Reduces what the strands of a block have of V neighbouring rows, in a stage.
 template <class T, class Stage, int V, class Row>
 __device__ __forceinline__ void reduce_strands(const OuterTeam<T, V>& team,
@@ -76,8 +73,8 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   using Stages = StagesOf<D>;
   using Pack = Packed<S, V>;
   using Loads = Only<InputsOf<D>, Role::row>;
-  using Plain = decltype(plain_rows(Loads{}));
-  using Others = decltype(other_rows(Loads{}));
+  using Plain = decltype(rows_if<true>(Loads{}));
+  using Others = decltype(rows_if<false>(Loads{}));
   using TakenItems = Only<InputsOf<D>, Role::taken>;
   using Streams = decltype(Fulls{} + typename P::Stores{});
   await_kernels_before();
@@ -325,7 +322,7 @@ struct Outer {
     const auto check_row = [&](auto item, auto) {
       check(item, sizeof(typename decltype(item)::type));
     };
-    each(plain_rows(Only<InputsOf<D>, Role::row>{}), check_row);
+    each(rows_if<true>(Only<InputsOf<D>, Role::row>{}), check_row);
     each(Only<ResultsOf<D>, Role::row_store>{}, check_row);
     return can;
   }
@@ -342,7 +339,7 @@ struct Outer {
     needs.tensors = P::Fulls::size;
     needs.size = sizeof(S);
     int operands = 0, statistics = 0;
-    each(plain_rows(Only<InputsOf<D>, Role::row>{}), [&](auto item, auto) {
+    each(rows_if<true>(Only<InputsOf<D>, Role::row>{}), [&](auto item, auto) {
       ++(std::is_same_v<typename decltype(item)::type, T> ? statistics : operands);
     });
     const size_t next =

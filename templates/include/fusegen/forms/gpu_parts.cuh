@@ -74,7 +74,7 @@ struct GpuParts : Parts<D, S> {
       each(Items{}, [&](auto item, auto n) {
         using Item = decltype(item);
         constexpr int same = same_gap<Item>(Items{});
-        if constexpr (std::is_null_pointer_v<std::remove_const_t<decltype(Item::gap)>>)
+        if constexpr (!has_gap<Item>)
           before[n] = 0;
         else if constexpr (same < decltype(n)::value)
           before[n] = before[same];
@@ -97,7 +97,7 @@ struct GpuParts : Parts<D, S> {
   };
 
   // The next functions do something with a vector of each tensor. They are shared by all kernels of
-  // a description, which a lambda in each kernel would not be: that halves the compiler's work.
+  // a description, which a lambda in each kernel would not be.
 
   // Reads vectors, `offset` elements after some pointers.
   template <class L, int V>
@@ -264,8 +264,7 @@ struct GpuParts : Parts<D, S> {
   static bool even(const Args& args, int width) {
     bool can = true;
     const auto check = [&](auto item, auto) {
-      if constexpr (!std::is_null_pointer_v<std::remove_const_t<decltype(item.gap)>>)
-        can = can && (args.*item.gap).extra % width == 0;
+      if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).extra % width == 0;
     };
     each(Fulls{}, check);
     each(Stores{}, check);

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const int64_t rows = args.rows, cols = args.cols;
   const auto scalar = P::scalars(args);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using RowTeam = Team<T, HOLDERS, L::joint_values, THREADS>;
+  using RowTeam = Team<T, HOLDERS, joint_values<D>, THREADS>;
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];

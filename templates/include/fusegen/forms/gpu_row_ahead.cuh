@@ -9,6 +9,12 @@
 namespace fusegen {
 namespace {
 
+// Values as they are stored.
+struct AsStored {
+  template <class Item>
+  using of = typename Item::type;
+};
+
 // Whether a row's numbers say which of its elements to take.
 template <auto ARG>
 struct Named;

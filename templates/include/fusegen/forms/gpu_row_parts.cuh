@@ -8,11 +8,20 @@
 namespace fusegen {
 namespace {
 
-// Values as they are stored.
-struct AsStored {
-  template <class Item>
-  using of = typename Item::type;
-};
+// The most values that one exchange among a row's threads carries.
+template <class... Stages>
+constexpr int most_values(List<Stages...>) {
+  int most = 1;
+  const auto stage = [&](int reduced, bool shifted) {
+    most = std::max(most, shifted ? reduced + 1 : std::min(reduced, jointly));
+  };
+  (stage(Only<Stages, Role::sum>::size + Only<Stages, Role::largest>::size,
+         Only<Stages, Role::shifted>::size > 0),
+   ...);
+  return most;
+}
+template <class D>
+constexpr int joint_values = most_values(StagesOf<D>{});
 
 // The channels of every `step`-th row from `row` on, if operands are spread over a row's channels.
 // The columns of a row are `inner` elements apart.

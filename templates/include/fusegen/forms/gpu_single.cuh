@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar = P::scalars(args);
   if (exists) P::load_row(args, r, work.row);
   const auto channels = row_channels<P>(args, r, 0);
-  using RowTeam = Team<typename P::T, HOLDERS, L::joint_values, THREADS>;
+  using RowTeam = Team<typename P::T, HOLDERS, joint_values<D>, THREADS>;
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
   Elements<P, V> leaves;

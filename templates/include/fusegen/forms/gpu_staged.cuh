@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
   await_kernels_before();
   const int64_t cols = args.cols;
   const auto scalar = P::scalars(args);
-  using RowTeam = Team<T, HOLDERS, L::joint_values, 512>;
+  using RowTeam = Team<T, HOLDERS, joint_values<D>, 512>;
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // unconditional: the thread would wait for conditional ones.
   constexpr bool ahead = BLOCKS > 1;
   constexpr int accesses = ahead && L::reads_once && Fulls::size < 2 ? 2 : 1;  // in flight
-  using RowTeam = Team<T, HOLDERS, L::joint_values, 512>;
+  using RowTeam = Team<T, HOLDERS, joint_values<D>, 512>;
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();

@@ -29,7 +29,6 @@ struct Launch {
   static constexpr bool reduces = false;       // whether the threads of a row combine anything
   static constexpr bool staged = false;        // whether long rows stay in shared memory
   static constexpr int staged_items = 0;       // most accesses of a thread there; 0: any number
-  static constexpr int joint_values = 1;       // most values of one exchange among threads
 };
 
 // The most bytes of registers that an element needs between two stages, if a thread reads one
