@@ -52,13 +52,25 @@ constexpr bool stages = V > 1 && sizeof(S) < 8;
 // each has 72 registers.
 constexpr int staged_threads = 896;
 
+// How many columns each of some warps streams, in accesses of V elements, if the row may begin
+// between two accesses.
+template <int V>
+__host__ __device__ __forceinline__ int64_t stretch_of_warp(int64_t cols, int warps) {
+  const int64_t accesses = (cols + 2 * (V - 1)) / V;
+  return (accesses + warps - 1) / warps * V;
+}
+// The most warps that have columns of one channel.
+__host__ __device__ __forceinline__ int64_t parts_of_channel(int64_t run, int64_t stretch) {
+  return run / stretch + 2;
+}
+
 // The chosen form of a row, and the launch that follows from it.
 struct RowPlan {
   RowForm form;
   bool single;  // whether each team of threads takes one row and no other
   int width;    // elements of one access
   int cluster;  // blocks that keep one row
-  int fold;     // neighbouring columns that share one sum by channel
+  int64_t stretch;  // columns of a warp that streams a row by channel
   dim3 threads;
   size_t shared;  // shared memory of a block, in bytes
   unsigned grid;  // blocks
@@ -68,9 +80,11 @@ struct RowPlan {
   int64_t channel_groups;
 
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
-  // Partial sums per channel of `run` columns that a row of threads stores: one per block, or, if
-  // they are added up in memory, one per `fold` columns.
-  int64_t parts(int64_t run) const { return streams() ? run / fold : cluster; }
+  // Partial sums per channel of `run` columns that a row of threads stores: one per block, or one
+  // per warp that streams some of these columns.
+  int64_t parts(int64_t run) const {
+    return streams() ? parts_of_channel(run, stretch) : cluster;
+  }
   int64_t runs(int64_t cols, int64_t run) const {
     return run ? channel_groups * (cols / run) * parts(run) : 0;
   }
@@ -88,7 +102,7 @@ int waves(const RowPlan& plan, int wanted) {
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
-  int fold;           // as in RowPlan
+  bool keeps_long;    // whether there are kernels that keep rows too long for 512 threads
   bool once;          // one stage reads the row, and no columns are summed
   bool reduces;       // something is reduced over each row
   bool staged;        // there is a kernel that keeps rows in shared memory
@@ -105,6 +119,7 @@ struct RowNeeds {
   size_t ahead;       // shared memory for each access that a thread copies ahead
   size_t sums;        // for the sums of its columns, unless they are in registers
   size_t run_sums;    // for the sums by channel, always needed
+  size_t lane_runs;   // the same if some lanes of a warp keep a row
   int live_sums;      // how many sums registers may hold for each column
   double bytes;       // bytes of registers that an element needs beside them
   // Accesses per thread whose sums stay in registers while rows are in shared memory; 0: any
@@ -114,15 +129,43 @@ struct RowNeeds {
 };
 
 // Streams rows. Each row gets as many blocks as possible: the fewer rows are in flight at a time,
-// the more of them the L2 cache still holds when the next stage reads them.
+// the more of them the L2 cache still holds when the next stage reads them. Where a resident form
+// would keep rows of another width, these may be short: then each thread gets four accesses, if
+// there are enough rows to fill the chip.
 inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
   RowPlan plan{};
+  const auto shorter = [&] { return needs.cols < int64_t(cluster) * 512 * 4 * needs.width; };
+  while (!needs.keeps_long && cluster > 1 && shorter() &&
+         needs.rows * cluster >= 4 * int64_t(chip().multiprocessors)) {
+    cluster /= 2;
+  }
   plan.form = cluster > 1 ? RowForm::streamed_cluster : RowForm::streamed;
   plan.width = needs.width;
-  plan.fold = needs.fold;
   plan.cluster = cluster;
   plan.threads = dim3(512);
   return plan;
+}
+
+// The most blocks that share a row.
+inline int most_blocks(const RowNeeds& needs) {
+  return chip().clusters ? std::min(needs.cluster, 16) : 1;
+}
+
+// Whether a row that is read only once is best streamed by one block, and how: it need not be kept.
+// If it is reduced, each thread gets many accesses, which amortizes the work per row, as long as
+// there are enough rows to fill the chip. If there are too few for eight accesses each, blocks
+// share rows.
+inline bool stream_once(const RowNeeds& needs, RowPlan& plan) {
+  for (int accesses = needs.reduces ? 32 : 8; needs.once && accesses >= 8; accesses /= 2) {
+    const int64_t each = needs.width * accesses, lanes = (needs.cols + each - 1) / each;
+    const int64_t threads = std::clamp<int64_t>(lanes / 32 * 32, 64, 512);
+    if (needs.rows * threads >= int64_t(chip().multiprocessors) * 1024) {
+      plan = stream_rows(needs, 1);
+      plan.threads = dim3(unsigned(threads));
+      return true;
+    }
+  }
+  return false;
 }
 
 // Chooses the form of a row, the shortest rows first.
@@ -134,10 +177,9 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   };
   RowPlan plan{};
   plan.width = needs.width;
-  plan.fold = needs.fold;
   plan.cluster = 1;
   const auto several_rows = [&](RowForm form, int items, int lanes) {
-    const size_t each = needs.ahead + needs.sums + needs.run_sums;
+    const size_t each = needs.ahead + needs.sums + needs.lane_runs;
     plan.form = form;
     plan.single = needs.single_warp;
     plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
@@ -166,18 +208,8 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = shared;
     return true;
   };
-  // A row that is read only once need not be kept. If it is reduced, each thread gets many
-  // accesses, which amortizes the work per row, as long as there are enough rows to fill the chip.
-  // If there are too few for eight accesses each, blocks share rows below.
-  for (int accesses = needs.reduces ? 32 : 8; needs.once && accesses >= 8; accesses /= 2) {
-    const int64_t threads = std::clamp<int64_t>(lanes(accesses, 1) / 32 * 32, 64, 512);
-    if (needs.rows * threads >= int64_t(chip().multiprocessors) * 1024) {
-      plan = stream_rows(needs, 1);
-      plan.threads = dim3(unsigned(threads));
-      return plan;
-    }
-  }
-  const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
+  if (stream_once(needs, plan)) return plan;
+  const int most = most_blocks(needs);
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
     const bool live = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
@@ -189,6 +221,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
       return blocks(form, items, 1, most, sums(most, resident, items));
     };
     if (block(RowForm::block, needs.items, 512, needs.resident)) return true;
+    if (!needs.keeps_long) return false;
     if (block(RowForm::large_block, needs.large_items, full, 1)) return true;
     if (needs.full_items > needs.large_items &&
         block(RowForm::full_block, needs.full_items, full, 1))

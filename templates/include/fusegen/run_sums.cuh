@@ -41,25 +41,35 @@ class RunSums {
   int threads_, each_;
 };
 
-// The same in registers. Requires that the columns of each access belong to one channel.
-template <class T, int V, int ITEMS>
+// The same in registers: EACH sums for an access, one for all of its columns or one for each.
+// Columns that share one must belong to one channel.
+template <class T, int V, int ITEMS, int EACH>
 class LiveRunSums {
  public:
   __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
-    sums_[item] += folded(values);
+    if constexpr (EACH == 1) {
+      sums_[item] += folded(values);
+    } else {
+#pragma unroll
+      for (int v = 0; v < V; ++v) sums_[item * V + v] += values.value[v];
+    }
   }
 
   // Writes the sums to where RunSums would have them.
   __device__ __forceinline__ void put(void* place, int thread, int threads, int items) const {
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      if (item < items) (static_cast<T*>(place) + thread)[item * threads] = sums_[item];
+    for (int n = 0; n < ITEMS * EACH; ++n) {
+      if (n < items * EACH) (static_cast<T*>(place) + thread)[n * threads] = sums_[n];
     }
   }
 
  private:
-  T sums_[ITEMS] = {};
+  T sums_[ITEMS * EACH] = {};
 };
+
+// Whether the lanes that keep a row have registers for so many sums by channel.
+template <class T, int SUMS>
+constexpr bool has_live_runs = sizeof(T) == 4 && SUMS <= 32;
 
 // Which columns a block's RunSums belong to.
 struct RunColumns {

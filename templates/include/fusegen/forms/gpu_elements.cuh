@@ -38,6 +38,14 @@ struct Elements {
       });
     }
   }
+  // Adds the totals of other elements.
+  template <int W>
+  __device__ __forceinline__ void add_totals(const Elements<P, W>& others) {
+    if constexpr (P::Totals::size > 0) {
+#pragma unroll
+      for (int n = 0; n < P::Totals::size; ++n) totals[n] += others.totals[n];
+    }
+  }
   // Stores the vectors of a stage, `offset` elements after the pointers of its results. WHOLE: in
   // one access after a condition.
   template <class Stage, bool WHOLE = false>

@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
       }
     }
     // The columns of a matrix are `inner` elements apart, and its rows share their channels.
-    const auto channels = row_channels<P>(args, next.matrix(), 0, inner);
+    const auto channels = row_channels<P>(args, next.matrix(), int64_t(0), inner);
     next.advance();
     each(Stages{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);

@@ -149,10 +149,33 @@ struct GpuParts : Parts<D, S> {
   // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
   // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
   // Stage: what reads them, one or several stages.
-  template <class Stage, bool WHOLE = false, int V>
+  template <class Stage, bool WHOLE = false, int V, class Index>
   static __device__ __forceinline__ void unpack_full(const Args& args, typename K::Full (&full)[V],
                                                      const Packed<S, V>* packed, int64_t at,
-                                                     int channel, int64_t c) {
+                                                     int channel, Index c) {
+    unpack_inputs<Stage>(args, full, packed, at);
+    if constexpr (P::Spreads::size > 0) {
+      // All are found before any is used: the compiler then finds their places once.
+      Vector<T, V> spread[P::Spreads::size];
+      each(typename P::Spreads{}, [&](auto item, auto n) {
+        using Item = decltype(item);
+        if constexpr (uses<Stage, Item>)
+          spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
+                                              Index(run_length<Item>(args)));
+      });
+      each(typename P::Spreads{}, [&](auto item, auto n) {
+        if constexpr (uses<Stage, decltype(item)>) {
+#pragma unroll
+          for (int v = 0; v < V; ++v) full[v].*item.field = spread[n].value[v];
+        }
+      });
+    }
+  }
+  // The same without channel values.
+  template <class Stage, int V>
+  static __device__ __forceinline__ void unpack_inputs(const Args& args,
+                                                       typename K::Full (&full)[V],
+                                                       const Packed<S, V>* packed, int64_t at) {
     each(Fulls{}, [&](auto item, auto n) {
       if constexpr (uses<Stage, decltype(item)>) {
         const Vector<T, V> values = unpack(packed[n]);
@@ -166,22 +189,6 @@ struct GpuParts : Parts<D, S> {
           const auto values = draw_vector<T, V>(seed_for<decltype(item)>(args), item.stream, at);
 #pragma unroll
           for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
-        }
-      });
-    }
-    if constexpr (P::Spreads::size > 0) {
-      // All are found before any is used: the compiler then finds their places once.
-      Vector<T, V> spread[P::Spreads::size];
-      each(typename P::Spreads{}, [&](auto item, auto n) {
-        using Item = decltype(item);
-        if constexpr (uses<Stage, Item>)
-          spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
-                                              run_length<Item>(args), channels_of<Item>(args));
-      });
-      each(typename P::Spreads{}, [&](auto item, auto n) {
-        if constexpr (uses<Stage, decltype(item)>) {
-#pragma unroll
-          for (int v = 0; v < V; ++v) full[v].*item.field = spread[n].value[v];
         }
       });
     }
@@ -249,9 +256,14 @@ struct GpuParts : Parts<D, S> {
     }
   }
 
+  // Whether rows may begin between two accesses of V elements. Nothing must belong to columns.
+  template <int V>
+  static constexpr bool has_edges = V > 1 && Cols::size + P::ColSums::size == 0;
   // Whether every tensor of elements and of columns can be read in vectors of `width` elements.
+  // EDGES: wherever rows begin.
+  template <bool EDGES = false>
   static bool vectorisable(const Args& args, int width) {
-    bool can = args.cols % width == 0;
+    bool can = EDGES || args.cols % width == 0;
     const auto check = [&](auto item, size_t size) {
       can = can && aligned(args.*decltype(item)::arg, width * size);
     };

@@ -4,8 +4,7 @@
 // Sums of columns stay with the thread until the end; then its block adds them up. Bound: memory.
 #pragma once
 
-#include "fusegen/forms/gpu_elements.cuh"
-#include "fusegen/forms/gpu_grid_sums.cuh"
+#include "fusegen/forms/gpu_across.cuh"
 
 namespace fusegen {
 namespace {
@@ -141,12 +140,23 @@ struct PointwisePlan : PartialCounts {
 
 template <class D, class L, class S>
 struct Pointwise {
+  using P = GpuParts<D, S>;
   using Plan = PointwisePlan<D, L, S>;
+  // Whether accesses may lie across two rows, if rows begin between two of them.
+  static bool across_rows(const typename D::Args& args, const Plan& plan) {
+    if constexpr (P::template has_edges<AcrossPlan<D, L, S>::width> && P::Indices::size == 0)
+      return plan.width == 1 && AcrossPlan<D, L, S>::serves(args);
+    else
+      return false;
+  }
   static int64_t workspace(const typename D::Args& args) {
-    return scratch_bytes<D, S>(args, Plan(args));
+    const Plan plan(args);
+    if (across_rows(args, plan)) return Across<D, L, S>::workspace(args);
+    return scratch_bytes<D, S>(args, plan);
   }
   static void run(const typename D::Args& args, void* workspace, cudaStream_t stream) {
     const Plan plan(args);
+    if (across_rows(args, plan)) return Across<D, L, S>::run(args, workspace, stream);
     const auto partial = place_partials<D, S>(args, plan, workspace);
     const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
     plan.visit([&](auto* kernel) {

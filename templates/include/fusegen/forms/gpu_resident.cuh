@@ -55,17 +55,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 #pragma unroll
   for (int n = 0; n < P::ColSums::size; ++n) col_sums[n].clear(ITEMS);
+  constexpr bool live_runs =
+      HOLDERS == Holders::lanes && has_live_runs<T, ITEMS * V * P::RunSums::size>;
+  using Runs = std::conditional_t<live_runs, LiveRunSums<T, V, ITEMS, V>, RunSums<T, V>>;
   int fold = 1;
-  const void* run_place[P::RunSums::size + 1];
-  RunSums<T, V> run_sums[P::RunSums::size + 1];
+  void* run_place[P::RunSums::size + 1];
+  Runs run_sums[P::RunSums::size + 1];
   if constexpr (P::RunSums::size > 0) {
-    fold = RunSums<T, V>::shared_by(run_length<P>(args));
+    if constexpr (!live_runs) fold = RunSums<T, V>::shared_by(run_length<P>(args));
     each(typename P::RunSums{}, [&](auto, auto n) {
       run_place[n] = place;
-      run_sums[n] = RunSums<T, V>(place, thread, threads, run_length<P>(args));
+      if constexpr (!live_runs) {
+        run_sums[n] = Runs(place, thread, threads, run_length<P>(args));
+        run_sums[n].clear(ITEMS);
+      }
       place += sizeof(T) * (V / fold) * ITEMS * threads;
     });
-    each(typename P::RunSums{}, [&](auto, auto n) { run_sums[n].clear(ITEMS); });
   }
   Elements<P, V> leaves;
 
@@ -116,7 +121,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       else
         P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
     };
-    const auto channel = [&](int item, int64_t) { return channels.first() + further[item]; };
+    const auto channel = [&](int item, int) { return channels.first() + further[item]; };
     const auto fill_columns = [&](typename K::Col(&col)[V], int item, int64_t c) {
       if constexpr (L::live_columns) {
         P::unpack_cols(scalar, col, live_columns[item], c);
@@ -136,6 +141,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       leave_row<P, V>(args, partial, r, scalar, work.row, leaves);
     values.advance();
     channels.advance();
+  }
+  if constexpr (live_runs) {
+    each(typename P::RunSums{},
+         [&](auto, auto n) { run_sums[n].put(run_place[n], thread, threads, ITEMS); });
   }
   leave_columns_of<P, V, ITEMS>(args, partial, team, first_column, apart, ITEMS, fold, col_sums,
                                 run_place);

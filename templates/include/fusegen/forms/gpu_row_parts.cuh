@@ -24,18 +24,23 @@ template <class D>
 constexpr int joint_values = most_values(StagesOf<D>{});
 
 // The channels of every `step`-th row from `row` on, if operands are spread over a row's channels.
-// The columns of a row are `inner` elements apart.
+// Index: an integer type that holds the numbers of rows and of columns.
 struct NoChannels {
-  __device__ __forceinline__ int at(int64_t) const { return 0; }
+  template <class Index>
+  __device__ __forceinline__ int at(Index) const {
+    return 0;
+  }
   __device__ __forceinline__ int first() const { return 0; }
-  __device__ __forceinline__ int further(int64_t) const { return 0; }
+  __device__ __forceinline__ int further(int) const { return 0; }
   __device__ __forceinline__ void advance() {}
 };
-template <class P>
-__device__ __forceinline__ auto row_channels(const typename P::Args& args, int64_t row,
-                                             int64_t step, int64_t inner = 1) {
+// The columns of a row are `inner` elements apart.
+template <class P, class Index>
+__device__ __forceinline__ auto row_channels(const typename P::Args& args, Index row, Index step,
+                                             int64_t inner = 1) {
   if constexpr (P::Spreads::size > 0)
-    return RowChannels(row, step, args.cols, run_length<P>(args) / inner, channels_of<P>(args));
+    return RowChannels<Index>(row, step, Index(args.cols), Index(run_length<P>(args) / inner),
+                              Index(channels_of<P>(args)));
   else
     return NoChannels{};
 }
@@ -114,7 +119,7 @@ __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
                                                  const typename P::Partial& partial,
                                                  const Team& team, int first_column, int apart,
                                                  int items, int fold, ColSums& col_sums,
-                                                 const void* const* run_places) {
+                                                 void* const* run_places) {
   if constexpr (P::ColumnSums::size > 0) {
     const int cols = int(args.cols), first_of_block = first_column - int(threadIdx.x) * V;
     __syncthreads();

@@ -4,6 +4,7 @@
 // shared memory, or not at all. Each of these forms has a header of its own.
 #pragma once
 
+#include "fusegen/forms/gpu_by_channel.cuh"
 #include "fusegen/forms/gpu_resident.cuh"
 #include "fusegen/forms/gpu_single.cuh"
 #include "fusegen/forms/gpu_staged.cuh"
@@ -12,10 +13,18 @@
 namespace fusegen {
 namespace {
 
+// Whether elements of a row belong to channels.
+template <class P>
+constexpr bool has_channels = P::Spreads::size + P::RunSums::size > 0;
+
 // The compiled kernels for accesses of V elements.
 template <class D, class L, class S, int V>
 struct RowKernels {
+  using P = GpuParts<D, S>;
   using Resident = ResidentRow<L>;
+  // Whether there are kernels that keep rows too long for 512 threads. Single elements are streamed
+  // instead, in wide accesses if possible, unless columns are summed.
+  static constexpr bool keeps_long = V > 1 || P::ColSums::size > 0;
 
   // A row in some lanes of a warp.
   template <int ITEMS>
@@ -49,15 +58,20 @@ struct RowKernels {
           return f(resident<D, L, S, V, items, 512, blocks, Holders::block>);
         }
       case RowForm::large_block:
-        return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
+        if constexpr (keeps_long) return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
+        break;
       case RowForm::full_block:
-        if constexpr (L::sums > 0 && most_items > large_items)
+        if constexpr (keeps_long && L::sums > 0 && most_items > large_items)
           return f(resident<D, L, S, V, most_items, full, 1, Holders::block>);
         break;
       case RowForm::cluster:
-        return f(resident<D, L, S, V, cluster_items, 512, blocks, Holders::cluster>);
+        if constexpr (keeps_long)
+          return f(resident<D, L, S, V, cluster_items, 512, blocks, Holders::cluster>);
+        break;
       case RowForm::large_cluster:
-        return f(resident<D, L, S, V, cluster_items, full, 1, Holders::cluster>);
+        if constexpr (keeps_long)
+          return f(resident<D, L, S, V, cluster_items, full, 1, Holders::cluster>);
+        break;
       case RowForm::staged:
         if constexpr (keeps_rows) return f(staged<D, L, S, V, Holders::block>);
         break;
@@ -65,14 +79,18 @@ struct RowKernels {
         if constexpr (keeps_rows) return f(staged<D, L, S, V, Holders::cluster>);
         break;
       case RowForm::streamed_cluster:
-        return f(streamed<D, L, S, V, blocks, Holders::cluster>);
+        if constexpr (!has_channels<P>) return f(streamed<D, L, S, V, blocks, Holders::cluster>);
+        break;
       default:
         break;
     }
     // One block that streams a row is a cluster of one. Only where many rows are streamed that way
     // is it worth a kernel of its own.
     constexpr auto by_block = L::reads_once ? Holders::block : Holders::cluster;
-    return f(streamed<D, L, S, V, blocks, by_block>);
+    if constexpr (has_channels<P>)
+      return f(by_channel<D, L, S, V, blocks>);
+    else
+      return f(streamed<D, L, S, V, blocks, by_block>);
   }
 };
 
@@ -85,24 +103,43 @@ struct Rows {
 
   // The plan for a call: the form of its rows, and the grid.
   static RowPlan plan_of(const Args& args) {
-    const bool vectors = P::vectorisable(args, wide) && args.cols / wide <= most_accesses;
-    return vectors ? sized<wide>(args) : sized<1>(args);
+    const bool few = args.cols / wide <= most_accesses;
+    if (few && P::vectorisable(args, wide)) {
+      const RowPlan plan = sized<wide>(args);
+      if (!plan.streams() || streams_wide(args)) return plan;
+    }
+    const RowPlan plan = sized<1>(args);
+    if constexpr (P::template has_edges<wide>) {
+      if (few && plan.streams() && P::template vectorisable<true>(args, wide))
+        return sized<wide>(args, true);
+    }
+    return plan;
+  }
+  // Whether wide accesses may stream a row that begins at one: channels must begin there too, or
+  // have edges.
+  static bool streams_wide(const Args& args) {
+    if constexpr (has_channels<P> && !P::template has_edges<wide>)
+      return run_length<P>(args) % wide == 0;
+    else
+      return true;
   }
 
+  // The plan for accesses of V elements. If the row is `odd`, it is streamed.
   template <int V>
-  static RowPlan sized(const Args& args) {
+  static RowPlan sized(const Args& args, bool odd = false) {
     using Resident = ResidentRow<L>;
     RowNeeds needs{};
     int64_t cycle = 0;
     needs.rows = args.rows;
     needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
-    needs.fold = 1;
+    needs.keeps_long = RowKernels<D, L, S, V>::keeps_long && !odd;
     bool staged = L::staged && stages<S, V>;
-    if constexpr (P::Spreads::size + P::RunSums::size > 0)
+    int fold = 1;
+    if constexpr (has_channels<P>)
       staged = staged && run_length<P>(args) % V == 0;
     if constexpr (P::RunSums::size > 0) {
-      needs.fold = RunSums<T, V>::shared_by(run_length<P>(args));
+      fold = RunSums<T, V>::shared_by(run_length<P>(args));
       cycle = cycle_of<P>(args);
     }
     needs.once = L::reads_once;
@@ -121,13 +158,18 @@ struct Rows {
     needs.ahead = V * sizeof(S) == 16 ? 16 * P::Fulls::size : 0;
     if constexpr (P::ColumnSums::size > 0) {
       needs.sums = sizeof(T) * V * P::ColSums::size;
-      needs.run_sums = sizeof(T) * (V / needs.fold) * P::RunSums::size;
+      needs.run_sums = sizeof(T) * (V / fold) * P::RunSums::size;
+      needs.lane_runs = sizeof(T) * V * P::RunSums::size;
       needs.live_sums = L::sums;
       needs.bytes = live_bytes<S>(typename L::between{});
       needs.staged_items = L::staged_items;
     }
     needs.resident = Resident::template blocks<S, V>();
-    RowPlan plan = choose_rows(needs);
+    RowPlan plan;
+    if (!odd)
+      plan = choose_rows(needs);
+    else if (!stream_once(needs, plan))
+      plan = stream_rows(needs, most_blocks(needs));
     const auto place = [&](auto* kernel) {
       return place_rows(plan, kernel, args.rows, waves<S>(plan, L::waves), P::ColumnSums::size > 0,
                         cycle);
@@ -135,6 +177,8 @@ struct Rows {
     while (!RowKernels<D, L, S, V>::visit(plan, place)) {  // the chip cannot hold the cluster
       plan = stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
+    if (plan.streams())
+      plan.stretch = stretch_of_warp<V>(args.cols, plan.cluster * int(plan.threads.x) / 32);
     return plan;
   }
 

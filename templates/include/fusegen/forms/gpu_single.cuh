@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   RowTeam team(*settled(&exchange));
   Elements<P, V> leaves;
   const auto read = [](int) {};
-  const auto channel = [&](int, int64_t c) { return channels.at(c); };
+  const auto channel = [&](int, int c) { return channels.at(c); };
   const auto fill_columns = [&](typename K::Col(&col)[V], int, int64_t c) {
     P::load_cols(args, scalar, col, c);
   };

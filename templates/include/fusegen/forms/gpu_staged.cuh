@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
   // If a thread has few accesses, their sums by channel stay in registers until the end.
   constexpr bool live_sums = L::staged_items > 0;
   constexpr int ITEMS = live_sums ? L::staged_items : 1;
-  const void* run_place[P::RunSums::size + 1];
-  using Sums = std::conditional_t<live_sums, LiveRunSums<T, V, ITEMS>, RunSums<T, V>>;
+  void* run_place[P::RunSums::size + 1];
+  using Sums = std::conditional_t<live_sums, LiveRunSums<T, V, ITEMS, 1>, RunSums<T, V>>;
   Sums run_sums[P::RunSums::size + 1];
   if constexpr (!live_sums) {
 #pragma unroll
