@@ -15,6 +15,7 @@ from fusegen.lower.inputs_of_part import inputs_of
 from fusegen.lower.kernel.code import Line, Variable
 from fusegen.lower.kernel.fitted_function import FittedFunction
 from fusegen.lower.kernel.join_maximum import join_shifts
+from fusegen.lower.kernel.join_moments import join_moments
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
 from fusegen.lower.kernel.results import Result, Results
@@ -95,7 +96,7 @@ class _Lowering:
             inputs=inputs,
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
-            stages=join_shifts(stages, plan),
+            stages=join_moments(join_shifts(stages, plan), plan),
             total_lines=tuple(
                 Line(Variable(v.name, "total"), self.print(v.expr), v.note) for v in plan.final
             ),

@@ -131,6 +131,10 @@ class Description:
             yield "Provisional"
         if stage.shifted_by:
             yield f"Shifted<{_field('Row', stage.shifted_by)}>"
+        if stage.joined:
+            yield "Joined"
+        if stage.centred:
+            yield "Centred"
         for name in stage.rescaled:
             yield f"Rescaled<{_field('Live', name)}>"
         for result in stage.results.stores:

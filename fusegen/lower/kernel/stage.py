@@ -35,6 +35,9 @@ class Stage:
             suffices.
         shifted_by: the maximum of the stage before, if this stage's sums are relative to it.
         rescaled: kept values relative to that maximum, which this stage is the first to read again.
+        joined: whether its only result is a sum whose mean the next stage subtracts, so that one sweep can
+            find both sums (`join_moments.py`).
+        centred: whether it is that next stage.
     """
 
     index: int
@@ -47,6 +50,8 @@ class Stage:
     provisional: bool = False
     shifted_by: str = ""
     rescaled: tuple[str, ...] = ()
+    joined: bool = False
+    centred: bool = False
 
     @property
     def outs(self) -> tuple[tuple[str, Variable], ...]:

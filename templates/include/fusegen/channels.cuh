@@ -15,7 +15,9 @@ namespace fusegen {
 __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
   return (a | b) >> 31 ? a / b : int64_t(uint32_t(a) / uint32_t(b));
 }
-__device__ __forceinline__ int quotient(int a, int b) { return int(uint32_t(a) / uint32_t(b)); }
+__device__ __forceinline__ int quotient(int a, int b) {
+  return int(uint32_t(a) / uint32_t(b));
+}
 
 // The channels of every `step`-th row, beginning with row `row`. The rows that follow each other
 // take turns at the channels, `cols / run` at a time.
@@ -26,7 +28,9 @@ class RowChannels {
                                          Index channels)
       : run_(run), channels_(int(channels)) {
     const Index each = max(quotient(cols, run), Index(1)), turns = quotient(channels, each);
-    const auto turn = [&](Index rows) { return int((rows - quotient(rows, turns) * turns) * each); };
+    const auto turn = [&](Index rows) {
+      return int((rows - quotient(rows, turns) * turns) * each);
+    };
     first_ = turn(row);
     step_ = step ? turn(step) : 0;
   }

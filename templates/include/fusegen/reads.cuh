@@ -46,6 +46,28 @@ __device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* glob
                : "memory");
 }
 
+// Starts copies of 16 bytes each to AT bytes after an address in shared memory, which `copy_place`
+// returned, from as many after one in global memory.
+template <class Pack>
+__device__ __forceinline__ uint32_t copy_place(Pack* shared, uint64_t policy) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared)) | static_cast<uint32_t>(policy);
+}
+template <int AT>
+__device__ __forceinline__ void copy_ahead_at(uint32_t to, const void* global, uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0+%3], [%1+%3], 16, %2;" ::"r"(to),
+               "l"(global), "l"(policy), "n"(AT)
+               : "memory");
+}
+// The same for no more than the first `bytes` of 16, followed by zeros.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead_some(Pack* shared, const void* global, int bytes,
+                                                uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
+                   copy_place(shared, policy)),
+               "l"(global), "r"(bytes), "l"(policy)
+               : "memory");
+}
+
 // The same with an L2 policy and bypassing L1, if the vector has 16 bytes. The address is
 // deliberately not a plain sum. ptxas 13.0 makes an illegal instruction of a copy with a policy to
 // the sum of a thread's address and a uniform one: `LDGSTS [R+UR], desc[UR1]`. The lower half of a
@@ -54,14 +76,23 @@ template <class Pack>
 __device__ __forceinline__ void copy_ahead(Pack* shared, const void* global,
                                            [[maybe_unused]] uint64_t policy) {
   if constexpr (sizeof(Pack) == 16) {
-    const uint32_t to =
-        static_cast<uint32_t>(__cvta_generic_to_shared(shared)) | static_cast<uint32_t>(policy);
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),
-                 "l"(global), "l"(policy)
-                 : "memory");
+    copy_ahead_at<0>(copy_place(shared, policy), global, policy);
   } else {
     copy_ahead_cached(shared, global);
   }
+}
+
+// Ends a group of copies. Waits until no more than so many of the thread's groups are under
+// way, or seven.
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int N = 7>
+__device__ __forceinline__ void await_copies_but(int groups) {
+  if constexpr (N > 0) {
+    if (groups < N) return await_copies_but<N - 1>(groups);
+  }
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
 // Waits for the copies that this thread started.

@@ -25,6 +25,8 @@ namespace fusegen {
 //   large_cluster       of up to 512 threads, or up to 1024
 //   staged            in the shared memory of a block; a multiprocessor holds two or three of them
 //   staged_cluster    in the shared memory of several such blocks
+//   ring              as much of it as fits in the shared memory of several whole multiprocessors,
+//                       if its elements belong to channels
 //   streamed_cluster  nowhere: a cluster streams the row
 //   streamed          the same by one block, if the chip has no clusters
 enum class RowForm {
@@ -37,6 +39,7 @@ enum class RowForm {
   large_cluster,
   staged,
   staged_cluster,
+  ring,
   streamed_cluster,
   streamed
 };
@@ -52,25 +55,32 @@ constexpr bool stages = V > 1 && sizeof(S) < 8;
 // each has 72 registers.
 constexpr int staged_threads = 896;
 
-// How many columns each of some warps streams, in accesses of V elements, if the row may begin
-// between two accesses.
-template <int V>
-__host__ __device__ __forceinline__ int64_t stretch_of_warp(int64_t cols, int warps) {
-  const int64_t accesses = (cols + 2 * (V - 1)) / V;
-  return (accesses + warps - 1) / warps * V;
+// How the blocks of a cluster share a row that passes through rings of slots in shared memory.
+struct RingWalk {
+  int64_t stretch;  // columns of a block
+  int steps;        // in which its threads take them
+  int slots;        // of a thread's ring, each for one step
+};
+
+// The columns of each of some blocks, if the row may begin between two accesses of `width`
+// elements. A warp takes `span` columns in a step; no block ends within.
+inline int64_t ring_stretch(int64_t cols, int width, int span, int blocks) {
+  const int64_t spans = (cols + width - 1 + span - 1) / span;
+  return (spans + blocks - 1) / blocks * span;
 }
-// The most warps that have columns of one channel.
-__host__ __device__ __forceinline__ int64_t parts_of_channel(int64_t run, int64_t stretch) {
-  return run / stretch + 2;
+// The most warps of a cluster that have columns of one channel.
+__host__ __device__ __forceinline__ int64_t parts_of_channel(int64_t run, int64_t stretch,
+                                                             int warps) {
+  return (run / stretch + 2) * warps;
 }
 
 // The chosen form of a row, and the launch that follows from it.
 struct RowPlan {
   RowForm form;
-  bool single;  // whether each team of threads takes one row and no other
-  int width;    // elements of one access
-  int cluster;  // blocks that keep one row
-  int64_t stretch;  // columns of a warp that streams a row by channel
+  bool single;    // whether each team of threads takes one row and no other
+  int width;      // elements of one access
+  int cluster;    // blocks that keep one row
+  RingWalk walk;  // of a ring
   dim3 threads;
   size_t shared;  // shared memory of a block, in bytes
   unsigned grid;  // blocks
@@ -79,11 +89,14 @@ struct RowPlan {
   // Groups of sums by channel: one per row of threads, as its rows share a set of channels.
   int64_t channel_groups;
 
-  bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
+  // Whether rows are not kept as a whole. Sums of columns are then added up in memory.
+  bool streams() const {
+    return form == RowForm::streamed_cluster || form == RowForm::streamed || form == RowForm::ring;
+  }
   // Partial sums per channel of `run` columns that a row of threads stores: one per block, or one
-  // per warp that streams some of these columns.
+  // per warp that has some of these columns in its ring.
   int64_t parts(int64_t run) const {
-    return streams() ? parts_of_channel(run, stretch) : cluster;
+    return streams() ? parts_of_channel(run, walk.stretch, int(threads.x) / 32) : cluster;
   }
   int64_t runs(int64_t cols, int64_t run) const {
     return run ? channel_groups * (cols / run) * parts(run) : 0;
@@ -94,6 +107,7 @@ struct RowPlan {
 template <class S>
 int waves(const RowPlan& plan, int wanted) {
   if (plan.single) return each_row;
+  if (plan.form == RowForm::ring) return 1;
   if (sizeof(S) != 4) return 1;
   return wanted == each_row ? 4 : wanted;
 }
@@ -125,7 +139,10 @@ struct RowNeeds {
   // Accesses per thread whose sums stay in registers while rows are in shared memory; 0: any
   // number, with sums in shared memory too.
   int staged_items;
-  int resident;  // blocks of 512 threads that a multiprocessor has registers for
+  int resident;       // blocks of 512 threads that a multiprocessor has registers for
+  bool ring;          // whether rows too long for one block pass through rings
+  int step;           // columns that a thread takes in one step of its ring
+  size_t step_bytes;  // bytes of them, in all tensors
 };
 
 // Streams rows. Each row gets as many blocks as possible: the fewer rows are in flight at a time,
@@ -149,6 +166,42 @@ inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
 // The most blocks that share a row.
 inline int most_blocks(const RowNeeds& needs) {
   return chip().clusters ? std::min(needs.cluster, 16) : 1;
+}
+
+// Lets rows pass through rings. If no more than eight blocks can hold half of a row, it gets as few
+// of them as can: what is held is not read again. A longer row gets one block, because the others
+// would have to wait for each other. Few rows get as many blocks as fill the chip.
+inline RowPlan choose_ring(const RowNeeds& needs) {
+  RowPlan plan{};
+  const size_t room = size_t(chip().shared_bytes) - 3072;
+  const int most = most_blocks(needs);
+  int threads = 512 * std::clamp(needs.resident, 1, 2);
+  plan.form = RowForm::ring;
+  plan.width = needs.width;
+  RingWalk& walk = plan.walk;
+  const auto spread = [&](int blocks) {
+    plan.cluster = blocks;
+    walk.stretch = ring_stretch(needs.cols, needs.width, 32 * needs.step, blocks);
+    const int64_t across = int64_t(threads) * needs.step;
+    walk.steps = int((walk.stretch + across - 1) / across);
+    const size_t slot = std::max<size_t>(threads * needs.step_bytes, 1);
+    walk.slots = int(std::min<size_t>(room / slot, size_t(walk.steps)));
+    plan.shared = walk.slots * slot;
+  };
+  spread(1);
+  while (threads > 256 && (walk.slots == 0 || walk.steps == 1)) {
+    threads /= 2;
+    spread(1);
+  }
+  const auto holds_half = [&] { return 2 * walk.slots >= walk.steps; };
+  while (plan.cluster < std::min(most, 8) && !holds_half()) spread(2 * plan.cluster);
+  if (!holds_half()) spread(1);
+  while (plan.cluster < most && needs.rows * plan.cluster < chip().multiprocessors &&
+         walk.steps > 1) {
+    spread(2 * plan.cluster);
+  }
+  plan.threads = dim3(unsigned(threads));
+  return plan;
 }
 
 // Whether a row that is read only once is best streamed by one block, and how: it need not be kept.
@@ -209,7 +262,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return true;
   };
   if (stream_once(needs, plan)) return plan;
-  const int most = most_blocks(needs);
+  const int most = needs.ring ? 1 : most_blocks(needs);
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
     const bool live = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
@@ -258,7 +311,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     }
     if (holding_blocks <= most) return plan;
   }
-  return stream_rows(needs, most);
+  return needs.ring ? choose_ring(needs) : stream_rows(needs, most);
 }
 
 // Sets the grid. Usually it has as many blocks as the chip holds at a time, and each walks over

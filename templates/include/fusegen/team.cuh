@@ -102,7 +102,7 @@ class Team {
     if (lane < N) exchange_.warps[turn()][threadIdx.x / 32][lane] = mine;
     __syncthreads();
     over<Op>(exchange_.warps[turn()], values, blockDim.x / 32);
-    if constexpr (several_blocks) {
+    if (several_blocks && blocks() > 1) {
 #pragma unroll
       for (int n = 0; n < N; ++n) to_blocks(n, values[n], N);
       await_blocks();
@@ -129,7 +129,7 @@ class Team {
     }
     __syncthreads();
     over_shifted<Math>(exchange_.warps[turn()], largest, sums, blockDim.x / 32);
-    if constexpr (several_blocks) {
+    if (several_blocks && blocks() > 1) {
       to_blocks(0, largest, N + 1);
 #pragma unroll
       for (int n = 0; n < N; ++n) to_blocks(n + 1, sums[n], N + 1);
@@ -141,6 +141,7 @@ class Team {
 
  private:
   // Whether several blocks can keep a row. Before compute capability 9.0, a cluster is one block.
+  // Later it may be one as well, and a launch without clusters must not announce values to blocks.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
   static constexpr bool several_blocks = false;
 #else

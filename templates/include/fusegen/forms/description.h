@@ -38,6 +38,8 @@ enum class Role {
   provisional,
   shifted,
   rescaled,
+  joined,
+  centred,
   sum,
   largest,
   store,
@@ -243,6 +245,16 @@ template <auto FIELD>
 struct Rescaled {
   static constexpr Role role = Role::rescaled;
   static constexpr auto field = FIELD;
+};
+
+// A form that streams a row may find the stage's sum, S, together with that of the next stage,
+// which is of the squares of what is summed less its mean, S / cols.
+struct Joined {
+  static constexpr Role role = Role::joined;
+};
+// Said of that next stage.
+struct Centred {
+  static constexpr Role role = Role::centred;
 };
 
 // ---- Sums over the grid. `Results` are the arguments they are written to.

@@ -38,6 +38,13 @@ struct Elements {
       });
     }
   }
+  // Gives element v nothing to add to sums of columns or channels.
+  template <class Stage>
+  __device__ __forceinline__ void clear(int v) {
+    each(ColumnSumsIn<Stage>{}, [&](auto item, auto) {
+      summed[place_of<decltype(item), typename P::ColumnSums>].value[v] = T(0);
+    });
+  }
   // Adds the totals of other elements.
   template <int W>
   __device__ __forceinline__ void add_totals(const Elements<P, W>& others) {
@@ -45,6 +52,17 @@ struct Elements {
 #pragma unroll
       for (int n = 0; n < P::Totals::size; ++n) totals[n] += others.totals[n];
     }
+  }
+  // Stores those elements of a stage whose bits are set, one by one.
+  template <class Stage>
+  __device__ __forceinline__ void store_some(S* const* to, int64_t offset, uint32_t wanted) const {
+    each(Only<Stage, Role::store>{}, [&](auto item, auto n) {
+      const auto& values = stored[place_of<decltype(item), typename P::Stores>];
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        if (wanted >> v & 1) fusegen::store(to[n] + offset + v, values.value[v]);
+      }
+    });
   }
   // Stores the vectors of a stage, `offset` elements after the pointers of its results. WHOLE: in
   // one access after a condition.

@@ -4,7 +4,7 @@
 // shared memory, or not at all. Each of these forms has a header of its own.
 #pragma once
 
-#include "fusegen/forms/gpu_by_channel.cuh"
+#include "fusegen/forms/gpu_ring.cuh"
 #include "fusegen/forms/gpu_resident.cuh"
 #include "fusegen/forms/gpu_single.cuh"
 #include "fusegen/forms/gpu_staged.cuh"
@@ -12,10 +12,6 @@
 
 namespace fusegen {
 namespace {
-
-// Whether elements of a row belong to channels.
-template <class P>
-constexpr bool has_channels = P::Spreads::size + P::RunSums::size > 0;
 
 // The compiled kernels for accesses of V elements.
 template <class D, class L, class S, int V>
@@ -25,6 +21,9 @@ struct RowKernels {
   // Whether there are kernels that keep rows too long for 512 threads. Single elements are streamed
   // instead, in wide accesses if possible, unless columns are summed.
   static constexpr bool keeps_long = V > 1 || P::ColSums::size > 0;
+  // Accesses per thread of a warp. Channels take registers, so there are no more than in a block.
+  static constexpr int warp_items =
+      has_channels<P> ? Resident::template items<S, V>() : Resident::template warp_items<S, V>();
 
   // A row in some lanes of a warp.
   template <int ITEMS>
@@ -44,12 +43,12 @@ struct RowKernels {
     constexpr int large_items = Resident::template large_items<S, V>();
     constexpr int most_items = Resident::template items<S, V>();
     constexpr int cluster_items = Resident::template cluster_items<S, V>();
-    constexpr bool keeps_rows = L::staged && stages<S, V>;
+    constexpr bool keeps_rows = L::staged && stages<S, V> && !has_channels<P>;
     switch (plan.form) {
       case RowForm::brief:
         return f(by_warp<1>());
       case RowForm::warp:
-        return f(by_warp<Resident::template warp_items<S, V>()>());
+        return f(by_warp<warp_items>());
       case RowForm::block:
         if constexpr (L::rows_apart && Resident::template single<S, V>()) {
           constexpr int resident_blocks = Resident::template single_blocks<S, V>();
@@ -58,18 +57,19 @@ struct RowKernels {
           return f(resident<D, L, S, V, items, 512, blocks, Holders::block>);
         }
       case RowForm::large_block:
-        if constexpr (keeps_long) return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
+        if constexpr (keeps_long)
+          return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
         break;
       case RowForm::full_block:
         if constexpr (keeps_long && L::sums > 0 && most_items > large_items)
           return f(resident<D, L, S, V, most_items, full, 1, Holders::block>);
         break;
       case RowForm::cluster:
-        if constexpr (keeps_long)
+        if constexpr (keeps_long && !has_channels<P>)
           return f(resident<D, L, S, V, cluster_items, 512, blocks, Holders::cluster>);
         break;
       case RowForm::large_cluster:
-        if constexpr (keeps_long)
+        if constexpr (keeps_long && !has_channels<P>)
           return f(resident<D, L, S, V, cluster_items, full, 1, Holders::cluster>);
         break;
       case RowForm::staged:
@@ -88,7 +88,7 @@ struct RowKernels {
     // is it worth a kernel of its own.
     constexpr auto by_block = L::reads_once ? Holders::block : Holders::cluster;
     if constexpr (has_channels<P>)
-      return f(by_channel<D, L, S, V, blocks>);
+      return f(ring < D, L, S, V, blocks < 2 ? 1 : 2 >);
     else
       return f(streamed<D, L, S, V, blocks, by_block>);
   }
@@ -104,10 +104,7 @@ struct Rows {
   // The plan for a call: the form of its rows, and the grid.
   static RowPlan plan_of(const Args& args) {
     const bool few = args.cols / wide <= most_accesses;
-    if (few && P::vectorisable(args, wide)) {
-      const RowPlan plan = sized<wide>(args);
-      if (!plan.streams() || streams_wide(args)) return plan;
-    }
+    if (few && P::vectorisable(args, wide)) return sized<wide>(args);
     const RowPlan plan = sized<1>(args);
     if constexpr (P::template has_edges<wide>) {
       if (few && plan.streams() && P::template vectorisable<true>(args, wide))
@@ -115,15 +112,6 @@ struct Rows {
     }
     return plan;
   }
-  // Whether wide accesses may stream a row that begins at one: channels must begin there too, or
-  // have edges.
-  static bool streams_wide(const Args& args) {
-    if constexpr (has_channels<P> && !P::template has_edges<wide>)
-      return run_length<P>(args) % wide == 0;
-    else
-      return true;
-  }
-
   // The plan for accesses of V elements. If the row is `odd`, it is streamed.
   template <int V>
   static RowPlan sized(const Args& args, bool odd = false) {
@@ -134,10 +122,8 @@ struct Rows {
     needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
     needs.keeps_long = RowKernels<D, L, S, V>::keeps_long && !odd;
-    bool staged = L::staged && stages<S, V>;
+    const bool staged = L::staged && stages<S, V> && !has_channels<P>;
     int fold = 1;
-    if constexpr (has_channels<P>)
-      staged = staged && run_length<P>(args) % V == 0;
     if constexpr (P::RunSums::size > 0) {
       fold = RunSums<T, V>::shared_by(run_length<P>(args));
       cycle = cycle_of<P>(args);
@@ -150,7 +136,7 @@ struct Rows {
     needs.threads = Resident::template threads<S, V>();
     needs.cluster = L::cluster;
     needs.preferred = std::min(L::threads, 512);
-    needs.warp_items = Resident::template warp_items<S, V>();
+    needs.warp_items = RowKernels<D, L, S, V>::warp_items;
     needs.cluster_items = Resident::template cluster_items<S, V>();
     needs.items = Resident::template block_items<S, V>();
     needs.large_items = Resident::template large_items<S, V>();
@@ -165,9 +151,14 @@ struct Rows {
       needs.staged_items = L::staged_items;
     }
     needs.resident = Resident::template blocks<S, V>();
+    needs.ring = has_channels<P>;
+    needs.step = ring_accesses<P, V, Resident::template blocks<S, V>()> * V;
+    needs.step_bytes = needs.step * P::Fulls::size * sizeof(S);
     RowPlan plan;
     if (!odd)
       plan = choose_rows(needs);
+    else if (needs.ring)
+      plan = choose_ring(needs);
     else if (!stream_once(needs, plan))
       plan = stream_rows(needs, most_blocks(needs));
     const auto place = [&](auto* kernel) {
@@ -175,10 +166,10 @@ struct Rows {
                         cycle);
     };
     while (!RowKernels<D, L, S, V>::visit(plan, place)) {  // the chip cannot hold the cluster
-      plan = stream_rows(needs, plan.streams() ? 1 : plan.cluster);
+      const int blocks = plan.streams() ? plan.cluster / 2 : plan.cluster;
+      needs.cluster = std::max(blocks, 1);
+      plan = needs.ring ? choose_ring(needs) : stream_rows(needs, needs.cluster);
     }
-    if (plan.streams())
-      plan.stretch = stretch_of_warp<V>(args.cols, plan.cluster * int(plan.threads.x) / 32);
     return plan;
   }
 
@@ -201,7 +192,11 @@ struct Rows {
     }
     const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
     const auto start = [&](auto* kernel) {
-      return launch_rows(plan, stream, kernel, args, policy, partial);
+      using Ring = void (*)(Args, uint64_t, RingWalk, typename P::Partial);
+      if constexpr (std::is_same_v<decltype(kernel), Ring>)
+        return launch_rows(plan, stream, kernel, args, policy, plan.walk, partial);
+      else
+        return launch_rows(plan, stream, kernel, args, policy, partial);
     };
     if (plan.width == 1)
       RowKernels<D, L, S, 1>::visit(plan, start);

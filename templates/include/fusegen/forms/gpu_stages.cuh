@@ -17,9 +17,14 @@ __device__ __forceinline__ void stages_to(const Full& full, const Col& col, cons
   });
 }
 
-// The stages that read a row. The stage after a provisional maximum computes the maximum too.
+// Whether a stage's reduction is found in the next stage's sweep: a provisional maximum, or a sum
+// whose mean the next stage subtracts.
 template <class Stage>
-constexpr bool reads_row = Stage::has_elements && Only<Stage, Role::provisional>::size == 0;
+constexpr bool joins_next =
+    Only<Stage, Role::provisional>::size + Only<Stage, Role::joined>::size > 0;
+// Whether a stage reads the row, if it is streamed.
+template <class Stage>
+constexpr bool reads_row = Stage::has_elements && !joins_next<Stage>;
 template <class... Stages>
 constexpr int last_reading(List<Stages...>) {
   int place = 0, last = -1;

@@ -97,8 +97,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
             P::template unpack_inputs<typename P::AllStages>(args, edge.full[0], edge.raw[0],
                                                              row_at + c);
             P::load_cols(args, scalar, edge.col[0], c);
-            stream.prepare(edge.full, edge.col, row, scalar, edge.live);
-            stream.take(edge.full[0], edge.col[0], row, scalar, edge.live[0], left);
+            stream.prepare(edge, row, scalar);
+            stream.take(edge, 0, row, scalar, left);
             left.template store<Stage>(to.to, row_at + c);
             leaves.add_totals(left);
           }
@@ -121,12 +121,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
                         next < end ? next : first);
             }
           }
-          stream.prepare(now.full, now.col, row, scalar, now.live);
+          stream.prepare(now, row, scalar);
 #pragma unroll
           for (int n = 0; n < accesses; ++n) {
             if (n > 0 && start + n * apart >= end) break;
             const int64_t c = int64_t(start + n * apart) * V + before;
-            stream.take(now.full[n], now.col[n], row, scalar, now.live[n], leaves);
+            stream.take(now, n, row, scalar, leaves);
             each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
               constexpr int place = place_of<decltype(sum), typename P::ColumnSums>;
               add_vector(partial[place] + group * cols + c, leaves.summed[place]);
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           }
         }
       }
-      stream.finish(team, row, reductions);
+      stream.finish(team, scalar, row, reductions, cols);
     });
     if (threadIdx.x == 0 && team.rank() == 0)
       leave_row<P, V>(args, partial, r, scalar, row, leaves);
