@@ -1,10 +1,11 @@
-"""Times the chains of benchmarks/cells on a GPU, each at one shape: multiples of the byte limit, and each kernel's share.
+"""Times the chains of benchmarks/cells on a GPU, each at one shape: multiples of the byte limit, and kernels.
 
 python benchmarks/cells.py FOLDER_OF_PACKAGES [NAME …]
 
-The limit is the time that the tensors' bytes take at the rate of a copy, which is timed between the calls. A forward
-pass reads x and writes y; a backward pass reads x and the cotangent and writes the gradient of x. Medians, in
-microseconds, after a flushed cache. `cells.sh` builds the packages and calls this.
+The limit is the time that the tensors' bytes take at the rate of a copy, which is timed between the calls. A
+forward pass reads x and writes y; a backward pass reads x and the cotangent and writes the gradient of x.
+Medians, in microseconds, after a flushed cache. A kernel that adds partial sums may start before the one that
+leaves them ends; its time includes the wait. `cells.sh` builds the packages and calls this.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -36,7 +38,7 @@ CELLS = {
 WARM, ROUNDS = 2, 9
 
 
-def kernels(call) -> dict[str, float]:
+def kernels(call: Callable[[], object]) -> dict[str, float]:
     """Return the microseconds of each kernel of a call."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:

@@ -127,11 +127,11 @@ def derived() -> Callable[[str], chain.Chain]:
 def measured(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], tuple[chain.Chain, ModuleType]]:
-    """Gives a chain of benchmarks/specs and its package: one op each, on the GPU."""
+    """Gives a chain of benchmarks/specs or benchmarks/cells and its package."""
     out = shared(tmp_path_factory) / "measured"
 
     def of(name: str) -> tuple[chain.Chain, ModuleType]:
-        path = ROOT / "benchmarks" / "specs" / f"{name}.yaml"
+        (path,) = (ROOT / "benchmarks").glob(f"*/{name}.yaml")
         once(tmp_path_factory, name, lambda: builder.build([path], out=out))
         return derive(path), load(name, out)
 

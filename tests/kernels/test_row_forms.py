@@ -90,6 +90,24 @@ def test_rows_that_one_block_streams(
                 *[(40, 256, 3, 3), (300, 256, 5, 8), (70, 256, 28, 28), (3, 256, 1, 1)],
             ],
         ),
+        # rings: rows that one block holds, several, and none; that begin between two accesses; a ring of
+        # more than a row; few rows, which many blocks share; channels shorter than a warp's step
+        (
+            "swish_group_norm_hardswish",
+            [
+                *[
+                    (40, 16, 8, 32, 64),
+                    (40, 16, 5, 33, 65),
+                    (5, 16, 9, 65, 129),
+                    (1, 16, 31, 63, 63),
+                ],
+                *[(1, 16, 3, 1001, 333), (40, 16, 17, 33, 31), (3, 16, 2, 127, 129)],
+            ],
+        ),
+        ("swish_bias_group_norm", [(3, 4096), (67, 4096), (1025, 4096)]),
+        ("group_norm_of_512", [(2, 8192), (300, 8192)]),
+        # odd rows in wide accesses: some in each block, streamed by one, by several
+        ("subtract_tanh", [(3, 64, 5, 7), (2, 64, 33, 65), (40, 64, 129, 131), (1, 3, 1023, 65)]),
     ],
 )
 def test_long_rows_of_little_mathematics(
@@ -104,6 +122,32 @@ def test_long_rows_of_little_mathematics(
         case = verify.make_case(chain, shape, training=False, device="cuda")
         for error in verify.compare(built, chain, case, dtype):
             assert error.within, f"{shape}: {error}"
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("cols", [40_001, 2**19 + 3])
+@pytest.mark.parametrize("name", ["layer_norm", "log_softmax", "gelu_group_norm"])
+def test_extremes_in_a_streamed_row(
+    name: str, cols: int, measured: Callable[[str], tuple[Chain, ModuleType]]
+) -> None:
+    """A sum of squares about a mean that the same sweep finds, and a maximum that rises on the way.
+
+    Each row has one extreme. Infinite rows have no gradient.
+    """
+    extremes = [1e4, -1e4, 1e-40, -88.0, float("inf"), float("-inf"), float("nan")]
+    chain, built = measured(name)
+    for values in (extremes, extremes[:4]):
+        shape = (
+            (len(values), 64, cols // 64, 1) if name == "gelu_group_norm" else (len(values), cols)
+        )
+        case = verify.make_case(chain, shape, training=False, device="cuda")
+        for row, value in enumerate(values):
+            case.x[row].view(-1)[(997 * (row + 1)) % case.x[row].numel()] = value
+        for dtype in (torch.float32, torch.bfloat16):
+            for error in verify.compare(built, chain, case, dtype):
+                if len(values) == 4 or error.name == "output":
+                    assert error.within, f"{dtype}: {error}"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 8), (33, 65)])

@@ -1,8 +1,8 @@
 """Finds sums of squares about a mean that can be found in the sweep that finds the mean.
 
 A norm sums v over the row, and then (v - m)^2, where m is the mean of v. If a thread sums the squares about
-any other number k, those about m follow from its sum and its count. So a form that streams a row need not read
-it twice. (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".)
+any other number k, those about m follow from its sum and its count. So a form that streams a row need not
+read it twice. (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".)
 """
 
 from __future__ import annotations
