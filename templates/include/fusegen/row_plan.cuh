@@ -262,7 +262,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return true;
   };
   if (stream_once(needs, plan)) return plan;
-  const int most = needs.ring ? 1 : most_blocks(needs);
+  const int most = most_blocks(needs);
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
     const bool live = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
@@ -279,6 +279,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     if (needs.full_items > needs.large_items &&
         block(RowForm::full_block, needs.full_items, full, 1))
       return true;
+    if (needs.ring) return false;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
       const int threads = cluster == most ? 512 : needs.preferred;
       if (blocks(RowForm::cluster, shared_out, cluster, threads,

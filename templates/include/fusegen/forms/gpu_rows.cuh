@@ -43,7 +43,7 @@ struct RowKernels {
     constexpr int large_items = Resident::template large_items<S, V>();
     constexpr int most_items = Resident::template items<S, V>();
     constexpr int cluster_items = Resident::template cluster_items<S, V>();
-    constexpr bool keeps_rows = L::staged && stages<S, V> && !has_channels<P>;
+    constexpr bool keeps_rows = L::staged && stages<S, V>;
     switch (plan.form) {
       case RowForm::brief:
         return f(by_warp<1>());
@@ -122,8 +122,9 @@ struct Rows {
     needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
     needs.keeps_long = RowKernels<D, L, S, V>::keeps_long && !odd;
-    const bool staged = L::staged && stages<S, V> && !has_channels<P>;
+    bool staged = L::staged && stages<S, V>;
     int fold = 1;
+    if constexpr (has_channels<P>) staged = staged && run_length<P>(args) % V == 0;
     if constexpr (P::RunSums::size > 0) {
       fold = RunSums<T, V>::shared_by(run_length<P>(args));
       cycle = cycle_of<P>(args);
