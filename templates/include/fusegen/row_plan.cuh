@@ -189,18 +189,19 @@ inline RowPlan choose_ring(const RowNeeds& needs) {
     plan.shared = walk.slots * slot;
   };
   spread(1);
-  while (threads > 256 && (walk.slots == 0 || walk.steps == 1)) {
+  while ((threads > 256 && walk.steps == 1) || (threads > 32 && walk.slots == 0)) {
     threads /= 2;
     spread(1);
   }
   const auto holds_half = [&] { return 2 * walk.slots >= walk.steps; };
   while (plan.cluster < std::min(most, 8) && !holds_half()) spread(2 * plan.cluster);
   if (!holds_half()) spread(1);
-  while (plan.cluster < most && needs.rows * plan.cluster < chip().multiprocessors &&
-         walk.steps > 1) {
+  const auto too_long = [&] { return walk.stretch > INT32_MAX / 2; };  // for offsets of 32 bits
+  const auto fills = [&] { return needs.rows * plan.cluster >= chip().multiprocessors; };
+  while (plan.cluster < most && ((!fills() && walk.steps > 1) || too_long()))
     spread(2 * plan.cluster);
-  }
   plan.threads = dim3(unsigned(threads));
+  if (too_long()) plan.shared = INT32_MAX;  // more than any chip has: the launch fails
   return plan;
 }
 

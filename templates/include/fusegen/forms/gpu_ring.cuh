@@ -36,6 +36,93 @@ __device__ __forceinline__ void copy_all_ahead(Pack* shared, const void* global,
   if constexpr (N > 3) copy_ahead_at<1536>(to, global, policy);
 }
 
+// A block's part of row r. Offsets count elements from the last place before the part where an
+// access may begin.
+template <int V>
+struct RingPart {
+  int64_t at;      // the element at offset 0
+  int64_t column;  // its column; before the row, if the row begins within an access
+  int begin, end;  // the offsets of the part
+  __device__ __forceinline__ RingPart(int64_t r, int64_t cols, int64_t stretch_at,
+                                      int64_t stretch) {
+    const int shift = V == 1 ? 0 : int(uint32_t(r) * uint32_t(cols) % V);
+    column = stretch_at - shift;
+    at = r * cols + column;
+    begin = stretch_at ? 0 : shift;
+    end = int(min(cols - column, stretch));
+  }
+};
+
+// The channel that a warp is in, during a stage: its operands, and its sums over the grid.
+template <class P, class Stage, int V>
+class RingChannel {
+  using T = typename P::T;
+  using Args = typename P::Args;
+  using Partial = typename P::Partial;
+
+ public:
+  using Sums = Only<Stage, Role::run_sum>;
+
+  T operands[P::Spreads::size + 1];
+  T sums[Sums::size + 1] = {};
+  int first = 0, until = 0;  // its offsets in the block's part of the row
+
+  __device__ __forceinline__ RingChannel(const Args& args, const Partial& partial,
+                                         const RingPart<V>& part, int64_t run, int first_channel)
+      : args_(args), partial_(partial), part_(part), run_(run), first_channel_(first_channel) {}
+
+  // Goes to the channel of an offset. sum_place(channel) is the place of this warp's part of the
+  // channel's sums.
+  template <class SumPlace>
+  __device__ __forceinline__ void enter(int offset, const SumPlace& sum_place) {
+    if (offset >= first && offset < until) return;
+    leave();
+    channel_ = quotient(part_.column + offset, run_);
+    const int64_t here = channel_ * run_ - part_.column;
+    first = int(max(here, int64_t(part_.begin)));
+    until = int(min(here + run_, int64_t(part_.end)));
+    each(typename P::Spreads{}, [&](auto item, auto n) {
+      using Stored = typename P::Stored;
+      operands[n] = load(pointer<Stored, decltype(item)::arg>(args_) + first_channel_ + channel_);
+    });
+    if constexpr (Sums::size > 0) {
+      place_ = sum_place(channel_);
+      each(Sums{}, [&](auto sum, auto n) {
+        if (threadIdx.x % 32 == 0) earlier_[n] = *part_of(sum);
+      });
+    }
+  }
+  // Adds the sums to those of earlier rows. These were read when the warp entered the channel, so
+  // that it does not wait for them now.
+  __device__ __forceinline__ void leave() {
+    if constexpr (Sums::size > 0) {
+      if (channel_ < 0) return;
+      T all[Sums::size];
+#pragma unroll
+      for (int n = 0; n < Sums::size; ++n) all[n] = sums[n];
+      reduce_each<Addition>(all, 32);
+      each(Sums{}, [&](auto sum, auto n) {
+        if (threadIdx.x % 32 == 0) *part_of(sum) = earlier_[n] + all[n];
+        sums[n] = T(0);
+      });
+    }
+  }
+
+ private:
+  template <class Sum>
+  __device__ __forceinline__ T* part_of(Sum) const {
+    return P::template part<Sum>(partial_) + place_;
+  }
+
+  const Args& args_;
+  const Partial& partial_;
+  const RingPart<V>& part_;
+  const int64_t run_;
+  const int first_channel_;
+  int64_t channel_ = -1, place_ = 0;
+  T earlier_[Sums::size + 1];
+};
+
 template <class D, class L, class S, int V, int BLOCKS>
 __global__ void __launch_bounds__(512 * BLOCKS, 1)
     ring(typename D::Args args, [[maybe_unused]] uint64_t policy, RingWalk walk,
@@ -69,18 +156,6 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
     ring[n] = settled(reinterpret_cast<Pack*>(dynamic) + n * walk.slots * accesses * threads +
                       thread / 32 * accesses * 32 + thread % 32);
 
-  // The block's part of a row. Offsets count elements from the last place before the part where an
-  // access may begin.
-  struct Part {
-    int64_t at;  // the element at offset 0
-    int begin, end, shift;
-    __device__ __forceinline__ Part(int64_t r, int64_t cols, int64_t stretch_at, int64_t stretch) {
-      shift = V == 1 ? 0 : int(uint32_t(r) * uint32_t(cols) % V);
-      at = r * cols - shift + stretch_at;
-      begin = stretch_at ? 0 : shift;
-      end = int(min(cols + shift - stretch_at, stretch));
-    }
-  };
   const auto begin_of = [&](int step) { return (step * warps + thread / 32) * span; };
   const int lane_offset = thread % 32 * V, slot_size = accesses * threads;
   const auto copy = [&](const auto& from, int step, int end, int slot) {
@@ -121,7 +196,7 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
   bool down = false;  // whether a stage goes from the last step to the first
   int slot = 0;       // of the next step
   if (group < rows) {
-    const Part part(group, cols, stretch_at, walk.stretch);
+    const RingPart<V> part(group, cols, stretch_at, walk.stretch);
     const typename P::template Starts<Fulls> from(args, group, part.at);
     for (int step = 0; step < walk.slots; ++step) {
       copy(from, step, part.end, step);
@@ -129,8 +204,8 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
     }
   }
   for (int64_t r = group; r < rows; r += groups) {
-    const Part part(r, cols, stretch_at, walk.stretch);
-    const Part next(min(r + groups, rows - 1), cols, stretch_at, walk.stretch);
+    const RingPart<V> part(r, cols, stretch_at, walk.stretch);
+    const RingPart<V> next(min(r + groups, rows - 1), cols, stretch_at, walk.stretch);
     const int64_t next_row = r + groups;
     const typename P::template Starts<Fulls> from(args, r, part.at);
     const typename P::template Starts<Fulls> following(args, min(next_row, rows - 1), next.at);
@@ -140,54 +215,17 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
     read_row(next_row);
     each(StagesOf<D>{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);
-      using Sums = Only<Stage, Role::run_sum>;
       constexpr bool last = index.value == LastReading<D>::place;
       P::template begin_stage<Stage>(scalar, row);
       const typename P::template Starts<Only<Stage, Role::store>> to(args, r, part.at);
       StreamedStage<P, D, index.value> stream;
       if constexpr (reads_row<Stage>) {
-        // The channel that the warp is in, which has the offsets from `first` to `until`.
-        int64_t channel = -1;
-        int first = 0, until = 0;
-        T spread[P::Spreads::size + 1];
-        // Its sums in this stage, and where one lane adds them to those of earlier rows. These are
-        // read when the warp enters the channel, so that nobody waits for them in the end.
-        T sums[Sums::size + 1] = {}, earlier[Sums::size + 1];
-        int64_t sums_at = 0;
-        const auto part_of = [&](auto sum) {
-          return partial[place_of<decltype(sum), typename P::ColumnSums>] + sums_at;
-        };
-        const auto leave = [&] {
-          if constexpr (Sums::size > 0) {
-            if (channel < 0) return;
-            T all[Sums::size];
-#pragma unroll
-            for (int n = 0; n < Sums::size; ++n) all[n] = sums[n];
-            reduce_each<Addition>(all, 32);
-            each(Sums{}, [&](auto sum, auto n) {
-              if (thread % 32 == 0) *part_of(sum) = earlier[n] + all[n];
-              sums[n] = T(0);
-            });
-          }
-        };
-        const auto enter = [&](int offset) {
-          if (offset >= first && offset < until) return;
-          leave();
-          channel = quotient(stretch_at - part.shift + offset, run);
-          const int64_t here = channel * run + part.shift - stretch_at;
-          first = int(max(here, int64_t(part.begin)));
-          until = int(min(here + run, int64_t(part.end)));
-          each(typename P::Spreads{}, [&](auto item, auto n) {
-            spread[n] = load(pointer<S, decltype(item)::arg>(args) + channels.first() + channel);
-          });
-          if constexpr (Sums::size > 0) {
-            // The channel's first parts are those of the first block that has columns of it.
-            const int64_t block = team.rank() - quotient(channel * run + part.shift, walk.stretch);
-            sums_at = (group * each_row + channel) * parts + block * warps + thread / 32;
-            each(Sums{}, [&](auto sum, auto n) {
-              if (thread % 32 == 0) earlier[n] = *part_of(sum);
-            });
-          }
+        RingChannel<P, Stage, V> channel(args, partial, part, run, channels.first());
+        // The first parts of a channel's sums are those of the first block that has columns of it.
+        const auto sum_place = [&](int64_t which) {
+          const int64_t begins = which * run + (stretch_at - part.column);
+          const int64_t block = team.rank() - quotient(begins, walk.stretch);
+          return (group * each_row + which) * parts + block * warps + thread / 32;
         };
         // Takes some accesses, the first of them at an offset.
         const auto take = [&](auto& some, int at) {
@@ -198,22 +236,24 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
             P::template unpack_inputs<All>(args, some.full[n], some.raw[n], part.at + offset);
             each(typename P::Spreads{}, [&](auto item, auto k) {
 #pragma unroll
-              for (int v = 0; v < Some::width; ++v) some.full[n][v].*item.field = spread[k];
+              for (int v = 0; v < Some::width; ++v)
+                some.full[n][v].*item.field = channel.operands[k];
             });
-            P::load_cols(args, scalar, some.col[n], stretch_at - part.shift + offset);
+            P::load_cols(args, scalar, some.col[n], part.column + offset);
           }
           stream.prepare(some, row, scalar);
 #pragma unroll
           for (int n = 0; n < Some::number; ++n) {
             const int offset = at + n * 32 * V;
             stream.take(some, n, row, scalar, leaves);
-            each(Sums{}, [&](auto sum, auto k) {
-              sums[k] += folded(leaves.summed[place_of<decltype(sum), typename P::ColumnSums>]);
+            each(Only<Stage, Role::run_sum>{}, [&](auto sum, auto k) {
+              constexpr int place = place_of<decltype(sum), typename P::ColumnSums>;
+              channel.sums[k] += folded(leaves.summed[place]);
             });
             each(Only<Stage, Role::col_sum>{}, [&](auto sum, auto) {
               constexpr int place = place_of<decltype(sum), typename P::ColumnSums>;
-              const int64_t c = stretch_at - part.shift + offset;
-              add_vector(partial[place] + group * cols + c, leaves.summed[place]);
+              add_vector(partial[place] + group * cols + part.column + offset,
+                         leaves.summed[place]);
             });
             if constexpr (Some::whole)
               leaves.template store<Stage, true>(to.to, offset);
@@ -227,17 +267,17 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
           const int begins = begin_of(step), ends = min(begins + span, part.end);
           if (begins < ends) {
             int here = max(begins, part.begin);
-            enter(here);
-            if (here == begins && begins + span <= until) {
+            channel.enter(here, sum_place);
+            if (here == begins && begins + span <= channel.until) {
               Accesses<P, V, accesses> now;
 #pragma unroll
               for (int a = 0; a < accesses; ++a)
                 P::take_all(now.raw[a], ring, slot * slot_size + a * 32);
               take(now, begins + lane_offset);
             } else {
-              for (; here < ends; here = min(until, ends)) {
-                enter(here);
-                const int stop = min(until, ends);
+              for (; here < ends; here = min(channel.until, ends)) {
+                channel.enter(here, sum_place);
+                const int stop = min(channel.until, ends);
 #pragma unroll 1
                 for (int a = 0; a < accesses; ++a) {
                   const int at = begins + a * 32 * V + lane_offset;
@@ -265,7 +305,7 @@ __global__ void __launch_bounds__(512 * BLOCKS, 1)
             slot = slot < 0 ? walk.slots - 1 : slot == walk.slots ? 0 : slot;
           }
         }
-        leave();
+        channel.leave();
         if (!last) down = !down;
       }
       stream.finish(team, scalar, row, reductions, cols);

@@ -1,11 +1,11 @@
 // Rows as a whole, on the GPU: kernels that reduce each row, or whose elements belong to channels.
 //
 // The plan of a call chooses how a row is kept by its length (row_plan.cuh): in registers, in
-// shared memory, or not at all. Each of these forms has a header of its own.
+// shared memory, in part, or not at all. Each of these forms has a header of its own.
 #pragma once
 
-#include "fusegen/forms/gpu_ring.cuh"
 #include "fusegen/forms/gpu_resident.cuh"
+#include "fusegen/forms/gpu_ring.cuh"
 #include "fusegen/forms/gpu_single.cuh"
 #include "fusegen/forms/gpu_staged.cuh"
 #include "fusegen/forms/gpu_streamed.cuh"
