@@ -12,7 +12,7 @@ from conftest import DTYPES, dtype_name
 from fusegen.chain import Chain
 from fusegen.tools.check import verify
 
-#: What a thread, a warp, a block and a cluster hold are powers of two (row_plan.cuh): each form ends at
+#: What a thread, a warp, a block and a cluster hold are powers of two (choose_rows.cuh): each form ends at
 #: one of these lengths, and one access (16 bytes) or one element beyond it the next begins.
 POWERS = [2**k for k in range(3, 19)]
 

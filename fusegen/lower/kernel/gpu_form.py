@@ -2,7 +2,7 @@
 
 The kernel itself says what is computed. These decisions concern registers, caches and exchanges among
 threads. Decisions that depend on the call's shape or on the device are made at the call
-(templates/include/fusegen/row_plan.cuh).
+(templates/include/fusegen/choose_rows.cuh).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 To reach the memory's speed, a kernel needs as many bytes in flight as the memory's rate times its latency
 (Little's law). On an H200 that is 4.2 TB/s x 0.7 us, or 22 kB for each of 132 multiprocessors. Choices that
-depend on the call's shape or on the device are made at the call (templates/include/fusegen/row_plan.cuh,
+depend on the call's shape or on the device are made at the call (templates/include/fusegen/choose_rows.cuh,
 chip.cuh).
 """
 

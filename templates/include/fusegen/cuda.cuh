@@ -17,7 +17,7 @@
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
 #include "fusegen/reads.cuh"
-#include "fusegen/row_plan.cuh"
+#include "fusegen/choose_rows.cuh"
 #include "fusegen/run_sums.cuh"
 #include "fusegen/team.cuh"
 #include "fusegen/vector.cuh"

@@ -18,7 +18,7 @@ struct Divisor {
 
   explicit Divisor(int64_t number)
       : number(uint64_t(number)), inverse(number > 1 ? ~uint64_t(0) / uint64_t(number) + 1 : 0) {}
-  __device__ __forceinline__ int64_t divide(int64_t a) const {
+  __device__ __forceinline__ int64_t quotient(int64_t a) const {
     if (!inverse) return a;
     const uint64_t found = __umul64hi(uint64_t(a), inverse);
     return int64_t(found - (found * number > uint64_t(a)));  // at most one too large
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
-      if (at < body) compute(raw[i], leaves, at, cols.divide(at));
+      if (at < body) compute(raw[i], leaves, at, cols.quotient(at));
     }
   }
   if constexpr (V > 1) {
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(256)
         raw[n] = read<L, 1>(from + at, policy);
       });
       Elements<P, 1> left;
-      compute(raw, left, at, cols.divide(at));
+      compute(raw, left, at, cols.quotient(at));
       leaves.add_totals(left);
     }
   }

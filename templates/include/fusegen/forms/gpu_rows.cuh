@@ -1,6 +1,6 @@
 // Rows as a whole, on the GPU: kernels that reduce each row, or whose elements belong to channels.
 //
-// The plan of a call chooses how a row is kept by its length (row_plan.cuh): in registers, in
+// The plan of a call chooses how a row is kept by its length (choose_rows.cuh): in registers, in
 // shared memory, in part, or not at all. Each of these forms has a header of its own.
 #pragma once
 
