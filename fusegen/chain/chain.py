@@ -94,6 +94,19 @@ class Chain:
                     found.setdefault(operand.name, operand.shape(reached, segment.layout))
         return {operand.name: found[operand.name] for operand in self.operands}
 
+    def output_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each output for an `x` of this shape, by its step."""
+        found: dict[str, tuple[int, ...]] = {}
+        for segment, shape in zip(self.segments, self.reached(x), strict=True):
+            if segment is self.segments[0]:
+                found |= dict.fromkeys(segment.span.begins, tuple(x))
+            for label in segment.span.returned:
+                outline = segment.modes[0].programs[0].outputs[self.spec.code(label)].outline
+                found[label] = segment.layout.shape_after(shape, outline)
+            found[segment.steps[-1].label] = segment.shape_after(shape)
+        last = self.spec.steps[-1].label
+        return {label: found[label] for label in self.spec.outputs or (last,)}
+
     @property
     def operators(self) -> Iterator[tuple[Program, tuple[Value, ...]]]:
         """The program of each operator, and the values that the forward pass saved for it."""

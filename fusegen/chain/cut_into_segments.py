@@ -27,8 +27,8 @@ class Span:
         broadcast: the dims along which its activation is larger than the value that reaches it, from the end.
         broadcasters: the operands and values of its first step that make it larger.
         handed: the values of earlier spans that it uses, each with its kind here.
-        begins: the names of the value that reaches it, if a later span uses that value.
-        returned: the names of values that it returns beside its last one, for later spans.
+        begins: the names of the value that reaches it, if a later span uses that value or it is an output.
+        returned: the names of values that it returns beside its last one: for later spans, or as outputs.
     """
 
     steps: tuple[Step, ...]
@@ -114,6 +114,7 @@ class _Walk:
         """Return the spans, with the values that each hands on."""
         found = self.found
         used = {name for span in found for name in span.handed}
+        used |= set(self.spec.outputs) - {self.spec.steps[-1].label}
         # In the order of the steps, not of their uses, because the program returns them so.
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]

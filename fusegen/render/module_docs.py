@@ -43,9 +43,8 @@ def _with_default(parameter: Parameter) -> str:
 
 
 def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
-    """Return the lines of an interactive session: a call of `apply` that runs, and its result's shape."""
+    """Return the lines of an interactive session: a call of `apply` that runs, and its results' shapes."""
     x = chain.example_shape(_ROWS, _COLS)
-    reached = chain.reached(x)
     shapes = chain.operand_shapes(x)
     given = []
     for operand in chain.operands:
@@ -61,10 +60,13 @@ def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
         for option in options
         if not option.default
     ]
-    result = chain.segments[-1].shape_after(reached[-1])
+    results = chain.output_shapes(x)
+    name = "outputs" if chain.spec.outputs else "y"
     lines = [f">>> x = torch.randn([{', '.join(map(str, x))}])"]
     if len(given) > 1:
-        lines += [">>> y = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]
+        lines += [f">>> {name} = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]
     else:
-        lines.append(f">>> y = apply({', '.join(['x', *given])})")
-    return [*lines, ">>> tuple(y.shape)", str(tuple(result))]
+        lines.append(f">>> {name} = apply({', '.join(['x', *given])})")
+    if chain.spec.outputs:
+        return [*lines, ">>> [tuple(y.shape) for y in outputs]", str(list(results.values()))]
+    return [*lines, ">>> tuple(y.shape)", str(*results.values())]

@@ -22,6 +22,8 @@ from fusegen.spec.model import INPUT, Ref, Spec, Step
 def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> list[str]:
     """Return the lines that compute the chain's value from `x`, and leave it in `x`.
 
+    Other outputs are left in variables with the names of their steps.
+
     Args:
         spec: the spec.
         tensors: the text of each declared operand.
@@ -47,7 +49,9 @@ class _Writer:
         self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
         self.lines: list[str] = []
         self.reduced = False
+        last = spec.steps[-1].label
         self.mentioned = {name for step in spec.steps for name in step.mentions}
+        self.mentioned |= set(spec.outputs) - {last}
         if INPUT in self.mentioned:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT

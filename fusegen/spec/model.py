@@ -217,6 +217,8 @@ class Spec:
         launch: launch parameters of the GPU's kernels that the spec sets, by operator and name.
         codes: the names in generated C++; see `code_names`.
         dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
+        outputs: the labels of the steps whose values the chain returns, in order, if they are several;
+            otherwise empty, and it returns the last step's.
     """
 
     name: str
@@ -231,6 +233,7 @@ class Spec:
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] = DTYPES
+    outputs: tuple[str, ...] = ()
 
     def code(self, name: str) -> str:
         """Return the name of an argument, operand or step in generated C++."""

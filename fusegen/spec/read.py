@@ -14,6 +14,7 @@ from fusegen.spec.code_names import code_names
 from fusegen.spec.empty import check_given
 from fusegen.spec.model import Argument, Operand, Ref, Spec, Step
 from fusegen.spec.names import package_problem
+from fusegen.spec.outputs import outputs
 from fusegen.spec.sections import sections
 from fusegen.spec.steps import steps
 from fusegen.spec.yaml import read
@@ -69,5 +70,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         order=model.order,
         launch=model.launch,
         dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
+        outputs=outputs(document, chain),
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

@@ -114,6 +114,7 @@ class Sections(_Model):
     order: int = 2
     launch: dict[str, dict[str, int]] = {}
     dtypes: list[Annotated[str, _one_of(DTYPES)]] = list(DTYPES)
+    outputs: list[str] | None = None
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from fusegen.base.errors import UserError
 from fusegen.chain import Chain
 from fusegen.runtime.loading import load_package
 from fusegen.toolchain import builder, pipeline, tuned
@@ -57,7 +58,12 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
         spec: the spec file.
         case: the shape and dtype to measure on.
         say: receives the progress.
+
+    Raises:
+        UserError: if the chain returns several values.
     """
+    if pipeline.derive(spec).spec.outputs:
+        raise UserError(f"{spec}: it returns several values; only chains of one are tuned")
     names = {p: {n for n, _, _ in launch} for p, launch in _constants(spec).items()}
     singles: list[Parameters] = [{}]
     singles += [

@@ -277,6 +277,19 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("dtypes: []\nchain:\n  - swish\n", "dtypes is empty; valid here: float64, float32", 1),
     ("dtypes: [float32, half]\nchain:\n  - swish\n", "cannot be 'half'", 1),
     ("dtypes: float32\nchain:\n  - swish\n", "must be a list", 1),
+    # outputs
+    ("outputs: []\nchain:\n  - swish\n", "outputs is empty", 1),
+    ("outputs: swish\nchain:\n  - swish\n", "must be a list", 1),
+    ("outputs: [swish, tahn]\nchain:\n  - swish\n  - tanh\n", "no step is called 'tahn'", 1),
+    ("outputs:\n  - tanh\n  - tanh\nchain:\n  - tanh\n", "'tanh' is given twice", 3),
+    ("outputs: [swish]\nchain:\n  - swish\n  - tanh\n", "the last step, tanh, is no output", 1),
+    ("outputs: [input, tanh]\nchain:\n  - tanh\n", "the chain's input is no output", 1),
+    (
+        "arguments: {in_features: int, out_features: int}\noutputs: [gemm, glu]\n"
+        "chain:\n  - linear: {name: gemm}\n  - glu\n",
+        "'gemm' is two halves, of which glu makes one",
+        2,
+    ),
     ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),
     (LINEAR + "chain:\n  - swish\n  - linear\n", "linear can only be the first step", 4),
     ("chain:\n  - linear\n", "linear needs 'in_features': declare `in_features: int`", 2),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusegen.base.errors import UserError
 from fusegen.chain import Chain
 from fusegen.runtime.loading import load_package
 from fusegen.toolchain import pipeline
@@ -133,9 +134,12 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
 
     Raises:
         SpecError: if its spec is wrong.
+        UserError: if it returns several values.
         ImportError: if its package is not built.
     """
     chain = pipeline.derive(group.spec)
+    if chain.spec.outputs:
+        raise UserError(f"{group.spec}: it returns several values; only chains of one are timed")
     needed = group.kind == "model" or not compiled_alone
     package = load_package(group.name, choice.out) if needed else None
     torch.manual_seed(0)

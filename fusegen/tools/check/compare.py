@@ -24,6 +24,10 @@ from fusegen.tools.check.rounding import EXACT, Rounding
 BOUND = {torch.float64: 16.0, torch.float32: 2.0, torch.bfloat16: 1.0, torch.float16: 1.0}
 
 
+#: What a chain returns: its value, or its outputs.
+Values = Tensor | tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Case:
     """A call of a chain: its tensors, in float64, and the options of `apply`.
@@ -69,17 +73,24 @@ def make_case(
 
 
 def gradients(
-    function: Callable[..., Tensor], tensors: Sequence[Tensor], seed: int
+    function: Callable[..., Values], tensors: Sequence[Tensor], seed: int
 ) -> list[Tensor]:
-    """Return the value at `tensors` and its gradients there for a random cotangent."""
+    """Return the values at `tensors` and their gradients there for random cotangents."""
     leaves = [t.detach().clone().requires_grad_() for t in tensors]
-    value = function(*leaves)
+    values = each(function(*leaves))
     generator = torch.Generator().manual_seed(seed)
-    cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
-    # The same cotangent in every dtype: it has bfloat16's digits, and near 0 float16's subnormal numbers.
-    rounded = cotangent.bfloat16().half().to(value.dtype)
-    found = torch.autograd.grad(value, leaves, rounded, materialize_grads=True)
-    return [value.detach(), *found]
+    cotangents = []
+    for value in values:
+        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+        # The same cotangent in every dtype: it has bfloat16's digits, and near 0 float16's subnormal numbers.
+        cotangents.append(drawn.bfloat16().half().to(value.dtype))
+    found = torch.autograd.grad(values, leaves, cotangents, materialize_grads=True)
+    return [*(value.detach() for value in values), *found]
+
+
+def each(values: Values) -> tuple[Tensor, ...]:
+    """Return a chain's value, or its outputs, as a tuple."""
+    return (values,) if isinstance(values, Tensor) else tuple(values)
 
 
 @contextlib.contextmanager
@@ -152,8 +163,13 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The names of the results: the output and the gradients."""
-        return ["output", *(f"grad_{name}" for name in self.moving)]
+        """The names of the results: the outputs and the gradients."""
+        return [*self.outputs, *(f"grad_{name}" for name in self.moving)]
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs."""
+        return [f"output {label}" for label in self.chain.spec.outputs] or ["output"]
 
     @property
     def given(self) -> dict[str, Tensor]:
@@ -162,13 +178,13 @@ class Comparison:
         return {name: _cast(tensor, self.dtype) for name, tensor in tensors.items()}
 
     def results(
-        self, function: Callable[[Tensor, dict[str, Tensor]], Tensor], dtype: torch.dtype
+        self, function: Callable[[Tensor, dict[str, Tensor]], Values], dtype: torch.dtype
     ) -> list[Tensor]:
-        """Return a function's value and gradients for the rounded tensors, in a dtype."""
+        """Return a function's values and gradients for the rounded tensors, in a dtype."""
         start = {name: _cast(tensor, dtype) for name, tensor in self.given.items()}
         moving = self.moving
 
-        def of_leaves(*leaves: Tensor) -> Tensor:
+        def of_leaves(*leaves: Tensor) -> Values:
             bound = {n: t.clone() for n, t in start.items()} | dict(
                 zip(moving, leaves, strict=True)
             )
@@ -180,7 +196,7 @@ class Comparison:
         """Return the results of the chain's own programs in float64."""
         chain, case = self.chain, self.case
 
-        def run(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        def run(x: Tensor, operands: dict[str, Tensor]) -> Values:
             return run_programs(
                 chain,
                 x,
@@ -200,7 +216,7 @@ class Comparison:
         cancels. They are replaced by those of the chain's own programs.
         """
 
-        def run(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        def run(x: Tensor, operands: dict[str, Tensor]) -> Values:
             return run_chain(
                 self.chain.spec,
                 x,
@@ -242,9 +258,9 @@ class Comparison:
 
 
 def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> list[Error]:
-    """Return the errors of a package's output and gradients against the float64 reference.
+    """Return the errors of a package's outputs and gradients against the float64 reference.
 
-    The output is also computed without gradients, by a separate operator.
+    The outputs are also computed without gradients, by a separate operator.
 
     Args:
         package: the built package.
@@ -254,21 +270,23 @@ def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> lis
     """
     comparison = Comparison(derived, case, dtype)
 
-    def ours(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
-        result: Tensor = package.apply(x, **operands, **case.options)
+    def ours(x: Tensor, operands: dict[str, Tensor]) -> Values:
+        result: Values = package.apply(x, **operands, **case.options)
         return result
 
     found = comparison.results(ours, dtype)
     given = comparison.given
     with torch.no_grad():
-        alone = ours(given.pop("x"), given)
+        alone = each(ours(given.pop("x"), given))
     errors: list[Error] = []
     with one_thread():
         truths = comparison.truth()
         for runs in (RUNS, MORE_RUNS):
             spread = comparison.spread(runs)
             results = [*zip(comparison.names, found, truths, spread, strict=True)]
-            results.append(("output without gradients", alone, truths[0], spread[0]))
+            for name, *_, truth, width in results[: len(alone)]:
+                got = alone[comparison.outputs.index(name)]
+                results.append((f"{name} without gradients", got, truth, width))
             errors = [comparison.error(*result) for result in results]
             if all(error.within for error in errors):
                 break

@@ -33,8 +33,8 @@ def run_chain(
     training: bool = False,
     seed: int = 0,
     handed: Callable[[Tensor], Tensor] = lambda x: x,
-) -> Tensor:
-    """Return the chain after the matmul, by torch's own functions.
+) -> Tensor | tuple[Tensor, ...]:
+    """Return the chain after the matmul, by torch's own functions: its value, or its outputs.
 
     Args:
         spec: the spec.
@@ -65,7 +65,7 @@ def run_chain(
                 x = _run_step(spec, step, x, given, attributes, columns, training=training)
             given = {**given, step.label: x}
             named[step.label] = x
-    return x
+    return tuple(named[label] for label in spec.outputs) if spec.outputs else x
 
 
 def _drawn(numbers: Tensor, stream: int) -> Tensor:

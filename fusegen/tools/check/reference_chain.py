@@ -29,8 +29,8 @@ def run_programs(
     training: bool = False,
     seed: int = 0,
     rounding: Rounding = EXACT,
-) -> Tensor:
-    """Return the chain's value, differentiable once: the backward programs compute its gradient.
+) -> Tensor | tuple[Tensor, ...]:
+    """Return the chain's value or outputs, differentiable once: the backward programs compute the gradient.
 
     Args:
         chain: the chain.
@@ -54,9 +54,9 @@ def run_programs(
         names = ["x", *(o.name for o in segment.operands if o.name != "x")]
         found = _Segment.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
         x, named = found[0], {**named, **dict(zip(segment.span.returned, found[1:], strict=True))}
-        if not last:
-            named[segment.steps[-1].label] = x
-    return x
+        named[segment.steps[-1].label] = x
+    outputs = chain.spec.outputs
+    return tuple(named[label] for label in outputs) if outputs else x
 
 
 class _Segment(torch.autograd.Function):

@@ -18,7 +18,9 @@ from fusegen.tools.check.compare import (
     Case,
     Comparison,
     Error,
+    Values,
     compare,
+    each,
     gradients,
     make_case,
 )
@@ -76,10 +78,10 @@ def gradcheck(
     moving = [True, *(o.differentiable for o in derived.operands)]
     leaves = [t.detach().clone().requires_grad_(m) for t, m in zip(tensors, moving, strict=True)]
 
-    def function(*given: Tensor) -> Tensor:
+    def function(*given: Tensor) -> Values:
         x, *kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
         operands = dict(zip(names, kept, strict=True))
-        result: Tensor = package.apply(x, **operands, **case.options)
+        result: Values = package.apply(x, **operands, **case.options)
         return result
 
     torch.autograd.gradcheck(function, leaves)
@@ -89,7 +91,8 @@ def gradcheck(
 
         def gradient(*given: Tensor) -> tuple[Tensor, ...]:
             wanted = [g for g, m in zip(given, moving, strict=True) if m]
-            return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
+            squares = [value.square().sum() for value in each(function(*given))]
+            return torch.autograd.grad(squares, wanted, create_graph=True)
 
         torch.autograd.gradgradcheck(gradient, leaves)
 

@@ -1,0 +1,49 @@
+"""The `outputs` of a spec: the steps whose values the chain returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusegen.base.errors import nearest
+from fusegen.spec.model import INPUT, Step
+from fusegen.spec.yaml import Document
+
+__all__ = ["outputs"]
+
+
+def outputs(document: Document, chain: Sequence[Step]) -> tuple[str, ...]:
+    """Return the labels of the steps whose values the chain returns; none if it is the last step's alone.
+
+    Raises:
+        SpecError: a label is of no step or given twice, a value is two halves, or the last step is missing.
+    """
+    given: list[str] | None = document.data.get("outputs")
+    if given is None:
+        return ()
+    if not given:
+        raise document.error(
+            ("outputs",), "outputs is empty: leave it out to return the last step's value"
+        )
+    labels = [step.label for step in chain]
+    halving = next((number for number, step in enumerate(chain) if step.halves), 0)
+    for place, label in enumerate(given):
+        where = ("outputs", place)
+        if label == INPUT:
+            raise document.error(
+                where, "the chain's input is no output: whoever calls the chain has it"
+            )
+        if label not in labels:
+            raise document.error(where, f"no step is called {label!r}{nearest(label, labels)}")
+        if label in given[:place]:
+            raise document.error(where, f"{label!r} is given twice")
+        if labels.index(label) < halving:
+            message = (
+                f"{label!r} is two halves, of which {labels[halving]} makes one: it is no output"
+            )
+            raise document.error(where, message)
+    if labels[-1] not in given:
+        message = (
+            f"the value of the last step, {labels[-1]}, is no output: add it, or leave the step out"
+        )
+        raise document.error(("outputs",), message)
+    return tuple(given) if len(given) > 1 else ()
