@@ -217,7 +217,7 @@ class Chain:
             x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
-            given = _autocast(x, given)
+            given = _indices(bound.operands, _autocast(x, given))
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
                     self.package,
@@ -278,6 +278,16 @@ def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     if not torch.is_autocast_enabled(x.device.type):
         return operands
     return tuple([t.to(x.dtype) if _is_floating(t) else t for t in operands])
+
+
+def _indices(operands: Sequence[Operand], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the operands, with indices of int32 as int64."""
+    return tuple(
+        [
+            t.long() if o.integer and isinstance(t, Tensor) and t.dtype is torch.int32 else t
+            for o, t in zip(operands, given, strict=True)
+        ]
+    )
 
 
 def _is_floating(tensor: Any) -> bool:

@@ -53,6 +53,18 @@ def test_columns_that_are_known_by_their_number_stay_together(
     assert ("by_column=True" not in text) is whole
 
 
+def test_classes_of_32_bits(vocabulary: Path) -> None:
+    built = load("only_nll_loss_1", vocabulary / "generated")  # reduction: none
+    x = torch.randn(4, 5, requires_grad=True)
+    weight, target = torch.rand(5), torch.tensor([0, 4, -100, 3])
+    losses = built.apply(x, target, weight), built.apply(x, target.int(), weight)
+    assert torch.equal(*losses)
+    (short,) = torch.autograd.grad(losses[1].sum(), x)
+    assert torch.equal(short, *torch.autograd.grad(losses[0].sum(), x))
+    with pytest.raises(TypeError, match="int64"):
+        built.apply(x, target.short(), weight)
+
+
 def test_rows_without_columns(vocabulary: Path) -> None:
     built = load("only_nll_loss_1", vocabulary / "generated")  # reduction: none
     losses = built.apply(torch.empty(3, 0), torch.tensor([0, -100, 1]), torch.empty(0))
