@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NAMES, ROOT, render_into
+from random_programs.build import faster
 
 from fusegen.base import paths
 from fusegen.toolchain.compilers import Compilers
@@ -76,7 +77,7 @@ def report(compiler: str, kernel: Path, dtype: str, isa: str, folder: Path) -> s
     path = shutil.which(compiler)
     assert path is not None
     flags = Compilers(Path(path), None).kernel_flags(isa)
-    command = [path, *flags, *_REPORT[compiler]]
+    command = [path, *flags, *_REPORT[compiler], *faster(compiler)]
     command += ["-include", str(only), "-c", str(kernel), "-o", str(folder / "kernel.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

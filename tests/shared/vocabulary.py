@@ -266,4 +266,4 @@ def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
 
 def build_vocabulary(folder: Path) -> None:
     """Write the specs of the vocabulary into a folder, and build them, for the CPU."""
-    build_together(folder, vocabulary_texts(), dtypes=vocabulary_dtypes())
+    build_together(folder, vocabulary_texts(), together=20, dtypes=vocabulary_dtypes())
