@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from shared.command import fusegen
+from shared.command import fusegen, fusegen_here
 
 from fusegen import __version__
 from fusegen.ops import registry
@@ -40,7 +40,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
 
 def test_a_missing_compiler_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
-    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="no-such-compiler")
+    done = fusegen_here("build", "fine.yaml", cwd=tmp_path, CXX="no-such-compiler")
     assert done.returncode == 2
     assert "install" in done.stderr
     assert "Traceback" not in done.stderr
@@ -48,7 +48,7 @@ def test_a_missing_compiler_is_exit_code_2(tmp_path: Path) -> None:
 
 def test_a_refused_source_is_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
-    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="false")
+    done = fusegen_here("build", "fine.yaml", cwd=tmp_path, CXX="false")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
@@ -62,28 +62,28 @@ def test_check_option_tells_what_is_stale(tmp_path: Path) -> None:
         fusegen("build", "stale.yaml", "--backend", "cpu", "--verbose", cwd=tmp_path).returncode
         == 0
     )
-    assert fusegen("build", "stale.yaml", "--check", cwd=tmp_path).returncode == 0
+    assert fusegen_here("build", "stale.yaml", "--check", cwd=tmp_path).returncode == 0
     spec.write_text("chain:\n  - tanh\n")
-    done = fusegen("build", "stale.yaml", "--check", cwd=tmp_path)
+    done = fusegen_here("build", "stale.yaml", "--check", cwd=tmp_path)
     assert done.returncode == 1
     assert "-" in done.stdout
     assert "Math::tanh" in done.stdout
-    removed = fusegen("clean", cwd=tmp_path)
+    removed = fusegen_here("clean", cwd=tmp_path)
     assert "_cpu.so" in removed.stdout
     assert not list(tmp_path.glob("generated/*/_cpu.so"))
 
 
 def test_ops_lists_every_op() -> None:
-    printed = fusegen("ops").stdout
+    printed = fusegen_here("ops").stdout
     assert all(name in printed for name in registry())
 
 
 def test_show_prints_the_programs() -> None:
-    printed = fusegen("show", "matmul_gelu_softmax").stdout
+    printed = fusegen_here("show", "matmul_gelu_softmax").stdout
     assert "softmax_sum: row = sum(softmax_exp over cols)" in printed
     assert "-> grad_linear_bias: col" in printed
     assert "element.h" in printed
-    done = fusegen("show", "matmul_gelu_softmaxx")
+    done = fusegen_here("show", "matmul_gelu_softmaxx")
     assert done.returncode == 2
     assert "did you mean specs/matmul_gelu_softmax.yaml?" in done.stderr
 
@@ -96,12 +96,12 @@ def test_check_verifies_built_packages(generated: Path) -> None:
 
 
 def test_a_formula_keeps_its_brackets() -> None:
-    assert "x clipped to [min_val, max_val]" in fusegen("ops").stdout
+    assert "x clipped to [min_val, max_val]" in fusegen_here("ops").stdout
 
 
 @pytest.mark.slow
 def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
-    done = fusegen("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
+    done = fusegen_here("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "run `fusegen build residual_add_gelu`" in done.stderr
@@ -110,7 +110,7 @@ def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
 def test_an_out_that_is_a_file_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
     (tmp_path / "file").write_text("")
-    done = fusegen("build", "fine.yaml", "--out", "file", cwd=tmp_path)
+    done = fusegen_here("build", "fine.yaml", "--out", "file", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
@@ -119,6 +119,6 @@ def test_code_and_paths_are_not_wrapped(tmp_path: Path) -> None:
     """A narrow terminal or a pipe: a diff still applies, a caret still points at its column."""
     long = "x" * 150
     (tmp_path / "fine.yaml").write_text(f"description: {long}\nchain:\n  - swish\n")
-    done = fusegen("build", "fine.yaml", "--check", cwd=tmp_path, COLUMNS="40")
+    done = fusegen_here("build", "fine.yaml", "--check", cwd=tmp_path, COLUMNS="40")
     assert done.returncode == 1
     assert long in done.stdout

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import NAMES, ROOT
-from shared.command import fusegen
+from shared.command import fusegen, fusegen_here
 from shared.originals import ORIGINALS
 from shared.sample_records import cell, sample
 from shared.segment_originals import SEGMENTS
@@ -290,7 +290,7 @@ def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> No
     assert "geometric means" in done.stdout
     assert len(json.loads(output.read_text())["cells"]) == 1
     readme.write_text("<!-- bench:cpu -->\n<!-- /bench:cpu -->\n")
-    again = fusegen("bench", "--render", str(output), "--readme", str(readme))
+    again = fusegen_here("bench", "--render", str(output), "--readme", str(readme))
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
     assert "`scale_softmax`" in readme.read_text()
@@ -310,7 +310,7 @@ def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> No
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:
-    done = fusegen("bench", *arguments)
+    done = fusegen_here("bench", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
