@@ -21,7 +21,7 @@ MAXIMA = " + ".join(f"amax({k} - abs(x - {k}))" for k in range(1, 6))
 def test_a_formula_with_many(name: str, formula: str, tmp_path: Path) -> None:
     path = tmp_path / f"many_{name}.yaml"
     path.write_text(f'order: 1\nchain:\n  - expr: "x * ({formula})"\n')
-    builder.build([path], out=tmp_path / "out", backend="cpu")
+    builder.build([path], out=tmp_path / "out", backend="cpu", dtypes=["float64", "float32"])
     chain, package = pipeline.derive(path), load(path.stem, tmp_path / "out")
     for shape in ((3, 33), (5, 1023)):
         case = verify.make_case(chain, shape, training=False, seed=2)

@@ -248,7 +248,7 @@ def test_architectures() -> None:
 @pytest.mark.skipif(find_nvcc() is None, reason="no nvcc here")
 def test_cuda_builds_without_a_gpu(tmp_path: Path) -> None:
     spec = write(tmp_path, "for_cuda")
-    builder.build([spec], out=tmp_path / "out", backend="cuda", arch=["90"])
+    builder.build([spec], out=tmp_path / "out", backend="cuda", arch=["90"], dtypes=["float32"])
     library = tmp_path / "out" / "for_cuda" / "_cuda.so"
     needed = subprocess.run(
         ["readelf", "-d", library], capture_output=True, text=True, check=True
