@@ -58,7 +58,7 @@ def build_together(
         texts: the specs' texts, by the packages' names.
         together: how many packages share a library.
         optimize: how far the compiler optimizes kernels. "-O1" takes half of the time of "-O3" and vectorizes
-            the loops that have a pragma all the same; random programs are compiled with "-O3".
+            the loops that have a pragma all the same; most random programs are compiled with "-O3".
         dtypes: the dtypes that kernels are compiled for; a call with another is an error.
     """
     specs, out = folder / "specs", folder / "generated"
