@@ -81,6 +81,14 @@ NUMBERS: dict[str, list[str]] = {
 #: Ops that are NaN below 0, so are tested above.
 POSITIVE = ("log", "log1p", "pow", "rsqrt", "sqrt")
 
+#: Ops whose packages other tests call with float32.
+IN_FLOAT32 = (
+    *("log_sigmoid", "sigmoid", "swish", "quick_gelu", "gelu", "tanh", "softplus", "mish"),
+    *("softsign", "tanhshrink", "elu", "selu", "celu", "erf", "expm1", "exp"),
+    *("binary_cross_entropy_with_logits", "nll_loss", "dropout", "alpha_dropout"),
+    *("softmax", "log_softmax", "layer_norm", "rms_norm"),
+)
+
 #: Chains that go on after a reduction, mask a softmax, or end in a loss.
 CHAINS = {
     "reduced_twice": """
@@ -254,13 +262,16 @@ def vocabulary_texts() -> dict[str, str]:
 
 @functools.cache
 def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
-    """Return the dtypes of each package of the vocabulary: float64, float32, and of each fourth 16 bits.
+    """Return the dtypes of each package of the vocabulary: float64, and in turn float32 or one of 16 bits.
 
-    What is computed of 16 bits is what is computed of float32. bfloat16 and float16 take turns.
+    What is computed of 16 bits is what is computed of float32. Element functions are compiled for all dtypes
+    elsewhere (elementwise.py).
     """
-    few = ("float64", "float32")
-    more = {0: (*few, "bfloat16"), 4: (*few, "float16")}
-    dtypes = {package: more.get(n % 8, few) for n, package in enumerate(sorted(vocabulary_texts()))}
+    needed = {name for op in IN_FLOAT32 for name in names_of(op)}
+    turns = ("float32", "bfloat16", "float32", "float16")
+    others = sorted(set(vocabulary_texts()) - needed)
+    dtypes = {package: ("float64", turns[n % 4]) for n, package in enumerate(others)}
+    dtypes |= dict.fromkeys(needed, ("float64", "float32"))
     return dtypes | {"only_cross_entropy_1": EVERY}  # test_take.py loads elements by an index
 
 
