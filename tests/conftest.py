@@ -202,13 +202,15 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSEGEN_NATIVE", "1")
 
 
-def built_alone(folder: Path, name: str, text: str) -> ModuleType:
+def built_alone(folder: Path, name: str, text: str, dtypes: Iterable[torch.dtype]) -> ModuleType:
     """Return the package of a spec's text, built in a folder of its own for this processor alone."""
+    from random_programs.build import build_specs
+
     spec = folder / f"{name}.yaml"
     spec.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSEGEN_NATIVE", "1")
-        builder.build([spec], out=folder)
+        build_specs([spec], folder, dtypes=[dtype_name(dtype) for dtype in dtypes])
     return load(name, folder)
 
 

@@ -129,7 +129,7 @@ def test_columns_far_apart_are_read_again(choose: Choose) -> None:
 def test_a_softmax_over_channels_on_the_cpu(tmp_path: Path) -> None:
     """The package of this form that the everyday loop builds: value and gradient beside torch in float64."""
     text = "dims: 4\norder: 1\nchain:\n  - softmax: {dim: 1}\n"
-    package = built_alone(tmp_path, "over_channels", text)
+    package = built_alone(tmp_path, "over_channels", text, DTYPES)
     torch.manual_seed(0)
     # Fewer columns than a vector has, and more than a block; one row after them, an odd number, many.
     for shape in [(2, 3, 4, 4), (3, 33, 5, 7), (2, 300, 9, 1), (5, 7, 1, 1)]:

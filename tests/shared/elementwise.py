@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -39,10 +39,19 @@ class Elementwise:
     Args:
         texts: the text of each spec by its name.
         folder: where the specs and the library go.
+        dtypes: the dtypes that are compiled.
+        orders: the derivatives that are compiled; 0 is the value.
         device: "cpu" or "cuda": what they are compiled for.
     """
 
-    def __init__(self, texts: Mapping[str, str], folder: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        folder: Path,
+        dtypes: Collection[torch.dtype],
+        orders: Collection[int],
+        device: str = "cpu",
+    ) -> None:
         self.chains: dict[str, Chain] = {}
         lines = ['#include "fusegen/dtype.h"', '#include "fusegen/precision.h"']
         code = []
@@ -57,7 +66,10 @@ class Elementwise:
             lines.append(f'#include "{name}.h"')
             kernels = chain.segments[0].modes[0].kernels
             code += [
-                _function(name, kernel, dtype, device) for kernel in kernels for dtype in TYPES
+                _function(name, kernel, dtype, device)
+                for kernel in kernels
+                if OPERATORS.index(kernel.name) in orders
+                for dtype in dtypes
             ]
         source, library = folder / "elementwise.cu", folder / "elementwise.so"
         source.write_text("\n".join([*lines, "using namespace fusegen;", *code]))

@@ -26,6 +26,8 @@ from fusegen.program import Input
 from fusegen.spec.formula.functions import functions
 
 HALVES = [torch.bfloat16, torch.float16]
+#: The value and its derivative.
+ORDERS = (0, 1)
 #: An exponential may be 0 below the smallest normal float32 number (elementary.h). Results that have it as a
 #: factor, beside x and a gate's slope, are good to this absolute error alone.
 FLUSHED = 1024 * torch.finfo(torch.float32).tiny
@@ -44,13 +46,13 @@ def texts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def elementwise(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
-    return Elementwise(texts(), tmp_path_factory.mktemp("elementwise"))
+    return Elementwise(texts(), tmp_path_factory.mktemp("elementwise"), HALVES, ORDERS)
 
 
 @pytest.fixture(scope="module")
 def on_a_gpu(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
     needed = {name: text for name, text in texts().items() if name in TERMS}
-    return Elementwise(needed, tmp_path_factory.mktemp("on_a_gpu"), "cuda")
+    return Elementwise(needed, tmp_path_factory.mktemp("on_a_gpu"), HALVES, ORDERS, "cuda")
 
 
 def every(dtype: torch.dtype) -> Tensor:
@@ -175,7 +177,7 @@ HARDWARE_TANH = {
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=dtype_name)
-@pytest.mark.parametrize("order", [0, 1], ids=["value", "derivative"])
+@pytest.mark.parametrize("order", ORDERS, ids=["value", "derivative"])
 @pytest.mark.parametrize("name", TERMS)
 def test_every_number_within_an_ulp(
     name: str, order: int, dtype: torch.dtype, elementwise: Elementwise
@@ -186,7 +188,7 @@ def test_every_number_within_an_ulp(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("dtype", HALVES, ids=dtype_name)
-@pytest.mark.parametrize("order", [0, 1], ids=["value", "derivative"])
+@pytest.mark.parametrize("order", ORDERS, ids=["value", "derivative"])
 @pytest.mark.parametrize("name", TERMS)
 def test_every_number_on_a_gpu(
     name: str, order: int, dtype: torch.dtype, on_a_gpu: Elementwise
@@ -212,7 +214,7 @@ def check_every_number(
 @pytest.fixture(scope="module")
 def log_softmax(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     text = "order: 1\nchain:\n  - log_softmax\n"
-    return built_alone(tmp_path_factory.mktemp("log_softmax"), "confident", text)
+    return built_alone(tmp_path_factory.mktemp("log_softmax"), "confident", text, HALVES)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -56,7 +56,7 @@ DIFFERENT: dict[tuple[str, int], tuple[Where, str]] = {
 
 @pytest.fixture(scope="module")
 def elementwise(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
-    return Elementwise(texts(), tmp_path_factory.mktemp("extremes"))
+    return Elementwise(texts(), tmp_path_factory.mktemp("extremes"), DTYPES, (0, 1, 2))
 
 
 def extremes(dtype: torch.dtype) -> list[float]:

@@ -16,7 +16,8 @@ from conftest import DEVICES, built_alone
 @pytest.fixture(scope="module")
 def deviation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     text = "order: 2\nchain:\n  - std: {dim: -1}\n"
-    return built_alone(tmp_path_factory.mktemp("deviation"), "deviation", text)
+    folder = tmp_path_factory.mktemp("deviation")
+    return built_alone(folder, "deviation", text, [torch.float64, torch.float32])
 
 
 @pytest.mark.parametrize("device", DEVICES)
