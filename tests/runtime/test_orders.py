@@ -86,17 +86,17 @@ def test_beyond_the_generated_order_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_the_spec_sets_the_order(order: int, tmp_path: Path) -> None:
-    (tmp_path / f"order_{order}.yaml").write_text(f"order: {order}\nchain: [tanh, softmax]\n")
-    spec = tmp_path / f"order_{order}.yaml"
-    build_specs([spec], tmp_path / "out", dtypes=["float64", "float32"])
-    built = load(f"order_{order}", tmp_path / "out")
-    chain = pipeline.derive(tmp_path / f"order_{order}.yaml")
-    assert len(chain.modes[0].kernels) == 1 + order
-    verify.gradcheck(built, chain, training=False)
-    with pytest.raises(RuntimeError, match=f"to order {order}"):
-        derivatives(built.apply, [torch.randn(2, 3)], order + 1)
+def test_the_spec_sets_the_order(tmp_path: Path) -> None:
+    specs = {order: tmp_path / f"order_{order}.yaml" for order in (1, 2, 3)}
+    for order, spec in specs.items():
+        spec.write_text(f"order: {order}\nchain: [tanh, softmax]\n")
+    build_specs(list(specs.values()), tmp_path / "out", dtypes=["float64"])
+    for order, spec in specs.items():
+        built, chain = load(spec.stem, tmp_path / "out"), pipeline.derive(spec)
+        assert len(chain.modes[0].kernels) == 1 + order
+        verify.gradcheck(built, chain, training=False)
+        with pytest.raises(RuntimeError, match=f"to order {order}"):
+            derivatives(built.apply, [torch.randn(2, 3, dtype=torch.float64)], order + 1)
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax", "layer_norm", "rms_norm"])
