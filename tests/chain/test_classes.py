@@ -61,7 +61,7 @@ LOSSES = {
 #: After a convolution, before steps that go on with the loss of each row, and what else has columns.
 CHAINS = {
     "conv_mean": f"{_CONV}{_PLAIN}chain:\n  - conv2d: {{name: conv}}\n  - cross_entropy: target\n",
-    "conv_none": f"{_CONV}{_PLAIN}chain:\n{_NORMED}"
+    "conv_none": f"order: 1\n{_CONV}{_PLAIN}chain:\n{_NORMED}"
     "  - cross_entropy: {target: target, reduction: none, ignore_index: 2}\n",
     "goes_on": "dims: 4\noperands: {target: {kind: row, dtype: int64}, focus: row}\nchain:\n"
     "  - gelu\n  - cross_entropy: {target: target, reduction: none}\n  - mul: focus\n  - mean: {dim: 2}\n",

@@ -118,6 +118,7 @@ def test_without_gradients_nothing_is_recorded(package: Package) -> None:
 
 
 BOTH = """
+order: 1
 arguments: {in_features: int, out_features: int}
 chain:
   - linear: {name: matmul}

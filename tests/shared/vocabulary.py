@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from random_programs.build import EVERY, build_specs, build_together
+from random_programs.build import EVERY, Dtypes, build_specs, build_together
 
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
@@ -242,16 +242,21 @@ def names_of(op: str) -> list[str]:
     return list(specs_of(op))
 
 
-def build_for_devices(folder: Path, texts: Mapping[str, str]) -> None:
+def build_for_devices(
+    folder: Path, texts: Mapping[str, str], dtypes: Dtypes = ("float64", "float32")
+) -> None:
     """Write specs into a folder and build their packages for each device of this machine.
 
-    On the CPU they are for float64 and float32 where there is no GPU.
+    Args:
+        folder: where the specs and the packages go.
+        texts: the specs' texts, by the packages' names.
+        dtypes: the dtypes that kernels are compiled for where there is no GPU.
     """
     (folder / "specs").mkdir(parents=True)
     for name, text in texts.items():
         (folder / "specs" / f"{name}.yaml").write_text(text)
     paths = [folder / "specs" / f"{name}.yaml" for name in texts]
-    build_specs(paths, folder / "generated", dtypes=("float64", "float32"))
+    build_specs(paths, folder / "generated", dtypes=dtypes)
 
 
 def vocabulary_texts() -> dict[str, str]:

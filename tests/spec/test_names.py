@@ -38,6 +38,7 @@ BATCHES = {name: ALL[place :: len(PACKAGES)] for place, name in enumerate(PACKAG
 AT_ONCE = 69
 #: What else is kept in a Module, and is called in it.
 MODULE = """
+order: 1
 arguments: {template: int, operator: {type: float, default: 0.5}, volatile: {type: shape, default: [6]}}
 operands:
   out: {kind: col, init: randn, shape: volatile}

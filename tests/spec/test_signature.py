@@ -29,6 +29,7 @@ chain:
   - softmax
 """,
     "signature_dropped": """
+order: 1
 operands: {target: {kind: row, dtype: int64}, gate: full, bias: {kind: col, init: ones, shape: [8]}}
 chain:
   - add: bias
@@ -38,6 +39,7 @@ chain:
 """,
     # two segments, of which the second uses what is declared first
     "signature_segments": """
+order: 1
 dims: 3
 operands: {late: {kind: row}, early: {kind: full}}
 arguments: {features: int, num_groups: int}
@@ -49,6 +51,7 @@ chain:
 """,
     # what is declared comes before what submodules hold, and the model's own input before both
     "signature_source": """
+order: 1
 operands: {scale: scalar, shift: col}
 arguments: {in_features: int, out_features: int}
 chain:
@@ -59,6 +62,7 @@ chain:
 """,
     # the second segment uses what the first hands on in another order than the steps stand in
     "signature_kept": """
+order: 1
 dims: 3
 chain:
   - tanh: {name: early}

@@ -95,7 +95,11 @@ def specs() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "constant_shapes"
-    once(tmp_path_factory, "constant_shapes", lambda: build_for_devices(folder, specs()))
+    once(
+        tmp_path_factory,
+        "constant_shapes",
+        lambda: build_for_devices(folder, specs(), ["float64"]),
+    )
     return folder / "generated"
 
 
