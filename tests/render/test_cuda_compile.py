@@ -40,8 +40,8 @@ FEWER = {
     "scale_softmax": ("bfloat16",),
     "temperature_softmax": ("bfloat16",),
 }
-#: What the front end sees of other chains, some in each dtype: double and float are computed in, 8 bytes and 2
-#: are stored.
+#: What the front end sees of other chains, some in each dtype: double and float are computed in, 8 bytes and
+#: 2 are stored.
 LAYOUTS = {
     "float64": (
         "chains/conv2d_channel_softmax_sigmoid",
@@ -84,7 +84,7 @@ REDUCED = {
     },
     "float16": {
         "loss_after_an_activation": chain_text("loss_after_an_activation"),
-        # A kernel with two results of different kinds, and one that reads no tensor of its activation's shape.
+        # A kernel with two results of different kinds, and one that reads no tensor of the full shape.
         "handed_on_and_broadcast": "dims: 4\norder: 1\noperands: {bias: channel}\n"
         "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"
         "  - mul: bent\n",
