@@ -23,6 +23,7 @@ from fusegen.spec.model import OPERATORS
 from fusegen.toolchain import builder, pipeline
 
 os.environ["FUSEGEN_VERIFY"] = "1"  # a verifier looks at what each operator of lowering leaves
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # a pool of processes imports torch again
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
