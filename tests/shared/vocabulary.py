@@ -273,7 +273,8 @@ def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
     elsewhere (elementwise.py).
     """
     needed = {name for op in IN_FLOAT32 for name in names_of(op)}
-    turns = ("float32", "bfloat16", "float32", "float16")
+    needed |= {names_of(op)[0] for op in lone_ops()}  # each op has float32 somewhere
+    turns = ("bfloat16", "float32", "float16", "float32")
     others = sorted(set(vocabulary_texts()) - needed)
     dtypes = {package: ("float64", turns[n % 4]) for n, package in enumerate(others)}
     dtypes |= dict.fromkeys(needed, ("float64", "float32"))
