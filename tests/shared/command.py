@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from fusegen import cli
+from fusegen.cli import options
 
 
 def fusegen(
@@ -42,8 +43,10 @@ def fusegen_here(
     ):
         patch.setattr(sys, "argv", command)
         patch.chdir(cwd)
-        for variable, value in {"COLUMNS": "200", **environment}.items():
+        for variable, value in environment.items():
             patch.setenv(variable, value)
+        for console in (options.OUT, options.ERR):  # these have read COLUMNS, if it was set
+            patch.setattr(console, "width", 200)
         try:
             cli.main()
         except SystemExit as error:
