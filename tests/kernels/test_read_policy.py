@@ -65,7 +65,9 @@ def test_no_copy_with_the_policy_goes_to_a_plain_sum(tmp_path: Path) -> None:
     subprocess.run([*command, "kernel.cu", "-o", "kernel.ptx"], cwd=tmp_path, check=True)
     kernels = (tmp_path / "kernel.ptx").read_text().split(".entry")
     copies = [
-        (k, to) for k in kernels for to in re.findall(r"cp.async.cg\S+cache_hint \[(%r\d+)\]", k)
+        (k, to)
+        for k in kernels
+        for to in re.findall(r"cp.async.cg\S+cache_hint \[(%r\d+)(?:\+\d+)?\]", k)
     ]
     assert copies
     for kernel, to in copies:
