@@ -10,8 +10,8 @@
 
 namespace fusegen {
 
-// The quotient and the remainder of numbers below 2^63, of which the divisor is not 0. Four times
-// faster below 2^31. The type of both says whether they are known to be.
+// The quotient of two numbers from 0 to 2^63 - 1, of which the divisor is not 0. Four times faster
+// below 2^31. The type of both says whether they are known to be.
 __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
   return (a | b) >> 31 ? a / b : int64_t(uint32_t(a) / uint32_t(b));
 }

@@ -46,12 +46,16 @@ __device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* glob
                : "memory");
 }
 
-// Starts copies of 16 bytes each to AT bytes after an address in shared memory, which `copy_place`
-// returned, from as many after one in global memory.
+// Where in shared memory copies of 16 bytes with a policy go to. It is deliberately not a plain
+// sum. ptxas 13.0 makes an illegal instruction of a copy with a policy to the sum of a thread's
+// address and a uniform one: `LDGSTS [R+UR], desc[UR1]`. The lower half of a policy is 0, which
+// ptxas cannot know.
 template <class Pack>
 __device__ __forceinline__ uint32_t copy_place(Pack* shared, uint64_t policy) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared)) | static_cast<uint32_t>(policy);
 }
+// Starts a copy of 16 bytes with a policy, bypassing L1: to AT bytes after such a place, from AT
+// bytes after an address.
 template <int AT>
 __device__ __forceinline__ void copy_ahead_at(uint32_t to, const void* global, uint64_t policy) {
   asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0+%3], [%1+%3], 16, %2;" ::"r"(to),
@@ -68,10 +72,8 @@ __device__ __forceinline__ void copy_ahead_some(Pack* shared, const void* global
                : "memory");
 }
 
-// The same with an L2 policy and bypassing L1, if the vector has 16 bytes. The address is
-// deliberately not a plain sum. ptxas 13.0 makes an illegal instruction of a copy with a policy to
-// the sum of a thread's address and a uniform one: `LDGSTS [R+UR], desc[UR1]`. The lower half of a
-// policy is 0, which ptxas cannot know.
+// Starts a copy of a packed vector: with the policy and bypassing L1 if it has 16 bytes, otherwise
+// as `copy_ahead_cached` does.
 template <class Pack>
 __device__ __forceinline__ void copy_ahead(Pack* shared, const void* global,
                                            [[maybe_unused]] uint64_t policy) {
@@ -82,11 +84,11 @@ __device__ __forceinline__ void copy_ahead(Pack* shared, const void* global,
   }
 }
 
-// Ends a group of copies. Waits until no more than so many of the thread's groups are under
-// way, or seven.
+// Ends a group of copies.
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
+// Waits until no more than `groups` of the thread's groups are under way, or no more than N.
 template <int N = 7>
 __device__ __forceinline__ void await_copies_but(int groups) {
   if constexpr (N > 0) {

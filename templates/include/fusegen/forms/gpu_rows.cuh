@@ -87,8 +87,9 @@ struct RowKernels {
     // One block that streams a row is a cluster of one. Only where many rows are streamed that way
     // is it worth a kernel of its own.
     constexpr auto by_block = L::reads_once ? Holders::block : Holders::cluster;
+    constexpr int ring_blocks = blocks < 2 ? 1 : 2;
     if constexpr (has_channels<P>)
-      return f(ring < D, L, S, V, blocks < 2 ? 1 : 2 >);
+      return f(ring<D, L, S, V, ring_blocks>);
     else
       return f(streamed<D, L, S, V, blocks, by_block>);
   }
@@ -103,16 +104,13 @@ struct Rows {
 
   // The plan for a call: the form of its rows, and the grid.
   static RowPlan plan_of(const Args& args) {
-    const bool few = args.cols / wide <= most_accesses;
-    if (few && P::vectorisable(args, wide)) return sized<wide>(args);
-    const RowPlan plan = sized<1>(args);
-    if constexpr (P::template has_edges<wide>) {
-      if (few && plan.streams() && P::template vectorisable<true>(args, wide))
-        return sized<wide>(args, true);
-    }
-    return plan;
+    return counts_accesses(args) && P::vectorisable(args, wide) ? sized<wide>(args)
+                                                                : sized<1>(args);
   }
-  // The plan for accesses of V elements. If the row is `odd`, it is streamed.
+  static bool counts_accesses(const Args& args) { return args.cols / wide <= most_accesses; }
+
+  // The plan for accesses of V elements. If the row is `odd`, it is streamed. So is a row of single
+  // elements that would be streamed anyway, if all tensors allow it.
   template <int V>
   static RowPlan sized(const Args& args, bool odd = false) {
     using Resident = ResidentRow<L>;
@@ -162,6 +160,10 @@ struct Rows {
       plan = choose_ring(needs);
     else if (!stream_once(needs, plan))
       plan = stream_rows(needs, most_blocks(needs));
+    if constexpr (V == 1 && P::template has_edges<wide>) {
+      if (plan.streams() && counts_accesses(args) && P::template vectorisable<true>(args, wide))
+        return sized<wide>(args, true);
+    }
     const auto place = [&](auto* kernel) {
       return place_rows(plan, kernel, args.rows, waves<S>(plan, L::waves), P::ColumnSums::size > 0,
                         cycle);
