@@ -114,7 +114,7 @@ class _Walk:
         """Return the spans, with the values that each hands on."""
         found = self.found
         used = {name for span in found for name in span.handed}
-        used |= set(self.spec.outputs) - {self.spec.steps[-1].label}
+        used |= self.spec.further_outputs
         # In the order of the steps, not of their uses, because the program returns them so.
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]

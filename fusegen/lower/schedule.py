@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import sympy as sp
+
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
 
 
@@ -73,6 +75,13 @@ class Schedule:
         """Return the sums over the grid that the final scalars depend on."""
         args = dict.fromkeys(arg for value in self.final for arg in value.args)
         return [a for a in args if isinstance(a, Reduce) and a not in self.given]
+
+    def written_out(self, expr: sp.Expr, stage: int) -> sp.Expr:
+        """Return an expression with the full values that a stage computes written out."""
+        inside = {v.symbol: v for v in self.at(stage, Kind.FULL)}
+        while found := [s for s in expr.free_symbols if s in inside]:
+            expr = expr.xreplace({s: inside[s].expr for s in found})
+        return expr
 
     def row_reductions(self, stage: int) -> list[Reduce]:
         """Return the row reductions that a stage finishes."""

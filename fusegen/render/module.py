@@ -48,7 +48,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "operands": chain.operands,
         "layout": chain.layout,
         "segments": segments,
-        "outputs": ["x" if name == spec.steps[-1].label else name for name in spec.outputs],
+        "outputs": [name if name in spec.further_outputs else "x" for name in spec.outputs],
         "output_steps": spec.outputs,
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
         "moded": chain.moded,

@@ -49,9 +49,8 @@ class _Writer:
         self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
         self.lines: list[str] = []
         self.reduced = False
-        last = spec.steps[-1].label
         self.mentioned = {name for step in spec.steps for name in step.mentions}
-        self.mentioned |= set(spec.outputs) - {last}
+        self.mentioned |= spec.further_outputs
         if INPUT in self.mentioned:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT

@@ -235,6 +235,11 @@ class Spec:
     dtypes: tuple[str, ...] = DTYPES
     outputs: tuple[str, ...] = ()
 
+    @property
+    def further_outputs(self) -> frozenset[str]:
+        """The steps whose values it returns beside the last one's."""
+        return frozenset(self.outputs) - {self.steps[-1].label}
+
     def code(self, name: str) -> str:
         """Return the name of an argument, operand or step in generated C++."""
         return self.codes.get(name, name)

@@ -11,13 +11,19 @@ from fusegen.spec.yaml import Document
 __all__ = ["outputs"]
 
 
-def outputs(document: Document, chain: Sequence[Step]) -> tuple[str, ...]:
+def outputs(
+    document: Document, given: Sequence[str] | None, chain: Sequence[Step]
+) -> tuple[str, ...]:
     """Return the labels of the steps whose values the chain returns; none if it is the last step's alone.
+
+    Args:
+        document: the spec.
+        given: its `outputs`, if it has some.
+        chain: its steps.
 
     Raises:
         SpecError: a label is of no step or given twice, a value is two halves, or the last step is missing.
     """
-    given: list[str] | None = document.data.get("outputs")
     if given is None:
         return ()
     if not given:

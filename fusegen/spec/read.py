@@ -70,6 +70,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         order=model.order,
         launch=model.launch,
         dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
-        outputs=outputs(document, chain),
+        outputs=outputs(document, model.outputs, chain),
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

@@ -71,9 +71,6 @@ def _depends(value: Value, on: Value) -> bool:
 
 def _relative(value: Map, maximum: Reduce, plan: Schedule, stage: Stage) -> bool:
     """Whether d value / d maximum = -value, looking through the nodes of its own stage."""
-    expr: sp.Expr = value.expr
-    inside = {v.symbol: v for v in plan.at(stage.index, Kind.FULL)}
-    while found := [s for s in expr.free_symbols if s in inside]:
-        expr = expr.xreplace({s: inside[s].expr for s in found})
+    expr = plan.written_out(value.expr, stage.index)
     slope = sp.diff(expr, maximum.symbol)
     return bool(slope != 0 and sp.expand(slope + expr) == 0)

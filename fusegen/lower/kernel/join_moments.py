@@ -38,10 +38,7 @@ def _sole_sum(plan: Schedule, stage: Stage) -> Reduce | None:
 
 def _about_the_mean(plan: Schedule, total: Reduce, squares: Reduce, stage: int) -> bool:
     """Whether `squares` sums (v - m)^2, where m is the mean of the values v that `total` sums."""
-    inside = {v.symbol: v for v in plan.at(stage, Kind.FULL)}
-    expr: sp.Expr = squares.arg.symbol
-    while found := [s for s in expr.free_symbols if s in inside]:
-        expr = expr.xreplace({s: inside[s].expr for s in found})
+    expr = plan.written_out(squares.arg.symbol, stage)
     value = total.arg.symbol
     counts = expr.free_symbols - {value, total.symbol}
     if len(counts) != 1 or (count := counts.pop()).name != "cols":

@@ -284,9 +284,10 @@ def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> lis
         for runs in (RUNS, MORE_RUNS):
             spread = comparison.spread(runs)
             results = [*zip(comparison.names, found, truths, spread, strict=True)]
-            for name, *_, truth, width in results[: len(alone)]:
-                got = alone[comparison.outputs.index(name)]
-                results.append((f"{name} without gradients", got, truth, width))
+            results += [
+                (f"{name} without gradients", got, truth, width)
+                for got, (name, _, truth, width) in zip(alone, results, strict=False)
+            ]
             errors = [comparison.error(*result) for result in results]
             if all(error.within for error in errors):
                 break
