@@ -16,6 +16,7 @@ from sympy.core.relational import Relational
 
 from fusegen.atoms.constants import DIGITS, number
 from fusegen.atoms.declare import ATOMS
+from fusegen.atoms.named_parts import Let
 from fusegen.atoms.special import Special
 
 __all__ = ["compiled", "constant", "evaluate", "folded"]
@@ -43,6 +44,8 @@ def evaluate(expr: sp.Basic, known: Mapping[sp.Symbol, Number]) -> Number:
         return known[expr]
     if isinstance(expr, Special):
         return mpmath.mpf(expr.value)
+    if isinstance(expr, Let):
+        return evaluate(expr.value, known)
     if isinstance(expr, sp.Piecewise):
         return evaluate(next(v for v, c in expr.args if _holds(c, known)), known)
     if not expr.args:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from fusegen.base.errors import nearest
 from fusegen.ops import Op
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.model import Ref
-from fusegen.spec.scope import Reading
+from fusegen.spec.scope import Reading, shown
 
-__all__ = ["read_attribute"]
+__all__ = ["check_key", "read_attribute"]
 
 _WANTED = {
     "float": "a number or a float argument",
@@ -59,6 +60,21 @@ def read_attribute(
             raise step.unfit(name, "1 or more, or an int argument", value)
         return value
     raise step.unfit(name, _WANTED[kind], value, near)
+
+
+def check_key(step: Reading, key: str, known: Collection[str]) -> None:
+    """Refuse a key that is not among those that an op takes.
+
+    Raises:
+        SpecError: with the reason, or the nearest key.
+    """
+    if key in known:
+        return
+    if reason := step.op.refusal(key):
+        raise step.error(key, f"{step.word} takes no {key!r}: {reason}")
+    near = nearest(key[:64], known)
+    message = f"{step.word} has no attribute or operand {shown(key)!r}{near}"
+    raise step.error(key, message)
 
 
 def _type(op: Op, name: str) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusegen.base.errors import nearest
 from fusegen.ops import Op
-from fusegen.spec.attribute import read_attribute
+from fusegen.spec.attribute import check_key, read_attribute
 from fusegen.spec.model import Ref, Setting
 from fusegen.spec.operand import read_operand
 from fusegen.spec.scope import Names, Reading, shown
@@ -120,17 +119,11 @@ class _Binder:
         return any(isinstance(v, str) and argument in re.findall(r"\w+", v) for v in values)
 
     def _check_key(self, key: str) -> None:
-        if key in self._keys:
-            return
-        if self._op.submodule and key in self._inside:
+        if self._op.submodule and key in self._inside and key not in self._keys:
             module = f"torch.{self._op.submodule.module_for(self._step.names.dims)}"
             message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
             raise self._step.error(key, message)
-        if reason := self._op.refusal(key):
-            raise self._step.error(key, f"{self._word} takes no {key!r}: {reason}")
-        near = nearest(key[:64], [*self._keys, "name"])
-        message = f"{self._word} has no attribute or operand {shown(key)!r}{near}"
-        raise self._step.error(key, message)
+        check_key(self._step, key, [*self._keys, "name"])
 
     def _by_name(self, given: Any) -> dict[str, Any]:
         """Return what is given, by name; a single value is for the only operand, or else the only

@@ -156,6 +156,11 @@ class Step:
         return tuple(dict.fromkeys(r.name for r in refs if r.is_step))
 
     @property
+    def takes_x(self) -> bool:
+        """Whether its value depends on the value before it. A formula may name earlier values instead."""
+        return self.formula is None or sp.Symbol("x", real=True) in self.formula.free_symbols
+
+    @property
     def by_channel(self) -> bool:
         """Whether a setting says that the parameter in the op's submodule has one number per channel."""
         named = self.op.submodule.channels if self.op and self.op.submodule else ""

@@ -17,6 +17,7 @@ from fusegen.spec.names import package_problem
 from fusegen.spec.outputs import outputs
 from fusegen.spec.sections import sections
 from fusegen.spec.steps import steps
+from fusegen.spec.unused import check_used
 from fusegen.spec.yaml import read
 
 __all__ = ["Argument", "Operand", "Ref", "Spec", "Step", "load", "parse"]
@@ -58,6 +59,8 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
     check_given(document)
     model, arguments, operands = sections(document)
     chain, operands, dims = steps(document, arguments, operands, model.dims)
+    returned = outputs(document, model.outputs, chain)
+    check_used(document, chain, returned)
     return Spec(
         name=name,
         path=path,
@@ -70,6 +73,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         order=model.order,
         launch=model.launch,
         dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
-        outputs=outputs(document, model.outputs, chain),
+        outputs=returned,
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

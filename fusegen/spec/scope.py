@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusegen.base.errors import SpecError
+from fusegen.base.errors import UserError
 from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.model import Argument, Operand
@@ -67,12 +67,12 @@ class Reading:
         """The spec's word for the op."""
         return str(self.place[-1])
 
-    def unfit(self, key: str, wanted: str, value: Any, near: str = "") -> SpecError:
+    def unfit(self, key: str, wanted: str, value: Any, near: str = "") -> UserError:
         """Return the error for an unsuitable value."""
         given = repr(value) if isinstance(value, str) and len(value) <= 60 else shown(value)
         return self.error(key, f"{key!r} of {self.word} must be {wanted}, not {given}{near}")
 
-    def error(self, key: str, message: str) -> SpecError:
+    def error(self, key: str, message: str) -> UserError:
         """Return an error at one of the step's keys."""
         return self.names.document.error((*self.place, key), message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +10,36 @@ import sympy as sp
 
 from fusegen import atoms
 from fusegen.atoms import ATOMS
-from fusegen.ops import call, registry
+from fusegen.atoms.constants import value_of
+from fusegen.ops import Op, call, registry
 
-__all__ = ["Word", "functions"]
+__all__ = ["Word", "functions", "of_op"]
+
+
+def of_op(
+    op: Op, x: sp.Expr, operands: Mapping[str, sp.Expr], attributes: Mapping[str, Any]
+) -> sp.Expr:
+    """Return the value of an op as a part of a formula.
+
+    The value gets a name (`let`). Otherwise sympy would move `1 / norm(x)` into the branches of the norm, one
+    of which is 1 / 0. The arguments get names too, so that they become nodes, as the values of steps are. A
+    maximum must be subtracted from exactly its own argument, and sympy would move a condition on the argument
+    into the branches of a `where`.
+    """
+    given = {slot: _named(slot, value) for slot, value in operands.items()}
+    value = call(op, _named("argument", x), given, attributes)
+    return value if value_of(value) is not None else atoms.let(op.name, value)
+
+
+def _named(name: str, value: sp.Expr) -> sp.Expr:
+    """Return an argument of an op with a name; numbers, symbols and named parts need none."""
+    plain = value.is_Symbol or isinstance(value, atoms.Let) or value_of(value) is not None
+    return value if plain else atoms.let(name, value)
 
 
 def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
-    """Return an op as a function of a formula's part.
-
-    The value gets a name (`let`). Otherwise sympy would move `1 / norm(x)` into the branches of the norm, one
-    of which is 1 / 0. The argument gets a name too. A maximum must be subtracted from exactly its own
-    argument, and sympy would move a condition on the argument into the branches of a `where`.
-    """
-    op = registry()[name]
-
-    def function(x: sp.Expr) -> sp.Expr:
-        named = x if x.is_Symbol or isinstance(x, atoms.Let) else atoms.let("argument", x)
-        return atoms.let(name, call(op, named, {}, attributes))
-
-    return function
+    """Return an op as a function of a formula's part."""
+    return lambda x: of_op(registry()[name], x, {}, attributes)
 
 
 #: Functions of a row, of one argument each.

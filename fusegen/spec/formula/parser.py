@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -24,27 +26,31 @@ from fusegen.atoms import (
     RowSum,
     Special,
     absolute,
-    let,
     raised,
     where,
 )
 from fusegen.atoms.constants import DIGITS, MAX_EXPONENT, number, parts, problem, value_of
 from fusegen.atoms.values import evaluate
 from fusegen.base.errors import nearest
-from fusegen.ops import find
-from fusegen.spec.formula.functions import functions
+from fusegen.ops import aliases, find, registry
+from fusegen.spec.formula.calls import OpCall
+from fusegen.spec.formula.functions import Word, functions
+from fusegen.spec.formula.pieces import (
+    MAX_ARGUMENT,
+    MAX_PARTS,
+    grouped,
+    named,
+    spine,
+    too_long,
+)
 from fusegen.spec.formula.syntax import MADE_OF, FormulaError, read_tree
+from fusegen.spec.scope import Names
+from fusegen.spec.yaml import Document
 
-__all__ = ["FormulaError", "number", "parse"]
+__all__ = ["Formula", "FormulaError", "number", "parse", "read"]
 
 #: How deep operations may nest; a sum or a product of many terms is one level.
 MAX_DEPTH = 50
-#: An argument of a function with more parts than this becomes a node. sympy asks whether an argument is real,
-#: and the answer takes time exponential in the depth of products of sums.
-MAX_ARGUMENT = 24
-#: A product of more variable factors is built from shorter products: the derivative of n factors has n
-#: products.
-MAX_FACTORS = 8
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
     ast.Lt: sp.Lt,
@@ -59,31 +65,61 @@ _ALLOWED = (
 )  # fmt: skip
 #: What stands for the arguments of a function whose value at numbers is asked for.
 _PLACES = sp.symbols("a:9", real=True)
+#: A spec without names.
+_NO_NAMES = Names(Document({}, {(): 1}, None), {}, {})
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula that was read.
+
+    Args:
+        expr: its expression.
+        names: the names of values in it, each once, in the order of first mention.
+    """
+
+    expr: sp.Expr
+    names: tuple[str, ...]
 
 
 def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
-    """Return the expression of a formula.
+    """Return the expression of a formula; see `read`."""
+    return read(text, symbols).expr
+
+
+def read(text: str, symbols: Mapping[str, sp.Expr], names: Names = _NO_NAMES) -> Formula:
+    """Return the expression of a formula, and its names.
 
     Args:
         text: the formula, such as "x * tanh(softplus(x))".
-        symbols: the symbol of each name; `pi` and `functions()` are also known.
+        symbols: the symbol of each name; `pi`, `functions()` and ops are also known.
+        names: the spec's names: which arguments may be attributes of ops.
 
     Raises:
         FormulaError: if the text is not a formula, or a constant in it is infinite, complex or huge.
     """
     tree, indent = read_tree(text)
+    reader = _Reader(symbols, text, indent, names)
     with mpmath.workdps(DIGITS):
-        expr = _Reader(symbols, text, indent).expression(tree, 0)
+        expr = reader.expression(tree, 0)
     for part in parts(expr):
         if not isinstance(part, _ALLOWED) and part.func not in ATOMS:
             raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
-    return expr
+    return Formula(expr, tuple(sorted(reader.found, key=reader.found.__getitem__)))
 
 
 class _Reader:
-    """Walks the syntax tree of one formula."""
+    """Walks the syntax tree of one formula.
 
-    def __init__(self, symbols: Mapping[str, sp.Expr], text: str, indent: int) -> None:
+    Attributes:
+        found: the column of the first mention of each name.
+    """
+
+    def __init__(
+        self, symbols: Mapping[str, sp.Expr], text: str, indent: int, names: Names
+    ) -> None:
+        self.found: dict[str, int] = {}
+        self._names = names
         self._symbols = symbols
         self._functions = functions()
         self._text = text.encode()
@@ -130,17 +166,19 @@ class _Reader:
 
     def _name(self, node: ast.Name) -> sp.Expr:
         if node.id in self._symbols:
+            column = self.found.get(node.id, node.col_offset)
+            self.found[node.id] = min(column, node.col_offset)
             return self._symbols[node.id]
         if node.id == "pi":
             return sp.pi
-        if node.id in self._functions:
+        if node.id in self._functions or find(node.id):
             raise self._error(node, f"{node.id} is a function: write {node.id}(...)")
         raise self._error(
             node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
         )
 
     def _sum(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        first, rest = _spine(node, (ast.Add, ast.Sub))
+        first, rest = spine(node, (ast.Add, ast.Sub))
         terms = [self.expression(first, depth)]
         for operator, right in rest:
             term = self.expression(right, depth)
@@ -148,28 +186,28 @@ class _Reader:
         return self._checked(node, sp.Add(*terms))
 
     def _product(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        first, rest = _spine(node, (ast.Mult, ast.Div))
-        factors = [_named("factor", self.expression(first, depth), MAX_ARGUMENT)]
+        first, rest = spine(node, (ast.Mult, ast.Div))
+        factors = [named("factor", self.expression(first, depth), MAX_ARGUMENT)]
         for operator, right in rest:
-            factor = _named("factor", self.expression(right, depth), MAX_ARGUMENT)
+            factor = named("factor", self.expression(right, depth), MAX_ARGUMENT)
             if isinstance(operator, ast.Div):
                 if value_of(factor) == 0:
                     raise self._error(right, "division by zero")
                 factor = 1 / factor
             factors.append(factor)
-        return self._checked(node, _grouped(sp.Mul(*factors)))
+        return self._checked(node, grouped(sp.Mul(*factors)))
 
     def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        base = _named("base", self.expression(node.left, depth), MAX_ARGUMENT)
-        exponent = _named("exponent", self.expression(node.right, depth), MAX_ARGUMENT)
+        base = named("base", self.expression(node.left, depth), MAX_ARGUMENT)
+        exponent = named("exponent", self.expression(node.right, depth), MAX_ARGUMENT)
         b, e = value_of(base), value_of(exponent)
         if e is None:
             if b is not None and b <= 0:
                 raise self._error(
                     node, f"a power of {base} with a variable exponent is no real number"
                 )
-            named = _named("base", base, 1), _named("exponent", exponent, 1)
-            return self._checked(node, raised(*named))
+            both = named("base", base, 1), named("exponent", exponent, 1)
+            return self._checked(node, raised(*both))
         if abs(e) > MAX_EXPONENT:
             raise self._error(node.right, f"the exponent is too large: at most {MAX_EXPONENT}")
         if exponent.is_Float and 2 * e == int(2 * e):
@@ -181,44 +219,56 @@ class _Reader:
         return self._constant(node, mpmath.mpmathify(b) ** e, base**exponent)
 
     def _call(self, node: ast.Call, depth: int) -> sp.Expr:
-        if not isinstance(node.func, ast.Name) or node.func.id not in self._functions:
-            if isinstance(node.func, ast.Name) and node.func.id not in self._symbols:
-                word = node.func.id
-                near = nearest(word, self._functions)
-                if find(word):
-                    near = f": it is an op, so a step of its own: - {word}"
-                raise self._error(node, f"unknown function {word!r}{near}")
-            raise self._error(node, "this is no function to call: a product is written with *")
-        name = node.func.id
-        called = self._functions[name]
-        if node.keywords:
-            raise self._error(node, f"the arguments of {name} have no names")
-        if len(node.args) != called.arity:
-            two = name in ("max", "min")
-            hint = ": it reduces a row; for two values, where(a > b, a, b)" if two else ""
-            raise self._error(
-                node, f"{name} takes {called.arity}, not {len(node.args)} arguments{hint}"
-            )
+        called, arguments = self._called(node, depth)
+        name = ast.unparse(node.func)
         if name == "where":
-            value, other = (self.expression(arg, depth) for arg in node.args[1:])
-            return self._checked(node, where(self._condition(node.args[0], depth), value, other))
-        arguments = [self.expression(arg, depth) for arg in node.args]
+            return self._checked(node, called.function(*arguments))
         values = [value_of(argument) for argument in arguments]
         if None in values:
             if name == "exp":
                 self._check_logarithms(node, arguments[0])
-            named = (_named("argument", argument, MAX_ARGUMENT) for argument in arguments)
-            return self._checked(node, called.function(*named))
+            parted = (named("argument", argument, MAX_ARGUMENT) for argument in arguments)
+            return self._checked(node, called.function(*parted))
         written = f"{name}({', '.join(map(str, arguments))})"
         if not called.pointwise:
             raise self._error(node, f"{written} reduces a constant")
         given = dict(zip(_PLACES, values, strict=False))
         try:
             result = evaluate(called.function(*given), given)
-        except (ValueError, ZeroDivisionError):
+        except (ArithmeticError, ValueError):
             raise self._error(node, f"{written} is not finite") from None
-        exact = None if name == "exp" else called.function(*arguments)
+        known = name in self._functions and name != "exp"
+        exact = called.function(*arguments) if known else None  # of an op it may be without bound
         return self._constant(node, result, exact)
+
+    def _called(self, node: ast.Call, depth: int) -> tuple[Word, list[sp.Expr]]:
+        """Return what a call calls, as a function of expressions, and these expressions."""
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        op, called = find(name), self._functions.get(name)
+        read = partial(self.expression, depth=depth)
+        if op is not None and (called is None or (node.keywords and name != "where")):
+            return OpCall(self._names, (name,), op, node, read, self._error).bound()
+        if called is None:
+            if not name or name in self._symbols:
+                raise self._error(node, "this is no function to call: a product is written with *")
+            near = nearest(name, {*self._functions, *registry(), *aliases()})
+            if "did you mean" not in near:  # all of them are too many for a message
+                near = ": a formula calls the functions of docs/specs.md, and ops (`fusegen ops`)"
+            raise self._error(node, f"unknown function {name!r}{near}")
+        if node.keywords:
+            raise self._error(node, f"the arguments of {name} have no names")
+        if len(node.args) != called.arity:
+            two = {"max": "maximum", "min": "minimum"}.get(name)
+            hint = f": it reduces a row; of two values, {two}(a, b)" if two else ""
+            raise self._error(
+                node, f"{name} takes {called.arity}, not {len(node.args)} arguments{hint}"
+            )
+        if name == "where":
+            condition, *branches = node.args
+            values = [read(branch) for branch in branches]
+            chosen = partial(where, self._condition(condition, depth))
+            return Word(chosen, 2, pointwise=False), values
+        return called, [read(argument) for argument in node.args]
 
     def _condition(self, node: ast.expr, depth: int) -> Any:
         if not isinstance(node, ast.Compare) or len(node.ops) != 1:
@@ -233,7 +283,7 @@ class _Reader:
         if value_of(left) is not None and value_of(right) is not None:
             return relation(left, right)
         # A name for each side: bringing longer ones into a normal form may take sympy for ever.
-        return relation(_named("compared", left, 1), _named("compared", right, 1), evaluate=False)
+        return relation(named("compared", left, 1), named("compared", right, 1), evaluate=False)
 
     def _constant(self, node: ast.expr, value: Any, exact: sp.Expr | None) -> sp.Expr:
         """Return a constant, exact if it is rational, else as the nearest double."""
@@ -253,6 +303,11 @@ class _Reader:
 
     def _checked(self, node: ast.expr, expr: sp.Expr) -> sp.Expr:
         """Return the expression if it is finite, real and of sane size everywhere."""
+        if too_long(expr):
+            message = (
+                f"with its calls written out it has more than {MAX_PARTS:,} parts: make steps of it"
+            )
+            raise self._error(node, message)
         wrong = problem(expr)
         if wrong:
             raise self._error(node, wrong)
@@ -262,34 +317,3 @@ class _Reader:
     def _error(self, node: ast.expr, message: str) -> FormulaError:
         before = self._text[: self._indent + node.col_offset]  # Python counts bytes
         return FormulaError(message, len(before.decode()) + 1)
-
-
-def _named(name: str, expr: sp.Expr, size: int) -> sp.Expr:
-    """Make an expression with more parts than `size` a node of its own, like a reduction."""
-    is_node = isinstance(expr, RowSum | RowMax) or value_of(expr) is not None
-    return expr if is_node or len(list(parts(expr))) <= size else let(name, expr)
-
-
-def _grouped(product: sp.Expr) -> sp.Expr:
-    """Return a product of many factors as a product of few, each of which is a product too."""
-    while product.is_Mul:
-        longer = [f for f in product.args if not (f.is_Atom or isinstance(f, Let))]
-        groups = longer if len(longer) > MAX_FACTORS else list(product.args)
-        if len(groups) <= MAX_FACTORS:
-            break
-        rest = [f for f in product.args if f not in groups]
-        half = MAX_FACTORS // 2
-        parts_of = (sp.Mul(*groups[n : n + half]) for n in range(0, len(groups), half))
-        product = sp.Mul(*rest, *(let("factor", part) for part in parts_of))
-    return product
-
-
-def _spine(
-    node: ast.expr, operators: tuple[type[ast.operator], ...]
-) -> tuple[ast.expr, list[tuple[ast.operator, ast.expr]]]:
-    """Return the first operand of a chain of equal operators, and the rest."""
-    rest: list[tuple[ast.operator, ast.expr]] = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, operators):
-        rest.append((node.op, node.right))
-        node = node.left
-    return node, rest[::-1]

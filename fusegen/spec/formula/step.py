@@ -17,7 +17,6 @@ from fusegen.program import Kind
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.formula import parser as formula
-from fusegen.spec.formula.syntax import names_in, read_tree
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
@@ -53,11 +52,11 @@ def read_formula(
         if key not in ("formula", "dim", "name"):
             near = nearest(str(key), ["formula", "dim", "name"])
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
-    text = " ".join(parts["formula"].split())
+    text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]
     symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
     try:
-        expr = formula.parse(text, symbols)
+        read = formula.read(text, symbols, names)
     except formula.FormulaError as error:
         excerpt = text[max(error.column - 30, 0) : error.column + 30]
         unknown = re.match("unknown name '(.*?)'", error.message)
@@ -66,15 +65,14 @@ def read_formula(
             reason = f"{unknown[0]}: {names.unnamed[unknown[1]]}"
         message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
         raise names.document.error(place, message) from None
-    used = [name for name in names_in(read_tree(text)[0]) if name in known]
-    for name in (
-        "x",
-        *used,
-    ):  # torch's result would still have the shape of the operand that cancels
+    expr, used = read.expr, [name for name in read.names if name != "x"]
+    for name in read.names:  # torch's result would still have the shape of the operand that cancels
         if symbols[name] not in expr.free_symbols:
-            message = f"the formula {_short(text)!r} does not depend on {name}"
-            left_out = "" if name == "x" else ": leave it out"
-            raise names.document.error(place, message + left_out)
+            message = f"the formula {_short(text)!r} does not depend on {name}: leave it out"
+            raise names.document.error(place, message)
+    if "x" not in read.names and not any(name in names.values for name in used):
+        message = f"the formula {_short(text)!r} does not depend on x, nor on the value of a step"
+        raise names.document.error(place, message)
     refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
     kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     kinds |= {symbols[name]: Kind.FULL for name in names.values}

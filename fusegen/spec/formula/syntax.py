@@ -9,7 +9,7 @@ import warnings
 
 from fusegen.base.errors import UserError
 
-__all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "names_in", "read_tree"]
+__all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "read_tree"]
 
 #: The longest formula, in characters.
 MAX_LENGTH = 10_000
@@ -27,7 +27,7 @@ _HINTS = {
 }
 
 #: Characters that do not belong in a formula. Names may have letters and digits of other alphabets.
-_FOREIGN = re.compile(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", re.ASCII)
+_FOREIGN = re.compile(r"[^\w\s.+\-*/(),<>='\"]|[^\x20-\x7e]|==|(?<![<>\w\s])=", re.ASCII)
 
 
 class FormulaError(UserError):
@@ -50,17 +50,6 @@ def _of_names(character: str) -> bool:
     return plain and f"a{character}".isidentifier()
 
 
-def names_in(tree: ast.expr) -> tuple[str, ...]:
-    """Return the names of values in a formula's syntax tree, each once, in the order of first mention.
-
-    Names of functions are left out: an operand may have the same name.
-    """
-    nodes = [*ast.walk(tree)]
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    found = [n for n in nodes if isinstance(n, ast.Name) and id(n) not in called]
-    return tuple(dict.fromkeys(n.id for n in sorted(found, key=lambda node: node.col_offset)))
-
-
 def read_tree(text: str) -> tuple[ast.expr, int]:
     """Return the syntax tree of a formula, and how many columns its text is indented.
 
@@ -74,7 +63,9 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
         raise FormulaError("the formula is empty", 1)
     foreign = next((m for m in _FOREIGN.finditer(source) if not _of_names(m[0])), None)
     if foreign:
-        message = f"{foreign[0]!r} does not belong in a formula: {_HINTS.get(foreign[0], MADE_OF)}"
+        message = (
+            f"{foreign[0]!r} does not belong in a formula: {_HINTS.get(foreign[0][0], MADE_OF)}"
+        )
         raise FormulaError(message, foreign.start() + 1)
     indent = len(source) - len(source.lstrip())
     source = source.strip()
@@ -87,6 +78,8 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
         message = f"the formula is malformed near {source[column - 1 :][:20]!r}"
         if re.search("never closed|unmatched|does not match|too many nested", error.msg):
             message = f"the formula is malformed: {error.msg}"
+        elif "assignment" in error.msg or "keyword" in error.msg or source[column - 1] == "=":
+            message += f": {_HINTS['=']}"
         elif source[-1] in "+-*/<>,":
             message, column = "the formula ends too early", len(source)
         elif "invalid decimal literal" in error.msg:
