@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusegen.base.errors import SpecError
+from fusegen.chain.axes_of_reductions import reduced_already
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.segment import Mode, Segment, make_segment
-from fusegen.chain.segment_program import reduced_already
 from fusegen.program import Kind, Program, Value
 from fusegen.spec.model import INPUT, Spec, Step
 

@@ -14,7 +14,7 @@ from fusegen.atoms.constants import parts
 from fusegen.program import Kind, Outline
 from fusegen.spec.model import Step
 
-__all__ = ["kind_of_outline", "outline_after", "varies"]
+__all__ = ["kind_of_outline", "names_reduced", "outline_after", "varies"]
 
 _REDUCTIONS = (*atoms.ROW_FUNCTIONS, atoms.Total)
 _COLUMN_SUMS = (atoms.ColumnSum, atoms.SampleSum)
@@ -52,6 +52,14 @@ def varies(expr: sp.Expr, x: sp.Symbol, whole: Kind, kind: Callable[[sp.Symbol],
     found = walk(expr)
     reduces = any(isinstance(part, _REDUCTIONS) for part in parts(expr))
     return found if reduces else found | whole
+
+
+def names_reduced(formula: sp.Basic) -> list[str]:
+    """Return the names in what a formula reduces: a row is as long as their values."""
+    reduced = (part for part in parts(formula) if isinstance(part, atoms.ROW_FUNCTIONS))
+    symbols = {symbol for part in reduced for symbol in part.free_symbols}
+    extents = {atoms.COLS, atoms.ROWS}
+    return sorted(str(symbol) for symbol in symbols - extents if symbol.is_real)
 
 
 def outline_after(step: Step, kind: Kind, before: Outline) -> Outline:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, reduce
-from operator import or_
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import sympy as sp
 
 from fusegen import ops
 from fusegen.atoms import (
-    COLS,
     Rng,
-    RowMax,
-    RowShift,
-    RowSum,
-    Total,
     absolute,
     infinity,
     undefined,
     where,
 )
-from fusegen.atoms.constants import number, parts, problem
+from fusegen.atoms.constants import number
 from fusegen.base.errors import SpecError
+from fusegen.chain.axes_of_reductions import (
+    NamedValue,
+    gone_axes,
+    kinds_of,
+    reduced_already,
+)
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import SegmentOperand
@@ -35,9 +35,6 @@ from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 #: The name of an input with the activation's shape, needed if x is smaller. No kernel reads it.
 SHAPE = "shape_"
-
-
-_REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 
 
 def forward_program(
@@ -131,8 +128,8 @@ def _run(
     """
     value, second = halves
     outline: Outline = "keepdim" if span.broadcast else "like"
-    named = {name: builder.value(_named(spec, name)) for name in span.handed}
-    named.setdefault(INPUT, value)
+    named = {n: NamedValue(v := builder.value(_named(spec, n)), v.kind) for n in span.handed}
+    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline)))
     own = {step.label for step in steps}
     found: dict[str, tuple[Value, Outline]] = {}
     for step in span.steps:
@@ -149,20 +146,10 @@ def _run(
             if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
                 raise reduced_already(spec, step)
             outline = outline_after(step, kind, outline)
-        named[step.label] = value
+        named[step.label] = NamedValue(value, kind_of_outline(outline))
         if step.label in span.returned:
             found[spec.code(step.label)] = value, outline
     return {"y": (value, outline), **found}
-
-
-def reduced_already(spec: Spec, step: Step) -> SpecError:
-    """Return the error for a step that needs dims that an earlier one has reduced."""
-    return SpecError(
-        f"{step.label}: an earlier step has reduced the columns; reduce with keepdim: true to go "
-        "on with them, or take operands that have none",
-        spec.path,
-        step.line,
-    )
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
@@ -187,7 +174,7 @@ def _apply(
     x: Value,
     *,
     outline: Outline,
-    named: Mapping[str, Value],
+    named: Mapping[str, NamedValue],
     training: bool,
     second: Value | None = None,
     ending: str = "",
@@ -212,18 +199,27 @@ def _apply(
     code, axes = spec.code(step.label), kind_of_outline(outline)
     if step.formula is not None:
         known = {name: _named(spec, name) for name in step.operands}
-        known |= {name: named[name].symbol for name in step.mentions}
+        known |= {name: named[name].value.symbol for name in step.mentions}
         known["x"] = x.symbol
         replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
         formula = step.formula.xreplace(replaced)
-        gone = _gone(spec, builder, step, (formula, x.symbol), outline)
-        kind = varies(formula, x.symbol, axes, _kinds(builder))
+        kinds = kinds_of(builder, [named[name] for name in step.mentions])
+        # x may be one of the named values too, so a formula without x gets another symbol.
+        own = x.symbol if step.takes_x else sp.Dummy()
+        gone = gone_axes(spec, kinds, step, (formula, own), outline)
+        kind = varies(formula, own, axes if step.takes_x else Kind.SCALAR, kinds)
+        if kind == Kind.COL:
+            raise SpecError(
+                f"{step.label}: its value would be one row, without x; combine it with x",
+                spec.path,
+                step.line,
+            )
         return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
     for name, given in step.operands.items():
         if isinstance(given, Ref) and given.is_step:
-            bound[name] = named[given.name].symbol
+            bound[name] = named[given.name].value.symbol
         else:
             bound[name] = _named(spec, given.name) if isinstance(given, Ref) else number(given)
     for name, attribute in step.state.items():
@@ -245,9 +241,10 @@ def _apply(
             spec.path,
             step.line,
         )
-    gone = _gone(spec, builder, step, (expr, x.symbol), outline)
+    kinds = kinds_of(builder)
+    gone = gone_axes(spec, kinds, step, (expr, x.symbol), outline)
     note = f"{step.label}: {step.op.statement}"
-    kind = varies(expr, x.symbol, axes, _kinds(builder))
+    kind = varies(expr, x.symbol, axes, kinds)
     return _value(builder, f"{code}{ending}", (expr, note), x, (gone, kind)), kind
 
 
@@ -267,61 +264,6 @@ def _value(
     return builder.map(
         label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note
     )
-
-
-def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
-    """Return a function from symbols to kinds.
-
-    COLS and other symbols that have no value yet are single numbers.
-    """
-    return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
-
-
-def _gone(
-    spec: Spec,
-    builder: Builder,
-    step: Step,
-    formula: tuple[sp.Expr, sp.Symbol],
-    outline: Outline,
-) -> Kind:
-    """Return the axes that are gone from what a step reduces, because an earlier step reduced them.
-
-    Axes that an operand adds, such as the target of a loss, are not gone.
-
-    Args:
-        spec: the spec.
-        builder: knows the kinds of operands.
-        step: the step.
-        formula: its formula, and the symbol of the activation in it.
-        outline: the shape of the activation.
-
-    Raises:
-        SpecError: the step reduces values both with and without columns, or values with columns against rows
-            that have dropped them, or divides by 0 for one element: the variance of one number is NaN.
-    """
-    (expr, x), axes = formula, kind_of_outline(outline)
-    if axes == Kind.FULL:
-        return Kind.SCALAR
-    reduced = [p.args[0] for p in parts(expr) if isinstance(p, _REDUCTIONS)]
-    found = [varies(inner, x, axes, _kinds(builder)) for inner in reduced]
-    gone = Kind.FULL & ~reduce(or_, found, axes)
-    if Kind.COL in axes:
-        return gone
-    if len({Kind.COL in kind for kind in found}) > 1:
-        message = (
-            f"{step.label}: it reduces rows that an earlier step has reduced, and rows that an operand "
-            "makes whole again; make two steps of it"
-        )
-        raise SpecError(message, spec.path, step.line)
-    if outline == "row" and Kind.COL not in gone:
-        raise reduced_already(spec, step)
-    if Kind.COL in gone and problem(expr.xreplace({COLS: sp.Integer(1)})):
-        message = (
-            f"{step.label}: an earlier step has reduced the row to one element, of which "
-            f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
-        )
-        raise SpecError(message, spec.path, step.line)
-    return gone
 
 
 def _named(spec: Spec, name: str) -> sp.Symbol:

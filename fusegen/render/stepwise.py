@@ -7,12 +7,13 @@ hooks, another class, or changed attributes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sympy as sp
 
 from fusegen import ops
 from fusegen.chain.cut_into_segments import Span, spans_of
+from fusegen.chain.outline import names_reduced
 from fusegen.ops import Op
 from fusegen.program import SECOND, Kind
 from fusegen.render.torch_text import TorchText
@@ -69,7 +70,9 @@ class _Writer:
         if op is None:
             assert step.formula is not None
             names = {n: self._tensor(ref, columns) for n, ref in step.operands.items()}
-            return self._formula(step.formula, names, columns)
+            tensors = [n for n, ref in step.operands.items() if _is_tensor(ref)]
+            reduced = [n for n in names_reduced(step.formula) if n == "x" or n in tensors]
+            return self._formula(step.formula, names, columns, reduced)
         if op.submodule:
             return f"self.{step.label}({', '.join(['x', *op.inputs])})"
         if op.source:
@@ -124,9 +127,27 @@ class _Writer:
                 names[name] = self._tensor(step.operand(name), columns)
         return self._formula(expr, names, columns)
 
-    def _formula(self, expr: sp.Basic, names: Mapping[str, str], columns: tuple[int, ...]) -> str:
-        """Return the text of a formula's value, after the assignments that it needs."""
-        cols = " * ".join(f"x.shape[{dim}]" for dim in columns)
+    def _formula(
+        self,
+        expr: sp.Basic,
+        names: Mapping[str, str],
+        columns: tuple[int, ...],
+        reduced: Sequence[str] = ("x",),
+    ) -> str:
+        """Return the text of a formula's value, after the assignments that it needs.
+
+        Args:
+            expr: the formula.
+            names: the text of each symbol but x.
+            columns: the dims that make up a row.
+            reduced: the names of the tensors in what it reduces, which say how long a row is.
+        """
+        shape = "x.shape"
+        if reduced and [*reduced] != ["x"]:
+            shapes = [f"{ {**names, 'x': 'x'}[name] }.shape" for name in reduced]
+            self.lines.append(f"shape_ = torch.broadcast_shapes({', '.join(shapes)})")
+            shape = "shape_"
+        cols = " * ".join(f"{shape}[{dim}]" for dim in columns)
         extents = {"cols": f"({cols})", "rows": f"(x.numel() // ({cols}))"}
         numbers = {"column": f"column_numbers(x, {columns})"}
         text = TorchText({**extents, **numbers, **names, "x": "x"}, columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,15 +14,19 @@ from torch import Tensor, nn
 from fusegen import atoms, ops
 from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
 from fusegen.chain import Chain
+from fusegen.chain.outline import names_reduced
 from fusegen.program import SECOND
 from fusegen.spec.model import INPUT, Ref, Step
-from fusegen.tools.check.reference import column_numbers, one_a_row
+from fusegen.tools.check.reference import column_numbers, one_a_row, row_length
 from fusegen.tools.check.torch_call import Given, torch_call
 
 #: A step: the activation, and the operands by name.
 Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 #: A part of a formula: the tensors by name, x among them.
 Part = Callable[[Mapping[str, Any]], Any]
+
+#: The key of the number of elements in a row of what a formula reduces.
+_LENGTH = ""
 
 _COMPARE: dict[str, Callable[..., Any]] = {
     ">": lambda a, b: a > b,
@@ -108,7 +111,15 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
     """Return the call of one step, with its attributes bound; a row runs along the columns' dims."""
     if step.formula is not None:
         part = _part(step.formula, numbers, columns)
-        return lambda x, operands: part({"x": x, **operands})
+        reduced = [name for name in names_reduced(step.formula) if name not in numbers]
+
+        def of_formula(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+            values: dict[str, Any] = {"x": x, **operands}
+            values[_LENGTH] = row_length([values[name] for name in reduced], columns)
+            result: Tensor = part(values)
+            return result
+
+        return of_formula
     assert step.op is not None
     if step.op.source:
         if not step.state:
@@ -170,7 +181,9 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
     if expr.is_Symbol:
         name = str(expr)
         if expr == atoms.COLS:
-            return lambda values: math.prod(values["x"].shape[dim] for dim in columns)
+            return lambda values: (
+                values[_LENGTH] if _LENGTH in values else row_length([values["x"]], columns)
+            )
         if expr == atoms.COLUMN:
             return lambda values: column_numbers(values["x"], columns)
         return lambda values: values[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain.cut_into_segments import spans_of
+from fusegen.chain.outline import names_reduced
 from fusegen.program import SECOND
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.check.philox import uniform
@@ -87,7 +88,10 @@ def _run_step(
     if step.op is None:
         assert step.formula is not None
         given = {"x": x, **operands, **_numbers(attributes, x)}
-        found: Tensor = evaluate(_sized(step.formula, x, columns), given, no_rng, columns)
+        reduced = [given[name] for name in names_reduced(step.formula)]
+        length = sp.Integer(row_length(reduced, columns))
+        formula = step.formula.xreplace({atoms.COLS: length})
+        found: Tensor = evaluate(formula, given, no_rng, columns)
         return found
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
@@ -100,6 +104,12 @@ def _run_step(
     if call is None or (step.op.coarse and x.is_cuda and x.dtype == torch.float64):
         return _run_formula(step, x, operands, attributes, no_rng, columns)
     return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
+
+
+def row_length(reduced: Sequence[Tensor], columns: tuple[int, ...]) -> int:
+    """Return the number of elements in a row of what a formula reduces, from the tensors in it."""
+    shape: Sequence[int] = torch.broadcast_shapes(*(t.shape for t in reduced))  # type: ignore[no-untyped-call]
+    return math.prod(shape[dim] for dim in columns if -dim <= len(shape))
 
 
 def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:
