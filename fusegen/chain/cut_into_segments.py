@@ -101,6 +101,7 @@ class _Walk:
             named = (*step.tensors, *step.mentions)
             given = {name: self._dims(name, layout.columns) for name in named}
             before, self.value = self.value, extent_after(step, self.value, given, layout)
+            self._check_without_x(step, layout, reach)
             self.moved |= self.value.rank < before.rank and self._drops_front(step, before.rank)
             biasless = step.op is not None and step.op.source and not step.state
             self.named[step.label] = (-1 if biasless else here, self.value)
@@ -201,6 +202,21 @@ class _Walk:
         given = step.attributes[step.op.dims[0]]
         dims = given if isinstance(given, tuple) else range(rank) if given is None else (given,)
         return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
+
+    def _check_without_x(self, step: Step, layout: Layout, reach: Extent) -> None:
+        """Refuse a formula without x whose value is neither of elements nor of rows: no outline fits it.
+
+        Raises:
+            SpecError: the step is one.
+        """
+        shapes = (reach.varies, reach.varies.difference(layout.columns))
+        if step.takes_x or self.value.rank != reach.rank or self.value.varies in shapes:
+            return
+        raise self._refused(
+            step,
+            "what it names has fewer rows than x, and it does not use x: reduce in another order, or combine "
+            "it with x",
+        )
 
     def _check_state(self, step: Step) -> None:
         """Refuse tensors with several channels, as torch does, if the value's channels are gone or elsewhere.

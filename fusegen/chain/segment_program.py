@@ -208,12 +208,6 @@ def _apply(
         own = x.symbol if step.takes_x else sp.Dummy()
         gone = gone_axes(spec, kinds, step, (formula, own), outline)
         kind = varies(formula, own, axes if step.takes_x else Kind.SCALAR, kinds)
-        if kind == Kind.COL:
-            raise SpecError(
-                f"{step.label}: its value would be one row, without x; combine it with x",
-                spec.path,
-                step.line,
-            )
         return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}

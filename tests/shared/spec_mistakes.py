@@ -207,7 +207,9 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - view: [2, 3]\n", "it moves elements and computes nothing", 2),
     ("chain:\n  - chunk: 2\n", "it moves elements and computes nothing", 2),
     ("chain:\n  - zzz\n", "unknown op 'zzz': `fusegen ops` lists them", 2),
-    ("chain:\n  - expr: x * relu(x)\n", "it is an op, so a step of its own: - relu", 2),
+    ("chain:\n  - expr: x * dropout(x)\n", "write a step of its own: - dropout", 2),
+    ("chain:\n  - expr: x * clamp(x)\n", "column 5: clamp needs min or max", 2),
+    ("chain:\n  - expr: clamp(x, min=low)\n", "unknown name 'low'", 2),
     # an argument that two steps would take
     (
         "arguments: {in_channels: int, out_channels: int, kernel_size: int, groups: int}\nchain:\n"
@@ -224,7 +226,12 @@ MISTAKES: list[tuple[str, str, int]] = [
         2,
     ),
     ("chain:\n  - gelu: {name: bent}\n  - add: bend\n", "did you mean 'bent'?", 3),
-    ("chain:\n  - gelu: {name: bent}\n  - expr: bent * 2\n", "does not depend on x", 3),
+    (
+        "chain:\n  - gelu: {name: bent}\n  - tanh\n  - expr: bent * 2\n",
+        "nothing uses the value of tanh: expr, the step after it, is a formula without x",
+        3,
+    ),
+    (COL + "chain:\n  - expr: 2 * w\n", "does not depend on x, nor on the value of a step", 4),
     (
         "chain:\n  - amin: {dim: -1, keepdim: true}\n  - expr: x + 0 * input\n",
         "'x + 0 * input' does not depend on input: leave it out",

@@ -7,12 +7,8 @@ reported at its place, and no power can grow without bound.
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import mpmath
 import sympy as sp
@@ -25,46 +21,20 @@ from fusegen.atoms import (
     RowShift,
     RowSum,
     Special,
-    absolute,
-    raised,
-    where,
 )
-from fusegen.atoms.constants import DIGITS, MAX_EXPONENT, number, parts, problem, value_of
-from fusegen.atoms.values import evaluate
-from fusegen.base.errors import nearest
-from fusegen.ops import aliases, find, registry
-from fusegen.spec.formula.calls import OpCall
-from fusegen.spec.formula.functions import Word, functions
-from fusegen.spec.formula.pieces import (
-    MAX_ARGUMENT,
-    MAX_PARTS,
-    grouped,
-    named,
-    spine,
-    too_long,
-)
-from fusegen.spec.formula.syntax import MADE_OF, FormulaError, read_tree
+from fusegen.atoms.constants import DIGITS, number, parts
+from fusegen.spec.formula.reader import Reader
+from fusegen.spec.formula.syntax import FormulaError, read_tree
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Document
 
 __all__ = ["Formula", "FormulaError", "number", "parse", "read"]
 
-#: How deep operations may nest; a sum or a product of many terms is one level.
-MAX_DEPTH = 50
-
-_COMPARISONS: dict[type[ast.cmpop], Any] = {
-    ast.Lt: sp.Lt,
-    ast.LtE: sp.Le,
-    ast.Gt: sp.Gt,
-    ast.GtE: sp.Ge,
-}
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
     sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
 )  # fmt: skip
-#: What stands for the arguments of a function whose value at numbers is asked for.
-_PLACES = sp.symbols("a:9", real=True)
 #: A spec without names.
 _NO_NAMES = Names(Document({}, {(): 1}, None), {}, {})
 
@@ -99,221 +69,10 @@ def read(text: str, symbols: Mapping[str, sp.Expr], names: Names = _NO_NAMES) ->
         FormulaError: if the text is not a formula, or a constant in it is infinite, complex or huge.
     """
     tree, indent = read_tree(text)
-    reader = _Reader(symbols, text, indent, names)
+    reader = Reader(symbols, text, indent, names)
     with mpmath.workdps(DIGITS):
         expr = reader.expression(tree, 0)
     for part in parts(expr):
         if not isinstance(part, _ALLOWED) and part.func not in ATOMS:
             raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
     return Formula(expr, tuple(sorted(reader.found, key=reader.found.__getitem__)))
-
-
-class _Reader:
-    """Walks the syntax tree of one formula.
-
-    Attributes:
-        found: the column of the first mention of each name.
-    """
-
-    def __init__(
-        self, symbols: Mapping[str, sp.Expr], text: str, indent: int, names: Names
-    ) -> None:
-        self.found: dict[str, int] = {}
-        self._names = names
-        self._symbols = symbols
-        self._functions = functions()
-        self._text = text.encode()
-        self._indent = indent
-
-    def expression(self, node: ast.expr, depth: int) -> sp.Expr:
-        """Return the expression of a node and everything below it."""
-        if depth > MAX_DEPTH:
-            raise self._error(node, f"the formula nests more than {MAX_DEPTH} levels deep")
-        match node:
-            case ast.Constant(value=bool()):
-                raise self._error(node, f"{node.value!r} is no number")
-            case ast.Constant(value=int(value) | float(value)):
-                result = self._number(node, value)
-            case ast.Name():
-                result = self._name(node)
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign):
-                result = self.expression(node.operand, depth + 1)
-                result = -result if isinstance(sign, ast.USub) else result
-            case ast.BinOp(op=ast.Add() | ast.Sub()):
-                result = self._sum(node, depth + 1)
-            case ast.BinOp(op=ast.Mult() | ast.Div()):
-                result = self._product(node, depth + 1)
-            case ast.BinOp(op=ast.Pow()):
-                result = self._power(node, depth + 1)
-            case ast.Call():
-                result = self._call(node, depth + 1)
-            case ast.Compare():
-                raise self._error(node, "a comparison goes first in where(condition, a, b)")
-            case ast.IfExp():
-                raise self._error(node, "a choice is written where(condition, value, other)")
-            case _:
-                raise self._error(node, MADE_OF)
-        return result
-
-    def _number(self, node: ast.expr, value: float) -> sp.Expr:
-        try:
-            magnitude = float(value)
-        except OverflowError:
-            magnitude = float("inf")
-        if magnitude == float("inf"):
-            raise self._error(node, "the number is too large for a double")
-        return sp.Integer(value) if isinstance(value, int) else number(value)
-
-    def _name(self, node: ast.Name) -> sp.Expr:
-        if node.id in self._symbols:
-            column = self.found.get(node.id, node.col_offset)
-            self.found[node.id] = min(column, node.col_offset)
-            return self._symbols[node.id]
-        if node.id == "pi":
-            return sp.pi
-        if node.id in self._functions or find(node.id):
-            raise self._error(node, f"{node.id} is a function: write {node.id}(...)")
-        raise self._error(
-            node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
-        )
-
-    def _sum(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        first, rest = spine(node, (ast.Add, ast.Sub))
-        terms = [self.expression(first, depth)]
-        for operator, right in rest:
-            term = self.expression(right, depth)
-            terms.append(term if isinstance(operator, ast.Add) else -term)
-        return self._checked(node, sp.Add(*terms))
-
-    def _product(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        first, rest = spine(node, (ast.Mult, ast.Div))
-        factors = [named("factor", self.expression(first, depth), MAX_ARGUMENT)]
-        for operator, right in rest:
-            factor = named("factor", self.expression(right, depth), MAX_ARGUMENT)
-            if isinstance(operator, ast.Div):
-                if value_of(factor) == 0:
-                    raise self._error(right, "division by zero")
-                factor = 1 / factor
-            factors.append(factor)
-        return self._checked(node, grouped(sp.Mul(*factors)))
-
-    def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        base = named("base", self.expression(node.left, depth), MAX_ARGUMENT)
-        exponent = named("exponent", self.expression(node.right, depth), MAX_ARGUMENT)
-        b, e = value_of(base), value_of(exponent)
-        if e is None:
-            if b is not None and b <= 0:
-                raise self._error(
-                    node, f"a power of {base} with a variable exponent is no real number"
-                )
-            both = named("base", base, 1), named("exponent", exponent, 1)
-            return self._checked(node, raised(*both))
-        if abs(e) > MAX_EXPONENT:
-            raise self._error(node.right, f"the exponent is too large: at most {MAX_EXPONENT}")
-        if exponent.is_Float and 2 * e == int(2 * e):
-            exponent = sp.Rational(int(2 * e), 2)  # x**0.5 is sqrt(x)
-        if b is None:
-            return self._checked(node, base**exponent)
-        if b == 0 and e < 0:
-            raise self._error(node, "division by zero")
-        return self._constant(node, mpmath.mpmathify(b) ** e, base**exponent)
-
-    def _call(self, node: ast.Call, depth: int) -> sp.Expr:
-        called, arguments = self._called(node, depth)
-        name = ast.unparse(node.func)
-        if name == "where":
-            return self._checked(node, called.function(*arguments))
-        values = [value_of(argument) for argument in arguments]
-        if None in values:
-            if name == "exp":
-                self._check_logarithms(node, arguments[0])
-            parted = (named("argument", argument, MAX_ARGUMENT) for argument in arguments)
-            return self._checked(node, called.function(*parted))
-        written = f"{name}({', '.join(map(str, arguments))})"
-        if not called.pointwise:
-            raise self._error(node, f"{written} reduces a constant")
-        given = dict(zip(_PLACES, values, strict=False))
-        try:
-            result = evaluate(called.function(*given), given)
-        except (ArithmeticError, ValueError):
-            raise self._error(node, f"{written} is not finite") from None
-        known = name in self._functions and name != "exp"
-        exact = called.function(*arguments) if known else None  # of an op it may be without bound
-        return self._constant(node, result, exact)
-
-    def _called(self, node: ast.Call, depth: int) -> tuple[Word, list[sp.Expr]]:
-        """Return what a call calls, as a function of expressions, and these expressions."""
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        op, called = find(name), self._functions.get(name)
-        read = partial(self.expression, depth=depth)
-        if op is not None and (called is None or (node.keywords and name != "where")):
-            return OpCall(self._names, (name,), op, node, read, self._error).bound()
-        if called is None:
-            if not name or name in self._symbols:
-                raise self._error(node, "this is no function to call: a product is written with *")
-            near = nearest(name, {*self._functions, *registry(), *aliases()})
-            if "did you mean" not in near:  # all of them are too many for a message
-                near = ": a formula calls the functions of docs/specs.md, and ops (`fusegen ops`)"
-            raise self._error(node, f"unknown function {name!r}{near}")
-        if node.keywords:
-            raise self._error(node, f"the arguments of {name} have no names")
-        if len(node.args) != called.arity:
-            two = {"max": "maximum", "min": "minimum"}.get(name)
-            hint = f": it reduces a row; of two values, {two}(a, b)" if two else ""
-            raise self._error(
-                node, f"{name} takes {called.arity}, not {len(node.args)} arguments{hint}"
-            )
-        if name == "where":
-            condition, *branches = node.args
-            values = [read(branch) for branch in branches]
-            chosen = partial(where, self._condition(condition, depth))
-            return Word(chosen, 2, pointwise=False), values
-        return called, [read(argument) for argument in node.args]
-
-    def _condition(self, node: ast.expr, depth: int) -> Any:
-        if not isinstance(node, ast.Compare) or len(node.ops) != 1:
-            raise self._error(node, "where starts with one comparison: where(x > 0, value, other)")
-        relation = _COMPARISONS.get(type(node.ops[0]))
-        if relation is None:
-            raise self._error(node, "a comparison is < <= > or >=")
-        left = self.expression(node.left, depth)
-        right = self.expression(node.comparators[0], depth)
-        if left.has(sp.Piecewise) or right.has(sp.Piecewise):  # sympy would nest the conditions
-            raise self._error(node, "a comparison cannot contain where")
-        if value_of(left) is not None and value_of(right) is not None:
-            return relation(left, right)
-        # A name for each side: bringing longer ones into a normal form may take sympy for ever.
-        return relation(named("compared", left, 1), named("compared", right, 1), evaluate=False)
-
-    def _constant(self, node: ast.expr, value: Any, exact: sp.Expr | None) -> sp.Expr:
-        """Return a constant, exact if it is rational, else as the nearest double."""
-        if isinstance(value, mpmath.mpc):
-            raise self._error(node, "a constant that is no real number")
-        if not abs(value) <= sys.float_info.max:
-            raise self._error(node, "a constant that is not finite, or too large for a double")
-        if exact is not None and exact.is_Rational:
-            return self._checked(node, exact)
-        return number(float(value))
-
-    def _check_logarithms(self, node: ast.Call, argument: sp.Expr) -> None:
-        """Refuse exp(n log(y)) for a large n: sympy makes y**n of it."""
-        for term in sp.Add.make_args(argument):
-            if term.has(sp.log) and abs(term.as_coeff_Mul()[0]) > MAX_EXPONENT:
-                raise self._error(node, f"a power with an exponent above {MAX_EXPONENT}")
-
-    def _checked(self, node: ast.expr, expr: sp.Expr) -> sp.Expr:
-        """Return the expression if it is finite, real and of sane size everywhere."""
-        if too_long(expr):
-            message = (
-                f"with its calls written out it has more than {MAX_PARTS:,} parts: make steps of it"
-            )
-            raise self._error(node, message)
-        wrong = problem(expr)
-        if wrong:
-            raise self._error(node, wrong)
-        # sympy makes Abs of sqrt(x**2).
-        return expr.replace(sp.Abs, absolute) if expr.has(sp.Abs) else expr
-
-    def _error(self, node: ast.expr, message: str) -> FormulaError:
-        before = self._text[: self._indent + node.col_offset]  # Python counts bytes
-        return FormulaError(message, len(before.decode()) + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,11 +58,7 @@ def read_formula(
         read = formula.read(text, symbols, names)
     except formula.FormulaError as error:
         excerpt = text[max(error.column - 30, 0) : error.column + 30]
-        unknown = re.match("unknown name '(.*?)'", error.message)
-        reason = error.message
-        if unknown and unknown[1] in names.unnamed:
-            reason = f"{unknown[0]}: {names.unnamed[unknown[1]]}"
-        message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
+        message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"
         raise names.document.error(place, message) from None
     expr, used = read.expr, [name for name in read.names if name != "x"]
     for name in read.names:  # torch's result would still have the shape of the operand that cancels
