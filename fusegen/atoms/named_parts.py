@@ -53,5 +53,6 @@ class Let(sp.Function):
 
 
 def let(name: str, value: Any) -> sp.Expr:
-    """Give a part of a formula a name: `let("centred", x - row_mean(x))`."""
-    return Let(sp.Symbol(name), Quoted(sp.sympify(value)))
+    """Give a part of a formula a name: `let("centred", x - row_mean(x))`. A number gets none."""
+    value = sp.sympify(value)
+    return value if value.is_Number else Let(sp.Symbol(name), Quoted(value))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
+from types import MappingProxyType
 from typing import NamedTuple
 
 import sympy as sp
@@ -29,22 +30,26 @@ class NamedValue(NamedTuple):
     axes: Kind
 
 
-def kinds_of(builder: Builder, mentioned: Sequence[NamedValue] = ()) -> Callable[[sp.Symbol], Kind]:
+def kinds_of(
+    builder: Builder,
+    symbols: Mapping[sp.Symbol, sp.Symbol] = MappingProxyType({}),
+    axes: Mapping[str, Kind] = MappingProxyType({}),
+) -> Callable[[sp.Symbol], Kind]:
     """Return a function from symbols to kinds.
 
     COLS and other symbols that have no value yet are single numbers.
 
     Args:
         builder: knows the values.
-        mentioned: the values of earlier steps that a step names.
+        symbols: the symbol of the value that a formula's symbol stands for, where it is another.
+        axes: the axes of named values, even if they are constant along them.
     """
-    axes: dict[sp.Symbol, Kind] = {}
-    for value, kind in mentioned:
-        axes[value.symbol] = axes.get(value.symbol, Kind.SCALAR) | kind
 
     def kind_of(symbol: sp.Symbol) -> Kind:
-        known = builder.value(symbol).kind if builder.knows(symbol) else Kind.SCALAR
-        return axes.get(symbol, Kind.SCALAR) | known
+        if str(symbol) in axes and symbol in symbols:
+            return axes[str(symbol)]
+        own = symbols.get(symbol, symbol)
+        return builder.value(own).kind if builder.knows(own) else Kind.SCALAR
 
     return kind_of
 

@@ -15,7 +15,7 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.atoms.constants import number
+from fusegen.atoms.constants import number, problem
 from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import (
     NamedValue,
@@ -202,12 +202,15 @@ def _apply(
         known |= {name: named[name].value.symbol for name in step.mentions}
         known["x"] = x.symbol
         replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
+        kinds = kinds_of(builder, replaced, {name: named[name].axes for name in step.mentions})
+        # As written: x may be the value of a named step too, and x / a would lose both.
+        written = step.formula, sp.Symbol("x", real=True)
+        gone = gone_axes(spec, kinds, step, written, outline)
+        kind = varies(*written, axes if step.takes_x else Kind.SCALAR, kinds)
         formula = step.formula.xreplace(replaced)
-        kinds = kinds_of(builder, [named[name] for name in step.mentions])
-        # x may be one of the named values too, so a formula without x gets another symbol.
-        own = x.symbol if step.takes_x else sp.Dummy()
-        gone = gone_axes(spec, kinds, step, (formula, own), outline)
-        kind = varies(formula, own, axes if step.takes_x else Kind.SCALAR, kinds)
+        if (wrong := problem(formula)) and len({*replaced.values()}) < len(replaced):
+            message = f"{step.label}: two of its names are the same value, and then it has {wrong}"
+            raise SpecError(message, spec.path, step.line)
         return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import sympy as sp
 
+from fusegen.atoms.absolute_value import absolute
 from fusegen.atoms.complements import complemented
 from fusegen.atoms.values import folded
 from fusegen.program.ir import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value, Whole
@@ -120,6 +121,8 @@ class Builder:
     def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
         expr = complemented(folded(sp.sympify(expr)))
+        if expr.has(sp.Abs):  # sympy makes it of sqrt(x * a), where a is the same value as x
+            expr = expr.replace(sp.Abs, absolute)
         known = self._by_symbol.get(expr) or self._maps.get(expr)
         self.called[name] = known or self._new_map(name, expr, note, whole)
         return self.called[name]

@@ -91,6 +91,7 @@ def test_aliases_are_called_too(alias: str) -> None:
         ("square(3) * x", 9 * X),
         ("clamp(7, max=2) * x", 2 * X),
         ("mul(x, 0) + x", X),
+        ("l1_loss(x, x, reduction=none) + x", X),
     ],
 )
 def test_reads_calls(text: str, expected: Any) -> None:
@@ -272,6 +273,16 @@ def test_refuses_values_that_nothing_uses(
         chain(*steps, before=before)
     assert message in caught.value.message
     assert caught.value.line == line
+
+
+def test_names_of_one_value_give_what_it_gives() -> None:
+    """Between them and x sympy would make an Abs, a 1 without a shape, or a division by 0."""
+    same = ["gelu: {name: a}", "expr: sqrt(x * a)"]
+    assert "abs(a)" in derive(chain(*same)).describe()
+    shaped = derive(chain("gelu: {name: a}", "expr: x / a * mean(x)"))
+    assert shaped.output_shapes((3, 5)) == {"expr": (3, 5)}
+    with pytest.raises(SpecError, match="two of its names are the same value, and then it has a"):
+        derive(chain("gelu: {name: a}", "expr: rsqrt(x - a)"))
 
 
 def test_a_formula_without_x_has_the_shape_of_what_it_names() -> None:

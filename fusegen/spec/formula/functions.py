@@ -11,6 +11,7 @@ import sympy as sp
 from fusegen import atoms
 from fusegen.atoms import ATOMS
 from fusegen.atoms.constants import value_of
+from fusegen.atoms.values import folded
 from fusegen.ops import Op, call, registry
 
 __all__ = ["Word", "functions", "of_op"]
@@ -28,6 +29,7 @@ def of_op(
     """
     given = {slot: _named(slot, value) for slot, value in operands.items()}
     value = call(op, _named("argument", x), given, attributes)
+    value = value if value.free_symbols else folded(value)
     return value if value_of(value) is not None else atoms.let(op.name, value)
 
 
