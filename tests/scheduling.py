@@ -16,7 +16,8 @@ WHOLE = {
     f"test_{name}.py"
     for name in (
         *("build", "complements", "constant_shapes", "distributed", "empty_means", "every_number"),
-        *("extremes", "powers", "reduced_results", "reload", "scales", "stamps", "submodules"),
+        *("extremes", "operand_shapes", "powers", "reduced_results", "reload", "scales"),
+        *("stamps", "submodules"),
     )
 }
 #: Fixtures that build many packages for all workers.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import fused_submodules, local, source_of
@@ -36,7 +38,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     held = _held_attributes(chain) | _held_groups(chain)
     tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
     stepwise = stepwise_lines(spec, tensors, held) if fused else []
-    helpers = ("beside", "column_numbers", "one_a_row")
+    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -65,7 +67,9 @@ def module_context(chain: Chain) -> dict[str, object]:
         "source": source_of(chain, _inputs(chain)),
         "fused": fused,
         "stepwise": stepwise,
-        "helpers": [name for name in helpers if any(f"{name}(" in line for line in stepwise)],
+        "helpers": [
+            name for name in helpers if any(re.search(rf"\b{name}\(", line) for line in stepwise)
+        ],
         "training": f"{local(training[0])}.training" if training else "",
         "held_operands": {
             o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands

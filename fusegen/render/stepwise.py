@@ -19,6 +19,9 @@ from fusegen.program import SECOND, Kind
 from fusegen.render.torch_text import TorchText
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
+#: The variable with the number of dims of the value that a span starts with.
+_RANK = "rank_"
+
 
 def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> list[str]:
     """Return the lines that compute the chain's value from `x`, and leave it in `x`.
@@ -32,9 +35,7 @@ def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str,
     """
     writer = _Writer(spec, tensors, numbers)
     for span in spans_of(spec):
-        writer.reduced = False
-        for step in span.steps:
-            writer.add(step, span)
+        writer.add_span(span)
     return writer.lines
 
 
@@ -55,6 +56,14 @@ class _Writer:
         if INPUT in self.mentioned:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT
+
+    def add_span(self, span: Span) -> None:
+        """Add the lines of a span's steps."""
+        self.reduced, start = False, len(self.lines)
+        for step in span.steps:
+            self.add(step, span)
+        if any(f", {_RANK})" in line for line in self.lines[start:]):
+            self.lines.insert(start, f"{_RANK} = x.dim()")
 
     def add(self, step: Step, span: Span) -> None:
         """Add the lines of a step."""
@@ -167,7 +176,11 @@ class _Writer:
         if value.is_argument:
             return self.numbers[value.name]
         text = self.tensors[value.name]
-        return f"beside(x, {text}, {columns})" if self.reduced and columns else text
+        if not (self.reduced and columns):
+            return text
+        if value.is_step:
+            return f"beside(x, {text}, {columns})"
+        return f"operand_beside(x, {text}, {columns}, {_RANK})"
 
 
 def _literal(value: object) -> str:

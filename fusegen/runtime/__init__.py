@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fusegen.runtime.averages import Average, batch_weight
-from fusegen.runtime.chain import Chain, Mode, Operand
+from fusegen.runtime.chain import Chain, Mode
 from fusegen.runtime.fused_module import FusedModule, refuse_proxy
 from fusegen.runtime.loading import made_by
+from fusegen.runtime.operand_shapes import Operand
 from fusegen.runtime.operators import Operator
 
 __all__ = [

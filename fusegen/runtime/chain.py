@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,34 +17,12 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.operand_shapes import Operand, adapted
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
 
 _registered: set[str] = set()
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An operand of the chain.
-
-    Args:
-        name: its name in `apply`.
-        kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
-            "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
-        integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
-        halves: whether it consists of two halves, one for each half of x.
-    """
-
-    name: str
-    kind: Literal["full", "col", "row", "channel", "scalar"]
-    integer: bool = False
-    halves: bool = False
-
-    @property
-    def kind_in_passes(self) -> str:
-        """Its kind for the operators, which decides how it is batched and sharded."""
-        return "dropped" if self.integer else self.kind
 
 
 @dataclass(frozen=True)
@@ -217,7 +195,7 @@ class Chain:
             x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
-            given = _indices(bound.operands, _autocast(x, given))
+            given = adapted(x, bound.operands, given, self.columns, self.halved)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
                     self.package,
@@ -269,29 +247,6 @@ class Chain:
     def operators(self, mode: str) -> tuple[BoundOperator, ...]:
         """Return the operators of a mode: the forward and its derivatives, by order."""
         return self._modes[mode].operators
-
-
-def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the operands, under autocast in x's dtype, which is that of the matmul before."""
-    if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
-        return operands
-    if not torch.is_autocast_enabled(x.device.type):
-        return operands
-    return tuple([t.to(x.dtype) if _is_floating(t) else t for t in operands])
-
-
-def _indices(operands: Sequence[Operand], given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the operands, with indices of int32 as int64."""
-    return tuple(
-        [
-            t.long() if o.integer and isinstance(t, Tensor) and t.dtype is torch.int32 else t
-            for o, t in zip(operands, given, strict=True)
-        ]
-    )
-
-
-def _is_floating(tensor: Any) -> bool:
-    return isinstance(tensor, Tensor) and tensor.is_floating_point()
 
 
 class _Bound:

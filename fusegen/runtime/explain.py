@@ -7,30 +7,25 @@ few comparisons; only a call that fails it pays for the message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from fusegen.runtime.operand_shapes import (
+    DTYPES,
+    Operand,
+    broadcast_shape,
+    has_shape,
+    without_columns,
+    without_ones,
+)
 from fusegen.runtime.operators import half_shape
-
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-class _Operand(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def integer(self) -> bool: ...
-    @property
-    def halves(self) -> bool: ...
 
 
 def fits(
     x: Any,
-    operands: Sequence[_Operand],
+    operands: Sequence[Operand],
     given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
@@ -40,7 +35,7 @@ def fits(
     if not isinstance(x, Tensor) or x.is_nested or (rank and x.dim() != rank):
         return False
     dtype, on_cpu = x.dtype, x.is_cpu  # comparing devices takes longer
-    if dtype not in _DTYPES or not (on_cpu or x.is_cuda or x.is_meta):
+    if dtype not in DTYPES or not (on_cpu or x.is_cuda or x.is_meta):
         return False
     whole = x.shape
     half: Sequence[int] = whole
@@ -55,7 +50,7 @@ def fits(
             return False
         if tensor.dtype is not (torch.int64 if operand.integer else dtype):
             return False
-        if not _fits(operand, tensor, whole if operand.halves else half, columns):
+        if not has_shape(operand, tensor, whole if operand.halves else half, columns):
             return False
     return True
 
@@ -63,7 +58,7 @@ def fits(
 def explain(
     package: str,
     x: Any,
-    operands: Sequence[_Operand],
+    operands: Sequence[Operand],
     given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
@@ -91,8 +86,8 @@ def explain(
         raise TypeError(f"{package}: {reaching}: expected a tensor, got {type(x).__name__}")
     if x.is_nested:
         raise TypeError(f"{package}: {reaching}: expected a dense tensor, got a nested one")
-    if x.dtype not in _DTYPES:
-        names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
+    if x.dtype not in DTYPES:
+        names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
         wider = rank == 2 and x.dim() > 2
@@ -114,18 +109,19 @@ def explain(
         if operand.integer and tensor.dtype != torch.int64:
             raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
         if not operand.integer and tensor.dtype != x.dtype:
+            remedy = "; call .to(x.dtype)" if tensor.dtype in DTYPES else ""
             raise TypeError(
-                f"{place}: expected {_dtype(x)} as {reaching} has, got {_dtype(tensor)}"
+                f"{place}: expected {_dtype(x)} as {reaching} has, got {_dtype(tensor)}{remedy}"
             )
         if tensor.device != x.device:
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as {reaching} is, got one on {tensor.device}"
             )
         shape = whole if operand.halves else half
-        if not _fits(operand, tensor, shape, columns):
+        if not has_shape(operand, tensor, shape, columns):
             raise ValueError(
                 f"{place}: expected {_expected(operand, shape, columns)} for {reaching} of shape "
-                f"{tuple(whole)}, got {tuple(tensor.shape)}"
+                f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand)}"
             )
     raise ValueError(
         f"{package}: {reaching}: expected a tensor on cpu or cuda, got one on {x.device}"
@@ -136,52 +132,20 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of an operand that broadcasts with an activation; leading ones may be missing."""
-    if kind == "full" or not x:
-        return tuple(x)
-    first, last = columns[0] % len(x), columns[1] % len(x)
-    if kind == "channel":
-        first = last = 1  # as torch has it
-    kept = [(first <= dim <= last) != (kind == "row") for dim in range(len(x))]
-    return tuple([size if keep else 1 for size, keep in zip(x, kept, strict=True)])
-
-
-def _without_columns(x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
-    """Return an activation's shape without the dims of a row."""
-    return (*x[: columns[0]], *x[len(x) + columns[1] + 1 :]) if x else ()
-
-
-def _fits(operand: _Operand, tensor: Tensor, x: Sequence[int], columns: tuple[int, int]) -> bool:
+def _expected(operand: Operand, x: Sequence[int], columns: tuple[int, int]) -> str:
     kind = operand.kind
     if operand.integer:
-        return tensor.shape == _without_columns(x, columns)
-    if kind == "full":
-        return tensor.shape == x
-    if kind == "scalar":
-        return tensor.numel() == 1
-    if tensor.dim() == 1 and x and kind == "channel":  # as torch's own modules hold it
-        return tensor.shape[0] == x[1]
-    if tensor.dim() == 1 and x and kind == "col" and columns == (-1, -1):
-        return tensor.shape[0] == x[-1]  # the most common case, by the fastest way
-    shape = _shape(kind, x, columns)
-    if kind == "row":
-        return tensor.shape == shape
-    own = tuple(tensor.shape)
-    return len(own) > 0 and _without_ones(own) == _without_ones(shape)
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without the ones before its last dim."""
-    front = next((n for n, size in enumerate(shape[:-1]) if size != 1), len(shape) - 1)
-    return shape[front:]
-
-
-def _expected(operand: _Operand, x: Sequence[int], columns: tuple[int, int]) -> str:
-    kind = operand.kind
-    if operand.integer:
-        return f"shape {_without_columns(x, columns)}"
+        return f"shape {without_columns(x, columns)}"
     if kind == "scalar":
         return "one element"
-    shape = _shape(kind, x, columns)
-    return f"shape {shape if kind in ('full', 'row') else _without_ones(shape)}"
+    shape = broadcast_shape(kind, x, columns)
+    return f"shape {shape if kind in ('full', 'row') else without_ones(shape)}"
+
+
+def _rule(operand: Operand) -> str:
+    """Return which other shapes an operand may have, for a message."""
+    if operand.integer or operand.kind == "scalar":
+        return ""
+    return (
+        f"; a {operand.kind} operand may have any shape that torch broadcasts to the expected one"
+    )

@@ -23,6 +23,23 @@ def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     return tensor.squeeze(columns) if x.dim() else tensor.reshape(())
 
 
+def operand_beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...], rank: int) -> Tensor:
+    """Return an operand in a shape that broadcasts with `x`, which may have lost the columns.
+
+    Args:
+        x: the value.
+        tensor: the operand, which broadcasts with the value before that lost the columns.
+        columns: the dims that make up a row, counted from the end.
+        rank: the number of dims of that value.
+    """
+    if x.dim() == rank:
+        return tensor
+    if not x.dim():
+        return tensor.reshape(())
+    sizes = enumerate(tensor.shape, -tensor.dim())
+    return tensor.reshape([size for dim, size in sizes if dim not in columns])
+
+
 def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
     """Return a tensor with one number per row, in x's shape without its columns, in a shape that broadcasts
     with `x`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.render.stepwise import stepwise_lines
-from fusegen.runtime.steps import beside, column_numbers, one_a_row
+from fusegen.runtime.steps import beside, column_numbers, one_a_row, operand_beside
 from fusegen.spec import parse
 from fusegen.spec.model import Spec
 from fusegen.tools.check.reference import run_chain
@@ -46,10 +47,11 @@ def compiled(spec: Spec, operands: dict[str, SegmentOperand]) -> Callable[..., T
     inputs = spec.steps[0].op.inputs if spec.steps[0].op else ()
     head = f"def run(self, numbers, x, {', '.join([*operands, *inputs])}):"
     text = "\n    ".join([head, *lines, "return x"])
-    names = {"torch": torch, "beside": beside, "one_a_row": one_a_row}
-    scope: dict[str, Callable[..., Tensor]] = {**names, "column_numbers": column_numbers}
+    helpers = (beside, column_numbers, one_a_row, operand_beside)
+    scope: dict[str, Any] = {"torch": torch, **{h.__name__: h for h in helpers}}
     exec(text, scope)  # noqa: S102 # it is what a package would hold
-    return scope["run"]
+    run: Callable[..., Tensor] = scope["run"]
+    return run
 
 
 def agree(spec: Spec) -> None:

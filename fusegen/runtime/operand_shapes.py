@@ -1,0 +1,154 @@
+"""Operands in other shapes and dtypes than the operators take, if torch gives them the same meaning.
+
+An operand is broadcast against the activation as torch does it: trailing dims are aligned, and sizes of 1 and
+missing dims are expanded. `expand` and `to` are differentiable, so a gradient comes back in the operand's own
+shape and dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fusegen.runtime.operators import half_shape
+
+#: The dtypes of an activation.
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of the chain.
+
+    Args:
+        name: its name in `apply`.
+        kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
+            "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
+        integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
+        halves: whether it consists of two halves, one for each half of x.
+    """
+
+    name: str
+    kind: Literal["full", "col", "row", "channel", "scalar"]
+    integer: bool = False
+    halves: bool = False
+
+    @property
+    def kind_in_passes(self) -> str:
+        """Its kind for the operators, which decides how it is batched and sharded."""
+        return "dropped" if self.integer else self.kind
+
+
+def broadcast_shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of an operand that broadcasts with an activation; leading ones may be missing.
+
+    Args:
+        kind: the operand's kind.
+        x: the activation's shape.
+        columns: the first and the last dim along which a row runs, counted from the end.
+    """
+    if kind == "full" or not x:
+        return tuple(x)
+    first, last = columns[0] % len(x), columns[1] % len(x)
+    if kind == "channel":
+        first = last = 1  # as torch has it
+    kept = [(first <= dim <= last) != (kind == "row") for dim in range(len(x))]
+    return tuple([size if keep else 1 for size, keep in zip(x, kept, strict=True)])
+
+
+def without_columns(x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
+    """Return an activation's shape without the dims of a row."""
+    return (*x[: columns[0]], *x[len(x) + columns[1] + 1 :]) if x else ()
+
+
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without the ones before its last dim."""
+    front = next((n for n, size in enumerate(shape[:-1]) if size != 1), max(len(shape) - 1, 0))
+    return shape[front:]
+
+
+def has_shape(operand: Operand, tensor: Tensor, x: Sequence[int], columns: tuple[int, int]) -> bool:
+    """Return whether the operators take an operand of this shape as it is."""
+    kind = operand.kind
+    if kind == "full":
+        # The lengths first: a compiler would guard that dims of other places differ.
+        return len(tensor.shape) == len(x) and tensor.shape == x
+    if operand.integer:
+        return tensor.shape == without_columns(x, columns)
+    if kind == "scalar":
+        return tensor.numel() == 1
+    if tensor.dim() == 1 and x and kind == "channel":  # as torch's own modules hold it
+        return tensor.shape[0] == x[1]
+    if tensor.dim() == 1 and x and kind == "col" and columns == (-1, -1):
+        return tensor.shape[0] == x[-1]  # the most common case, by the fastest way
+    shape = broadcast_shape(kind, x, columns)
+    own = tuple(tensor.shape)
+    if kind == "row":
+        return len(own) == len(shape) and own == shape
+    own, shape = without_ones(own), without_ones(shape)
+    return len(own) == len(shape) > 0 and own == shape
+
+
+def adapted(
+    x: Any,
+    operands: Sequence[Operand],
+    given: Sequence[Any],
+    columns: tuple[int, int],
+    halved: int,
+) -> tuple[Any, ...]:
+    """Return the operands of a call as the operators take them; those that torch would refuse stay as they
+    are.
+
+    Args:
+        x: the activation.
+        operands: the declarations of the operands.
+        given: the operands.
+        columns: the first and the last dim along which a row runs, counted from the end.
+        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
+    """
+    if not isinstance(x, Tensor) or x.is_nested:
+        return tuple(given)
+    autocast = x.device.type in {"cpu", "cuda"} and torch.is_autocast_enabled(x.device.type)
+    whole = x.shape
+    half = half_shape(whole, halved) if halved and len(whole) >= -halved else whole
+    found: list[Any] = []
+    for operand, tensor in zip(operands, given, strict=True):
+        if not isinstance(tensor, Tensor) or tensor.is_nested:
+            found.append(tensor)
+        elif operand.integer:
+            found.append(tensor.long() if tensor.dtype is torch.int32 else tensor)
+        else:
+            own = tensor.to(x.dtype) if _converts(tensor, x, autocast=autocast) else tensor
+            shape = whole if operand.halves else half
+            fits = has_shape(operand, own, shape, columns)
+            found.append(own if fits else _expanded(own, operand.kind, shape, columns))
+    return tuple(found)
+
+
+def _converts(tensor: Tensor, x: Tensor, *, autocast: bool) -> bool:
+    """Return whether an operand is converted to x's dtype: if that is the dtype of torch's result for the
+    two, or under autocast."""
+    own, wanted = tensor.dtype, x.dtype
+    if own is wanted or not own.is_floating_point:
+        return False
+    if autocast:
+        return True
+    if own not in DTYPES or wanted not in DTYPES:
+        return False
+    # A tensor without dims does not decide the dtype of torch's result either.
+    return torch.promote_types(own, wanted) is wanted or (not tensor.dim() and x.dim() > 0)
+
+
+def _expanded(tensor: Tensor, kind: str, x: Sequence[int], columns: tuple[int, int]) -> Tensor:
+    """Return an operand in the shape of its kind, or as it is if torch would not broadcast it to that."""
+    own, wanted = tensor.shape, broadcast_shape(kind, x, columns)
+    missing = len(wanted) - len(own)
+    if kind == "scalar" or missing < 0:
+        return tensor
+    if any(size not in (1, to) for size, to in zip(own, wanted[missing:], strict=True)):
+        return tensor
+    return tensor.expand(wanted)
