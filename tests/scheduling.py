@@ -16,7 +16,7 @@ WHOLE = {
     f"test_{name}.py"
     for name in (
         *("build", "complements", "constant_shapes", "distributed", "empty_means", "every_number"),
-        *("extremes", "operand_shapes", "powers", "reduced_results", "reload", "scales"),
+        *("extremes", "masks", "operand_shapes", "powers", "reduced_results", "reload", "scales"),
         *("stamps", "submodules"),
     )
 }

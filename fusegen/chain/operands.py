@@ -24,6 +24,7 @@ class SegmentOperand:
         integer: whether it holds int64 numbers: one per row, in the activation's shape without the row's
             dims.
         halves: whether it has one half for each half of x, one after the other.
+        mask: whether it is of bool; kernels read it as 0 and 1 in x's dtype.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
     """
 
@@ -35,6 +36,7 @@ class SegmentOperand:
     integer: bool = False
     halves: bool = False
     handed: bool = False
+    mask: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
@@ -86,11 +88,12 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 operand = declared[name]
                 owner = name if operand.init else None
                 kind = _resolved(operand.kind, layout)
-                moves = name not in _constants_of(step)
+                moves = not operand.mask and name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
                 found[name] = SegmentOperand(
-                    name, spec.code(name), kind, moves, owner, operand.integer
+                    *(name, spec.code(name), kind, moves, owner, operand.integer),
+                    mask=operand.mask,
                 )
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import absolute, let, where
+from fusegen.atoms import absolute, infinity, let, minus_infinity, where
 from fusegen.ops.declare import op
 
 
@@ -60,10 +60,17 @@ def _of_equals(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     return where(sp.Eq(x, other), x / 2 + other / 2, x + other)
 
 
-@op(constant=("condition",))
+@op(conditions=("condition",))
 def where_(x: sp.Expr, condition: sp.Expr, other: sp.Expr) -> sp.Expr:
     """x where condition is not 0, else other; no gradient runs through condition. torch.where."""
     return where(sp.Ne(condition, 0), x, other)
+
+
+@op("masked_fill", conditions=("mask",), choices={"value": ("inf", "-inf")})
+def masked_fill(x: sp.Expr, mask: sp.Expr, *, value: float) -> sp.Expr:
+    """value where mask is true, else x; no gradient runs through mask. torch.masked_fill."""
+    infinite = {sp.oo: infinity, -sp.oo: minus_infinity}
+    return where(sp.Ne(mask, 0), infinite.get(value, value), x)
 
 
 @op("lerp")

@@ -124,6 +124,8 @@ class Op:
         constant: operands that get no gradient.
         optional: operands that may be left out, each with the formula's default for it.
         classes: the operand that has the class, or another column number, of each row, as int64.
+        conditions: operands that decide a choice, by whether they are 0; they may be of bool, and get no
+            gradient.
         eval_mode: what it does in evaluation.
         submodule: the module that a generated `Module` keeps for it, if any.
         trained: its formula in training, if that is different.
@@ -159,6 +161,7 @@ class Op:
     constant: tuple[str, ...] = ()
     optional: Mapping[str, int | None] = field(default_factory=dict)
     classes: str = ""
+    conditions: tuple[str, ...] = ()
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     trained: Callable[..., sp.Expr] | None = None
@@ -209,6 +212,7 @@ def op(
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
     classes: str = "",
+    conditions: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
@@ -261,9 +265,10 @@ def op(
             required=frozenset(required),
             torch=torch,
             own=own,
-            constant=(*constant, classes) if classes else constant,
+            constant=(*constant, *conditions, *([classes] if classes else [])),
             optional=optional,
             classes=classes,
+            conditions=conditions,
             eval_mode=eval_mode,
             submodule=submodule,
             trained=trained,

@@ -49,11 +49,9 @@ def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
     given = []
     for operand in chain.operands:
         sizes = ", ".join(map(str, shapes[operand.name]))
-        made = (
-            f"torch.zeros([{sizes}], dtype=torch.int64)"
-            if operand.integer
-            else f"torch.ones([{sizes}])"
-        )
+        made = f"torch.ones([{sizes}])"
+        if operand.integer or operand.mask:
+            made = f"torch.zeros([{sizes}], dtype=torch.{'int64' if operand.integer else 'bool'})"
         given.append(f"{operand.name}={made}")
     given += [
         f"{option.name}={'1' if option.name in chain.groups else _NUMBER}"

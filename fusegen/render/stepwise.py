@@ -105,6 +105,8 @@ class _Writer:
             if op.optional:
                 held = isinstance(step.operand(name), Ref) and kind is Kind.CHANNEL
                 arguments.append(f"{name}={text}{'.flatten()' if held else ''}")
+            elif name in op.conditions:
+                arguments.append(f"{text} != 0")
             elif op.takes_tensors and not _is_tensor(step.operand(name)):
                 arguments.append(f"x.new_tensor({text})")
             else:

@@ -17,7 +17,7 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
-from fusegen.runtime.operand_shapes import Operand, adapted
+from fusegen.runtime.operand_shapes import Operand, adapted, masks_as_numbers
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -194,6 +194,8 @@ class Chain:
             operands = (x, *operands)
             x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
+        if bound.masks:
+            given = masks_as_numbers(self.package, x, bound.operands, given)
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = adapted(x, bound.operands, given, self.columns, self.halved)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
@@ -258,3 +260,4 @@ class _Bound:
         self.mode, self.forward, self.operators = mode, operators[0], operators
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands
+        self.masks = any(operand.mask for operand in self.operands)

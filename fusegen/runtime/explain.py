@@ -110,6 +110,8 @@ def explain(
             raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
         if not operand.integer and tensor.dtype != x.dtype:
             remedy = "; call .to(x.dtype)" if tensor.dtype in DTYPES else ""
+            if tensor.dtype is torch.bool:
+                remedy = "; a mask is declared with `dtype: bool`"
             raise TypeError(
                 f"{place}: expected {_dtype(x)} as {reaching} has, got {_dtype(tensor)}{remedy}"
             )

@@ -30,12 +30,14 @@ class Operand:
             "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
         integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
         halves: whether it consists of two halves, one for each half of x.
+        mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
     """
 
     name: str
     kind: Literal["full", "col", "row", "channel", "scalar"]
     integer: bool = False
     halves: bool = False
+    mask: bool = False
 
     @property
     def kind_in_passes(self) -> str:
@@ -91,6 +93,31 @@ def has_shape(operand: Operand, tensor: Tensor, x: Sequence[int], columns: tuple
         return len(own) == len(shape) and own == shape
     own, shape = without_ones(own), without_ones(shape)
     return len(own) == len(shape) > 0 and own == shape
+
+
+def masks_as_numbers(
+    package: str, x: Any, operands: Sequence[Operand], given: Sequence[Any]
+) -> tuple[Any, ...]:
+    """Return the operands, with masks as 0 and 1 in x's dtype.
+
+    Args:
+        package: the package's name.
+        x: the activation.
+        operands: the declarations of the operands.
+        given: the operands.
+
+    Raises:
+        TypeError: if a mask has another dtype than bool.
+    """
+    found = list(given)
+    for place, (operand, tensor) in enumerate(zip(operands, given, strict=True)):
+        if not operand.mask or not isinstance(tensor, Tensor) or not isinstance(x, Tensor):
+            continue
+        if tensor.dtype is not torch.bool:
+            own = str(tensor.dtype).removeprefix("torch.")
+            raise TypeError(f"{package}: {operand.name}: expected bool, got {own}")
+        found[place] = tensor.to(x.dtype)
+    return tuple(found)
 
 
 def adapted(

@@ -69,6 +69,7 @@ class Operand:
         shape: a parameter's shape, or the shape argument that gives it; None for an input.
         line: where the spec declares it.
         integer: whether it has int64 numbers, such as the classes of the rows.
+        mask: whether it is of bool, and so the condition of a choice.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Operand:
     shape: str | Shape | None
     line: int
     integer: bool = False
+    mask: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
         raise step.unfit(slot, "an operand, a float argument or a number", value)
     names, floats = step.names, step.names.of_type("float")
     if value in names.operands:
-        _check_integer(step, slot, names.operands[value])
+        _check_dtype(step, slot, names.operands[value])
         _check_kind(step, slot, names.operands[value])
         return Ref(value, is_argument=False)
     if value in names.values:
@@ -77,7 +77,7 @@ def _check_kind(step: Reading, slot: str, operand: Operand) -> None:
     raise step.error(slot, message)
 
 
-def _check_integer(step: Reading, slot: str, operand: Operand) -> None:
+def _check_dtype(step: Reading, slot: str, operand: Operand) -> None:
     if slot == step.op.classes and not operand.integer:
         message = (
             f"{slot!r} of {step.word} holds a whole number for each row: declare "
@@ -86,4 +86,10 @@ def _check_integer(step: Reading, slot: str, operand: Operand) -> None:
         raise step.error(slot, message)
     if slot != step.op.classes and operand.integer:
         message = f"{operand.name!r} holds int64 numbers, but {slot!r} of {step.word} does not"
+        raise step.error(slot, message)
+    if operand.mask and slot not in step.op.conditions:
+        message = (
+            f"{operand.name!r} is of bool, but {slot!r} of {step.word} is a number; a mask goes into "
+            f"masked_fill, where, or a formula: where({operand.name}, x, 0)"
+        )
         raise step.error(slot, message)

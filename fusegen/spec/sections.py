@@ -93,7 +93,7 @@ class _Argument(_Model):
 
 class _Operand(_Model):
     kind: Annotated[str, _one_of(_KINDS)]
-    dtype: Annotated[str | None, _one_of(("int64",))] = None
+    dtype: Annotated[str | None, _one_of(("int64", "bool"))] = None
     init: Annotated[Init | None, _one_of(get_args(Init))] = None
     shape: Any = None
 
@@ -257,10 +257,15 @@ def _operands(
             raise document.error(place, wrong)
         kind = _KINDS[given.kind]
         shape = None
-        if given.dtype and (kind is not Kind.ROW or given.init):
+        integer, mask = given.dtype == "int64", given.dtype == "bool"
+        message = ""
+        if integer and (kind is not Kind.ROW or given.init):
             message = (
                 f"{name!r} of int64 must be an input of kind row: one number a row, without init"
             )
+        if mask and given.init:
+            message = f"{name!r} of bool must be an input, without init: it gets no gradient"
+        if message:
             raise document.error((*place, "dtype"), message)
         if given.init:
             shape = _parameter_shape(model, document, place, arguments)
@@ -269,8 +274,8 @@ def _operands(
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
-        integer = given.dtype is not None
-        operands.append(Operand(name, kind, given.init, shape, document.line(place), integer))
+        line = document.line(place)
+        operands.append(Operand(name, kind, given.init, shape, line, integer, mask))
     return tuple(operands)
 
 

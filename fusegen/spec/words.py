@@ -51,7 +51,6 @@ _MEANT = {
     "argmax": "it has no gradient and is no number: call torch.argmax on what the chain returns",
     "argmin": "it has no gradient and is no number: call torch.argmin on what the chain returns",
     "cumsum": "it needs every element before it, so it stays with torch: end the chain before it",
-    "maskedfill": "add a mask that is 0, or -inf where masked: - add: mask",
     "dropout1d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "dropout2d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "dropout3d": "it drops whole channels, so it stays with torch; dropout drops elements",

@@ -141,7 +141,7 @@ def inputs_of(program: Program, x: Tensor) -> dict[str, Tensor]:
             found[i.name] = torch.randint(x.shape[-1], x.shape[:-1], generator=generator)
         elif i.source == "tensor":
             drawn = torch.rand(shapes[i.kind], generator=generator, dtype=torch.float64).add(0.5)
-            found[i.name] = (drawn > 1).double() if i.name == "condition" else drawn
+            found[i.name] = (drawn > 1).double() if i.name in ("condition", "mask") else drawn
     return found
 
 

@@ -16,7 +16,10 @@ from random_programs.formula_text import Formulas
 from random_programs.program import Program, spec_text
 
 #: How often an op is drawn; those that are not named, as often as 1.
-_WEIGHTS = {"dropout": 0.7, "alpha_dropout": 0.4, "causal_mask": 0.7, "where": 0.7, "sign": 0.4}
+_WEIGHTS = {
+    **{"dropout": 0.7, "alpha_dropout": 0.4, "causal_mask": 0.7, "where": 0.7, "sign": 0.4},
+    "masked_fill": 0.0,  # a random number is never 0, and all would be masked
+}
 #: Ops that are NaN below 0: a step that makes the value positive mostly stands before them.
 _OF_POSITIVE = ("log", "sqrt", "rsqrt", "pow", "log1p")
 _POSITIVE = ("softplus", "sigmoid", "square", "abs", "exp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
 COL = "operands:\n  w: {kind: col}\n"
+_MASK = "operands: {m: {kind: col, dtype: bool}}\nchain:\n"
 #: The text, a part of the message, the line.
 MISTAKES: list[tuple[str, str, int]] = [
     # the file as a whole
@@ -337,6 +338,13 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands: {t: row}\nchain:\n  - nll_loss: t\n", "declare t: {kind: row, dtype: int64}", 3),
     ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
     ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
+    (f"{_MASK}  - mul: m\n", "'m' is of bool, but 'other' of mul is a number", 3),
+    (f"{_MASK}  - expr: x * m\n", "m is of bool: write where(m, value, other)", 3),
+    (f"{_MASK}  - expr: 'where(m > 0, x, 0)'\n", "m is of bool: write where(m, value, other)", 3),
+    (f"{_MASK}  - masked_fill: m\n", "masked_fill needs 'value'", 3),
+    (f"{_MASK}  - masked_fill: {{mask: m, value: nan}}\n", "must be a number", 3),
+    ("operands: {b: col}\nchain:\n  - expr: 'where(b, x, 0)'\n", "or an operand of bool", 3),
+    ("operands: {m: {kind: col, dtype: bool, init: ones}}\nchain: [mish]\n", "without init", 1),
     ("chain:\n  - amax\n", "amax needs 'dim'", 2),
     ("chain:\n  - expr: x * sum(2)\n", "reduces a constant", 2),
     ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),

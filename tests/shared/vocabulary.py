@@ -48,6 +48,7 @@ VARIANTS: dict[str, list[str]] = {
     "kl_div": ["", "reduction: batchmean, log_target: true"],
     "l1_loss": ["", "reduction: sum"],
     "logsumexp": ["dim: -1", "dim: 1, keepdim: true"],
+    "masked_fill": ["value: -0.75"],
     "max": ["dim: -1"],
     "mean": ["", "dim: -1, keepdim: true"],
     "min": ["dim: 1"],
@@ -122,6 +123,13 @@ CHAINS = {
         chain:
           - div: 0.7
           - add: mask
+          - softmax
+        """,
+    "filled_softmax": """
+        operands: {mask: {kind: full, dtype: bool}, hidden: {kind: col, dtype: bool}}
+        chain:
+          - masked_fill: {mask: mask, value: -inf}
+          - expr: "where(hidden, -30, 2 * x)"
           - softmax
         """,
     "causal_softmax": """
@@ -213,6 +221,8 @@ def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) 
             label = (free if kind is None else kind).label
             if name == op.classes:
                 label = "row, dtype: int64"
+            if name in op.conditions:
+                label = f"{label}, dtype: bool"
             lines.append(f"  the_{name}: {{kind: {label}}}")
     together = ", ".join(
         [*(f"{name}: the_{name}" for name in operands), *([given] if given else [])]

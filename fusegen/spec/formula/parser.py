@@ -62,7 +62,8 @@ def read(text: str, symbols: Mapping[str, sp.Expr], names: Names = _NO_NAMES) ->
 
     Args:
         text: the formula, such as "x * tanh(softplus(x))".
-        symbols: the symbol of each name; `pi`, `functions()` and ops are also known.
+        symbols: the symbol of each name, and the condition that an operand of bool is; `pi`, `functions()`
+            and ops are also known.
         names: the spec's names: which arguments may be attributes of ops.
 
     Raises:

@@ -106,9 +106,11 @@ class Reader:
 
     def _name(self, node: ast.Name) -> sp.Expr:
         if node.id in self._symbols:
-            column = self.found.get(node.id, node.col_offset)
-            self.found[node.id] = min(column, node.col_offset)
-            return self._symbols[node.id]
+            value = self._mentioned(node)
+            if value.is_Relational:
+                message = f"{node.id} is of bool: write where({node.id}, value, other)"
+                raise self._error(node, message)
+            return value
         if node.id == "pi":
             return sp.pi
         unnamed = self._names.unnamed.get(node.id)
@@ -119,6 +121,12 @@ class Reader:
         raise self._error(
             node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
         )
+
+    def _mentioned(self, node: ast.Name) -> sp.Expr:
+        """Return what a known name stands for, and note where it stands."""
+        column = self.found.get(node.id, node.col_offset)
+        self.found[node.id] = min(column, node.col_offset)
+        return self._symbols[node.id]
 
     def _sum(self, node: ast.BinOp, depth: int) -> sp.Expr:
         first, rest = spine(node, (ast.Add, ast.Sub))
@@ -214,8 +222,15 @@ class Reader:
         return called, [read(argument) for argument in node.args]
 
     def _condition(self, node: ast.expr, depth: int) -> Any:
+        if isinstance(node, ast.Name) and node.id in self._symbols:
+            mask = self._mentioned(node)
+            if mask.is_Relational:
+                return mask
         if not isinstance(node, ast.Compare) or len(node.ops) != 1:
-            raise self._error(node, "where starts with one comparison: where(x > 0, value, other)")
+            raise self._error(
+                node,
+                "where starts with one comparison, or an operand of bool: where(x > 0, value, other)",
+            )
         relation = _COMPARISONS.get(type(node.ops[0]))
         if relation is None:
             raise self._error(node, "a comparison is < <= > or >=")

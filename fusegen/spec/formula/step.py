@@ -54,8 +54,9 @@ def read_formula(
     text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]
     symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
+    masks = [name for name in known if name in names.operands and names.operands[name].mask]
     try:
-        read = formula.read(text, symbols, names)
+        read = formula.read(text, symbols | {n: sp.Ne(symbols[n], 0) for n in masks}, names)
     except formula.FormulaError as error:
         excerpt = text[max(error.column - 30, 0) : error.column + 30]
         message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"

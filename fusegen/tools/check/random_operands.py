@@ -9,11 +9,15 @@ from torch import Tensor
 
 from fusegen.chain import Chain
 
+#: The share of a mask that is true: no row is likely to be masked as a whole.
+_MASKED = 0.25
+
 
 def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """Return random operands for `x`, by name, in the order of `apply`.
 
-    All are in [0.5, 1.5), since variances are positive; classes are valid columns.
+    All are in [0.5, 1.5), since variances are positive; classes are valid columns, and masks are true at few
+    places.
     """
     shapes = chain.operand_shapes(x.shape)
     found: dict[str, Tensor] = {}
@@ -27,7 +31,8 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
             if operand.integer:
                 drawn = torch.randint(max(classes, 1), shape, generator=generator)
                 found[operand.name] = drawn.to(x.device)
-            else:
-                drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
-                found[operand.name] = drawn.add(0.5).to(x)
+                continue
+            drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+            masked = (drawn < _MASKED).to(x.device)
+            found[operand.name] = masked if operand.mask else drawn.add(0.5).to(x)
     return {name: found[name] for name in shapes}

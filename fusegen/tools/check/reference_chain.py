@@ -220,5 +220,6 @@ class _Call:
                 tensor = given[source.tensor]
                 if source.half:
                     tensor = tensor.chunk(2, self._halved(tensor))[source.half.place]
+                tensor = tensor.to(x.dtype) if tensor.dtype is torch.bool else tensor
                 found[source.name] = self.form.spread(source, tensor)
         return found

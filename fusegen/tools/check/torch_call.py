@@ -44,6 +44,10 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         return lambda x, given: function(x, **_by_name(op, given), **keywords)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
+        given = [
+            v != 0 if name in op.conditions else v
+            for name, v in zip(op.operands, given, strict=True)
+        ]
         if op.takes_tensors:
             given = [v if isinstance(v, Tensor) else x.new_tensor(v) for v in given]
         result = function(x, *given, **keywords)

@@ -95,6 +95,7 @@ def _operand(op: Op, name: str) -> str:
         notes = [Kind.ROW.label, "int64"]
     if op.submodule and name in op.submodule.operands:
         notes.append("in the submodule")
+    notes += ["may be of bool"] if name in op.conditions else []
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
     notes += ["without it, the second half of x"] if name == op.halves else []
@@ -105,7 +106,8 @@ def _attribute(op: Op, name: str) -> str:
     default = op.attributes[name]
     choices = f" of {_code(op.choices[name])}" if name in op.choices else ""
     if name in op.required:
-        return f"`{name}` (must be given)"
+        words = f"; a number,{choices.removeprefix(' of')}" if choices else ""
+        return f"`{name}` (must be given{words})"
     return f"`{name}` = {'none' if default is None else default}{choices}"
 
 
