@@ -109,7 +109,7 @@ def explain(
         if operand.integer and tensor.dtype != torch.int64:
             raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
         if not operand.integer and tensor.dtype != x.dtype:
-            remedy = "; call .to(x.dtype)" if tensor.dtype in DTYPES else ""
+            remedy = "; call .to(x.dtype), or use torch.autocast" if tensor.dtype in DTYPES else ""
             if tensor.dtype is torch.bool:
                 remedy = "; a mask is declared with `dtype: bool`"
             raise TypeError(

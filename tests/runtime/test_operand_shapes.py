@@ -52,7 +52,7 @@ SPECS = {
           - gelu
         """,
 }
-DTYPES = ("float64", "float32", "bfloat16")
+DTYPES = dict.fromkeys(SPECS, ("float64",)) | {"any_dims": ("float64", "float32", "bfloat16")}
 
 Function = Callable[..., Tensor]
 
@@ -255,3 +255,58 @@ def test_another_device_is_refused(packages: dict[str, ModuleType]) -> None:
     given = list(leaves((3, 6), (4,)))
     with pytest.raises(ValueError, match="residual: expected a tensor on cpu"):
         packages["made_larger"].apply(given[0], given[1].to("meta"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_lower_dtype_is_widened(dtype: torch.dtype, packages: dict[str, ModuleType]) -> None:
+    """As torch's own promotion does; the gradient comes back in the operand's dtype."""
+    x, *operands = leaves((2, 3, 4, 5), (5,), (5,), (2, 3, 4, 1), ())
+    given = [
+        x.detach().requires_grad_(),
+        *(t.detach().to(dtype).requires_grad_() for t in operands),
+    ]
+    got, wanted = packages["any_dims"].apply(*given), any_dims(*given)
+    assert got.dtype is torch.float64
+    close(got, wanted)
+    along = torch.rand_like(wanted)
+    slopes = [torch.autograd.grad(value, given, along) for value in (got, wanted)]
+    assert [t.dtype for t in slopes[0]] == [torch.float64, *[dtype] * 4]
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_a_number_without_dims_has_no_say(packages: dict[str, ModuleType]) -> None:
+    """A float32 scalar beside a bfloat16 x: torch's result is bfloat16 too."""
+    x, *operands = leaves((2, 3), (3,), (3,), (2, 1))
+    low = [t.detach().bfloat16() for t in (x, *operands)]
+    scale = torch.tensor(0.7, requires_grad=True)
+    got, wanted = packages["any_dims"].apply(*low, scale), any_dims(*low, scale)
+    assert got.dtype is wanted.dtype is torch.bfloat16
+    torch.testing.assert_close(got, wanted, rtol=2e-2, atol=1e-3)
+    (slope,) = torch.autograd.grad(got.sum(), scale)
+    assert slope.dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.bfloat16, torch.float16),
+        (torch.float32, torch.int64),
+        (torch.float32, torch.bool),
+        (torch.float32, torch.complex64),
+    ],
+    ids=str,
+)
+def test_other_dtypes_are_refused(
+    own: torch.dtype, other: torch.dtype, packages: dict[str, ModuleType]
+) -> None:
+    """What would be rounded, or is no number of torch's result."""
+    x, bias, *operands = (t.detach().to(own) for t in leaves((2, 3), (3,), (3,), (2, 1), (1,)))
+    names = [str(dtype).removeprefix("torch.") for dtype in (own, other)]
+    with pytest.raises(
+        TypeError, match=f"bias: expected {names[0]} as x has, got {names[1]}"
+    ) as raised:
+        packages["any_dims"].apply(x, bias.to(other), *operands)
+    remedy = "call .to(x.dtype), or use torch.autocast"
+    assert (remedy in str(raised.value)) is other.is_floating_point
