@@ -135,6 +135,11 @@ def test_what_is_masked_has_no_influence(packages: dict[str, ModuleType]) -> Non
     assert slopes[0].isfinite().all()
 
 
+def test_a_mask_gets_no_gradient(packages: dict[str, ModuleType]) -> None:
+    for name, count in (("attention", 1), ("choices", 3)):
+        assert packages[name].apply.__doc__.count("], bool; it gets no gradient.") == count
+
+
 @pytest.mark.parametrize("hooked", [False, True], ids=["fused", "stepwise"])
 def test_the_module(hooked: bool, packages: dict[str, ModuleType]) -> None:
     module = packages["attention"].Module().eval()
