@@ -78,7 +78,7 @@ def has_shape(operand: Operand, tensor: Tensor, x: Sequence[int], columns: tuple
     kind = operand.kind
     if kind == "full":
         # The lengths first: a compiler would guard that dims of other places differ.
-        return len(tensor.shape) == len(x) and tensor.shape == x
+        return tensor.dim() == len(x) and tensor.shape == x
     if operand.integer:
         return tensor.shape == without_columns(x, columns)
     if kind == "scalar":
