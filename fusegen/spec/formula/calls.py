@@ -36,6 +36,8 @@ def refusal(op: Op) -> str | None:
         return "draws random numbers in training only"
     if op.classes:
         return f"takes an int64 number for each row, its {op.classes!r}"
+    if op.conditions:
+        return "chooses by a condition, which a formula writes as where(condition, value, other)"
     if op.trained or op.groups or op.over in ("inner", "channel"):
         return "has tensors in a submodule of Module" if op.submodule else "decides what a row is"
     return None
