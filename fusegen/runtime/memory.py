@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 #: If a kernel takes any contiguous run as a row, shorter runs are copied, and so are tensors with gaps and
-#: this many elements. activation.h has the same numbers.
-SHORTEST, MOST = 32, 2**31
+#: this many elements. A tensor has gaps at no more than three dims. activation.h and strided.h have the
+#: same numbers.
+SHORTEST, MOST, GAPS = 32, 2**31, 3
 
 
 def keeps_strides(
@@ -36,9 +37,12 @@ def keeps_strides(
         return False
     dims = [d for d in range(len(shape)) if shape[d] > 1]
     of_columns = range(len(shape) + columns[0], len(shape) + columns[1] + 1)
-    if _lies(x, shape, dims, 0 if memory_format == "any" else math.prod(shape[columns[0] :])):
-        return False
     strides = x.stride()
+    lasting = [strides[d] for d in dims if strides[d]]
+    in_order = lasting == sorted(lasting, reverse=True)
+    row = 0 if memory_format == "any" else math.prod(shape[columns[0] :])
+    if in_order and _lies(x, shape, dims, row):
+        return False
     dims.sort(key=lambda dim: -strides[dim])
     if memory_format == "any":
         return _lies(x, shape, dims, 0)
@@ -56,7 +60,7 @@ def keeps_strides(
 
 
 def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> bool:
-    """Whether x has its dims in a given order in memory, with gaps at one dim at most.
+    """Whether x, with its dims in a given order, has gaps at no more dims than a kernel can count.
 
     The gaps must be between rows with a given number of elements, or, if that is 0, between long enough runs.
     """
@@ -66,7 +70,7 @@ def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> boo
         if x.stride(dim) != apart:
             gaps += 1
             short = count % row != 0 if row else count < SHORTEST
-            if gaps > 1 or short or math.prod(shape) >= MOST:
+            if gaps > GAPS or (gaps == 1 and short) or math.prod(shape) >= MOST:
                 return False
         count *= shape[dim]
         apart = x.stride(dim) * shape[dim]

@@ -81,7 +81,7 @@ class Activation {
     together_ = numel_;
     plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
     arrangement_ = Arrangement(sizes());
-    if (plain_ || takes(x)) return;
+    if (plain_ || (arrangement_.orders(x) && takes(x))) return;
     if (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x)) return;
     arrangement_.unsort();
     inner_ = matrix_;
@@ -140,9 +140,11 @@ class Activation {
 
   // The gaps of a tensor, or of one half of it, if a row has `row` elements.
   Gap gap(const Tensor& t, int64_t row) const {
-    Span lies;
-    if ((plain_ && t.is_contiguous()) || !arrangement_.find(t, lies) || lies.extra == 0) return {};
-    return Gap::after(lies.together / row, lies.extra);
+    Gap counted;
+    Spacing lies;
+    if ((plain_ && t.is_contiguous()) || !arrangement_.find(t, lies)) return counted;
+    for (int n = 0; n < lies.count; ++n) counted.add(n, lies.after[n] / row, lies.extra[n]);
+    return counted;
   }
 
   // Class labels: one int64 per row, the number of a column.
@@ -206,17 +208,19 @@ class Activation {
 
   // Whether the kernels can read a tensor without a copy: its only gaps are between rows.
   bool takes(const Tensor& t) const {
-    Span lies;
+    Spacing lies;
     if (!arrangement_.find(t, lies)) return false;
-    if (lies.extra == 0 || (!arrangement_.sorted() && t.is_contiguous())) return true;
+    if (lies.count == 0 || (!arrangement_.sorted() && t.is_contiguous())) return true;
     if (numel_ >> 31) return false;  // Gap counts no further
-    if (layout_.memory_format != MemoryFormat::any) return lies.together % (width_ * inner_) == 0;
-    return std::gcd(together_, lies.together) >= shortest;
+    if (layout_.memory_format != MemoryFormat::any) return lies.after[0] % (width_ * inner_) == 0;
+    return std::gcd(together_, lies.after[0]) >= shortest;
   }
   // Shrinks the length of a contiguous stretch to what this tensor allows too.
   void note(const Tensor& t) {
-    Span lies;
-    if (numel_ && arrangement_.find(t, lies)) together_ = std::gcd(together_, lies.together);
+    Spacing lies;
+    if (numel_ && arrangement_.find(t, lies)) {
+      together_ = std::gcd(together_, lies.together(numel_));
+    }
   }
 
   // Whether x, with its dims in the order of its strides, has a memory format that the layout

@@ -7,13 +7,20 @@
 #include <utility>
 #include <vector>
 
+#include "fusegen/strided.h"
+
 namespace fusegen {
 
 using torch::stable::Tensor;
 
-// `together` elements are contiguous; a gap of `extra` elements follows, then the next stretch.
-struct Span {
-  int64_t together, extra;
+// Where a tensor's gaps are: after each `after[n]` elements, counted without gaps, `extra[n]`
+// elements follow that are not the next ones. The innermost gap comes first.
+struct Spacing {
+  int count = 0;
+  int64_t after[Gap::most], extra[Gap::most];
+
+  // How many elements are contiguous, of a tensor with `numel`.
+  int64_t together(int64_t numel) const { return count ? after[0] : numel; }
 };
 
 // The dims of an activation from the outermost in memory to the innermost: in their own order, or
@@ -36,23 +43,35 @@ class Arrangement {
   }
   void unsort() { order_.clear(); }
 
-  // Whether a tensor has this order and gaps at no more than one of its dims; `found` describes
-  // them.
-  bool find(const Tensor& t, Span& found) const {
-    int64_t count = 1, apart = 1, gaps = 0;
-    found.extra = 0;
+  // Whether a tensor's elements, in this order, have gaps at no more dims than a kernel can count;
+  // `found` describes them.
+  bool find(const Tensor& t, Spacing& found) const {
+    int64_t count = 1, apart = 1;
+    found.count = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {
       const int64_t size = sizes_[dim(place)];
       if (size == 1) continue;
       const int64_t stride = t.stride(dim(place));
       if (stride != apart) {
-        if (gaps++) return false;
-        found = {count, stride - apart};
+        if (found.count == Gap::most) return false;
+        found.after[found.count] = count;
+        found.extra[found.count++] = stride - apart;
       }
       count *= size;
       apart = stride * size;
     }
-    if (!gaps) found.together = count;
+    return true;
+  }
+
+  // Whether the dims are in this order in a tensor's memory. A dim that is broadcast has no place.
+  bool orders(const Tensor& t) const {
+    int64_t before = 0;
+    for (size_t place = sizes_.size(); place-- > 0;) {
+      const int64_t stride = t.stride(dim(place));
+      if (sizes_[dim(place)] == 1 || stride == 0) continue;
+      if (stride < before) return false;
+      before = stride;
+    }
     return true;
   }
 

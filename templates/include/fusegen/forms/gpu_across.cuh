@@ -107,7 +107,7 @@ struct AcrossPlan : PartialCounts {
   static bool serves(const typename D::Args& args) {
     bool can = args.rows > 1 && args.cols > 1 && P::template vectorisable<true>(args, width);
     const auto check = [&](auto item, auto) {
-      if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).extra == 0;
+      if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
     };
     each(typename P::Fulls{}, check);
     each(typename P::Stores{}, check);

@@ -276,7 +276,8 @@ struct GpuParts : Parts<D, S> {
   static bool even(const Args& args, int width) {
     bool can = true;
     const auto check = [&](auto item, auto) {
-      if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).extra % width == 0;
+      if constexpr (has_gap<decltype(item)>)
+        for (const int64_t extra : (args.*item.gap).extra) can = can && extra % width == 0;
     };
     each(Fulls{}, check);
     each(Stores{}, check);
