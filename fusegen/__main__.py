@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fusegen.cli import main
+from fusegen.tools.cli import main
 
 main()

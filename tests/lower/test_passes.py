@@ -132,7 +132,7 @@ def test_show_refuses_a_pass_that_is_none() -> None:
 
 def test_the_command_shows_passes() -> None:
     shown = python(
-        "from fusegen.cli import main; import sys;"
+        "from fusegen.tools.cli import main; import sys;"
         "sys.argv = ['fusegen', 'show', 'matmul_gelu_softmax', '--after', 'regroup_products']; main()"
     )
     assert "d_gelu_softmax_exp: full = d_gelu*softmax_exp" in shown.stdout, shown.stderr

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fusegen import cli
-from fusegen.cli import options
+from fusegen.tools import cli
+from fusegen.tools.cli import options
 
 
 def fusegen(

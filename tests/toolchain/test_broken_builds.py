@@ -22,11 +22,11 @@ import fusegen
 from fusegen.base import stamp
 from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
-from fusegen.cli import app as cli
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import BuildResult
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import expand, find_spec
+from fusegen.tools.cli import app as cli
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fusegen.base.errors import UserError
-from fusegen.cli.options import ERR, OUT, Device, Out
 from fusegen.toolchain.spec_files import find_spec
+from fusegen.tools.cli.options import ERR, OUT, Device, Out
 
 __all__ = ["bench", "tune"]
 

@@ -16,12 +16,12 @@ from rich.text import Text
 from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
-from fusegen.cli.display import BuildDisplay, Reports, results_table
-from fusegen.cli.measuring import bench, tune
-from fusegen.cli.options import ERR, OUT, Out, Specs
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import expand, find_spec
+from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
+from fusegen.tools.cli.measuring import bench, tune
+from fusegen.tools.cli.options import ERR, OUT, Out, Specs
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

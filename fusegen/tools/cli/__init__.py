@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fusegen.cli.app import main
+from fusegen.tools.cli.app import main
 
 __all__ = ["main"]
