@@ -1,4 +1,5 @@
-"""fusegen: a chain of operations in YAML becomes fused CUDA and C++ kernels with exact derivatives."""
+"""fusegen: a chain of operations in YAML, or a PyTorch model, becomes fused CUDA and C++ kernels with exact
+derivatives."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from fusegen.base.version import __version__
 
 if TYPE_CHECKING:
+    from fusegen.models import fuse, load_fused, report
     from fusegen.toolchain.builder import BuildResult
 
-__all__ = ["__version__", "build", "load"]
+__all__ = ["__version__", "build", "fuse", "load", "load_fused", "report"]
 
 
 def build(
@@ -52,7 +54,7 @@ def build(
         return builder.build(paths, out=Path(out), **options)
     from rich.console import Console
 
-    from fusegen.cli.display import BuildDisplay
+    from fusegen.tools.cli.display import BuildDisplay
 
     with BuildDisplay(Console(stderr=True, highlight=False), verbose) as display:
         results = builder.build(paths, out=Path(out), progress=display, **options)
@@ -78,3 +80,12 @@ def load(name: str, out: str | Path | None = None) -> ModuleType:
     from fusegen.runtime.loading import find_package, load_package
 
     return load_package(name, find_package(name) if out is None else Path(out))
+
+
+def __getattr__(name: str) -> Any:
+    """Return what reads models when it is first asked for: it needs torch, which takes seconds to import."""
+    if name not in ("fuse", "load_fused", "report"):
+        raise AttributeError(f"module 'fusegen' has no attribute {name!r}")
+    from fusegen import models
+
+    return getattr(models, name)

@@ -1,0 +1,60 @@
+"""What fusing a region is worth: bytes and launches that are saved, against the cost of a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from fusegen.models.calls import tensor_of
+from fusegen.models.regions import Region
+from fusegen.models.shapes import numel
+
+__all__ = ["Cost", "cost_of"]
+
+#: Bytes a second of memory, and seconds of a launch and of a call of a package, by the kind of device: an
+#: H200 (docs/benchmarks.md), and a server's processor with the few threads that a call of torch uses.
+_RATE = {"cuda": 4.0e12, "cpu": 2.0e10}
+_LAUNCH = {"cuda": 5.0e-6, "cpu": 3.0e-6}
+_CALL = {"cuda": 13.0e-6, "cpu": 10.0e-6}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A forward pass of a region, op by op and fused.
+
+    Args:
+        bytes_before: what the ops read and write one by one.
+        bytes_after: what the package reads and writes.
+        launches: how many ops there are, casts among them.
+        seconds_saved: the estimate of what fusing saves, in seconds.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    launches: int
+    seconds_saved: float
+
+
+def cost_of(region: Region) -> Cost:
+    """Return what a forward pass of a region moves in the shapes that it was captured with."""
+    computed = [node for node, call in region.calls.items() if not _is_nothing(node, region)]
+    before = sum(_bytes(n) + sum(map(_bytes, region.calls[n].inputs)) for n in computed)
+    after = sum(map(_bytes, (*region.inputs, *region.outputs)))
+    kind = "cuda" if region.device.type == "cuda" else "cpu"
+    saved = (before - after) / _RATE[kind] + len(computed) * _LAUNCH[kind] - _CALL[kind]
+    return Cost(before, after, len(computed), saved)
+
+
+def _is_nothing(node: fx.Node, region: Region) -> bool:
+    """Return whether torch computes nothing for a node: a cast to the dtype it has, dropout in evaluation."""
+    call = region.calls[node]
+    if call.op is not None or not isinstance(call.x, fx.Node):
+        return False
+    before, after = tensor_of(call.x), tensor_of(node)
+    return before is not None and after is not None and before.dtype is after.dtype
+
+
+def _bytes(node: fx.Node) -> int:
+    tensor = tensor_of(node)
+    return numel(tuple(tensor.shape)) * tensor.element_size() if tensor is not None else 0

@@ -1,0 +1,163 @@
+"""`fusegen.fuse`: a model with its regions fused ahead of time; a folder that is shipped and loaded."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import types
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from fusegen.base.errors import UserError
+from fusegen.models.backend import FusegenBackend, report_of_backend
+from fusegen.models.fusion_report import Report
+from fusegen.models.packages import default_folder
+
+__all__ = ["fuse", "load_fused", "report"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+#: The back end of each fused model. A copy of such a model is a plain one.
+_BACKENDS: weakref.WeakKeyDictionary[nn.Module, FusegenBackend] = weakref.WeakKeyDictionary()
+_COUNT = itertools.count()
+#: What a folder of packages remembers: the options that decide which packages there are.
+_OPTIONS = "options.json"
+
+
+def fuse(
+    model: Model,
+    example_inputs: Tensor | Sequence[Any] | Mapping[str, Any],
+    *,
+    folder: str | Path | None = None,
+    order: int = 1,
+    everything: bool = False,
+    rest: str = "eager",
+) -> Model:
+    """Return the model with what can be fused computed by packages; they are built now.
+
+    The result has the same class, parameters, buffers, `state_dict` and hooks. It shares them and all
+    submodules with the model, so `train` and `eval` of one set the submodules of both. What is not fused runs
+    as before, and `fusegen.report(result)` says why. A copy of the result (`deepcopy`, `pickle`) is a plain
+    model: call `fuse` or `load_fused` again.
+
+    Args:
+        model: the model, in the mode (`train` or `eval`) that it is fused for first. The other mode is fused
+            when it is first called.
+        example_inputs: a tensor, positional inputs, or keyword inputs as a mapping.
+        folder: where the packages are kept, to be shipped; by default a cache, `FUSEGEN_MODELS` or
+            ~/.cache/fusegen/models.
+        order: how many derivatives: 1, or 2 and 3 for double backward.
+        everything: fuse what the estimate says is slower, too.
+        rest: what runs the other ops: "eager", torch's own kernels, or "inductor".
+
+    Raises:
+        UserError: if an option is not valid, or torch captured nothing of the model.
+    """
+    where = Path(folder) if folder is not None else default_folder()
+    fused = _with_backend(model, FusegenBackend(where, order, everything, rest))
+    _run_once(fused, example_inputs)
+    if not _BACKENDS[fused].report.graphs:
+        raise UserError(
+            "torch.compile captured nothing of this model; it may be disabled (torch._dynamo.config.disable)"
+        )
+    if folder is not None:
+        where.mkdir(parents=True, exist_ok=True)
+        options = {"order": order, "everything": everything, "rest": rest}
+        (where / _OPTIONS).write_text(json.dumps(options) + "\n")
+    return fused
+
+
+def load_fused(model: Model, folder: str | Path) -> Model:
+    """Return the model with what `fuse` built in a folder; no compiler is needed.
+
+    What the folder does not hold runs as before.
+
+    Args:
+        model: a model as it was given to `fuse`.
+        folder: the folder that was given to `fuse`.
+
+    Raises:
+        UserError: if the folder holds no packages.
+    """
+    where = Path(folder)
+    if not (where / "generated").is_dir() or not (where / _OPTIONS).is_file():
+        raise UserError(f"{where} holds no packages; make them with fusegen.fuse(..., folder=...)")
+    options = json.loads((where / _OPTIONS).read_text())
+    return _with_backend(model, FusegenBackend(where, **options, build=False))
+
+
+def report(model: nn.Module | None = None) -> Report:
+    """Return what was fused and what was not, with the reason.
+
+    Args:
+        model: a model that `fuse` or `load_fused` returned; without one, everything that
+            `torch.compile(..., backend="fusegen")` compiled in this process.
+
+    Raises:
+        UserError: if the model was not made by `fuse` or `load_fused`.
+    """
+    if model is None:
+        return report_of_backend()
+    backend = _BACKENDS.get(model)
+    if backend is None:
+        raise UserError("this model was not made by fusegen.fuse or fusegen.load_fused")
+    return backend.report
+
+
+def _with_backend(model: Model, backend: FusegenBackend) -> Model:
+    """Return a model that shares all with another, and is compiled."""
+    fused = copy.copy(model)
+    fused.__dict__ = dict(model.__dict__)
+    fused._compiled_call_impl = torch.compile(_entry(fused), backend=backend)
+    _BACKENDS[fused] = backend
+    return fused
+
+
+def _entry(model: nn.Module) -> Callable[..., Any]:
+    """Return a function that calls a model, with code of its own.
+
+    torch compiles no code of `torch.nn` by itself, such as that of a Sequential. And it compiles the same
+    code at most eight times, which several fused models would share.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    code = call.__code__.replace(co_name=f"fused_model_{next(_COUNT)}")
+    return types.FunctionType(code, call.__globals__, code.co_name, None, call.__closure__)
+
+
+def _run_once(model: nn.Module, inputs: Tensor | Sequence[Any] | Mapping[str, Any]) -> None:
+    """Call a model, so that it is compiled; leave buffers, inputs and random numbers as they are."""
+    given = _pytree.tree_map_only(Tensor, _copied, inputs)
+    kept = [(m, dict(m._buffers)) for m in model.modules()]
+    values = {id(b): b.clone() for _, buffers in kept for b in buffers.values() if b is not None}
+    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
+        try:
+            if isinstance(given, Tensor):
+                model(given)
+            elif isinstance(given, Mapping):
+                model(**given)
+            else:
+                model(*given)
+        finally:
+            with torch.no_grad():
+                for module, buffers in kept:
+                    module._buffers.clear()
+                    module._buffers.update(buffers)
+                    for buffer in buffers.values():
+                        if buffer is not None:
+                            buffer.copy_(values[id(buffer)])
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    return copied.requires_grad_() if tensor.requires_grad else copied

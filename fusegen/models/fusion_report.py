@@ -1,0 +1,77 @@
+"""What was fused in a model and what was not, with the reason, as objects and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fusegen.models.cost import Cost
+
+__all__ = ["FusedRegion", "Report"]
+
+
+@dataclass(frozen=True)
+class FusedRegion:
+    """A region of a captured graph.
+
+    Args:
+        ops: the ops in it, in the graph's order.
+        shape: the shape of its activation, as text.
+        cost: what a forward pass moves, before and after.
+        package: the package that computes it; empty if it is not fused.
+        spec: the text of its spec; empty if there is none.
+        reason: why it is not fused; empty if it is.
+    """
+
+    ops: tuple[str, ...]
+    shape: str
+    cost: Cost
+    package: str = ""
+    spec: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Report:
+    """What was done with a model's graphs.
+
+    Args:
+        regions: the regions of all graphs, fused or not.
+        left: the other nodes: how often each function occurs for each reason.
+        graphs: how many graphs torch captured.
+    """
+
+    regions: list[FusedRegion] = field(default_factory=list)
+    left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    graphs: int = 0
+
+    @property
+    def fused(self) -> list[FusedRegion]:
+        """The regions that packages compute."""
+        return [region for region in self.regions if not region.reason]
+
+    def __str__(self) -> str:
+        fused = self.fused
+        saved = sum(r.cost.bytes_before - r.cost.bytes_after for r in fused)
+        lines = [
+            f"{len(fused)} of {len(self.regions)} regions fused, in {self.graphs} "
+            f"{'graph' if self.graphs == 1 else 'graphs'}; a forward pass moves {saved / 1e6:.1f} MB less"
+        ]
+        for region in fused:
+            before, after = region.cost.bytes_before / 1e6, region.cost.bytes_after / 1e6
+            lines.append(
+                f"  {' '.join(region.ops)}: {region.shape}, {before:.2f} -> {after:.2f} MB ({region.package})"
+            )
+        for region in self.regions:
+            if region.reason:
+                lines.append(
+                    f"  not fused: {' '.join(region.ops)}: {region.shape}: {region.reason}"
+                )
+        if self.left:
+            lines.append("  as before:")
+            for (name, reason), count in self.left.most_common():
+                lines.append(f"    {name} x {count}: {reason}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,0 +1,140 @@
+"""Tidies a captured graph: leaves out what nobody reads, and makes in-place ops plain if nobody can tell."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import functional
+
+from fusegen.models import patterns
+from fusegen.models.calls import UnfitError, call_of, tensor_of
+from fusegen.models.effects import inplace_place, is_in_place, storages
+
+__all__ = ["leave_out_unread", "write_out_of_place"]
+
+_PLAIN: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+#: Functions that return a new tensor, beside ops.
+_FRESH: frozenset[Any] = frozenset(
+    {
+        *(getattr(functional, f"conv{n}d") for n in (1, 2, 3)),
+        *(getattr(functional, f"conv_transpose{n}d") for n in (1, 2, 3)),
+        *(functional.linear, functional.embedding, functional.scaled_dot_product_attention),
+        *(torch.matmul, torch.bmm, torch.mm, torch.addmm, operator.matmul),
+    }
+)
+
+
+def leave_out_unread(graph: fx.Graph) -> None:
+    """Remove ops and views that nobody reads: torch captures them too."""
+    for node in reversed(list(graph.nodes)):
+        if not node.users and is_pure(node):
+            graph.erase_node(node)
+
+
+def is_pure(node: fx.Node) -> bool:
+    """Return whether nobody can tell that a node ran, but by its value."""
+    if node.op not in ("call_function", "call_method") or is_in_place(node) or "out" in node.kwargs:
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name in patterns.VIEWS:
+        return True
+    try:
+        call = call_of(node)
+    except UnfitError:
+        return False
+    return call.name not in patterns.KEPT
+
+
+def write_out_of_place(graph: fx.Graph) -> None:
+    """Replace an op in place by its plain form, where the tensor it changes is seen by nobody else.
+
+    The changed tensor must come from an op of this graph, and have no other view. Whoever reads it later then
+    reads the new value.
+    """
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        base = node.args[0] if node.args else None
+        if not isinstance(base, fx.Node) or not is_in_place(node):
+            continue
+        if not _is_alone(node, base, order) or not _keeps_dtype(node, base):
+            continue
+        for user in list(base.users):
+            if order[user] > order[node]:
+                user.replace_input_with(base, node)
+        if node.op == "call_method":
+            node.target = str(node.target)[:-1]
+        elif node.target in _PLAIN:
+            node.target = _PLAIN[node.target]
+        else:
+            _leave_out_inplace(node)
+        node.meta["example_value"] = tensor_of(node).clone()  # type: ignore[union-attr]
+
+
+def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
+    """Return whether an op can be plain: it has a plain form, and no other node holds what it changes."""
+    known = node.op == "call_method" and not str(node.target).startswith("__")
+    if not (known or node.target in _PLAIN or inplace_place(node) is not None):
+        return False
+    if not _is_fresh(base) or any(user is node for user in _readers_of_lists(base)):
+        return False
+    if any(order[user] < order[node] and _is_cast(user) for user in base.users):
+        return False
+    own = storages(base)
+    earlier = (n for n in order if order[n] < order[node] and n is not base)
+    if any(own & storages(n) for n in earlier):
+        return False
+    try:
+        return call_of(node).op is not None
+    except UnfitError:
+        return False
+
+
+def _is_cast(node: fx.Node) -> bool:
+    """Return whether a node's value may be the tensor it is called on: a cast, dropout in evaluation."""
+    try:
+        return call_of(node).op is None
+    except UnfitError:
+        return False
+
+
+def _readers_of_lists(node: fx.Node) -> list[fx.Node]:
+    """Return who takes a node in a list, where it would not be replaced one by one."""
+    return [u for u in node.users if any(isinstance(a, list | tuple) and node in a for a in u.args)]
+
+
+def _keeps_dtype(node: fx.Node, base: fx.Node) -> bool:
+    """Return whether the plain form has the dtype and shape of what the op changes."""
+    before = tensor_of(base)
+    if before is None:
+        return False
+    for used in node.all_input_nodes:
+        other = tensor_of(used)
+        if other is not None and other.dtype is not before.dtype:
+            return False
+    value = tensor_of(node)
+    return value is not None and value.shape == before.shape and value.dtype is before.dtype
+
+
+def _leave_out_inplace(node: fx.Node) -> None:
+    place = inplace_place(node)
+    if place is not None and len(node.args) > place:
+        node.args = (*node.args[:place], False, *node.args[place + 1 :])
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+
+
+def _is_fresh(node: fx.Node) -> bool:
+    """Return whether a node's value is a tensor of its own."""
+    if node.op == "call_function" and node.target in _FRESH:
+        return True
+    try:
+        return call_of(node).op is not None and not is_in_place(node)
+    except UnfitError:
+        return False

@@ -1,0 +1,150 @@
+"""Which torch functions are which op: tables that are data.
+
+Most rows follow from the ops themselves: each names the torch function that it equals. What stands here is
+what torch spells in another way: Python's operators, methods, casts, and functions in other modules.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from fusegen.ops import Op, find, registry
+
+__all__ = ["CASTS", "COMPARISONS", "INFIX", "KEPT", "VIEWS", "op_of_function", "op_of_method"]
+
+#: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
+#: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
+_FUNCTIONS: Mapping[Any, str] = {
+    operator.add: "add",
+    operator.iadd: "add",
+    operator.sub: "sub",
+    operator.isub: "sub",
+    operator.mul: "mul",
+    operator.imul: "mul",
+    operator.truediv: "div",
+    operator.itruediv: "div",
+    operator.pow: "pow",
+    operator.neg: "neg",
+    operator.abs: "abs",
+    torch.true_divide: "div",
+    torch.subtract: "sub",
+    torch.multiply: "mul",
+    torch.divide: "div",
+    torch.negative: "neg",
+    torch.absolute: "abs",
+    torch.clip: "clamp",
+    torch.relu: "relu",
+    torch.special.expit: "sigmoid",
+    torch.special.erf: "erf",
+    torch.where: "where",
+    torch.masked_fill: "masked_fill",
+    torch.linalg.vector_norm: "norm",
+    torch.softmax: "softmax",
+    torch.log_softmax: "log_softmax",
+    torch.rms_norm: "rms_norm",
+    functional.sigmoid: "sigmoid",
+    functional.tanh: "tanh",
+    torch.dropout: "dropout",
+    torch.batch_norm: "batch_norm",
+    torch.layer_norm: "layer_norm",
+    torch.group_norm: "group_norm",
+}
+#: The same for methods of a tensor. `sub` and the like are found under their own names.
+_METHODS: Mapping[str, str] = {
+    "true_divide": "div",
+    "negative": "neg",
+    "absolute": "abs",
+    "clip": "clamp",
+    "float_power": "",
+    "__add__": "add",
+    "__radd__": "add",
+    "__mul__": "mul",
+    "__rmul__": "mul",
+    "__sub__": "sub",
+    "__rsub__": "rsub",
+    "__truediv__": "div",
+    "__pow__": "pow",
+    "__neg__": "neg",
+    "__abs__": "abs",
+}
+#: Comparisons that a condition of `where` may be, as functions and methods.
+COMPARISONS: Mapping[Any, str] = {
+    **{operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">="},
+    **{torch.lt: "<", torch.le: "<=", torch.gt: ">", torch.ge: ">="},
+    **{"lt": "<", "le": "<=", "gt": ">", "ge": ">="},
+}
+#: Ops that a formula writes with a sign between the two.
+INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
+#: Ops that are steps of their own, since they keep state, draw numbers or set the layout of rows.
+KEPT = frozenset(
+    {"batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"},
+)
+#: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
+#: in float32 (float64 for float64).
+CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
+#: Methods and functions whose result is what they are called on, seen in another way.
+VIEWS = frozenset(
+    {
+        *("view", "reshape", "transpose", "permute", "unsqueeze", "squeeze", "expand", "expand_as"),
+        *("chunk", "split", "unbind", "narrow", "select", "flatten", "unflatten", "getitem", "t"),
+        *(
+            "movedim",
+            "swapaxes",
+            "swapdims",
+            "view_as",
+            "detach",
+            "contiguous",
+            "to",
+            "type",
+            "float",
+        ),
+        *("half", "bfloat16", "double", "type_as", "diagonal", "unfold", "as_strided", "real", "T"),
+        *("tensor_split", "hsplit", "vsplit", "getattr", "mT", "broadcast_to", "split_with_sizes"),
+    }
+)
+
+
+def op_of_function(function: Any) -> Op | None:
+    """Return the op that a torch function or an operator of Python computes."""
+    name = _by_function().get(_key(function))
+    return find(name) if name else None
+
+
+def op_of_method(name: str) -> Op | None:
+    """Return the op that a method of a tensor computes, in place or not."""
+    plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    known = _METHODS.get(plain, plain if plain in _method_names() else "")
+    return find(known) if known else None
+
+
+def _key(function: Any) -> int | str:
+    """Return what tells functions apart; some have an address of their own at each look."""
+    return function if isinstance(function, str) else id(function)
+
+
+@functools.cache
+def _by_function() -> dict[Any, str]:
+    """Return each torch function's op, by its key."""
+    found: dict[Any, str] = {}
+    for name, declared in registry().items():
+        if declared.torch and not declared.source:
+            function: Any = torch
+            for part in declared.torch.split("."):
+                function = getattr(function, part)
+            found[_key(function)] = name
+    for function, name in _FUNCTIONS.items():
+        found[_key(function)] = name
+    return found
+
+
+@functools.cache
+def _method_names() -> frozenset[str]:
+    """Return the methods of a tensor that are called as their op."""
+    plain: Callable[[Op], bool] = lambda o: bool(o.torch) and not o.source and not o.classes  # noqa: E731
+    return frozenset(n for n, o in registry().items() if plain(o) and hasattr(torch.Tensor, n))

@@ -1,0 +1,146 @@
+"""Writes a captured graph anew, with one call of a package in place of each region."""
+
+from __future__ import annotations
+
+import heapq
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fusegen.models.calls import tensor_of
+from fusegen.models.effects import Effects
+from fusegen.models.operands import Held
+from fusegen.models.out_of_place import is_pure
+from fusegen.models.region_spec import RegionSpec
+from fusegen.models.regions import Region
+
+__all__ = ["put_back"]
+
+
+def put_back(
+    module: fx.GraphModule,
+    fused: Sequence[tuple[Region, RegionSpec, Callable[..., Any]]],
+    effects: Effects,
+) -> fx.GraphModule:
+    """Return the module with each region computed by a function.
+
+    Args:
+        module: the captured module. It is not changed.
+        fused: each region with its spec and the `apply` of its package.
+        effects: what may not be moved.
+    """
+    graph = fx.Graph()
+    new: dict[fx.Node, fx.Node] = {}
+    of_node = {node: item for item in fused for node in item[0].calls}
+    for unit in _in_order(module.graph, of_node, effects):
+        if isinstance(unit, fx.Node):
+            if unit.op == "output":
+                graph.output(fx.map_arg(unit.args[0], new.__getitem__))
+            else:
+                new[unit] = graph.node_copy(unit, new.__getitem__)
+        else:
+            _call(graph, new, *unit)
+    for old, copied in reversed(new.items()):  # what packages compute from small tensors themselves
+        if not copied.users and effects.may_move(old) and is_pure(old):
+            graph.erase_node(copied)
+    graph.lint()
+    return fx.GraphModule(module, graph)
+
+
+def _call(
+    graph: fx.Graph,
+    new: dict[fx.Node, fx.Node],
+    region: Region,
+    spec: RegionSpec,
+    apply: Callable[..., Any],
+) -> None:
+    """Add the call of a region's package, with what adapts its tensors."""
+    x = _cast(graph, new[spec.x], spec.x, spec.dtype)
+    given = {
+        name: _adapted(graph, _cast(graph, new[held.node], held.node, spec.dtype), held, x)
+        for name, held in spec.operands.items()
+    }
+    keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
+    result = graph.call_function(apply, (x,), keywords)
+    for place, node in enumerate(spec.outputs):
+        value = result
+        if len(spec.outputs) > 1:
+            value = graph.call_function(operator.getitem, (result, place))
+        call, wanted = region.calls[node], tensor_of(node)
+        assert wanted is not None
+        if not call.keepdim:
+            value = graph.call_method("squeeze", (value, call.dims))
+        if wanted.dtype is not spec.dtype:
+            value = graph.call_method("to", (value, wanted.dtype))
+        value.meta = dict(node.meta)
+        new[node] = value
+
+
+def _cast(graph: fx.Graph, value: fx.Node, node: fx.Node, dtype: torch.dtype) -> fx.Node:
+    tensor = tensor_of(node)
+    if tensor is None or not tensor.is_floating_point() or tensor.dtype is dtype:
+        return value
+    return graph.call_method("to", (value, dtype))
+
+
+def _adapted(graph: fx.Graph, value: fx.Node, held: Held, x: fx.Node) -> fx.Node:
+    match held.adapted:
+        case "flat":
+            tensor = tensor_of(held.node)
+            flat = isinstance(tensor, Tensor) and tensor.dim() == 1
+            return value if flat else graph.call_method("reshape", (value, (-1,)))
+        case "channel":
+            return graph.call_method("reshape", (value, (-1, *(1,) * held.inner)))
+        case "single":
+            tensor = tensor_of(held.node)
+            single = isinstance(tensor, Tensor) and tensor.dim() == 0
+            return value if single else graph.call_method("reshape", (value, ()))
+        case "expanded":
+            return graph.call_method("expand_as", (value, x))
+        case _:
+            return value
+
+
+def _in_order(
+    graph: fx.Graph,
+    of_node: Mapping[fx.Node, tuple[Region, RegionSpec, Callable[..., Any]]],
+    effects: Effects,
+) -> list[Any]:
+    """Return the nodes and regions of a graph in an order in which they can run, close to the given one.
+
+    Nothing leaves its stretch.
+    """
+    nodes = list(graph.nodes)
+    place = {node: number for number, node in enumerate(nodes)}
+    before = dict(zip(effects.ordered[1:], effects.ordered, strict=False))
+    unit_of: dict[fx.Node, int] = {}
+    units: dict[int, tuple[Any, list[fx.Node]]] = {}
+    for node in nodes:
+        item = of_node.get(node)
+        members = list(item[0].calls) if item else [node]
+        unit_of[node] = max(place[m] for m in members)
+        units[unit_of[node]] = (item or node, members)
+    stretch = {key: effects.stretch[members[0]] for key, (_, members) in units.items()}
+    needs: dict[int, set[int]] = {}
+    for key, (_, members) in units.items():
+        read = {d for m in members for d in (*m.all_input_nodes, before.get(m)) if d is not None}
+        needs[key] = {unit_of[d] for d in read} - {key}
+    waiting: dict[int, list[int]] = {}
+    for key, needed in needs.items():
+        for other in needed:
+            waiting.setdefault(other, []).append(key)
+    ready = [(stretch[key], key) for key, needed in needs.items() if not needed]
+    heapq.heapify(ready)
+    result = []
+    while ready:
+        _, key = heapq.heappop(ready)
+        result.append(units[key][0])
+        for other in waiting.get(key, ()):
+            needs[other].discard(key)
+            if not needs[other]:
+                heapq.heappush(ready, (stretch[other], other))
+    assert len(result) == len(units), "a region depends on itself"
+    return result

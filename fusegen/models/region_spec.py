@@ -1,0 +1,347 @@
+"""A region -> the text of a spec, and how the graph calls the package that is built from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from fusegen.base.version import __version__
+from fusegen.models import patterns
+from fusegen.models.calls import Call, Comparison, UnfitError, call_of, tensor_of
+from fusegen.models.effects import Effects
+from fusegen.models.operands import Held, how_held, is_small, of_channels
+from fusegen.models.regions import Region
+from fusegen.models.shapes import Shape, same
+
+__all__ = ["RegionSpec", "spec_of"]
+
+#: How deep a small tensor's own expression is followed into the kernel.
+_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class RegionSpec:
+    """A region as a spec, with what it is called on.
+
+    Args:
+        name: the spec's and the package's name; equal specs have equal names.
+        text: the spec.
+        x: the node that is the activation.
+        operands: the other tensors, by their names in `apply`.
+        outputs: the region's nodes whose values the package returns, in order.
+        dtype: the dtype that the tensors are read and written in.
+        training: whether it computes as in training.
+    """
+
+    name: str
+    text: str
+    x: fx.Node
+    operands: dict[str, Held]
+    outputs: list[fx.Node]
+    dtype: torch.dtype
+    training: bool
+
+
+def spec_of(region: Region, order: int, effects: Effects) -> RegionSpec:
+    """Return a region as a spec.
+
+    Args:
+        region: the region.
+        order: how many derivatives its package has.
+        effects: what may not be moved in the graph.
+
+    Raises:
+        UnfitError: if no spec says what it computes.
+    """
+    reasons = []
+    for x in _activations(region):
+        try:
+            return _Writer(region, x, order, effects).write()
+        except UnfitError as error:
+            reasons.append(str(error))
+    raise UnfitError(reasons[0] if reasons else "none of its inputs has the shape of its result")
+
+
+def _activations(region: Region) -> list[fx.Node]:
+    """Return the inputs that may be the activation, that on which the most nodes depend first."""
+    whole = [n for n in region.inputs if same(_shape(n), region.shape)]
+    return sorted(whole, key=lambda n: -len(_dependents(region, [n])))
+
+
+def _dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
+    found = set(roots)
+    for node, call in region.calls.items():
+        if any(i in found for i in call.inputs):
+            found.add(node)
+    return found
+
+
+def _shape(node: fx.Node) -> Shape:
+    tensor = tensor_of(node)
+    return tuple(tensor.shape) if tensor is not None else ()
+
+
+class _Writer:
+    """Writes the steps of a region one after the other."""
+
+    def __init__(self, region: Region, x: fx.Node, order: int, effects: Effects) -> None:
+        self._region, self._x, self._order = region, x, order
+        self._effects = effects
+        self._stretch = effects.stretch[next(iter(region.calls))]
+        self._reduces = self._expands = False
+        self._running = _dependents(region, [x])
+        self._operands: dict[str, Held] = {}
+        self._words: dict[fx.Node, str] = {}
+        self._current = x
+        self._steps: list[str] = []
+        self._counts: dict[str, int] = {}
+        self._is_image = len(region.shape) > 2 and self._needs_dims()
+        self._inlined = self._small_inputs()
+        self._dtype = self._dtype_of_all()
+
+    def write(self) -> RegionSpec:
+        """Return the spec."""
+        outputs = self._region.outputs
+        for node, call in self._region.calls.items():
+            if node in self._running:
+                self._step(node, call)
+            elif node in outputs:
+                raise UnfitError("a result does not depend on the tensor that the others depend on")
+        if self._current not in outputs:
+            self._steps.append(f'  - expr: "{self._words[outputs[-1]]}"')
+        names = [self._words[node] for node in outputs]
+        lines = [f"order: {self._order}", f"dtypes: [{str(self._dtype).removeprefix('torch.')}]"]
+        if self._is_image:
+            lines.append(f"dims: {len(self._region.shape)}")
+        declared = [f"  {n}: {h.kind}" for n, h in self._operands.items() if not h.of_step]
+        lines += ["operands:", *declared] if declared else []
+        if len(names) > 1:
+            lines.append(f"outputs: [{', '.join(names)}]")
+        text = "\n".join([*lines, "chain:", *self._steps, ""])
+        return RegionSpec(
+            _package_name(self._region, text),
+            text,
+            self._x,
+            self._operands,
+            outputs,
+            self._dtype,
+            any(call.training for call in self._region.calls.values()),
+        )
+
+    def _needs_dims(self) -> bool:
+        """Return whether the chain's rows or operands need to know the dims of the activation."""
+        rows = self._region.rows
+        if any(_has_channels(call) for call in self._region.calls.values()):
+            return True
+        if isinstance(rows, str) or (rows is not None and rows != (-1,)):
+            return True
+        if rows == (-1,):
+            return False
+        held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
+        return any(h.kind == "channel" for h in held)
+
+    def _small_inputs(self) -> dict[fx.Node, Call]:
+        """Return inputs that are small tensors, each with what computes it, if the kernel can do it too."""
+        found: dict[fx.Node, Call] = {}
+        for node in self._region.inputs:
+            self._follow(node, found, _DEPTH)
+        return found
+
+    def _follow(self, node: fx.Node, found: dict[fx.Node, Call], depth: int) -> bool:
+        """Find what a small tensor is computed from; return whether it is worth computing again."""
+        if not depth or not is_small(node, self._region, self._is_image):
+            return False
+        if self._effects.stretch[node] != self._stretch or not self._effects.may_move(node):
+            return False
+        try:
+            call = call_of(node)
+        except UnfitError:
+            return False
+        if call.dims or call.name in patterns.KEPT or call.condition is not None:
+            return False
+        for used in call.inputs:
+            if not is_small(used, self._region, self._is_image):
+                return False
+        found[node] = call
+        for used in call.inputs:
+            self._follow(used, found, depth - 1)
+        return True
+
+    def _leaves(self) -> list[fx.Node]:
+        """Return the tensors that the package reads."""
+        pending, leaves = list(self._region.inputs), []
+        while pending:
+            node = pending.pop(0)
+            if node in self._inlined:
+                pending += self._inlined[node].inputs
+            elif node not in leaves:
+                leaves.append(node)
+        return leaves
+
+    def _dtype_of_all(self) -> torch.dtype:
+        """Return the dtype that all tensors are read and written in."""
+        tensors = map(tensor_of, (*self._leaves(), *self._region.outputs))
+        dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+        inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
+        if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
+            raise UnfitError("float64 beside another dtype")
+        return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+    def _step(self, node: fx.Node, call: Call) -> None:
+        label = self._label(call.name)
+        if call.op is None:
+            self._cast(node, call, label)
+            return
+        if call.name in patterns.KEPT and not (call.name == "batch_norm" and not call.training):
+            self._kept(call, label)
+        else:
+            self._reduces = self._expands = False
+            formula = self._formula(call)
+            if self._expands and not same(_shape(node), self._region.shape):
+                raise UnfitError("a value of rows is computed with what varies along part of them")
+            dim = f", dim: {_dims(self._region)}" if self._reduces and self._is_image else ""
+            self._steps.append(f'  - expr: {{formula: "{formula}"{dim}, name: {label}}}')
+        self._words[node] = label
+        self._current = node
+
+    def _cast(self, node: fx.Node, call: Call, label: str) -> None:
+        """Take over the value of what is cast; an output needs a name of its own."""
+        assert isinstance(call.x, fx.Node)
+        if node in self._region.outputs:
+            self._steps.append(f'  - expr: {{formula: "{self._value(call.x)}", name: {label}}}')
+            self._words[node] = label
+            self._current = node
+        else:
+            self._words[node] = self._value(call.x, by_name=True)
+            if self._current is call.x:
+                self._current = node
+
+    def _kept(self, call: Call, label: str) -> None:
+        """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
+        assert call.op is not None and isinstance(call.x, fx.Node)
+        if call.x is not self._current:
+            self._steps.append(f'  - expr: "{self._value(call.x)}"')
+        given = [f"name: {label}", *(f"{k}: {_yaml(v)}" for k, v in call.attributes.items())]
+        if call.features:
+            given.append(f"features: {call.features}")
+        if call.op.submodule and call.op.submodule.flag:
+            given.append(f"affine: {'true' if call.operands else 'false'}")
+        if call.condition is not None:
+            mask = call.condition
+            if not isinstance(mask, fx.Node):
+                raise UnfitError(f"{call.name} by a comparison")
+            given += [f"{name}: {self._operand(mask)}" for name in call.op.conditions]
+        for name, value in call.operands.items():
+            if not isinstance(value, fx.Node):
+                raise UnfitError(f"{name} of {call.name} is a number")
+            self._operands[f"{label}_{name}"] = Held(value, "channel", "flat", of_step=True)
+        self._steps.append(f"  - {call.name}: {{{', '.join(given)}}}")
+
+    def _formula(self, call: Call) -> str:
+        """Return what a call computes as a formula."""
+        self._reduces |= bool(call.dims)
+        x = self._value(call.x)
+        if call.condition is not None:
+            (other,) = map(self._value, call.operands.values())
+            return f"where({self._condition(call.condition)}, {x}, {other})"
+        if call.name == "batch_norm":
+            operands = {name: self._channel(value) for name, value in call.operands.items()}
+            eps = call.attributes.get("eps", 1e-5)
+            scale = f"rsqrt({operands['running_var']} + {eps!r}) * {operands['weight']}"
+            return f"({x} - {operands['running_mean']}) * ({scale}) + {operands['bias']}"
+        channels = _has_channels(call)
+        operands = {
+            name: self._channel(value) if channels else self._value(value)
+            for name, value in call.operands.items()
+        }
+        sign = patterns.INFIX.get(call.name)
+        if sign:
+            (second,) = operands.values()
+            alpha = call.attributes.get("alpha", 1)
+            return f"{x} {sign} {second}" if alpha == 1 else f"{x} {sign} {alpha!r} * {second}"
+        given = [x, *(f"{name}={value}" for name, value in operands.items())]
+        given += [f"{name}={value!r}" for name, value in call.attributes.items()]
+        return f"{call.name}({', '.join(given)})"
+
+    def _condition(self, condition: Comparison | fx.Node) -> str:
+        """Return what a choice goes by, as a formula."""
+        if isinstance(condition, fx.Node):
+            return self._operand(condition)
+        return f"{self._value(condition.left)} {condition.sign} {self._value(condition.right)}"
+
+    def _value(self, value: fx.Node | float, *, by_name: bool = False) -> str:
+        """Return a value as a part of a formula."""
+        if not isinstance(value, fx.Node):
+            number = int(value) if value == int(value) and abs(value) < 1e9 else value
+            return repr(number) if value >= 0 else f"({number!r})"
+        if value is self._current and not by_name:
+            return "x"
+        if value is self._x:
+            return "input"
+        if value in self._words:
+            return self._words[value]
+        call = self._region.calls.get(value) or self._inlined.get(value)
+        if call is not None:
+            if call.op is None:
+                return self._value(call.x)
+            if call.name in patterns.KEPT or not call.keepdim:
+                raise UnfitError(f"{call.name} of another tensor than the others")
+            formula = self._formula(call)
+            is_call = call.name not in patterns.INFIX and call.name != "batch_norm"
+            return formula if is_call else f"({formula})"
+        return self._operand(value)
+
+    def _operand(self, node: fx.Node) -> str:
+        held = how_held(node, self._region, is_image=self._is_image)
+        self._expands |= held.adapted == "expanded"
+        return self._declared(held)
+
+    def _channel(self, value: fx.Node | float) -> str:
+        """Return an operand with one number for each channel, of a norm that is written as a formula."""
+        if not isinstance(value, fx.Node):
+            raise UnfitError("a norm with a number in place of a tensor")
+        return self._declared(of_channels(value, self._region))
+
+    def _declared(self, held: Held) -> str:
+        """Return the name of an operand that the spec declares."""
+        for name, known in self._operands.items():
+            if known == held:
+                return name
+        name = f"t{1 + sum(not h.of_step for h in self._operands.values())}"
+        self._operands[name] = held
+        return name
+
+    def _label(self, name: str) -> str:
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return f"{name}_{self._counts[name]}"
+
+
+def _has_channels(call: Call) -> bool:
+    """Return whether a call that a formula writes has tensors with one number for each channel."""
+    if call.name == "batch_norm":
+        return not call.training
+    if call.name != "prelu":
+        return False
+    weight = tensor_of(call.operands["weight"])
+    return weight is not None and not all(size == 1 for size in weight.shape)
+
+
+def _dims(region: Region) -> str:
+    dims = region.rows
+    assert isinstance(dims, tuple)
+    return str(dims[0]) if len(dims) == 1 else f"[{', '.join(map(str, dims))}]"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _package_name(region: Region, text: str) -> str:
+    """Return a name that tells a reader what the package computes, and tells packages apart."""
+    words = list(dict.fromkeys(call.name for call in region.calls.values() if call.op))
+    readable = "_".join(words)[:40].strip("_").lower()
+    return f"{readable}_{hashlib.sha256((__version__ + text).encode()).hexdigest()[:10]}"

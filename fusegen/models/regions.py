@@ -1,0 +1,217 @@
+"""Which nodes of a captured graph are computed together: the largest sets that one package can hold.
+
+A region has one activation shape. Each value in it has that shape, or that shape with size 1 in the dims that
+the region reduces. Contracted to a single node it must leave the graph without cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from fusegen.models import patterns
+from fusegen.models.calls import Call, UnfitError, call_of, tensor_of
+from fusegen.models.effects import Effects
+from fusegen.models.shapes import Shape, broadcast, is_reduced, same
+
+__all__ = ["Region", "find_regions"]
+
+#: A longer region takes sympy and the compilers long, and a kernel runs out of registers.
+MAX_NODES = 48
+#: torch passes at most 64 tensors and numbers to an operator.
+MAX_TENSORS = 24
+
+
+@dataclass
+class Region:
+    """Nodes that are computed together.
+
+    Args:
+        calls: what each node computes, in the graph's order.
+        shape: the shape of the activation.
+        rows: the dims that it reduces, counted from the end; or a word for the layout that a norm over
+            channels or a batch sets; or None.
+        device: the device of all its tensors.
+    """
+
+    calls: dict[fx.Node, Call]
+    shape: Shape
+    rows: tuple[int, ...] | str | None
+    device: torch.device
+    #: Why it is not computed by a package after all; empty if it is.
+    refused: str = field(default="")
+
+    @property
+    def inputs(self) -> list[fx.Node]:
+        """The nodes outside that it reads, in order of first use."""
+        read = (i for call in self.calls.values() for i in call.inputs)
+        return [n for n in dict.fromkeys(read) if n not in self.calls]
+
+    @property
+    def outputs(self) -> list[fx.Node]:
+        """Its nodes that others read."""
+        return [n for n in self.calls if any(user not in self.calls for user in n.users)]
+
+
+def find_regions(graph: fx.Graph, effects: Effects) -> tuple[list[Region], dict[fx.Node, str]]:
+    """Return the regions of a graph, and why each node outside of them is left out.
+
+    Args:
+        graph: the graph, with what its nodes compute in their `example_value`.
+        effects: what may not be moved.
+    """
+    return _Search(graph, effects).run()
+
+
+class _Search:
+    def __init__(self, graph: fx.Graph, effects: Effects) -> None:
+        self._nodes = list(graph.nodes)
+        self._place = {node: place for place, node in enumerate(self._nodes)}
+        self._effects = effects
+        self._before = dict(zip(effects.ordered[1:], effects.ordered, strict=False))
+        self._region: dict[fx.Node, Region] = {}
+
+    def run(self) -> tuple[list[Region], dict[fx.Node, str]]:
+        left = {}
+        for node in self._nodes:
+            if node.op not in ("call_function", "call_method"):
+                continue
+            try:
+                if node in self._effects.nested:
+                    raise UnfitError("it is inside a transform of torch.func")
+                if not self._effects.may_move(node):
+                    raise UnfitError("it changes a tensor, or reads one that is changed")
+                self._add(node, call_of(node))
+            except UnfitError as error:
+                left[node] = str(error)
+        regions = {id(region): region for region in self._region.values()}
+        return list(regions.values()), left
+
+    def _add(self, node: fx.Node, call: Call) -> None:
+        """Make a region of a node, and join it with those that its inputs are in."""
+        region = _region_of(node, call)
+        self._region[node] = region
+        for used in call.inputs:
+            other = self._region.get(used)
+            if other is None or other is region or not other.calls[used].keepdim:
+                continue
+            if self._effects.stretch[used] != self._effects.stretch[node]:
+                continue
+            if call.op is None and _rounds(used, other.calls[used]):
+                continue
+            joined = _joined(other, region)
+            if joined is not None and self._is_closed(joined):
+                joined.calls = dict(sorted(joined.calls.items(), key=lambda i: self._place[i[0]]))
+                region = joined
+                for member in joined.calls:
+                    self._region[member] = joined
+
+    def _is_closed(self, region: Region) -> bool:
+        """Return whether no path leaves a region and comes back."""
+        first = min(self._place[node] for node in region.calls)
+        pending = [d for node in region.calls for d in self._needs(node) if d not in region.calls]
+        seen: set[fx.Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in region.calls:
+                return False
+            if node in seen:
+                continue
+            seen.add(node)
+            members = self._region[node].calls if node in self._region else (node,)
+            seen.update(members)
+            if max(self._place[m] for m in members) > first:
+                pending += [d for m in members for d in self._needs(m) if d not in seen]
+        return True
+
+    def _needs(self, node: fx.Node) -> Iterable[fx.Node]:
+        """Return what must run before a node."""
+        before = self._before.get(node)
+        return (*node.all_input_nodes, before) if before else node.all_input_nodes
+
+
+def _rounds(node: fx.Node, call: Call) -> bool:
+    """Return whether a cast rounds. A cast back to a wider dtype asks for just that."""
+    if call.op is not None:
+        return False
+    before, after = tensor_of(call.x), tensor_of(node)
+    return before is not None and after is not None and before.itemsize > after.itemsize
+
+
+def _region_of(node: fx.Node, call: Call) -> Region:
+    """Return the region of one node.
+
+    Raises:
+        UnfitError: if no chain has rows like its.
+    """
+    value = tensor_of(node)
+    assert value is not None
+    tensors = {used: tensor_of(used) for used in call.inputs}
+    shapes = [tuple(t.shape) for t in tensors.values() if t is not None]
+    rows: tuple[int, ...] | str | None = call.dims or None
+    if call.name in patterns.KEPT:
+        reads = tensor_of(call.x)
+        assert reads is not None
+        shape: Shape | None = tuple(reads.shape)
+        if call.name == "batch_norm":
+            rows = "batch" if call.training else None
+        elif call.op is not None and call.op.submodule and call.op.submodule.operands:
+            rows = f"{call.name} {node.name}"
+    elif call.name == "prelu":  # its weights are one for each channel, wherever these are
+        reads = tensor_of(call.x)
+        shape = tuple(reads.shape) if reads is not None else None
+    else:
+        shape = broadcast(shapes)
+    if shape is None or not shape:
+        raise UnfitError("a single number, or shapes that cannot be compared")
+    if isinstance(rows, tuple):
+        _check_rows(rows, shape)
+    elif not same(tuple(value.shape), shape):
+        raise UnfitError("the result has another shape than what it is computed from")
+    return Region({node: call}, shape, rows, value.device)
+
+
+def _check_rows(rows: tuple[int, ...], shape: Shape) -> None:
+    """Refuse rows that a chain cannot have."""
+    if rows != tuple(range(rows[0], rows[0] + len(rows))):
+        raise UnfitError("a reduction over dims that are not neighbours")
+    if len(shape) < 3 and rows != (-1,):
+        raise UnfitError("a reduction over the first dim of two, or over all dims")
+    if len(shape) == len(rows):
+        raise UnfitError("a reduction over all dims")
+
+
+def _joined(a: Region, b: Region) -> Region | None:
+    """Return two regions as one, or None if no package holds both."""
+    if a.device != b.device or len(a.calls) + len(b.calls) > MAX_NODES:
+        return None
+    if a.rows is not None and b.rows is not None and a.rows != b.rows:
+        return None
+    rows = a.rows if a.rows is not None else b.rows
+    if same(a.shape, b.shape):
+        shape = a.shape
+    elif _is_row_of(a, b):
+        shape = b.shape
+    elif _is_row_of(b, a):
+        shape = a.shape
+    else:
+        return None
+    dropped = [n for region in (a, b) for n, c in region.calls.items() if not c.keepdim]
+    calls = {**a.calls, **b.calls}
+    if any(user in calls for node in dropped for user in node.users):
+        return None
+    joined = Region(calls, shape, rows, a.device)
+    return joined if len(joined.inputs) + len(joined.outputs) <= MAX_TENSORS else None
+
+
+def _is_row_of(small: Region, large: Region) -> bool:
+    """Return whether a region has one value for each row of another."""
+    rows = large.rows
+    return (
+        small.rows is None
+        and isinstance(rows, tuple)
+        and is_reduced(small.shape, large.shape, rows)
+    )

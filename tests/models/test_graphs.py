@@ -1,0 +1,299 @@
+"""Graphs that are easy to get wrong: values, gradients and side effects against the same graph in eager.
+
+No package is compiled: torch computes each spec, in float64, so that only the graph can be wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils import _pytree
+
+from fusegen import spec
+from fusegen.models import FusegenBackend, backend
+from fusegen.tools.check.reference import run_chain
+
+X, Y, W = (torch.linspace(-2, 2, 32, dtype=torch.float64).roll(n).reshape(4, 8) for n in (0, 5, 11))
+SQUARE = torch.linspace(-1, 1, 64, dtype=torch.float64).sin().reshape(8, 8)
+IMAGE = torch.linspace(-3, 3, 240, dtype=torch.float64).sin().reshape(2, 4, 5, 6)
+CASES: dict[str, tuple[Any, tuple[Tensor, ...]]] = {}
+
+
+def case(*inputs: Tensor) -> Callable[[Any], Any]:
+    def add(function: Any) -> Any:
+        CASES[function.__name__] = function, inputs
+        return function
+
+    return add
+
+
+@pytest.fixture(autouse=True)
+def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let torch compute each spec."""
+
+    def packages(specs: Any, folder: Any, *, build: bool) -> Any:
+        del folder, build
+        return {s.name: SimpleNamespace(apply=reference(s.text)) for s in specs}, {}
+
+    monkeypatch.setattr(backend, "packages_of", packages)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def reference(text: str) -> Callable[..., Any]:
+    parsed = spec.parse(text, "region")
+
+    @torch._dynamo.disable
+    def apply(x: Tensor, *, training: bool = False, **operands: Tensor) -> Any:
+        return run_chain(parsed, x, operands, {}, training=training)
+
+    return apply
+
+
+def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
+    """Return all that a call gives: values, whether they have gradients, these, and what it changed."""
+    leaves = [t.detach().clone().requires_grad_() for t in inputs]
+    given = [t * 1 for t in leaves]  # no leaf, so that it may be changed in place
+    outs = [t for t in _pytree.tree_leaves(run(*given)) if isinstance(t, Tensor)]
+    live = [o for o in outs if o.requires_grad]
+    if live:
+        torch.autograd.backward(live, [torch.cos(o.detach()) for o in live])
+    state = dict(model.state_dict()) if isinstance(model, nn.Module) else {}
+    grads = [t.grad for t in leaves]
+    if isinstance(model, nn.Module):
+        grads += [p.grad for p in model.parameters()]
+    return [*((o.detach(), o.requires_grad) for o in outs), *grads, *given, *state.values()]
+
+
+@case(X)
+def a_statistic_without_gradients(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        size = x.abs().mean(-1, keepdim=True)
+    return x / (size + 1)
+
+
+@case(X)
+def what_comes_before_a_block_without_gradients(x: Tensor) -> Any:
+    a = x * 2 + 1
+    with torch.no_grad():
+        size = (a * 3).abs()
+    return a, size
+
+
+@case(X, Y, SQUARE)
+def what_comes_after_it(x: Tensor, y: Tensor, w: Tensor) -> Any:
+    a = x * 2 + 1
+    with torch.no_grad():
+        product = a @ w
+    return (a * y).tanh() * 3, product
+
+
+@case(X, torch.ones(8, dtype=torch.float64))
+def a_small_tensor_of_such_a_block(x: Tensor, w: Tensor) -> Tensor:
+    with torch.no_grad():
+        scale = w.exp()
+    return x * scale + 1
+
+
+@case(IMAGE, IMAGE.roll(3))
+def a_softmax_within_a_formula(x: Tensor, y: Tensor) -> Tensor:
+    return (x * 2 + 1).tanh() * functional.softmax(y, dim=1)
+
+
+@case(IMAGE, IMAGE.roll(3))
+def a_norm_within_a_formula(x: Tensor, y: Tensor) -> Tensor:
+    return (x * 2 + 1).tanh().exp() * functional.layer_norm(y, (5, 6))
+
+
+@case(X, torch.ones(8, dtype=torch.float64))
+def a_small_tensor_that_changes(x: Tensor, w: Tensor) -> Tensor:
+    scale = w.exp()
+    w.add_(1)
+    return x * scale + 1
+
+
+@case(X, Y)
+def an_operator_in_place(x: Tensor, y: Tensor) -> Any:
+    a = x * 2
+    x %= 2
+    y **= 2
+    return a + x * 3 + 1, y * a
+
+
+@case(X, SQUARE)
+def a_function_in_place(x: Tensor, w: Tensor) -> Any:
+    y = x @ w
+    z = y + 1
+    torch.relu_(y)
+    return z * 3, y
+
+
+@case(X, Y, SQUARE)
+def a_list_in_place(x: Tensor, y: Tensor, w: Tensor) -> Any:
+    h = x @ w
+    a = h + 1
+    torch._foreach_add_([h], [y])
+    return a * 3, h
+
+
+@case(X)
+def a_view_of_what_changes(x: Tensor) -> Tensor:
+    y = x * 2
+    z = y.ravel()
+    y.add_(1)
+    return z * 3 + 1
+
+
+@case(X, SQUARE)
+def dropout_that_is_its_input(x: Tensor, w: Tensor) -> Any:
+    y = x * 2 + 1
+    same = functional.dropout(y, 0.5, False)
+    y += 1
+    return same @ w, y @ w
+
+
+@case(X, Y)
+def a_result_that_is_given(x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        z = torch.empty_like(x)
+        torch.add(x, y, out=z)
+    return (z * 2).relu() + x
+
+
+@case(X)
+def what_nobody_reads(x: Tensor) -> Tensor:
+    unread = (x * 3).exp().mean(-1)
+    del unread
+    return functional.silu(x) * 2
+
+
+@case(IMAGE, IMAGE[:, :, :1, :1])
+def a_value_of_rows_that_is_returned(x: Tensor, gate: Tensor) -> Any:
+    size = x.mean((2, 3), keepdim=True) * gate
+    return x * size.sigmoid(), size
+
+
+@case(IMAGE[0], IMAGE[0, :, :1, :1])
+def a_value_of_rows_and_part_of_them(x: Tensor, gate: Tensor) -> Any:
+    size = x.mean(-1, keepdim=True) * gate
+    return size, x - size
+
+
+@case(X.float())
+def what_rounding_leaves(x: Tensor) -> Tensor:
+    return (x - x.bfloat16().float()) * 1e3
+
+
+@case(IMAGE, torch.linspace(0, 1, 4, dtype=torch.float64))
+def weights_of_channels(x: Tensor, weight: Tensor) -> Tensor:
+    return functional.prelu(x * 2, weight) + 1
+
+
+@case(SQUARE.reshape(1, 8, 8), torch.linspace(0, 1, 8, dtype=torch.float64))
+def weights_of_channels_as_many_as_columns(x: Tensor, weight: Tensor) -> Tensor:
+    return functional.prelu(x * 2, weight) + 1
+
+
+@case(X, Y)
+def choices(x: Tensor, y: Tensor) -> Any:
+    a = torch.where(x > y, x * 2, y - 1)
+    return a.tanh(), torch.where((x > 0) & (y > 0), a, 0.5)
+
+
+@case(IMAGE)
+def attention_with_a_mask(x: Tensor) -> Tensor:
+    mask = torch.ones(5, 6, dtype=torch.bool).tril()
+    return torch.softmax((x / 2).masked_fill(~mask, float("-inf")), -1) * 3
+
+
+@case(X)
+def a_gradient_inside(x: Tensor) -> Any:
+    return torch.func.grad(lambda t: (t.tanh() * 2 + 1).exp().sum())(x) * 2 + 1
+
+
+@case(X)
+class AveragesReadBeforeTheNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        old = self.norm.running_mean * 2
+        return self.norm(x * 2) * old + 1
+
+
+@case(X)
+class ABufferThatChanges(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.full((8,), 4.0, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        root = self.scale.sqrt()
+        self.scale.mul_(4.0)
+        return (x / root + 1).relu()
+
+
+@case(X)
+class AFrozenPart(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.head = (nn.LayerNorm(8, dtype=torch.float64) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            z = self.frozen(x).relu()
+        return self.head(z).tanh()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fused_graph_is_the_graph(name: str) -> None:
+    made, inputs = CASES[name]
+    model = made() if isinstance(made, type) else made
+    other = copy.deepcopy(model)
+    wanted = seen(model, inputs, model)
+    found = seen(other, inputs, torch.compile(other, backend=FusegenBackend(everything=True)))
+    assert len(found) == len(wanted)
+    for got, truth in zip(found, wanted, strict=True):
+        if isinstance(truth, tuple):
+            assert got[1] == truth[1], "whether it has a gradient"
+            got, truth = got[0], truth[0]
+        assert (got is None) == (truth is None)
+        if truth is not None:
+            torch.testing.assert_close(got, truth, equal_nan=True)
+
+
+def test_inputs_that_share_memory() -> None:
+    def changed(a: Tensor, b: Tensor) -> Tensor:
+        twice = b * 2
+        a.add_(1)
+        return twice + 1
+
+    compiled = torch.compile(changed, backend=FusegenBackend(everything=True))
+    one, other = X.clone(), X.clone()
+    torch.testing.assert_close(compiled(one, one.view(8, 4)), changed(other, other.view(8, 4)))
+
+
+def test_most_of_them_are_fused() -> None:
+    """Else the cases above would hold for nothing."""
+    fused = 0
+    for made, inputs in CASES.values():
+        made_backend = FusegenBackend(everything=True)
+        model = made() if isinstance(made, type) else made
+        torch.compile(model, backend=made_backend)(*(t.clone() for t in inputs))
+        fused += bool(made_backend.report.fused)
+    assert fused > len(CASES) / 2
+
+
+def test_options_are_checked() -> None:
+    for options in ({"rest": "nothing"}, {"order": 7}):
+        with pytest.raises(Exception, match=r"rest is|order is"):
+            FusegenBackend(**options)

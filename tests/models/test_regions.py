@@ -1,0 +1,112 @@
+"""What is computed together: the largest sets of nodes that one package can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from shared.captured import captured, ops_of, regions_of
+from torch import Tensor, nn
+from torch.nn import functional
+
+X, Y = torch.randn(4, 6), torch.randn(4, 6)
+IMAGE = torch.randn(2, 8, 5, 5)
+
+
+def test_a_value_that_others_read_is_an_output() -> None:
+    def residual(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        total = x + y
+        return total, functional.layer_norm(total, (6,))
+
+    (region,) = regions_of(captured(residual, X, Y))
+    assert [call.name for call in region.calls.values()] == ["add", "layer_norm"]
+    assert len(region.outputs) == 2
+
+
+def test_a_region_ends_at_what_is_no_op() -> None:
+    def two(x: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh(torch.exp(x) @ torch.sin(y).T) * 2
+
+    assert ops_of(captured(two, X, Y)) == [["tanh", "mul"]]
+
+
+def test_no_path_leaves_a_region_and_comes_back() -> None:
+    """h goes through the matmul and meets itself again: the sum cannot be in one package with h."""
+
+    def cycle(x: Tensor, y: Tensor) -> Tensor:
+        h = torch.exp(x) + y
+        return h + torch.tanh(h @ torch.eye(6))
+
+    assert ops_of(captured(cycle, X, Y)) == [["exp", "add"], ["tanh", "add"]]
+
+
+def test_two_regions_do_not_wait_for_each_other() -> None:
+    """Each is free of cycles alone; a needs what b computes, and b what a computes."""
+
+    def crossed(x: Tensor, y: Tensor) -> Tensor:
+        a, b = torch.exp(x) * 2, torch.sin(y) * 3
+        into_b, into_a = a @ torch.eye(6), b @ torch.eye(6)
+        return (a + into_a) @ (b + into_b).T
+
+    found = ops_of(captured(crossed, X, Y))
+    assert found == [["exp", "mul", "add"], ["sin", "mul"]]
+
+
+def test_different_reductions_are_different_regions() -> None:
+    def both(x: Tensor) -> Tensor:
+        return torch.softmax(torch.softmax(x * 2, 1).tanh(), -1).exp()
+
+    image = captured(both, torch.randn(3, 4, 5))
+    assert ops_of(image) == [["mul", "softmax", "tanh"], ["softmax", "exp"]]
+
+
+def test_a_reduction_that_drops_its_dim_is_the_end() -> None:
+    def dropped(x: Tensor) -> Tensor:
+        return ((x * x).mean(-1) + 1).sqrt()
+
+    assert ops_of(captured(dropped, X)) == [["mul", "mean"], ["add", "sqrt"]]
+
+
+def test_values_of_rows_belong_to_the_region_of_the_row() -> None:
+    def rms(x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+    assert ops_of(captured(rms, X)) == [["pow", "mean", "add", "rsqrt", "mul"]]
+
+
+def test_what_is_changed_in_place_keeps_its_order() -> None:
+    """The first sum reads y before it is changed, the second after."""
+
+    def changed(x: Tensor, y: Tensor) -> Tensor:
+        before = (x + y).exp()
+        y.mul_(2)
+        return before * (x + y).tanh()
+
+    assert ops_of(captured(changed, X, Y.clone())) == [["exp", "tanh", "mul"]]
+
+
+def test_an_op_in_place_that_nobody_can_tell_is_fused() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Softmax(-1))
+    assert ops_of(captured(model, X)) == [["relu", "softmax"]]
+
+
+def test_sizes_that_change_are_not_fixed() -> None:
+    def norm(x: Tensor, y: Tensor) -> Tensor:
+        return functional.layer_norm(x + y, (6,)).relu()
+
+    module = captured(norm, X, Y, dynamic=True)
+    (region,) = regions_of(module)
+    assert isinstance(region.shape[0], torch.SymInt)
+    assert [call.name for call in region.calls.values()] == ["add", "layer_norm", "relu"]
+
+
+def test_a_norm_over_channels_is_in_one_region_with_what_is_pointwise() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.conv(functional.silu(self.norm(x * 2)))
+
+    assert ops_of(captured(Block(), IMAGE)) == [["mul", "group_norm", "swish"]]
