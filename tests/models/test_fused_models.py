@@ -76,8 +76,11 @@ def check(fused: dict[str, Tensor], eager: dict[str, Tensor], truth: dict[str, T
         assert own <= FACTOR * error(eager[name], truth[name]) + FLOOR, f"{name}: {own:.1e}"
 
 
-@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("name", ZOO)
+#: Only batch norm computes something else in evaluation, where dropout drops nothing.
+CASES = [*((name, True) for name in ZOO), ("residual", False)]
+
+
+@pytest.mark.parametrize(("name", "train"), CASES)
 def test_a_model_is_as_exact_as_eager(name: str, train: bool, folder: Path) -> None:
     model, inputs = made(name, train=train)
     truth = results(copy.deepcopy(model).double(), [t.double() for t in inputs])
@@ -146,9 +149,8 @@ def test_checkpoints_and_double_backward(folder: Path) -> None:
     torch.testing.assert_close(second(fused), second(model))
 
 
-@pytest.mark.parametrize("name", ["decoder", "gpt"])
-def test_autocast(name: str, folder: Path) -> None:
-    model, inputs = made(name, train=True)
+def test_autocast(folder: Path) -> None:
+    model, inputs = made("gpt", train=True)
     truth = results(copy.deepcopy(model).double(), [t.double() for t in inputs])
     with torch.autocast("cpu", torch.bfloat16):
         eager = results(copy.deepcopy(model), inputs)

@@ -46,7 +46,7 @@ class Arrangement {
   // Whether a tensor's elements, in this order, have gaps at no more dims than a kernel can count;
   // `found` describes them.
   bool find(const Tensor& t, Spacing& found) const {
-    int64_t count = 1, apart = 1;
+    int64_t count = 1, apart = 1, last = 0;
     found.count = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {
       const int64_t size = sizes_[dim(place)];
@@ -59,8 +59,9 @@ class Arrangement {
       }
       count *= size;
       apart = stride * size;
+      last += stride * (size - 1);
     }
-    return true;
+    return found.count == 0 || last >> 31 == 0;  // Gap counts no further
   }
 
   // Whether the dims are in this order in a tensor's memory. A dim that is broadcast has no place.

@@ -277,7 +277,7 @@ struct GpuParts : Parts<D, S> {
     bool can = true;
     const auto check = [&](auto item, auto) {
       if constexpr (has_gap<decltype(item)>)
-        for (const int64_t extra : (args.*item.gap).extra) can = can && extra % width == 0;
+        for (const uint32_t extra : (args.*item.gap).extra) can = can && extra % width == 0;
     };
     each(Fulls{}, check);
     each(Stores{}, check);
