@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from fusegen.base.errors import UserError
-from fusegen.models.calls import UnfitError
+from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import FusedRegion, Report
@@ -69,7 +69,7 @@ class FusegenBackend:
         regions, left = find_regions(graph, effects)
         self.report.graphs += 1
         for node, reason in left.items():
-            self.report.left[_name(node), reason] += 1
+            self.report.left[name_of(node), reason] += 1
         worth = [r for r in regions if self._is_worth(r)]
         specs = [(region, spec) for region in worth if (spec := self._spec(region, effects))]
         packages, refused = packages_of([s for _, s in specs], self.folder, build=self.build)
@@ -92,7 +92,7 @@ class FusegenBackend:
         cost = cost_of(region)
         if cost.launches < 2:
             for node in region.calls:
-                self.report.left[_name(node), "nothing beside it to be fused with"] += 1
+                self.report.left[name_of(node), "nothing beside it to be fused with"] += 1
             return False
         if cost.seconds_saved <= 0 and not self.everything:
             reason = f"a call would cost more than it saves, by {-cost.seconds_saved * 1e6:.0f} us"
@@ -150,8 +150,3 @@ def fusegen(
 def report_of_backend() -> Report:
     """Return what `torch.compile(model, backend="fusegen")` fused in this process."""
     return _REPORT
-
-
-def _name(node: fx.Node) -> str:
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from fusegen.models.calls import tensor_of
+from fusegen.models.arguments import tensor_of
 from fusegen.models.regions import Region
 from fusegen.models.shapes import numel
 

@@ -16,7 +16,7 @@ from torch import fx
 from torch.nn import functional
 from torch.utils import _pytree
 
-from fusegen.models.calls import tensor_of
+from fusegen.models.arguments import name_of, tensor_of
 
 __all__ = ["Effects", "effects_of", "inplace_place", "is_in_place", "storages"]
 
@@ -67,7 +67,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     changed |= _overlapping(graph, inputs, changed)
     stretch, nested, number, level = {}, set(), 0, 0
     for node in graph.nodes:
-        name = _name(node)
+        name = name_of(node)
         if _switches(node):
             number += 1
             level += ("increment_nesting" in name) - ("decrement_nesting" in name)
@@ -96,7 +96,7 @@ def _storage(tensor: torch.Tensor) -> int:
 
 def is_in_place(node: fx.Node) -> bool:
     """Return whether a node changes what it is called on."""
-    name = _name(node)
+    name = name_of(node)
     if node.op == "call_method":
         return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
     if node.op != "call_function":
@@ -118,16 +118,11 @@ def _inplace(node: fx.Node) -> bool:
     return bool(given) or (place is not None and len(node.args) > place and bool(node.args[place]))
 
 
-def _name(node: fx.Node) -> str:
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
-
-
 def _switches(node: fx.Node) -> bool:
     """Return whether a node switches a mode: by its name, or since nobody could tell its value."""
     if node.op != "call_function":
         return False
-    if any(word in _name(node) for word in _SWITCHES):
+    if any(word in name_of(node) for word in _SWITCHES):
         return True
     return not node.users and tensor_of(node) is None and not node.all_input_nodes
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import fx
 
-from fusegen.models.calls import tensor_of
+from fusegen.models.arguments import tensor_of
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, equal, is_reduced, same
 

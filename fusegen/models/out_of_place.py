@@ -10,7 +10,8 @@ from torch import fx
 from torch.nn import functional
 
 from fusegen.models import patterns
-from fusegen.models.calls import UnfitError, call_of, tensor_of
+from fusegen.models.arguments import UnfitError, tensor_of
+from fusegen.models.calls import call_of
 from fusegen.models.effects import inplace_place, is_in_place, storages
 
 __all__ = ["leave_out_unread", "write_out_of_place"]

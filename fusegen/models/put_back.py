@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusegen.models.calls import tensor_of
+from fusegen.models.arguments import tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure

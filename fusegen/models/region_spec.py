@@ -11,16 +11,15 @@ from torch import fx
 
 from fusegen.base.version import __version__
 from fusegen.models import patterns
-from fusegen.models.calls import Call, Comparison, UnfitError, call_of, tensor_of
+from fusegen.models.arguments import UnfitError, tensor_of
+from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
-from fusegen.models.operands import Held, how_held, is_small, of_channels
+from fusegen.models.operands import Held, how_held, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
+from fusegen.models.small_tensors import inlined, leaves
 
 __all__ = ["RegionSpec", "spec_of"]
-
-#: How deep a small tensor's own expression is followed into the kernel.
-_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,6 @@ class _Writer:
 
     def __init__(self, region: Region, x: fx.Node, order: int, effects: Effects) -> None:
         self._region, self._x, self._order = region, x, order
-        self._effects = effects
-        self._stretch = effects.stretch[next(iter(region.calls))]
         self._reduces = self._expands = False
         self._running = _dependents(region, [x])
         self._operands: dict[str, Held] = {}
@@ -100,7 +97,7 @@ class _Writer:
         self._steps: list[str] = []
         self._counts: dict[str, int] = {}
         self._is_image = len(region.shape) > 2 and self._needs_dims()
-        self._inlined = self._small_inputs()
+        self._inlined = inlined(region, effects, is_image=self._is_image)
         self._dtype = self._dtype_of_all()
 
     def write(self) -> RegionSpec:
@@ -144,47 +141,9 @@ class _Writer:
         held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
         return any(h.kind == "channel" for h in held)
 
-    def _small_inputs(self) -> dict[fx.Node, Call]:
-        """Return inputs that are small tensors, each with what computes it, if the kernel can do it too."""
-        found: dict[fx.Node, Call] = {}
-        for node in self._region.inputs:
-            self._follow(node, found, _DEPTH)
-        return found
-
-    def _follow(self, node: fx.Node, found: dict[fx.Node, Call], depth: int) -> bool:
-        """Find what a small tensor is computed from; return whether it is worth computing again."""
-        if not depth or not is_small(node, self._region, self._is_image):
-            return False
-        if self._effects.stretch[node] != self._stretch or not self._effects.may_move(node):
-            return False
-        try:
-            call = call_of(node)
-        except UnfitError:
-            return False
-        if call.dims or call.name in patterns.KEPT or call.condition is not None:
-            return False
-        for used in call.inputs:
-            if not is_small(used, self._region, self._is_image):
-                return False
-        found[node] = call
-        for used in call.inputs:
-            self._follow(used, found, depth - 1)
-        return True
-
-    def _leaves(self) -> list[fx.Node]:
-        """Return the tensors that the package reads."""
-        pending, leaves = list(self._region.inputs), []
-        while pending:
-            node = pending.pop(0)
-            if node in self._inlined:
-                pending += self._inlined[node].inputs
-            elif node not in leaves:
-                leaves.append(node)
-        return leaves
-
     def _dtype_of_all(self) -> torch.dtype:
         """Return the dtype that all tensors are read and written in."""
-        tensors = map(tensor_of, (*self._leaves(), *self._region.outputs))
+        tensors = map(tensor_of, (*leaves(self._region, self._inlined), *self._region.outputs))
         dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
         inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
         if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:

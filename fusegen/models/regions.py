@@ -13,7 +13,8 @@ import torch
 from torch import fx
 
 from fusegen.models import patterns
-from fusegen.models.calls import Call, UnfitError, call_of, tensor_of
+from fusegen.models.arguments import UnfitError, tensor_of
+from fusegen.models.calls import Call, call_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import Shape, broadcast, is_reduced, same
 

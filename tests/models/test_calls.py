@@ -11,7 +11,8 @@ from shared.captured import captured
 from torch import Tensor
 from torch.nn import functional
 
-from fusegen.models.calls import Call, UnfitError, call_of
+from fusegen.models.arguments import UnfitError
+from fusegen.models.calls import Call, call_of
 from fusegen.ops import registry
 
 X, Y = torch.rand(3, 4) + 0.5, torch.rand(3, 4) + 0.5
