@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from shared.model_zoo import ZOO
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -178,6 +180,23 @@ def test_dropout_drops_as_often_as_torch(folder: Path) -> None:
     assert abs(share - 0.25) < 0.01
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert torch.equal(gradient == 0, out < 1)
+
+
+def test_what_the_docs_show_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSEGEN_MODELS", str(folder))
+    monkeypatch.chdir(tmp_path)  # where the page keeps a folder
+    found = 0
+    for page in (ROOT / "README.md", ROOT / "docs" / "models.md"):
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            if "fusegen.fuse(" in block:
+                names: dict[str, Any] = {}
+                exec(block, names)  # noqa: S102
+                fused = names.get("fused", names.get("loaded"))
+                assert fusegen.report(fused).fused or "loaded" in names
+                found += 1
+    assert found == 3
 
 
 def test_the_back_end_is_registered(folder: Path) -> None:
