@@ -21,6 +21,9 @@ from fusegen.models.small_tensors import inlined, leaves
 
 __all__ = ["RegionSpec", "spec_of"]
 
+#: The longest part of a formula, in characters; a formula may have 10,000.
+_LONGEST = 4000
+
 
 @dataclass(frozen=True)
 class RegionSpec:
@@ -250,6 +253,8 @@ class _Writer:
             if call.name in patterns.KEPT or not call.keepdim:
                 raise UnfitError(f"{call.name} of another tensor than the others")
             formula = self._formula(call)
+            if len(formula) > _LONGEST:  # what is used twice is written twice
+                raise UnfitError("a value that does not depend on the activation is too long")
             is_call = call.name not in patterns.INFIX and call.name != "batch_norm"
             return formula if is_call else f"({formula})"
         return self._operand(value)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
-from shared.captured import captured, ops_of, regions_of
+from shared.captured import captured, ops_of, regions_of, texts_of
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fusegen.models.arguments import UnfitError
 
 X, Y = torch.randn(4, 6), torch.randn(4, 6)
 IMAGE = torch.randn(2, 8, 5, 5)
@@ -88,6 +91,18 @@ def test_what_is_changed_in_place_keeps_its_order() -> None:
 def test_an_op_in_place_that_nobody_can_tell_is_fused() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Softmax(-1))
     assert ops_of(captured(model, X)) == [["relu", "softmax"]]
+
+
+def test_what_does_not_depend_on_the_activation_may_not_be_long() -> None:
+    """It has no name, so a value that is used twice is written twice: here a million times."""
+
+    def doubled(x: Tensor, y: Tensor) -> Tensor:
+        for _ in range(20):
+            x, y = x + x, y + y
+        return x * y
+
+    with pytest.raises(UnfitError, match="too long"):
+        texts_of(captured(doubled, X, Y))
 
 
 def test_sizes_that_change_are_not_fixed() -> None:
