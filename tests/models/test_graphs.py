@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from shared.model_zoo import ZOO
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree
@@ -269,6 +270,24 @@ def test_a_fused_graph_is_the_graph(name: str) -> None:
         assert (got is None) == (truth is None)
         if truth is not None:
             torch.testing.assert_close(got, truth, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_fused_model_is_the_model(name: str) -> None:
+    """In evaluation, where dropout drops nothing, and batch norm moves no averages."""
+    torch.manual_seed(0)
+    made, shapes = ZOO[name]
+    model = made().double().eval()
+    inputs = tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    other = copy.deepcopy(model)
+    wanted = seen(model, inputs, model)
+    used = FusegenBackend(everything=True)
+    found = seen(other, inputs, torch.compile(other, backend=used))
+    for got, truth in zip(found, wanted, strict=True):
+        got, truth = (t[0] if isinstance(t, tuple) else t for t in (got, truth))
+        torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-11)
+    assert used.report.fused
+    assert not [region.reason for region in used.report.regions if region.reason]
 
 
 def test_inputs_that_share_memory() -> None:
