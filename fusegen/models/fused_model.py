@@ -9,7 +9,7 @@ import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,15 @@ from torch.utils import _pytree
 
 from fusegen.base.errors import UserError
 from fusegen.models.backend import FusegenBackend, report_of_backend
+from fusegen.models.chains import fused_chain
 from fusegen.models.fusion_report import Report
 from fusegen.models.packages import default_folder
 
 __all__ = ["fuse", "load_fused", "report"]
 
 Model = TypeVar("Model", bound=nn.Module)
+#: Example inputs: a tensor, positional inputs, or keyword inputs.
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 #: The back end of each fused model. A copy of such a model is a plain one.
 _BACKENDS: weakref.WeakKeyDictionary[nn.Module, FusegenBackend] = weakref.WeakKeyDictionary()
@@ -31,16 +34,43 @@ _COUNT = itertools.count()
 _OPTIONS = "options.json"
 
 
+@overload
 def fuse(
     model: Model,
-    example_inputs: Tensor | Sequence[Any] | Mapping[str, Any],
+    example_inputs: Inputs,
     *,
     folder: str | Path | None = None,
     order: int = 1,
     everything: bool = False,
     rest: str = "eager",
-) -> Model:
+) -> Model: ...
+
+
+@overload
+def fuse(
+    model: str | Sequence[Any] | Callable[..., Any],
+    example_inputs: Inputs | None = None,
+    *,
+    folder: str | Path | None = None,
+    order: int = 1,
+    everything: bool = False,
+    rest: str = "eager",
+) -> Callable[..., Any]: ...
+
+
+def fuse(
+    model: Any,
+    example_inputs: Inputs | None = None,
+    *,
+    folder: str | Path | None = None,
+    order: int = 1,
+    everything: bool = False,
+    rest: str = "eager",
+) -> Any:
     """Return the model with what can be fused computed by packages; they are built now.
+
+    A formula (`fuse("x * tanh(softplus(x))")`) or a chain (`fuse(["gelu", {"softmax": {"dim": -1}}])`) gives
+    a function of x: the `apply` of its package. A function of tensors gives that function, fused.
 
     The result has the same class, parameters, buffers, `state_dict` and hooks. It shares them and all
     submodules with the model, so `train` and `eval` of one set the submodules of both. What is not fused runs
@@ -49,8 +79,9 @@ def fuse(
 
     Args:
         model: the model, in the mode (`train` or `eval`) that it is fused for first. The other mode is fused
-            when it is first called.
-        example_inputs: a tensor, positional inputs, or keyword inputs as a mapping.
+            when it is first called. Or a function, a formula, or the steps of a chain.
+        example_inputs: a tensor, positional inputs, or keyword inputs as a mapping. A formula or a chain
+            needs none; a tensor then says for which dtype it is built.
         folder: where the packages are kept, to be shipped; by default a cache, `FUSEGEN_MODELS` or
             ~/.cache/fusegen/models.
         order: how many derivatives: 1, or 2 and 3 for double backward.
@@ -61,9 +92,20 @@ def fuse(
         UserError: if an option is not valid, or torch captured nothing of the model.
     """
     where = Path(folder) if folder is not None else default_folder()
-    fused = _with_backend(model, FusegenBackend(where, order, everything, rest))
+    backend = FusegenBackend(where, order, everything, rest)
+    if isinstance(model, str | list | tuple):
+        given = example_inputs if isinstance(example_inputs, Tensor) else None
+        dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []
+        return fused_chain(model, where, order, dtypes)
+    if example_inputs is None:
+        raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
+    if not isinstance(model, nn.Module):
+        function = torch.compile(model, backend=backend)
+        _call(function, _pytree.tree_map_only(Tensor, _copied, example_inputs))
+        return function
+    fused = _with_backend(model, backend)
     _run_once(fused, example_inputs)
-    if not _BACKENDS[fused].report.graphs:
+    if not backend.report.graphs:
         raise UserError(
             "torch.compile captured nothing of this model; it may be disabled (torch._dynamo.config.disable)"
         )
@@ -134,7 +176,7 @@ def _entry(model: nn.Module) -> Callable[..., Any]:
     return types.FunctionType(code, call.__globals__, code.co_name, None, call.__closure__)
 
 
-def _run_once(model: nn.Module, inputs: Tensor | Sequence[Any] | Mapping[str, Any]) -> None:
+def _run_once(model: nn.Module, inputs: Inputs) -> None:
     """Call a model, so that it is compiled; leave buffers, inputs and random numbers as they are."""
     given = _pytree.tree_map_only(Tensor, _copied, inputs)
     kept = [(m, dict(m._buffers)) for m in model.modules()]
@@ -142,12 +184,7 @@ def _run_once(model: nn.Module, inputs: Tensor | Sequence[Any] | Mapping[str, An
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
         try:
-            if isinstance(given, Tensor):
-                model(given)
-            elif isinstance(given, Mapping):
-                model(**given)
-            else:
-                model(*given)
+            _call(model, given)
         finally:
             with torch.no_grad():
                 for module, buffers in kept:
@@ -156,6 +193,15 @@ def _run_once(model: nn.Module, inputs: Tensor | Sequence[Any] | Mapping[str, An
                     for buffer in buffers.values():
                         if buffer is not None:
                             buffer.copy_(values[id(buffer)])
+
+
+def _call(function: Callable[..., Any], inputs: Inputs) -> None:
+    if isinstance(inputs, Tensor):
+        function(inputs)
+    elif isinstance(inputs, Mapping):
+        function(**inputs)
+    else:
+        function(*inputs)
 
 
 def _copied(tensor: Tensor) -> Tensor:

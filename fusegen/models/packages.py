@@ -11,7 +11,7 @@ from types import ModuleType
 
 from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
-from fusegen.models.region_spec import RegionSpec
+from fusegen.models.region_spec import PackageSpec
 from fusegen.runtime.loading import load_package
 
 __all__ = ["default_folder", "packages_of"]
@@ -26,12 +26,12 @@ def default_folder() -> Path:
 
 
 def packages_of(
-    specs: Sequence[RegionSpec], folder: Path, *, build: bool
+    specs: Sequence[PackageSpec], folder: Path, *, build: bool
 ) -> tuple[dict[str, ModuleType], dict[str, str]]:
     """Return the packages of some specs by name, and why the others have none.
 
     Args:
-        specs: the specs of regions.
+        specs: the specs.
         folder: holds `specs/`, for people to read, and `generated/`.
         build: whether to build what is not there; otherwise no compiler is needed.
     """

@@ -19,14 +19,27 @@ from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
 
-__all__ = ["RegionSpec", "spec_of"]
+__all__ = ["PackageSpec", "RegionSpec", "spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
 
 
 @dataclass(frozen=True)
-class RegionSpec:
+class PackageSpec:
+    """A spec.
+
+    Args:
+        name: the spec's and the package's name; equal specs have equal names.
+        text: the spec.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RegionSpec(PackageSpec):
     """A region as a spec, with what it is called on.
 
     Args:
@@ -39,8 +52,6 @@ class RegionSpec:
         training: whether it computes as in training.
     """
 
-    name: str
-    text: str
     x: fx.Node
     operands: dict[str, Held]
     outputs: list[fx.Node]

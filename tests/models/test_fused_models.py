@@ -182,6 +182,24 @@ def test_dropout_drops_as_often_as_torch(folder: Path) -> None:
     assert torch.equal(gradient == 0, out < 1)
 
 
+def test_a_formula_a_chain_and_a_function(folder: Path) -> None:
+    x = torch.randn(31, 33, dtype=torch.float64)
+    mish = fusegen.fuse("x * tanh(softplus(x))", x, folder=folder)
+    torch.testing.assert_close(mish(x), nn.functional.mish(x))
+    chain = fusegen.fuse(["gelu", {"softmax": {"dim": -1}}], x, folder=folder)
+    torch.testing.assert_close(chain(x), nn.functional.gelu(x).softmax(-1))
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        return (a + b).tanh()
+
+    function = fusegen.fuse(both, [x, x], folder=folder, everything=True)
+    torch.testing.assert_close(function(x, 2 * x), both(x, 2 * x))
+    with pytest.raises(UserError, match="unknown function 'tanhh'"):
+        fusegen.fuse("tanhh(x)", folder=folder)
+    with pytest.raises(UserError, match="example inputs"):
+        fusegen.fuse(both, folder=folder)
+
+
 def test_what_the_docs_show_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
