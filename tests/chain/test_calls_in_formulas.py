@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from fusegen import load
 
+pytestmark = pytest.mark.slow  # builds packages of its own
+
 CHAINS = {
     "calls_of_ops": """
 arguments: {low: float}

@@ -15,6 +15,8 @@ from fusegen import load
 from fusegen.chain import Chain
 from fusegen.tools.check import verify
 
+pytestmark = pytest.mark.slow  # builds packages of its own
+
 #: A sum and its norm; values of two segments, one of them reduced; what an affine norm and a product return;
 #: a value that dropout leaves, and a loss; halves; names that C++ and the templates have too.
 CHAINS = {

@@ -21,6 +21,8 @@ from fusegen import spec
 from fusegen.models import FusegenBackend, backend
 from fusegen.tools.check.reference import run_chain
 
+pytestmark = pytest.mark.slow  # together they take 20 seconds
+
 X, Y, W = (torch.linspace(-2, 2, 32, dtype=torch.float64).roll(n).reshape(4, 8) for n in (0, 5, 11))
 SQUARE = torch.linspace(-1, 1, 64, dtype=torch.float64).sin().reshape(8, 8)
 IMAGE = torch.linspace(-3, 3, 240, dtype=torch.float64).sin().reshape(2, 4, 5, 6)
