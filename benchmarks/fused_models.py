@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from versions import timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from shared.model_zoo import Cell, Decoder, Diffusion, Gpt, Residual, Unet
@@ -26,6 +27,8 @@ from shared.model_zoo import Cell, Decoder, Diffusion, Gpt, Residual, Unet
 from fusegen.models import FusegenBackend
 
 ROUNDS, WARM = 15, 4
+#: How long the GPU waits before a call: a whole model has hundreds of launches.
+CYCLES = 20_000_000
 
 
 class Stack(nn.Module):
@@ -57,17 +60,6 @@ def models() -> dict[str, tuple[nn.Module, list[tuple[int, ...]], torch.dtype]]:
         "residual": (Stack(*(Residual(64) for _ in range(4))), [(64, 64, 56, 56)], single),
         "unet": (Stack(*(Unet(128) for _ in range(3))), [(16, 128, 64, 64), (16, 16)], single),
     }
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Return the GPU's time for a call, in microseconds."""
-    torch.cuda._sleep(20_000_000)  # the launches are over before the GPU gets to them
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    call()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) * 1e3
 
 
 def forward(model: Callable[..., Any], inputs: list[Tensor]) -> Any:
@@ -115,7 +107,7 @@ def main() -> None:
             times: dict[str, list[float]] = {key: [] for key in compared}
             for _ in range(ROUNDS):
                 for key, (subject, _) in compared.items():
-                    times[key].append(timed(functools.partial(call, subject, inputs)))
+                    times[key].append(timed(functools.partial(call, subject, inputs), None, CYCLES))
             medians = {key: statistics.median(t) for key, t in times.items()}
             row = ", ".join(f"{k} {medians[k]:.0f}" for k in medians)
             ratio = ", ".join(

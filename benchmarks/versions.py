@@ -37,10 +37,17 @@ IMAGES = ((64, 256, 56, 56), (16, 320, 33, 33))
 WARM, ROUNDS = 4, 18
 
 
-def timed(call: Callable[[], object], flush: torch.Tensor) -> float:
-    """Return the GPU's time for a call after a flushed cache, in microseconds."""
-    flush.zero_()
-    torch.cuda._sleep(2_000_000)  # the launch is over before the GPU gets to it
+def timed(call: Callable[[], object], flush: torch.Tensor | None, cycles: int = 2_000_000) -> float:
+    """Return the GPU's time for a call, in microseconds.
+
+    Args:
+        call: what is timed.
+        flush: a tensor that is filled before, so that the cache holds nothing else; None to leave the cache.
+        cycles: how long the GPU waits before, so that all launches are over before it gets to them.
+    """
+    if flush is not None:
+        flush.zero_()
+    torch.cuda._sleep(cycles)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     call()

@@ -11,7 +11,7 @@ from torch import fx
 
 from fusegen.base.errors import UserError
 from fusegen.models.arguments import UnfitError, name_of
-from fusegen.models.cost import Cost, cost_of
+from fusegen.models.cost import cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
@@ -22,8 +22,8 @@ from fusegen.models.regions import Region, find_regions
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
 
-#: What `torch.compile(..., options=...)` may give, each with its default.
-OPTIONS: Mapping[str, Any] = {"folder": None, "order": 1, "everything": False, "rest": "eager"}
+#: What `torch.compile(..., options=...)` may give.
+OPTIONS = ("folder", "order", "everything", "rest")
 
 _REPORT = Report()
 
@@ -76,7 +76,7 @@ class FusegenBackend:
         fused = []
         for region, spec in specs:
             reason = refused.get(spec.name, "")
-            self._note(region, cost_of(region), reason, spec)
+            self._note(region, reason, spec)
             if not reason:
                 fused.append((region, spec, packages[spec.name].apply))
         result = put_back(module, fused, effects) if fused else module
@@ -96,7 +96,7 @@ class FusegenBackend:
             return False
         if cost.seconds_saved <= 0 and not self.everything:
             reason = f"a call would cost more than it saves, by {-cost.seconds_saved * 1e6:.0f} us"
-            self._note(region, cost, reason)
+            self._note(region, reason)
             return False
         return True
 
@@ -104,18 +104,16 @@ class FusegenBackend:
         try:
             return spec_of(region, self.order, effects)
         except UnfitError as error:
-            self._note(region, cost_of(region), str(error))
+            self._note(region, str(error))
             return None
 
-    def _note(
-        self, region: Region, cost: Cost, reason: str, spec: RegionSpec | None = None
-    ) -> None:
+    def _note(self, region: Region, reason: str, spec: RegionSpec | None = None) -> None:
         """Add a region to the report."""
         self.report.regions.append(
             FusedRegion(
                 tuple(call.name for call in region.calls.values()),
                 f"[{', '.join(map(str, region.shape))}]",
-                cost,
+                cost_of(region),
                 spec.name if spec else "",
                 spec.text if spec else "",
                 reason,

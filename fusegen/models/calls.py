@@ -25,7 +25,7 @@ from fusegen.models.arguments import (
 )
 from fusegen.ops import Op
 
-__all__ = ["Call", "Comparison", "UnfitError", "call_of", "tensor_of"]
+__all__ = ["Call", "Comparison", "call_of", "call_or_none"]
 
 #: Parameters that say nothing about the value.
 _IGNORED = frozenset({"inplace", "_stacklevel", "dtype", "stacklevel", "training", "train"})
@@ -105,6 +105,14 @@ def call_of(node: fx.Node) -> Call:
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
     return call
+
+
+def call_or_none(node: fx.Node) -> Call | None:
+    """Return what a node computes, in the words of a spec, or None if no op computes it."""
+    try:
+        return call_of(node)
+    except UnfitError:
+        return None
 
 
 def _op(node: fx.Node) -> Op | None:

@@ -72,9 +72,8 @@ def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> H
     else:
         if equal(shape[-1], whole[-1]) and all(equal(size, 1) for size in shape[:-1]):
             return Held(node, "col", "flat")
-        if equal(
-            shape[-1], 1
-        ):  # it is broadcast along the row, whatever it does along the other dims
+        # It is broadcast along the row, whatever it does along the other dims.
+        if equal(shape[-1], 1):
             return Held(node, "row", "as it is")
     return Held(node, "full", "expanded")
 

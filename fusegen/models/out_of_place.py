@@ -10,8 +10,8 @@ from torch import fx
 from torch.nn import functional
 
 from fusegen.models import patterns
-from fusegen.models.arguments import UnfitError, tensor_of
-from fusegen.models.calls import call_of
+from fusegen.models.arguments import name_of, tensor_of
+from fusegen.models.calls import call_or_none
 from fusegen.models.effects import inplace_place, is_in_place, storages
 
 __all__ = ["leave_out_unread", "write_out_of_place"]
@@ -44,14 +44,10 @@ def is_pure(node: fx.Node) -> bool:
     """Return whether nobody can tell that a node ran, but by its value."""
     if node.op not in ("call_function", "call_method") or is_in_place(node) or "out" in node.kwargs:
         return False
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name in patterns.VIEWS:
+    if name_of(node) in patterns.VIEWS:
         return True
-    try:
-        call = call_of(node)
-    except UnfitError:
-        return False
-    return call.name not in patterns.KEPT
+    call = call_or_none(node)
+    return call is not None and call.name not in patterns.KEPT
 
 
 def write_out_of_place(graph: fx.Graph) -> None:
@@ -65,7 +61,8 @@ def write_out_of_place(graph: fx.Graph) -> None:
         base = node.args[0] if node.args else None
         if not isinstance(base, fx.Node) or not is_in_place(node):
             continue
-        if not _is_alone(node, base, order) or not _keeps_dtype(node, base):
+        value = tensor_of(node)
+        if value is None or not _is_alone(node, base, order) or not _keeps_dtype(node, base):
             continue
         for user in list(base.users):
             if order[user] > order[node]:
@@ -76,7 +73,7 @@ def write_out_of_place(graph: fx.Graph) -> None:
             node.target = _PLAIN[node.target]
         else:
             _leave_out_inplace(node)
-        node.meta["example_value"] = tensor_of(node).clone()  # type: ignore[union-attr]
+        node.meta["example_value"] = value.clone()
 
 
 def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
@@ -84,7 +81,7 @@ def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
     known = node.op == "call_method" and not str(node.target).startswith("__")
     if not (known or node.target in _PLAIN or inplace_place(node) is not None):
         return False
-    if not _is_fresh(base) or any(user is node for user in _readers_of_lists(base)):
+    if not _is_fresh(base):
         return False
     if any(order[user] < order[node] and _is_cast(user) for user in base.users):
         return False
@@ -92,23 +89,14 @@ def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
     earlier = (n for n in order if order[n] < order[node] and n is not base)
     if any(own & storages(n) for n in earlier):
         return False
-    try:
-        return call_of(node).op is not None
-    except UnfitError:
-        return False
+    call = call_or_none(node)
+    return call is not None and call.op is not None
 
 
 def _is_cast(node: fx.Node) -> bool:
     """Return whether a node's value may be the tensor it is called on: a cast, dropout in evaluation."""
-    try:
-        return call_of(node).op is None
-    except UnfitError:
-        return False
-
-
-def _readers_of_lists(node: fx.Node) -> list[fx.Node]:
-    """Return who takes a node in a list, where it would not be replaced one by one."""
-    return [u for u in node.users if any(isinstance(a, list | tuple) and node in a for a in u.args)]
+    call = call_or_none(node)
+    return call is not None and call.op is None
 
 
 def _keeps_dtype(node: fx.Node, base: fx.Node) -> bool:
@@ -135,7 +123,5 @@ def _is_fresh(node: fx.Node) -> bool:
     """Return whether a node's value is a tensor of its own."""
     if node.op == "call_function" and node.target in _FRESH:
         return True
-    try:
-        return call_of(node).op is not None and not is_in_place(node)
-    except UnfitError:
-        return False
+    call = call_or_none(node)
+    return call is not None and call.op is not None and not is_in_place(node)

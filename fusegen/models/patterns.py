@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -146,5 +146,5 @@ def _by_function() -> dict[Any, str]:
 @functools.cache
 def _method_names() -> frozenset[str]:
     """Return the methods of a tensor that are called as their op."""
-    plain: Callable[[Op], bool] = lambda o: bool(o.torch) and not o.source and not o.classes  # noqa: E731
-    return frozenset(n for n, o in registry().items() if plain(o) and hasattr(torch.Tensor, n))
+    plain = (name for name, op in registry().items() if op.torch and not (op.source or op.classes))
+    return frozenset(name for name in plain if hasattr(torch.Tensor, name))

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from torch import fx
 
 from fusegen.models import patterns
-from fusegen.models.arguments import UnfitError
-from fusegen.models.calls import Call, call_of
+from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.operands import is_small
 from fusegen.models.regions import Region
@@ -38,11 +37,8 @@ def inlined(region: Region, effects: Effects, *, is_image: bool) -> dict[fx.Node
             return
         if effects.stretch[node] != stretch or not effects.may_move(node):
             return
-        try:
-            call = call_of(node)
-        except UnfitError:
-            return
-        if call.dims or call.name in patterns.KEPT or call.condition is not None:
+        call = call_or_none(node)
+        if call is None or call.dims or call.name in patterns.KEPT or call.condition is not None:
             return
         if all(is_small(used, region, is_image) for used in call.inputs):
             found[node] = call
