@@ -48,6 +48,11 @@ class Effects:
     changed: frozenset[int]
     nested: frozenset[fx.Node]
 
+    @property
+    def before(self) -> dict[fx.Node, fx.Node]:
+        """The node that must run before each of the ordered ones but the first."""
+        return dict(zip(self.ordered[1:], self.ordered, strict=False))
+
     def may_move(self, node: fx.Node) -> bool:
         """Return whether a node may be computed elsewhere in its stretch."""
         return node not in self.nested and not self.changed & _touched(node)
@@ -166,5 +171,5 @@ def _overlapping(graph: fx.Graph, inputs: Sequence[Any], changed: set[int]) -> s
     memory: dict[int, set[int]] = {}
     for node, given in zip(placeholders, inputs, strict=False):
         if isinstance(given, torch.Tensor):
-            memory.setdefault(given.untyped_storage()._cdata, set()).update(storages(node))
+            memory.setdefault(_storage(given), set()).update(storages(node))
     return set().union(*(found for found in memory.values() if found & changed))

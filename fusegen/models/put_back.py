@@ -115,7 +115,7 @@ def _in_order(
     """
     nodes = list(graph.nodes)
     place = {node: number for number, node in enumerate(nodes)}
-    before = dict(zip(effects.ordered[1:], effects.ordered, strict=False))
+    before = effects.before
     unit_of: dict[fx.Node, int] = {}
     units: dict[int, tuple[Any, list[fx.Node]]] = {}
     for node in nodes:

@@ -72,7 +72,7 @@ class _Search:
         self._nodes = list(graph.nodes)
         self._place = {node: place for place, node in enumerate(self._nodes)}
         self._effects = effects
-        self._before = dict(zip(effects.ordered[1:], effects.ordered, strict=False))
+        self._before = effects.before
         self._region: dict[fx.Node, Region] = {}
 
     def run(self) -> tuple[list[Region], dict[fx.Node, str]]:
