@@ -11,9 +11,11 @@ from torch import fx
 
 from fusegen.base.errors import UserError
 from fusegen.models.arguments import UnfitError, name_of
+from fusegen.models.attention import use_attention
+from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import cost_of
 from fusegen.models.effects import Effects, effects_of
-from fusegen.models.fusion_report import FusedRegion, Report
+from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.packages import default_folder, packages_of
 from fusegen.models.put_back import put_back
@@ -66,6 +68,7 @@ class FusegenBackend:
         write_out_of_place(graph)
         leave_out_unread(graph)
         effects = effects_of(graph, inputs)
+        self._prepare(graph, effects)
         regions, left = find_regions(graph, effects)
         self.report.graphs += 1
         for node, reason in left.items():
@@ -86,6 +89,12 @@ class FusegenBackend:
             compiled: Callable[..., Any] = compile_fx(result, list(inputs))  # type: ignore[assignment]
             return compiled
         return result.forward
+
+    def _prepare(self, graph: fx.Graph, effects: Effects) -> None:
+        """Write a graph in terms that run faster, if it is differentiated at most once."""
+        if self.order == 1:
+            self.report.changed[ATTENTION] += use_attention(graph, effects)
+        self.report.changed[CHANNELS_LAST] += use_channels_last(graph, effects)
 
     def _is_worth(self, region: Region) -> bool:
         """Return whether a region is worth a package; note why not."""

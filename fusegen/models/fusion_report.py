@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from fusegen.models.cost import Cost
 
-__all__ = ["FusedRegion", "Report"]
+__all__ = ["ATTENTION", "CHANNELS_LAST", "FusedRegion", "Report"]
+
+#: What is done to a graph beside fusing regions.
+ATTENTION = "attention spelled out, now scaled_dot_product_attention"
+CHANNELS_LAST = "convolutions, now in channels-last"
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Report:
     Args:
         regions: the regions of all graphs, fused or not.
         left: the other nodes: how often each function occurs for each reason.
+        changed: what else was done to the graphs, and how often.
         graphs: how many graphs torch captured.
     """
 
     regions: list[FusedRegion] = field(default_factory=list)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
     graphs: int = 0
+    changed: Counter[str] = field(default_factory=Counter)
 
     @property
     def fused(self) -> list[FusedRegion]:
@@ -57,6 +63,7 @@ class Report:
             f"{len(fused)} of {len(self.regions)} regions fused, in {self.graphs} "
             f"{'graph' if self.graphs == 1 else 'graphs'}; a forward pass moves {saved / 1e6:.1f} MB less"
         ]
+        lines += [f"  {what}: {count}" for what, count in self.changed.items() if count]
         for region in fused:
             before, after = region.cost.bytes_before / 1e6, region.cost.bytes_after / 1e6
             lines.append(

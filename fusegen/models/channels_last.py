@@ -1,0 +1,191 @@
+"""Runs a graph's convolutions in channels-last where that saves more than it costs.
+
+On a GPU, tensor cores multiply channels-last tensors. cuDNN transposes what comes in another format before
+a convolution, and its result back. If values stay channels-last from one convolution to the next, only those
+that come into such a stretch, or leave it, are converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import functional
+
+from fusegen.models import patterns
+from fusegen.models.arguments import tensor_of
+from fusegen.models.calls import call_or_none
+from fusegen.models.effects import Effects
+from fusegen.models.shapes import numel
+
+__all__ = ["use_channels_last"]
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+_CONVOLUTIONS = frozenset(
+    getattr(module, f"conv{transposed}{n}d")
+    for module in (torch, functional)
+    for transposed in ("", "_transpose")
+    for n in (2, 3)
+)
+#: Where a convolution, transposed or not, takes its arguments.
+_INPUT, _WEIGHT, _GROUPS = 0, 1, 6
+#: Functions beside ops whose result has the format of what they read, and that are as fast in each.
+_FOLLOWING = frozenset(
+    {
+        *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
+        *(functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d),
+        *(torch.max_pool2d, torch.max_pool3d, functional.interpolate, torch.cat),
+    }
+)
+
+
+@dataclass
+class _Plan:
+    """Which values are channels-last.
+
+    Args:
+        last: the nodes whose own value is channels-last.
+        entering: the nodes whose value is converted to channels-last.
+        leaving: the nodes whose value is converted back, for some of their users.
+        saved: the bytes that convolutions need not transpose, less those that are converted.
+    """
+
+    last: set[fx.Node] = field(default_factory=set)
+    entering: set[fx.Node] = field(default_factory=set)
+    leaving: set[fx.Node] = field(default_factory=set)
+    saved: int = 0
+
+    def holds(self, nodes: Iterable[fx.Node]) -> bool:
+        """Return whether one of these nodes is read in channels-last."""
+        return any(node in self.last or node in self.entering for node in nodes)
+
+
+def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
+    """Convert values so that convolutions read channels-last; return how many convolutions do.
+
+    Results of the graph keep the format that they had.
+
+    Args:
+        graph: the graph, with what its nodes compute in their `example_value`. It is changed.
+        effects: what may not be moved.
+    """
+    convolutions = [node for node in graph.nodes if node.target in _CONVOLUTIONS]
+    if not all(map(_is_faster, convolutions)):
+        return 0
+    plan = _plan(graph, effects)
+    if plan.saved <= 0:
+        return 0
+    for node in plan.entering:
+        tensor = tensor_of(node)
+        assert tensor is not None  # it is an image
+        users = [user for user in node.users if user in plan.last]
+        _convert(graph, node, users, _FORMATS[tensor.dim()], effects)
+    for node in plan.leaving:
+        users = [user for user in node.users if not _follows(user, effects)]
+        _convert(graph, node, users, torch.contiguous_format, effects)
+    return len(convolutions)
+
+
+def _is_faster(node: fx.Node) -> bool:
+    """Return whether a convolution is faster in channels-last.
+
+    Inductor measured which are not (`decide_layout_opt` in torch/_inductor/graph.py): those in several groups
+    of more than one channel, and those with half as many outputs as inputs.
+    """
+    value, weight = tensor_of(node), tensor_of(_argument(node, _WEIGHT, "weight"))
+    if value is None or weight is None or not value.is_cuda or value.dtype is torch.float64:
+        return False
+    if value.dtype is torch.float32 and not torch.backends.cudnn.allow_tf32:
+        return False
+    outputs, inputs, *kernel = weight.shape
+    groups = _argument(node, _GROUPS, "groups") or 1
+    if groups != 1 and inputs > 1:
+        return False
+    return not (groups == 1 and outputs * 2 <= inputs and kernel[0] > 1)
+
+
+def _plan(graph: fx.Graph, effects: Effects) -> _Plan:
+    """Let every value follow what it is computed from, until none changes."""
+    plan = _Plan()
+    following = [node for node in graph.nodes if _follows(node, effects)]
+    known = -1
+    while known < len(plan.last) + len(plan.entering):
+        known = len(plan.last) + len(plan.entering)
+        for node in following:
+            images = list(_images(_read(node)))
+            if node.target in _CONVOLUTIONS or plan.holds(images):
+                plan.last.add(node)
+                plan.entering.discard(node)
+                plan.entering |= {image for image in images if image not in plan.last}
+    for node in _images(plan.last):
+        if any(not _follows(user, effects) for user in node.users):
+            plan.leaving.add(node)
+        if node.target in _CONVOLUTIONS:
+            plan.saved += 2 * sum(map(_bytes, (*_images(_read(node)), node)))
+    plan.saved -= 2 * sum(map(_bytes, (*plan.entering, *plan.leaving)))
+    return plan
+
+
+def _read(node: fx.Node) -> list[fx.Node]:
+    """Return the nodes whose format decides that of a node's value."""
+    if node.target not in _CONVOLUTIONS:
+        return node.all_input_nodes
+    image = _argument(node, _INPUT, "input")
+    return [image] if isinstance(image, fx.Node) else []
+
+
+def _argument(node: fx.Node, place: int, name: str) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name)
+
+
+def _follows(node: fx.Node, effects: Effects) -> bool:
+    """Return whether a node gives channels-last if it reads it, and is no slower then."""
+    value = tensor_of(node)
+    if value is None or value.dim() not in _FORMATS or node in effects.nested:
+        return False
+    if not effects.may_move(node):
+        return False
+    if node.target in _CONVOLUTIONS or node.target in _FOLLOWING:
+        return True
+    call = call_or_none(node)
+    if call is None:
+        return False
+    if call.name in patterns.KEPT:
+        return call.name in ("batch_norm", "dropout", "masked_fill")
+    return not call.dims or call.dims == (1 - value.dim(),)
+
+
+def _images(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
+    """Yield the nodes whose value has channels and space, so that its format matters."""
+    for node in nodes:
+        tensor = tensor_of(node)
+        if tensor is None or tensor.dim() not in _FORMATS:
+            continue
+        if tensor.shape[1] != 1 and any(size != 1 for size in tensor.shape[2:]):
+            yield node
+
+
+def _convert(
+    graph: fx.Graph,
+    node: fx.Node,
+    users: Sequence[fx.Node],
+    memory_format: torch.memory_format,
+    effects: Effects,
+) -> None:
+    """Let some users of a node read it in another format."""
+    first = next(n for n in graph.nodes if n in users)
+    with graph.inserting_before(first):
+        converted = graph.call_method("contiguous", (node,), {"memory_format": memory_format})
+    converted.meta = dict(node.meta)
+    effects.stretch[converted] = effects.stretch[first]
+    for user in users:
+        user.replace_input_with(node, converted)
+
+
+def _bytes(node: fx.Node) -> int:
+    tensor = tensor_of(node)
+    assert tensor is not None
+    return numel(tuple(tensor.shape)) * tensor.element_size()

@@ -1,0 +1,119 @@
+"""Attention that is spelled out: which forms become torch's own, with the same values and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from shared.captured import tidied
+from torch import Tensor, fx
+from torch.nn import functional
+
+from fusegen.models.attention import use_attention
+
+pytestmark = pytest.mark.slow  # each case is captured by torch: 12 seconds
+
+Q, K, V = (torch.randn(2, 3, *shape) for shape in ((5, 4), (7, 4), (7, 6)))
+BIAS = torch.randn(2, 1, 5, 7)
+SEEN = (torch.rand(5, 7) > 0.5).index_fill(1, torch.tensor(0), True)
+
+
+def scaled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    return (functional.softmax(scores, dim=-1) @ v).transpose(1, 2).reshape(2, 5, 18)
+
+
+def wide(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    scores = torch.matmul(q, k.transpose(2, 3)) * 0.3 + bias
+    weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+    return torch.matmul(functional.dropout(weights, 0.5, training=False), v)
+
+
+def viewed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (torch.softmax(q @ k.mT, -1) @ v).view(6, 5, 6)
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+    return scores.masked_fill(seen == 0, float("-inf")).softmax(-1) @ v
+
+
+def masked_by_a_number(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    return (q @ k.transpose(-2, -1)).masked_fill(~seen, -1e9).softmax(-1) @ v
+
+
+def with_weights(q: Tensor, k: Tensor, v: Tensor) -> Any:
+    weights = functional.softmax(q @ k.transpose(-2, -1), -1)
+    return weights @ v, weights
+
+
+def biased_before_the_scale(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return functional.softmax((q @ k.transpose(-2, -1) + bias) * 2, -1) @ v
+
+
+def two_biases(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return functional.softmax(q @ k.transpose(-2, -1) + bias + 1, -1) @ v
+
+
+def negative(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.softmax((q @ k.transpose(-2, -1)) * -1.0, -1) @ v
+
+
+def over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.softmax(q @ k.transpose(-2, -1), dim=-2) @ v
+
+
+def weights_second(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return v.mT @ functional.softmax(k @ q.mT, -1)
+
+
+def outcome(run: Any, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    given = [t.clone().requires_grad_(t.is_floating_point()) for t in inputs]
+    out = run(*given)
+    outs = out if isinstance(out, tuple) else (out,)
+    torch.autograd.backward(outs, [torch.cos(o.detach()) for o in outs])
+    return [*(o.detach() for o in outs), *(t.grad for t in given if t.grad is not None)]
+
+
+@pytest.mark.parametrize(
+    ("form", "extra", "replaced"),
+    [
+        (scaled, (), 1),
+        (wide, (BIAS,), 1),
+        (viewed, (), 1),
+        (masked, (SEEN.float(),), 1),
+        (masked_by_a_number, (SEEN,), 1),
+        (with_weights, (), 0),
+        (biased_before_the_scale, (BIAS,), 0),
+        (two_biases, (BIAS,), 0),
+        (negative, (), 0),
+        (over_queries, (), 0),
+        (weights_second, (), 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_forms(
+    form: Callable[..., Any], extra: tuple[Tensor, ...], replaced: int, dtype: torch.dtype
+) -> None:
+    inputs = [t.to(dtype) if t.is_floating_point() else t for t in (Q, K, V, *extra)]
+    counts = []
+
+    def backend(module: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        del inputs
+        counts.append(use_attention(module.graph, tidied(module)))
+        module.graph.lint()
+        module.recompile()
+        return module.forward
+
+    torch._dynamo.reset()
+    found = outcome(torch.compile(form, backend=backend), tuple(inputs))
+    assert counts == [replaced]
+    exact = outcome(form, tuple(t.double() if t.is_floating_point() else t for t in inputs))
+    eager = outcome(form, tuple(inputs))
+    for value, other, true in zip(found, eager, exact, strict=True):
+        scale = torch.finfo(dtype).eps * (1 + true.abs().max())
+        assert (value - true).abs().max() <= (other - true).abs().max() * 2 + 4 * scale
+        assert value.dtype is dtype and value.stride() == other.stride()
