@@ -6,8 +6,9 @@ spelled form moves [.., T, T] values several times, whatever fuses the softmax b
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +84,20 @@ def _replace(graph: fx.Graph, softmax: fx.Node, effects: Effects) -> bool:
         result = graph.call_function(functional.scaled_dot_product_attention, (q, k, v), options)
         if not all(user.target in ("transpose", "permute") for user in last.users):
             result = graph.call_method("contiguous", (result,))  # as the product is, for a view
+    new = itertools.takewhile(lambda n: n is not last, _from(product))
+    effects.stretch.update((n, effects.stretch[last]) for n in new if n not in effects.stretch)
     result.meta = dict(last.meta)
     last.replace_all_uses_with(result)
     for node in reversed(replaced):
         graph.erase_node(node)
     return True
+
+
+def _from(node: fx.Node) -> Iterator[fx.Node]:
+    """Yield a node and those after it."""
+    while node.op != "output":
+        yield node
+        node = node.next
 
 
 def _down(value: Argument, found: _Scores) -> fx.Node | None:

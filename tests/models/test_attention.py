@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from fusegen.models.attention import use_attention
+from fusegen.models.regions import find_regions
 
 pytestmark = pytest.mark.slow  # each case is captured by torch: 12 seconds
 
@@ -103,7 +104,9 @@ def test_forms(
 
     def backend(module: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         del inputs
-        counts.append(use_attention(module.graph, tidied(module)))
+        effects = tidied(module)
+        counts.append(use_attention(module.graph, effects))
+        find_regions(module.graph, effects)
         module.graph.lint()
         module.recompile()
         return module.forward

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fusegen.models import channels_last
 from fusegen.models.channels_last import use_channels_last
+from fusegen.models.regions import find_regions
 
 pytestmark = pytest.mark.slow  # each case is captured by torch: 8 seconds
 
@@ -86,7 +87,9 @@ def test_forms(form: Callable[..., Any], inputs: tuple[Tensor, ...], converted: 
     def backend(module: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         del inputs
         before = sum(node.target == "contiguous" for node in module.graph.nodes)
-        use_channels_last(module.graph, tidied(module))
+        effects = tidied(module)
+        use_channels_last(module.graph, effects)
+        find_regions(module.graph, effects)
         module.graph.lint()
         module.recompile()
         graphs.append(module)
