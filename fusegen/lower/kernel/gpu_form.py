@@ -19,6 +19,8 @@ _SERVES = {
     "Columns": "each column by itself, without the activation",
     "Rows": "each row as a whole, in registers, in shared memory or streamed",
 }
+#: The same of the forms for columns that are not adjacent in memory.
+_APART = {"Apart": "neighbouring rows side by side", "Outer": "outer reductions"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,20 @@ class GpuForm:
     @property
     def serves(self) -> str:
         """What the form does, in words, and that for columns which are not adjacent in memory."""
-        apart = "; where columns lie apart, outer reductions" if self.kernel.outer else ""
+        apart = f"; where columns lie apart, {_APART[self.form_apart]}" if self.form_apart else ""
         return _SERVES[self.form] + apart
+
+    @property
+    def form_apart(self) -> str:
+        """The struct that runs it where a row's columns are not adjacent in memory; empty if none does."""
+        if not self.kernel.outer:
+            return ""
+        return "Apart" if self.form == "Pointwise" else "Outer"
 
     @property
     def forms(self) -> tuple[str, ...]:
         """The headers of its forms, in templates/include/fusegen/forms/gpu_*.cuh."""
-        return (self.form.lower(), *(("outer",) if self.kernel.outer else ()))
+        return (self.form.lower(), *((self.form_apart.lower(),) if self.form_apart else ()))
 
     @property
     def facts(self) -> tuple[tuple[str, str, str], ...]:
