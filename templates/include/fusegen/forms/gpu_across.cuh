@@ -103,9 +103,11 @@ struct AcrossPlan : PartialCounts {
 
   unsigned grid;
 
-  // Whether accesses may lie across two rows: nothing belongs to columns, and no tensor has gaps.
+  // Whether accesses may lie across two rows: nothing belongs to columns, no tensor has gaps, and
+  // rows are so long that no access lies across three.
   static bool serves(const typename D::Args& args) {
-    bool can = args.rows > 1 && args.cols > 1 && P::template vectorisable<true>(args, width);
+    bool can = args.rows > 1 && args.cols >= std::max(2, width - 1) &&
+               P::template vectorisable<true>(args, width);
     const auto check = [&](auto item, auto) {
       if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
     };
