@@ -57,12 +57,20 @@ def write_out_of_place(graph: fx.Graph) -> None:
     reads the new value.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
+    holders: dict[int, list[fx.Node]] = {}
+    for node in graph.nodes:
+        for storage in storages(node):
+            holders.setdefault(storage, []).append(node)
     for node in list(graph.nodes):
         base = node.args[0] if node.args else None
         if not isinstance(base, fx.Node) or not is_in_place(node):
             continue
         value = tensor_of(node)
-        if value is None or not _is_alone(node, base, order) or not _keeps_dtype(node, base):
+        if (
+            value is None
+            or not _is_alone(node, base, order, holders)
+            or not _keeps_dtype(node, base)
+        ):
             continue
         for user in list(base.users):
             if order[user] > order[node]:
@@ -74,9 +82,16 @@ def write_out_of_place(graph: fx.Graph) -> None:
         else:
             _leave_out_inplace(node)
         node.meta["example_value"] = value.clone()
+        for storage in storages(node):
+            holders[storage] = [node]
 
 
-def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
+def _is_alone(
+    node: fx.Node,
+    base: fx.Node,
+    order: dict[fx.Node, int],
+    holders: dict[int, list[fx.Node]],
+) -> bool:
     """Return whether an op can be plain: it has a plain form, and no other node holds what it changes."""
     known = node.op == "call_method" and not str(node.target).startswith("__")
     if not (known or node.target in _PLAIN or inplace_place(node) is not None):
@@ -85,9 +100,8 @@ def _is_alone(node: fx.Node, base: fx.Node, order: dict[fx.Node, int]) -> bool:
         return False
     if any(order[user] < order[node] and _is_cast(user) for user in base.users):
         return False
-    own = storages(base)
-    earlier = (n for n in order if order[n] < order[node] and n is not base)
-    if any(own & storages(n) for n in earlier):
+    held = (n for storage in storages(base) for n in holders.get(storage, ()))
+    if any(order[n] < order[node] and n is not base for n in held):
         return False
     call = call_or_none(node)
     return call is not None and call.op is not None
