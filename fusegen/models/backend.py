@@ -10,17 +10,10 @@ from typing import Any
 from torch import fx
 
 from fusegen.base.errors import UserError
-from fusegen.models.arguments import UnfitError, name_of
-from fusegen.models.attention import use_attention
-from fusegen.models.channels_last import use_channels_last
-from fusegen.models.cost import cost_of
-from fusegen.models.effects import Effects, effects_of
-from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
-from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
+from fusegen.models.fusion_report import Report
 from fusegen.models.packages import default_folder, packages_of
+from fusegen.models.plan import note, plan_of
 from fusegen.models.put_back import put_back
-from fusegen.models.region_spec import RegionSpec, spec_of
-from fusegen.models.regions import Region, find_regions
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
 
@@ -63,71 +56,25 @@ class FusegenBackend:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         """Return a captured graph with its regions fused."""
-        graph = module.graph
-        leave_out_unread(graph)
-        write_out_of_place(graph)
-        leave_out_unread(graph)
-        effects = effects_of(graph, inputs)
-        self._prepare(graph, effects)
-        regions, left = find_regions(graph, effects)
-        self.report.graphs += 1
-        for node, reason in left.items():
-            self.report.left[name_of(node), reason] += 1
-        worth = [r for r in regions if self._is_worth(r)]
-        specs = [(region, spec) for region in worth if (spec := self._spec(region, effects))]
-        packages, refused = packages_of([s for _, s in specs], self.folder, build=self.build)
+        plan = plan_of(module.graph, inputs, self.order, self.report, everything=self.everything)
+        packages, refused = packages_of([s for _, s in plan.specs], self.folder, build=self.build)
         fused = []
-        for region, spec in specs:
+        for region, spec in plan.specs:
             reason = refused.get(spec.name, "")
-            self._note(region, reason, spec)
+            note(self.report, region, reason, spec)
             if not reason:
                 fused.append((region, spec, packages[spec.name].apply))
-        result = put_back(module, fused, effects) if fused else module
+        if fused:
+            result = put_back(module, fused, plan.effects)
+        else:
+            result = module
+            result.recompile()
         if self.rest == "inductor":
             from torch._inductor.compile_fx import compile_fx
 
             compiled: Callable[..., Any] = compile_fx(result, list(inputs))  # type: ignore[assignment]
             return compiled
         return result.forward
-
-    def _prepare(self, graph: fx.Graph, effects: Effects) -> None:
-        """Write a graph in terms that run faster, if it is differentiated at most once."""
-        if self.order == 1:
-            self.report.changed[ATTENTION] += use_attention(graph, effects)
-        self.report.changed[CHANNELS_LAST] += use_channels_last(graph, effects)
-
-    def _is_worth(self, region: Region) -> bool:
-        """Return whether a region is worth a package; note why not."""
-        cost = cost_of(region)
-        if cost.launches < 2:
-            for node in region.calls:
-                self.report.left[name_of(node), "nothing beside it to be fused with"] += 1
-            return False
-        if cost.seconds_saved <= 0 and not self.everything:
-            reason = f"a call would cost more than it saves, by {-cost.seconds_saved * 1e6:.0f} us"
-            self._note(region, reason)
-            return False
-        return True
-
-    def _spec(self, region: Region, effects: Effects) -> RegionSpec | None:
-        try:
-            return spec_of(region, self.order, effects)
-        except UnfitError as error:
-            self._note(region, str(error))
-            return None
-
-    def _note(self, region: Region, reason: str, spec: RegionSpec | None = None) -> None:
-        """Add a region to the report."""
-        self.report.regions.append(
-            FusedRegion(
-                tuple(call.name for call in region.calls.values()),
-                f"[{', '.join(map(str, region.shape))}]",
-                cost_of(region),
-                spec.name if spec else "",
-                spec.text if spec else "",
-                reason,
-            )
-        )
 
 
 def fusegen(

@@ -12,7 +12,7 @@ import yaml
 from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.models.packages import packages_of
-from fusegen.models.region_spec import PackageSpec
+from fusegen.models.spec_text import PackageSpec
 
 __all__ = ["fused_chain"]
 

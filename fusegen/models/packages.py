@@ -11,7 +11,7 @@ from types import ModuleType
 
 from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
-from fusegen.models.region_spec import PackageSpec
+from fusegen.models.spec_text import PackageSpec
 from fusegen.runtime.loading import load_package
 
 __all__ = ["default_folder", "packages_of"]

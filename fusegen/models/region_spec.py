@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-from fusegen.base.version import __version__
 from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
+from fusegen.models.naming import Naming
 from fusegen.models.operands import Held, how_held, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
+from fusegen.models.spec_text import PackageSpec, Step, package_name, spec_text, yaml_text
 
-__all__ = ["PackageSpec", "RegionSpec", "spec_of"]
+__all__ = ["RegionSpec", "spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
-
-
-@dataclass(frozen=True)
-class PackageSpec:
-    """A spec.
-
-    Args:
-        name: the spec's and the package's name; equal specs have equal names.
-        text: the spec.
-    """
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -59,13 +46,16 @@ class RegionSpec(PackageSpec):
     training: bool
 
 
-def spec_of(region: Region, order: int, effects: Effects) -> RegionSpec:
+def spec_of(
+    region: Region, order: int, effects: Effects, naming: Callable[[], Naming] = Naming
+) -> RegionSpec:
     """Return a region as a spec.
 
     Args:
         region: the region.
         order: how many derivatives its package has.
         effects: what may not be moved in the graph.
+        naming: makes what chooses the spec's names.
 
     Raises:
         UnfitError: if no spec says what it computes.
@@ -73,7 +63,7 @@ def spec_of(region: Region, order: int, effects: Effects) -> RegionSpec:
     reasons = []
     for x in _activations(region):
         try:
-            return _Writer(region, x, order, effects).write()
+            return _Writer(region, x, order, effects, naming()).write()
         except UnfitError as error:
             reasons.append(str(error))
     raise UnfitError(reasons[0] if reasons else "none of its inputs has the shape of its result")
@@ -101,15 +91,16 @@ def _shape(node: fx.Node) -> Shape:
 class _Writer:
     """Writes the steps of a region one after the other."""
 
-    def __init__(self, region: Region, x: fx.Node, order: int, effects: Effects) -> None:
-        self._region, self._x, self._order = region, x, order
+    def __init__(
+        self, region: Region, x: fx.Node, order: int, effects: Effects, naming: Naming
+    ) -> None:
+        self._region, self._x, self._order, self._naming = region, x, order, naming
         self._reduces = self._expands = False
         self._running = _dependents(region, [x])
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
         self._current = x
-        self._steps: list[str] = []
-        self._counts: dict[str, int] = {}
+        self._steps: list[Step] = []
         self._is_image = len(region.shape) > 2 and self._needs_dims()
         self._inlined = inlined(region, effects, is_image=self._is_image)
         self._dtype = self._dtype_of_all()
@@ -123,18 +114,18 @@ class _Writer:
             elif node in outputs:
                 raise UnfitError("a result does not depend on the tensor that the others depend on")
         if self._current not in outputs:
-            self._steps.append(f'  - expr: "{self._words[outputs[-1]]}"')
-        names = [self._words[node] for node in outputs]
-        lines = [f"order: {self._order}", f"dtypes: [{str(self._dtype).removeprefix('torch.')}]"]
-        if self._is_image:
-            lines.append(f"dims: {len(self._region.shape)}")
-        declared = [f"  {n}: {h.kind}" for n, h in self._operands.items() if not h.of_step]
-        lines += ["operands:", *declared] if declared else []
-        if len(names) > 1:
-            lines.append(f"outputs: [{', '.join(names)}]")
-        text = "\n".join([*lines, "chain:", *self._steps, ""])
+            self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
+        text = spec_text(
+            order=self._order,
+            dtype=self._dtype,
+            dims=len(self._region.shape) if self._is_image else 0,
+            operands={n: h.kind for n, h in self._operands.items() if not h.of_step},
+            outputs=[self._words[node] for node in outputs],
+            steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
+        )
+        words = [call.name for call in self._region.calls.values() if call.op]
         return RegionSpec(
-            _package_name(self._region, text),
+            package_name(words, text),
             text,
             self._x,
             self._operands,
@@ -165,7 +156,7 @@ class _Writer:
         return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
     def _step(self, node: fx.Node, call: Call) -> None:
-        label = self._label(call.name)
+        label = self._naming.step(node, call)
         if call.op is None:
             self._cast(node, call, label)
             return
@@ -176,8 +167,10 @@ class _Writer:
             formula = self._formula(call)
             if self._expands and not same(_shape(node), self._region.shape):
                 raise UnfitError("a value of rows is computed with what varies along part of them")
-            dim = f", dim: {_dims(self._region)}" if self._reduces and self._is_image else ""
-            self._steps.append(f'  - expr: {{formula: "{formula}"{dim}, name: {label}}}')
+            given = {"formula": f'"{formula}"'}
+            if self._reduces and self._is_image:
+                given["dim"] = _dims(self._region)
+            self._steps.append(Step("expr", given, label))
         self._words[node] = label
         self._current = node
 
@@ -185,7 +178,7 @@ class _Writer:
         """Take over the value of what is cast; an output needs a name of its own."""
         assert isinstance(call.x, fx.Node)
         if node in self._region.outputs:
-            self._steps.append(f'  - expr: {{formula: "{self._value(call.x)}", name: {label}}}')
+            self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}, label))
             self._words[node] = label
             self._current = node
         else:
@@ -197,22 +190,22 @@ class _Writer:
         """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
         assert call.op is not None and isinstance(call.x, fx.Node)
         if call.x is not self._current:
-            self._steps.append(f'  - expr: "{self._value(call.x)}"')
-        given = [f"name: {label}", *(f"{k}: {_yaml(v)}" for k, v in call.attributes.items())]
+            self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
+        given = {k: yaml_text(v) for k, v in call.attributes.items()}
         if call.features:
-            given.append(f"features: {call.features}")
+            given["features"] = str(call.features)
         if call.op.submodule and call.op.submodule.flag:
-            given.append(f"affine: {'true' if call.operands else 'false'}")
+            given["affine"] = "true" if call.operands else "false"
         if call.condition is not None:
             mask = call.condition
             if not isinstance(mask, fx.Node):
                 raise UnfitError(f"{call.name} by a comparison")
-            given += [f"{name}: {self._operand(mask)}" for name in call.op.conditions]
+            given |= {name: self._operand(mask) for name in call.op.conditions}
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
             self._operands[f"{label}_{name}"] = Held(value, "channel", "flat", of_step=True)
-        self._steps.append(f"  - {call.name}: {{{', '.join(given)}}}")
+        self._steps.append(Step(call.name, given, label))
 
     def _formula(self, call: Call) -> str:
         """Return what a call computes as a formula."""
@@ -286,13 +279,9 @@ class _Writer:
         for name, known in self._operands.items():
             if known == held:
                 return name
-        name = f"t{1 + sum(not h.of_step for h in self._operands.values())}"
+        name = self._naming.operand(held)
         self._operands[name] = held
         return name
-
-    def _label(self, name: str) -> str:
-        self._counts[name] = self._counts.get(name, 0) + 1
-        return f"{name}_{self._counts[name]}"
 
 
 def _has_channels(call: Call) -> bool:
@@ -309,14 +298,3 @@ def _dims(region: Region) -> str:
     dims = region.rows
     assert isinstance(dims, tuple)
     return str(dims[0]) if len(dims) == 1 else f"[{', '.join(map(str, dims))}]"
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _package_name(region: Region, text: str) -> str:
-    """Return a name that tells a reader what the package computes, and tells packages apart."""
-    words = list(dict.fromkeys(call.name for call in region.calls.values() if call.op))
-    readable = "_".join(words)[:40].strip("_").lower()
-    return f"{readable}_{hashlib.sha256((__version__ + text).encode()).hexdigest()[:10]}"

@@ -1,0 +1,92 @@
+"""The text of a region's spec, and the name of the package that is built from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from fusegen.base.version import __version__
+
+__all__ = ["PackageSpec", "Step", "package_name", "spec_text", "yaml_text"]
+
+
+@dataclass(frozen=True)
+class PackageSpec:
+    """A spec.
+
+    Args:
+        name: the spec's and the package's name; equal specs have equal names.
+        text: the spec.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a spec.
+
+    Args:
+        op: the op, or "expr".
+        given: what it is given, by key, as YAML.
+        label: its name; empty if it has none.
+    """
+
+    op: str
+    given: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+
+    def __str__(self) -> str:
+        given = [f"{key}: {value}" for key, value in self.given.items()]
+        if self.label:
+            # A formula comes before its name, a name before what else an op is given.
+            given.insert(len(given) if self.op == "expr" else 0, f"name: {self.label}")
+        if not given:
+            return f"  - {self.op}"
+        if [*self.given] == ["formula"] and not self.label:
+            return f"  - expr: {self.given['formula']}"
+        return f"  - {self.op}: {{{', '.join(given)}}}"
+
+
+def spec_text(
+    *,
+    order: int,
+    dtype: torch.dtype,
+    dims: int,
+    operands: Mapping[str, str],
+    outputs: Sequence[str],
+    steps: Sequence[Step],
+) -> str:
+    """Return the text of a spec.
+
+    Args:
+        order: how many derivatives it has.
+        dtype: what it is compiled for.
+        dims: how many dims the activation has; 0 for any number.
+        operands: the kind of each operand.
+        outputs: the names of the steps whose values it returns.
+        steps: its steps.
+    """
+    lines = [f"order: {order}", f"dtypes: [{str(dtype).removeprefix('torch.')}]"]
+    if dims:
+        lines.append(f"dims: {dims}")
+    if operands:
+        lines += ["operands:", *(f"  {name}: {kind}" for name, kind in operands.items())]
+    if len(outputs) > 1:
+        lines.append(f"outputs: [{', '.join(outputs)}]")
+    return "\n".join([*lines, "chain:", *map(str, steps), ""])
+
+
+def package_name(words: Sequence[str], text: str) -> str:
+    """Return a name that tells a reader what a package computes, and tells packages apart."""
+    readable = "_".join(dict.fromkeys(words))[:40].strip("_").lower()
+    return f"{readable}_{hashlib.sha256((__version__ + text).encode()).hexdigest()[:10]}"
+
+
+def yaml_text(value: object) -> str:
+    """Return an attribute as YAML."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
