@@ -72,6 +72,11 @@ class Call:
         return self.op.name if self.op else "cast"
 
     @property
+    def is_step(self) -> bool:
+        """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
+        return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
+
+    @property
     def inputs(self) -> tuple[fx.Node, ...]:
         """The nodes that it reads, each once."""
         given = [self.x, *self.operands.values()]

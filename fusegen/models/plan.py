@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import fx
 
-from fusegen.models.arguments import UnfitError, name_of
+from fusegen.models.arguments import name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
-from fusegen.models.region_spec import RegionSpec, spec_of
+from fusegen.models.parts import specs_of
+from fusegen.models.region_spec import RegionSpec
 from fusegen.models.regions import Region, find_regions
 
 __all__ = ["Plan", "note", "plan_of"]
@@ -60,10 +61,12 @@ def plan_of(
     specs = []
     for region in regions:
         if _is_worth(region, report, everything=everything):
-            try:
-                specs.append((region, spec_of(region, order, effects)))
-            except UnfitError as error:
-                note(report, region, str(error))
+            parts, refused = specs_of(region, order, effects)
+            for part, spec in parts:
+                if part is region or _is_worth(part, report, everything=everything):
+                    specs.append((part, spec))
+            for part, reason in refused:
+                note(report, part, reason)
     return Plan(effects, specs)
 
 

@@ -19,7 +19,7 @@ from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
 from fusegen.models.spec_text import PackageSpec, Step, package_name, spec_text, yaml_text
 
-__all__ = ["RegionSpec", "spec_of"]
+__all__ = ["RegionSpec", "activations", "dependents", "spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
@@ -61,7 +61,7 @@ def spec_of(
         UnfitError: if no spec says what it computes.
     """
     reasons = []
-    for x in _activations(region):
+    for x in activations(region):
         try:
             return _Writer(region, x, order, effects, naming()).write()
         except UnfitError as error:
@@ -69,13 +69,14 @@ def spec_of(
     raise UnfitError(reasons[0] if reasons else "none of its inputs has the shape of its result")
 
 
-def _activations(region: Region) -> list[fx.Node]:
+def activations(region: Region) -> list[fx.Node]:
     """Return the inputs that may be the activation, that on which the most nodes depend first."""
     whole = [n for n in region.inputs if same(_shape(n), region.shape)]
-    return sorted(whole, key=lambda n: -len(_dependents(region, [n])))
+    return sorted(whole, key=lambda n: -len(dependents(region, [n])))
 
 
-def _dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
+def dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return some nodes and those of a region that depend on them."""
     found = set(roots)
     for node, call in region.calls.items():
         if any(i in found for i in call.inputs):
@@ -96,7 +97,7 @@ class _Writer:
     ) -> None:
         self._region, self._x, self._order, self._naming = region, x, order, naming
         self._reduces = self._expands = False
-        self._running = _dependents(region, [x])
+        self._running = dependents(region, [x])
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
         self._current = x
@@ -160,7 +161,7 @@ class _Writer:
         if call.op is None:
             self._cast(node, call, label)
             return
-        if call.name in patterns.KEPT and not (call.name == "batch_norm" and not call.training):
+        if call.is_step:
             self._kept(call, label)
         else:
             self._reduces = self._expands = False
@@ -254,7 +255,7 @@ class _Writer:
         if call is not None:
             if call.op is None:
                 return self._value(call.x)
-            if call.name in patterns.KEPT or not call.keepdim:
+            if call.is_step or not call.keepdim:
                 raise UnfitError(f"{call.name} of another tensor than the others")
             formula = self._formula(call)
             if len(formula) > _LONGEST:  # what is used twice is written twice

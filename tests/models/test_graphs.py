@@ -111,6 +111,21 @@ def a_softmax_within_a_formula(x: Tensor, y: Tensor) -> Tensor:
     return (x * 2 + 1).tanh() * functional.softmax(y, dim=1)
 
 
+class Shortcut(nn.Module):
+    """Two batch norms of different tensors, summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.other = nn.BatchNorm2d(4).double(), nn.BatchNorm2d(4).double()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.relu(self.norm(x * 2) + self.other(y.tanh()))
+
+
+CASES["two_batch_norms"] = Shortcut(), (IMAGE, IMAGE.roll(3))
+CASES["two_batch_norms_in_evaluation"] = Shortcut().eval(), (IMAGE, IMAGE.roll(3))
+
+
 @case(IMAGE, IMAGE.roll(3))
 def a_norm_within_a_formula(x: Tensor, y: Tensor) -> Tensor:
     return (x * 2 + 1).tanh().exp() * functional.layer_norm(y, (5, 6))
