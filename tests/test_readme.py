@@ -15,21 +15,26 @@ from fusegen.ops import registry
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found[1]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_it_opens_with_the_two_commands() -> None:
-    first = re.search(r"```\n(.*?)```", README, re.DOTALL)
-    assert first is not None
-    assert first[1].splitlines() == ["make build", "make test"]
+def block(language: str, word: str = "") -> str:
+    """Return the first block in a language that contains a word."""
+    return next(text for found, text in BLOCKS if found == language and word in text)
+
+
+def test_it_opens_with_a_model_that_is_fused() -> None:
+    language, text = BLOCKS[0]
+    assert language == "python" and "fusegen.fuse(model" in text
+
+
+def test_it_installs_with_two_commands() -> None:
+    assert block("").splitlines() == ["make build", "make test"]
 
 
 def test_the_example_builds_and_trains(tmp_path: Path) -> None:
     (tmp_path / "my_model.yaml").write_text(block("yaml"))
-    (tmp_path / "train.py").write_text(block("python") + "print(loss.item())\n")
+    (tmp_path / "train.py").write_text(block("python", "from generated") + "print(loss.item())\n")
     search = os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])
     # For one instruction set: a third of the time.
     environment = {**os.environ, "PYTHONPATH": search, "FUSEGEN_NATIVE": "1"}
