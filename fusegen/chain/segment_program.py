@@ -70,6 +70,7 @@ def forward_program(
                 differentiable=moves,
                 per_channel=spread,
                 integer=operand.integer,
+                float32=operand.float32,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):

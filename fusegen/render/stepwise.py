@@ -45,12 +45,14 @@ class _Writer:
     Attributes:
         lines: the lines so far.
         reduced: whether the value may have lost dims since the span began.
+        wide: whether the step is computed in float32 where x has 16 bits, because an operand is of float32.
     """
 
     def __init__(self, spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> None:
         self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
         self.lines: list[str] = []
-        self.reduced = False
+        self.reduced = self.wide = False
+        self.float32 = {o.name for o in spec.operands if o.float32}
         self.mentioned = {name for step in spec.steps for name in step.mentions}
         self.mentioned |= spec.further_outputs
         if INPUT in self.mentioned:
@@ -67,7 +69,11 @@ class _Writer:
 
     def add(self, step: Step, span: Span) -> None:
         """Add the lines of a step."""
-        self.lines.append(f"x = {self._step(step, span)}")
+        self.wide = not self.float32.isdisjoint(step.tensors)
+        if self.wide:
+            self.lines.append("x, dtype_ = widened(x), x.dtype")
+        value = self._step(step, span)
+        self.lines.append(f"x = ({value}).to(dtype_)" if self.wide else f"x = {value}")
         self.reduced = self.reduced or _reduces(step)
         if step.label in self.mentioned:
             self.lines.append(f"{step.label} = x")
@@ -178,6 +184,7 @@ class _Writer:
         if value.is_argument:
             return self.numbers[value.name]
         text = self.tensors[value.name]
+        text = f"widened({text})" if self.wide else text
         if not (self.reduced and columns):
             return text
         if value.is_step:

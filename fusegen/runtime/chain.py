@@ -17,7 +17,12 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
-from fusegen.runtime.operand_shapes import Operand, adapted, masks_as_numbers
+from fusegen.runtime.operand_shapes import (
+    Operand,
+    adapted,
+    asks_for_float32,
+    masks_as_numbers,
+)
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -101,6 +106,7 @@ class Chain:
                 namespace,
                 mode.operators,
                 ["full", *(operands[i].kind_in_passes for i in mode.operands)],
+                float32=[False, *(operands[i].float32 for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
                 columns=columns,
@@ -130,7 +136,8 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        return out if isinstance(out, Tensor) else out[0]
+        value: Tensor = out if isinstance(out, Tensor) else out[0]
+        return value if value.dtype is x.dtype else value.to(x.dtype)
 
     def with_values(
         self,
@@ -148,7 +155,8 @@ class Chain:
         """
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
-        return tuple(call(bound.forward, args, value_alone=True)[: len(bound.forward.like)])
+        out = call(bound.forward, args, value_alone=True)
+        return tuple([value.to(x.dtype) for value in out[: len(bound.forward.like)]])
 
     def with_averages(
         self,
@@ -177,7 +185,7 @@ class Chain:
             )
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
-        return tuple(out[:own])
+        return tuple([value.to(x.dtype) for value in out[:own]])
 
     def _arguments(
         self,
@@ -188,7 +196,8 @@ class Chain:
         seed: int | Tensor | None,
         groups: int,
     ) -> tuple[Any, ...]:
-        """Return the arguments of the forward operator."""
+        """Return the arguments of the forward operator, with x in float32 if an operand asks for it."""
+        start, taken = x, operands
         if self.broadcasters:
             kinds = [self.operands[place].kind for place in self.broadcasters]
             operands = (x, *operands)
@@ -198,6 +207,9 @@ class Chain:
             given = masks_as_numbers(self.package, x, bound.operands, given)
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = adapted(x, bound.operands, given, self.columns, self.halved)
+            if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
+                wide = start.to(torch.float32)
+                return self._arguments(bound, wide, taken, attributes, seed, groups)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
                     self.package,

@@ -70,6 +70,7 @@ class Operand:
         line: where the spec declares it.
         integer: whether it has int64 numbers, such as the classes of the rows.
         mask: whether it is of bool, and so the condition of a choice.
+        float32: whether it is of float32 where x has 16 bits.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Operand:
     line: int
     integer: bool = False
     mask: bool = False
+    float32: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class _Argument(_Model):
 
 class _Operand(_Model):
     kind: Annotated[str, _one_of(_KINDS)]
-    dtype: Annotated[str | None, _one_of(("int64", "bool"))] = None
+    dtype: Annotated[str | None, _one_of(("int64", "bool", "float32"))] = None
     init: Annotated[Init | None, _one_of(get_args(Init))] = None
     shape: Any = None
 
@@ -265,6 +265,12 @@ def _operands(
             )
         if mask and given.init:
             message = f"{name!r} of bool must be an input, without init: it gets no gradient"
+        float32 = given.dtype == "float32"
+        if float32 and kind is Kind.FULL:
+            message = (
+                f"{name!r} of kind full has x's dtype: only col, channel, row and scalar operands are "
+                "of float32 beside an x of 16 bits; leave dtype out"
+            )
         if message:
             raise document.error((*place, "dtype"), message)
         if given.init:
@@ -275,7 +281,7 @@ def _operands(
             )
             raise document.error((*place, "shape"), message)
         line = document.line(place)
-        operands.append(Operand(name, kind, given.init, shape, line, integer, mask))
+        operands.append(Operand(name, kind, given.init, shape, line, integer, mask, float32))
     return tuple(operands)
 
 

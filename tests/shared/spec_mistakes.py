@@ -338,6 +338,12 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands: {t: row}\nchain:\n  - nll_loss: t\n", "declare t: {kind: row, dtype: int64}", 3),
     ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
     ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
+    ("operands: {f: {kind: full, dtype: float32}}\nchain: [mish]\n", "'f' of kind full has", 1),
+    (
+        "operands: {f: {kind: col, dtype: half}}\nchain: [mish]\n",
+        "valid here: bool, float32, int64",
+        1,
+    ),
     (f"{_MASK}  - mul: m\n", "'m' is of bool, but 'other' of mul is a number", 3),
     (f"{_MASK}  - expr: x * m\n", "m is of bool: write where(m, value, other)", 3),
     (f"{_MASK}  - expr: 'where(m > 0, x, 0)'\n", "m is of bool: write where(m, value, other)", 3),
