@@ -53,6 +53,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "segments": segments,
         "outputs": [name if name in spec.further_outputs else "x" for name in spec.outputs],
         "output_steps": spec.outputs,
+        "returned_dtypes": _returned_dtypes(spec),
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
         "moded": chain.moded,
         "random": chain.random,
@@ -88,6 +89,15 @@ def _dtypes_of_their_own(chain: Chain) -> str:
     mask = any(operand.mask for operand in chain.operands)
     names = ["float32"] * wide + ["int64"] + ["bool"] * mask
     return " and ".join([name for name in (", ".join(names[:-1]), names[-1]) if name])
+
+
+def _returned_dtypes(spec: Spec) -> str:
+    """Return the dtypes of what the chain returns, as text."""
+    wide = "in float32 unless x is float64"
+    labels = [label for label in spec.outputs if label in spec.float32]
+    if len(labels) == len(spec.outputs):
+        return wide if spec.float32 else "in x's dtype"
+    return f"in x's dtype; {', '.join(labels)}: {wide}" if labels else "in x's dtype"
 
 
 def _word(step: Step) -> str:

@@ -137,7 +137,8 @@ class Chain:
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
         value: Tensor = out if isinstance(out, Tensor) else out[0]
-        return value if value.dtype is x.dtype else value.to(x.dtype)
+        wide = bound.forward.float32[0]
+        return value if wide or value.dtype is x.dtype else value.to(x.dtype)
 
     def with_values(
         self,
@@ -156,7 +157,7 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        return tuple([value.to(x.dtype) for value in out[: len(bound.forward.like)]])
+        return _in_dtype(bound.forward, out, x.dtype)
 
     def with_averages(
         self,
@@ -185,7 +186,7 @@ class Chain:
             )
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
-        return tuple([value.to(x.dtype) for value in out[:own]])
+        return _in_dtype(bound.forward, out, x.dtype)
 
     def _arguments(
         self,
@@ -273,3 +274,9 @@ class _Bound:
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands
         self.masks = any(operand.mask for operand in self.operands)
+
+
+def _in_dtype(forward: BoundOperator, out: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return a forward's values: those of float32 as they are, the others in x's dtype."""
+    values = zip(out, forward.float32, strict=False)  # statistics come after them
+    return tuple([value if wide else value.to(dtype) for value, wide in values])

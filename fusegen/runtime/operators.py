@@ -46,6 +46,7 @@ class Operator:
         outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
             columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
             of x.
+        float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Operator:
     memory_format: str = "contiguous"
     value: bool = False
     outlines: tuple[str, ...] = ()
+    float32: tuple[bool, ...] = ()
 
 
 class BoundOperator:
@@ -120,7 +122,9 @@ class BoundOperator:
         self.output_kinds = tuple(kinds[place] for place in declared.like)
         if order == 0 and outlines:
             self.output_kinds = tuple(_REDUCED.get(outline, "full") for outline in outlines)
-        self.float32 = tuple(bool(order) and float32[place] for place in declared.like)
+        self.float32 = tuple(float32[place] for place in declared.like)
+        if order == 0:
+            self.float32 = declared.float32 or (False,) * len(declared.like)
         self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None

@@ -228,6 +228,7 @@ class Spec:
         dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
         outputs: the labels of the steps whose values the chain returns, in order, if they are several;
             otherwise empty, and it returns the last step's.
+        float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
     """
 
     name: str
@@ -243,6 +244,7 @@ class Spec:
     codes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] = DTYPES
     outputs: tuple[str, ...] = ()
+    float32: frozenset[str] = frozenset()
 
     @property
     def further_outputs(self) -> frozenset[str]:

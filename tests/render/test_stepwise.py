@@ -120,6 +120,23 @@ def test_every_spec(path: Path) -> None:
     agree(parse(path.read_text(), path.stem))
 
 
+def test_values_of_float32() -> None:
+    """A step whose value is returned in float32 is computed so; later steps have x's dtype."""
+    text = (
+        "outputs: [{name: lse, dtype: float32}, last]\nchain:\n  - logsumexp: {name: lse, dim: 1}\n"
+    )
+    x = torch.randn(3, 5).bfloat16()
+    for ending, wide in (("  - tanh: {name: last}\n", False), ("", True)):
+        outputs = (
+            text if ending else text.replace("lse, dtype: float32}, last", "lse, dtype: float32}")
+        )
+        spec = parse(outputs + ending, "mixed")
+        got = compiled(spec, {})(None, {}, x)
+        assert got.dtype is (torch.float32 if wide else torch.bfloat16)
+        lse = x.float().logsumexp(1)
+        assert torch.equal(got, lse if wide else lse.bfloat16().tanh())
+
+
 def test_operands_of_float32() -> None:
     """A step with one is computed in float32, and its value has x's dtype."""
     text = "operands:\n  weight: {kind: col, dtype: float32}\n  bias: col\nchain:\n"

@@ -1,4 +1,4 @@
-"""Operands of float32 beside an x of 16 bits: declared with `dtype: float32`, and as they come."""
+"""Operands and results of float32 beside an x of 16 bits: declared (`dtype: float32`), and as they come."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 from torch.nn import functional
 
-from fusegen import load
+from fusegen import chain, load
+from fusegen.base.errors import SpecError
+from fusegen.spec import parse
 from fusegen.tools.check import verify
 
 SPECS = {
@@ -42,10 +44,27 @@ SPECS = {
           - normalize: {dim: [1, 2, 3]}
           - mul: weight
         """,
+    "mixed_loss": """
+        order: 1
+        operands: {target: {kind: row, dtype: int64}, weight: {kind: channel, dtype: float32}}
+        outputs: [{name: lse, dtype: float32}, {name: loss, dtype: float32}]
+        chain:
+          - logsumexp: {name: lse, dim: 1, keepdim: true}
+          - expr: "input - lse"
+          - nll_loss: {name: loss, target: target, weight: weight}
+        """,
+    "mixed_rows": """
+        outputs: [{name: logsumexp, dtype: float32}]
+        operands: {bias: col}
+        chain:
+          - add: bias
+          - tanh
+          - logsumexp: {dim: 1}
+        """,
 }
 DTYPES = {
     "mixed_norm": ("float32", "bfloat16"),
-    "mixed_image": ("bfloat16",),
+    **dict.fromkeys(("mixed_image", "mixed_loss", "mixed_rows"), ("bfloat16",)),
 }
 #: What is of float32 beside an x of 16 bits, among x and the operands.
 WIDE = {
@@ -117,7 +136,7 @@ def error(got: Tensor, truth: Tensor) -> float:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", EAGER)
 def test_values_and_gradients_against_float64(
     name: str, size: int, device: str, packages: dict[str, ModuleType]
 ) -> None:
@@ -280,9 +299,9 @@ def test_autocast(packages: dict[str, ModuleType]) -> None:
 
 def test_the_unit_of_errors_knows_them(packages: dict[str, ModuleType], tmp_path: Path) -> None:
     """`fusegen check` holds a gradient of float32 against float32's digits."""
-    chain = derive(written(tmp_path)[1])
-    case = verify.make_case(chain, (2, 3, 5, 2), training=False)
-    errors = verify.compare(packages["mixed_image"], chain, case, torch.bfloat16)
+    derived = derive(written(tmp_path)[1])
+    case = verify.make_case(derived, (2, 3, 5, 2), training=False)
+    errors = verify.compare(packages["mixed_image"], derived, case, torch.bfloat16)
     bounds = {error.name: error.bound for error in errors}
     assert bounds["grad_weight"] == verify.BOUND[torch.float32] > bounds["grad_bias"]
     assert all(error.within for error in errors), errors
@@ -292,3 +311,106 @@ def test_what_the_package_says(packages: dict[str, ModuleType]) -> None:
     package = packages["mixed_norm"]
     assert "float32 and int64 operands only its device." in str(package.__doc__)
     assert "weight: col operand, [cols], float32 unless x is float64." in package.apply.__doc__
+
+
+def logits(
+    size: int, device: str = "cpu", dtype: torch.dtype = torch.bfloat16
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x of a loss, its targets and the weights of classes."""
+    generator = torch.Generator().manual_seed(size)
+    x = (3 * torch.randn(7, size, generator=generator)).to(device, dtype).requires_grad_()
+    target = torch.randint(size, (7,), generator=generator).to(device)
+    return x, target, torch.rand(size, generator=generator).add(0.1).to(device)
+
+
+def loss_of(x: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    lse = x.logsumexp(1, keepdim=True)
+    return lse, functional.nll_loss(x - lse, target, weight)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", SIZES)
+def test_results_of_float32(size: int, device: str, packages: dict[str, ModuleType]) -> None:
+    """They have float32's digits, and so have their cotangents."""
+    x, target, weight = logits(size, device)
+    (truth,), eager = exact([x]), x.detach().float()
+    found = packages["mixed_loss"].apply(x, target, weight)
+    theirs, right = loss_of(eager, target, weight), loss_of(truth, target, weight.double())
+    for ours, other, wanted in zip(found, theirs, right, strict=True):
+        assert ours.dtype is torch.float32
+        assert ours.shape == wanted.shape
+        assert error(ours, wanted) < 2 * error(other, wanted) + 4 * FLOAT32
+    along = [torch.randn_like(value) for value in found]
+    (slope,) = torch.autograd.grad(found, x, along)
+    (wanted,) = torch.autograd.grad(right, truth, [a.double() for a in along])
+    assert slope.dtype is torch.bfloat16
+    assert error(slope, wanted) < 2**-8
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_derivatives_by_a_cotangent_of_float32(
+    size: int, device: str, packages: dict[str, ModuleType]
+) -> None:
+    """Functions have float32's digits too, which those of tanh show."""
+    x, _, weight = logits(size, device)
+    bias = weight.bfloat16()
+    (truth,), wide = exact([x]), bias.double()
+    value, right = packages["mixed_rows"].apply(x, bias), (truth + wide).tanh().logsumexp(1)
+    assert error(value, right) < 4 * FLOAT32
+    along = torch.randn(7, device=device).requires_grad_()
+    (exact_along,) = exact([along])
+    (slope,) = torch.autograd.grad(value, x, along, create_graph=True)
+    (wanted,) = torch.autograd.grad(right, truth, exact_along, create_graph=True)
+    again = torch.randn(slope.shape, device=device).bfloat16()
+    found = torch.autograd.grad(slope, (x, along), again)
+    theirs = torch.autograd.grad(wanted, (truth, exact_along), again.double())
+    assert [f.dtype for f in found] == [torch.bfloat16, torch.float32]
+    assert error(found[0], theirs[0]) < 2**-7
+    assert error(found[1], theirs[1]) < 2**-18
+
+
+def test_transforms_of_results_of_float32(packages: dict[str, ModuleType]) -> None:
+    torch.compiler.reset()
+    given = logits(33)
+    apply = packages["mixed_loss"].apply
+    values = apply(*given)
+    for ours, theirs in zip(
+        torch.compile(apply, fullgraph=True, backend="aot_eager")(*given), values, strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    for number in range(2):  # the cotangent of the other one is None
+        slope = torch.autograd.grad(apply(*given)[number].sum(), given[0])[0]
+        assert slope.dtype is torch.bfloat16
+    rows, x, bias = packages["mixed_rows"], given[0].detach(), given[2].bfloat16()
+    tangents = (torch.randn_like(x), torch.randn_like(bias))
+    value, tangent = jvp(rows.apply, (x, bias), tangents)
+    assert value.dtype is tangent.dtype is torch.float32
+    assert torch.equal(vmap(rows.apply, (0, None))(torch.stack([x, x]), bias)[1], value)
+    (forward, backward, _) = rows._chain.operators("same")
+    torch.library.opcheck(forward.overload, (x, bias))
+    _, *saved = forward.overload(x, bias)
+    torch.library.opcheck(backward.overload, (x, bias, torch.randn(7), *saved))
+    assert "The chain's value, in float32 unless x is float64." in rows.apply.__doc__
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        (
+            "outputs: [{name: tanh, dtype: float32}]\nchain:\n  - tanh\n",
+            "tanh has a number for each element, which is of x's dtype",
+            3,
+        ),
+        (
+            "dims: 4\noutputs: [{name: mean, dtype: float32}, sum]\nchain:\n"
+            "  - mean: {dim: 1, keepdim: true}\n  - sum: {dim: 2, keepdim: true}\n",
+            "mean is returned with `dtype: float32`, and sum starts another segment that takes it",
+            4,
+        ),
+    ],
+)
+def test_results_that_are_refused(text: str, message: str, line: int) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)) as raised:
+        chain.derive(parse(text, "refused"))
+    assert raised.value.line == line

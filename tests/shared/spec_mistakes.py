@@ -287,6 +287,14 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("dtypes: float32\nchain:\n  - swish\n", "must be a list", 1),
     # outputs
     ("outputs: []\nchain:\n  - swish\n", "outputs is empty", 1),
+    ("outputs: [3]\nchain:\n  - swish\n", "must be a step, or {name: step, dtype: float32}", 1),
+    (
+        "outputs: [{name: swish, dtype: half}]\nchain:\n  - swish\n",
+        "dtype cannot be 'half'; valid here: float32",
+        1,
+    ),
+    ("outputs: [{step: swish}]\nchain:\n  - swish\n", "unknown key 'step'", 1),
+    ("outputs: [{dtype: float32}]\nchain:\n  - swish\n", "the name is missing", 1),
     ("outputs: swish\nchain:\n  - swish\n", "must be a list", 1),
     ("outputs: [swish, tahn]\nchain:\n  - swish\n  - tanh\n", "no step is called 'tahn'", 1),
     ("outputs:\n  - tanh\n  - tanh\nchain:\n  - tanh\n", "'tanh' is given twice", 3),

@@ -243,7 +243,8 @@ class Comparison:
 
     def spread(self, runs: int = RUNS) -> list[Tensor]:
         """Return the standard deviation of each result under rounding, from `runs` runs (`condition.py`)."""
-        return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs)
+        precise = bool(self.chain.spec.float32)
+        return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs, precise=precise)
 
     def error(self, name: str, got: Tensor, truth: Tensor, spread: Tensor) -> Error:
         """Return the error of one result."""

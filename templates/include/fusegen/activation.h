@@ -172,15 +172,17 @@ class Activation {
     note(made);
     return made;
   }
-  Tensor row_result(bool keepdim) const {
+  Tensor row_result(bool keepdim, bool float32 = false) const {
     std::vector<int64_t> sizes;
     for (int64_t dim = 0; dim < x_.dim(); ++dim) {
       if (!column(dim)) sizes.push_back(size(dim));
       if (column(dim) && keepdim) sizes.push_back(1);
     }
-    return fresh(sizes, x_.scalar_type());
+    return fresh(sizes, stored(float32));
   }
-  Tensor one_result() const { return fresh(std::vector<int64_t>{}, x_.scalar_type()); }
+  Tensor one_result(bool float32 = false) const {
+    return fresh(std::vector<int64_t>{}, stored(float32));
+  }
   Tensor statistics(Kind kind) const {
     return fresh(std::vector<int64_t>{count(kind)}, computed());
   }
@@ -206,6 +208,7 @@ class Activation {
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
+  ScalarType stored(bool float32) const { return float32 ? computed() : x_.scalar_type(); }
 
   // Whether the kernels can read a tensor without a copy: its only gaps are between rows.
   bool takes(const Tensor& t) const {
@@ -279,8 +282,7 @@ class Activation {
 
   void check(const Tensor& t, const char* name, bool fits, bool float32 = false) const {
     STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
-    STD_TORCH_CHECK(t.scalar_type() == (float32 ? computed() : x_.scalar_type()), name,
-                    ": its dtype does not fit that of x");
+    STD_TORCH_CHECK(t.scalar_type() == stored(float32), name, ": its dtype does not fit that of x");
     STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
                     name, ": its device is not that of x");
   }
