@@ -83,7 +83,9 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 halves = step.op.source and layout.halves_channels
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
-                    full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
+                    *(full, code, kind, trained, f"{step.label}.{attribute}"),
+                    halves=halves,
+                    float32=step.float32,
                 )
         for name in step.tensors:
             if name in declared:

@@ -126,6 +126,7 @@ class Step:
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
+        float32: whether the parameters in its submodule are of float32 where x has 16 bits.
     """
 
     label: str
@@ -137,6 +138,7 @@ class Step:
     settings: Mapping[str, Setting]
     line: int
     dims: int = 0
+    float32: bool = False
 
     @property
     def state(self) -> Mapping[str, str]:

@@ -41,7 +41,7 @@ SPECS = {
         operands: {weight: {kind: channel, dtype: float32}, bias: channel}
         chain:
           - expr: "x * weight + bias"
-          - normalize: {dim: [1, 2, 3]}
+          - group_norm: {name: norm, num_groups: 1, features: 3, dtype: float32}
           - mul: weight
         """,
     "mixed_loss": """
@@ -69,7 +69,7 @@ DTYPES = {
 #: What is of float32 beside an x of 16 bits, among x and the operands.
 WIDE = {
     "mixed_norm": (False, True, False, True, True),
-    "mixed_image": (False, True, False),
+    "mixed_image": (False, True, False, True, True),
 }
 SIZES = (1, 31, 33, 1023)
 FLOAT32 = torch.finfo(torch.float32).eps
@@ -82,10 +82,8 @@ def mixed_norm(x: Tensor, weight: Tensor, gate: Tensor, scale: Tensor, factor: T
     return normed * scale * gate * factor
 
 
-def mixed_image(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    value = x * weight + bias
-    size = value.square().sum((1, 2, 3), keepdim=True).sqrt()
-    return value / size * weight
+def mixed_image(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return functional.group_norm(x * weight + bias, 1, scale, shift) * weight
 
 
 EAGER: dict[str, Function] = {"mixed_norm": mixed_norm, "mixed_image": mixed_image}
@@ -110,7 +108,7 @@ def shapes(name: str, size: int) -> Sequence[tuple[int, ...]]:
     """Return the shapes of x and the operands for a number of columns, or of elements in a channel."""
     if name == "mixed_norm":
         return (7, size), (size,), (size,), (1,), (7, 1)
-    return (2, 3, size, 2), (3, 1, 1), (3, 1, 1)
+    return (2, 3, size, 2), (3, 1, 1), (3, 1, 1), (3,), (3,)
 
 
 def drawn(
@@ -201,14 +199,14 @@ def test_an_undeclared_operand_of_float32(
 def test_an_undeclared_operand_without_kernels_of_float32(
     packages: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, weight, bias = drawn("mixed_image", 5)
+    x, weight, bias, *norm = drawn("mixed_image", 5)
     package = packages["mixed_image"]
     monkeypatch.setattr(package._chain, "_dtypes", frozenset({torch.bfloat16}))
     message = (
         "bias: expected bfloat16 as x has, got float32; build the package with float32 too, or"
     )
     with pytest.raises(TypeError, match=message):
-        package.apply(x, weight, bias.float())
+        package.apply(x, weight, bias.float(), *norm)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

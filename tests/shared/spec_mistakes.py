@@ -293,6 +293,12 @@ MISTAKES: list[tuple[str, str, int]] = [
         "dtype cannot be 'half'; valid here: float32",
         1,
     ),
+    (
+        "chain:\n  - batch_norm: {features: 3, dtype: bfloat16}\n",
+        "'dtype' of batch_norm must be float32, not 'bfloat16'",
+        2,
+    ),
+    ("chain:\n  - softmax: {dtype: float32}\n", "softmax takes no 'dtype'", 2),
     ("outputs: [{step: swish}]\nchain:\n  - swish\n", "unknown key 'step'", 1),
     ("outputs: [{dtype: float32}]\nchain:\n  - swish\n", "the name is missing", 1),
     ("outputs: swish\nchain:\n  - swish\n", "must be a list", 1),
