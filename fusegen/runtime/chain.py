@@ -137,8 +137,7 @@ class Chain:
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
         value: Tensor = out if isinstance(out, Tensor) else out[0]
-        wide = bound.forward.float32[0]
-        return value if wide or value.dtype is x.dtype else value.to(x.dtype)
+        return _in_dtype(value, x.dtype, wide=bound.forward.float32[0])
 
     def with_values(
         self,
@@ -157,7 +156,7 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        return _in_dtype(bound.forward, out, x.dtype)
+        return _values(bound.forward, out, x.dtype)
 
     def with_averages(
         self,
@@ -186,7 +185,7 @@ class Chain:
             )
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
-        return _in_dtype(bound.forward, out, x.dtype)
+        return _values(bound.forward, out, x.dtype)
 
     def _arguments(
         self,
@@ -276,7 +275,12 @@ class _Bound:
         self.masks = any(operand.mask for operand in self.operands)
 
 
-def _in_dtype(forward: BoundOperator, out: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Return a forward's values: those of float32 as they are, the others in x's dtype."""
-    values = zip(out, forward.float32, strict=False)  # statistics come after them
-    return tuple([value if wide else value.to(dtype) for value, wide in values])
+def _values(forward: BoundOperator, out: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return a forward's values without its statistics, for an x of a dtype."""
+    values = zip(out, forward.float32, strict=False)
+    return tuple([_in_dtype(value, dtype, wide=wide) for value, wide in values])
+
+
+def _in_dtype(value: Tensor, dtype: torch.dtype, *, wide: bool) -> Tensor:
+    """Return a value in x's dtype, or as it is if it is of float32 where x has 16 bits."""
+    return value if wide or value.dtype is dtype else value.to(dtype)

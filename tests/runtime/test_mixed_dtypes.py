@@ -171,7 +171,7 @@ def test_second_derivatives(size: int, device: str, packages: dict[str, ModuleTy
     right = torch.autograd.grad(wanted, truths, [a.double() for a in again])
     assert [f.dtype for f in found] == [t.dtype for t in given]
     for ours, theirs in zip(found, right, strict=True):
-        assert error(ours, theirs) < (2**-7 if ours.dtype is torch.bfloat16 else 2**-16)
+        assert error(ours, theirs) < (2**-7 if ours.dtype is torch.bfloat16 else 2**-13)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -193,7 +193,7 @@ def test_an_undeclared_operand_of_float32(
     truths = exact(given)
     wanted = torch.autograd.grad(mixed_norm(*truths), truths, along.double())
     for ours, right in zip(slopes, wanted, strict=True):
-        assert error(ours, right) < (2**-7 if ours is slopes[0] else 2**-16)
+        assert error(ours, right) < (2**-7 if ours is slopes[0] else 2**-13)
 
 
 def test_an_undeclared_operand_without_kernels_of_float32(
@@ -365,7 +365,7 @@ def test_derivatives_by_a_cotangent_of_float32(
     theirs = torch.autograd.grad(wanted, (truth, exact_along), again.double())
     assert [f.dtype for f in found] == [torch.bfloat16, torch.float32]
     assert error(found[0], theirs[0]) < 2**-7
-    assert error(found[1], theirs[1]) < 2**-18
+    assert error(found[1], theirs[1]) < 2**-17
 
 
 def test_transforms_of_results_of_float32(packages: dict[str, ModuleType]) -> None:
