@@ -25,6 +25,7 @@ class SegmentOperand:
             dims.
         halves: whether it has one half for each half of x, one after the other.
         mask: whether it is of bool; kernels read it as 0 and 1 in x's dtype.
+        float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
     """
 
@@ -37,6 +38,7 @@ class SegmentOperand:
     halves: bool = False
     handed: bool = False
     mask: bool = False
+    float32: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
@@ -81,7 +83,9 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 halves = step.op.source and layout.halves_channels
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
-                    full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
+                    *(full, code, kind, trained, f"{step.label}.{attribute}"),
+                    halves=halves,
+                    float32=step.float32,
                 )
         for name in step.tensors:
             if name in declared:
@@ -94,6 +98,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 found[name] = SegmentOperand(
                     *(name, spec.code(name), kind, moves, owner, operand.integer),
                     mask=operand.mask,
+                    float32=operand.float32,
                 )
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)

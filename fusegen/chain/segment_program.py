@@ -70,6 +70,7 @@ def forward_program(
                 differentiable=moves,
                 per_channel=spread,
                 integer=operand.integer,
+                float32=operand.float32,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
@@ -79,11 +80,31 @@ def forward_program(
     outputs = {}
     for label, (value, outline) in values.items():
         half = second is not None and outline == "like"
-        outputs[label] = Output(value, whole, "half" if half else outline)
+        wide = label in _of_float32(spec, span)
+        if wide and outline == "like":
+            raise _not_reduced(spec, span, label)
+        outputs[label] = Output(value, whole, "half" if half else outline, float32=wide)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
     followed = tuple(builder.called[n] for n in tracked(spec, steps)) if training else ()
     return simplify(Program(name, (*tensors, *rest), outputs, followed))
+
+
+def _of_float32(spec: Spec, span: Span) -> set[str]:
+    """Return the outputs of a span that are of float32 where x has 16 bits, as its program names them."""
+    last = {"y"} if span.steps[-1].label in spec.float32 else set()
+    return last | {spec.code(label) for label in spec.float32.intersection(span.returned)}
+
+
+def _not_reduced(spec: Spec, span: Span, name: str) -> SpecError:
+    """Return the error of an output of float32 with a number for each element."""
+    codes = {"y": span.steps[-1], **{spec.code(step.label): step for step in span.steps[:-1]}}
+    step = codes[name]
+    message = (
+        f"{step.label} has a number for each element, which is of x's dtype: only values with one number a "
+        "row, or one number, are returned with `dtype: float32`; leave it out"
+    )
+    return SpecError(message, spec.path, step.line)
 
 
 def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:

@@ -77,10 +77,14 @@ class Builder:
         stream: int = 0,
         integer: bool = False,
         per_channel: bool = False,
+        float32: bool = False,
     ) -> Input:
         """Add an input."""
         differentiable = differentiable and source == "tensor" and not integer
-        made = Input(self._unique(name), kind, source, differentiable, stream, integer, per_channel)
+        own = self._unique(name)
+        made = Input(
+            *(own, kind, source, differentiable, stream, integer, per_channel), float32=float32
+        )
         self.inputs.append(made)
         return self._keep(made)
 

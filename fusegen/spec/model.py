@@ -70,6 +70,7 @@ class Operand:
         line: where the spec declares it.
         integer: whether it has int64 numbers, such as the classes of the rows.
         mask: whether it is of bool, and so the condition of a choice.
+        float32: whether it is of float32 where x has 16 bits.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Operand:
     line: int
     integer: bool = False
     mask: bool = False
+    float32: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Step:
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
+        float32: whether the parameters in its submodule are of float32 where x has 16 bits.
     """
 
     label: str
@@ -135,6 +138,7 @@ class Step:
     settings: Mapping[str, Setting]
     line: int
     dims: int = 0
+    float32: bool = False
 
     @property
     def state(self) -> Mapping[str, str]:
@@ -226,6 +230,7 @@ class Spec:
         dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
         outputs: the labels of the steps whose values the chain returns, in order, if they are several;
             otherwise empty, and it returns the last step's.
+        float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
     """
 
     name: str
@@ -241,6 +246,7 @@ class Spec:
     codes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] = DTYPES
     outputs: tuple[str, ...] = ()
+    float32: frozenset[str] = frozenset()
 
     @property
     def further_outputs(self) -> frozenset[str]:

@@ -84,6 +84,13 @@ REDUCED = {
     },
     "float16": {
         "loss_after_an_activation": chain_text("loss_after_an_activation"),
+        "mixed_dtypes": "dims: 4\norder: 1\noperands:\n  weight: {kind: channel, dtype: float32}\n"
+        "  factor: {kind: row, dtype: float32}\n  bias: channel\nchain:\n"
+        '  - expr: "x * weight + bias"\n  - normalize: {dim: [1, 2, 3]}\n  - mul: weight\n  - mul: factor\n',
+        "float32_results": "order: 1\noutputs: [{name: lse, dtype: float32}, {name: loss, dtype: float32}]\n"
+        "operands: {target: {kind: row, dtype: int64}, weight: {kind: channel, dtype: float32}}\nchain:\n"
+        '  - logsumexp: {name: lse, dim: 1, keepdim: true}\n  - expr: "input - lse"\n'
+        "  - nll_loss: {name: loss, target: target, weight: weight}\n",
         # A kernel with two results of different kinds, and one that reads no tensor of the full shape.
         "handed_on_and_broadcast": "dims: 4\norder: 1\noperands: {bias: channel}\n"
         "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"
