@@ -19,6 +19,7 @@ from fusegen.models.packages import default_folder, packages_of
 from fusegen.models.put_back import put_back
 from fusegen.models.region_spec import RegionSpec, spec_of
 from fusegen.models.regions import Region, find_regions
+from fusegen.models.rotary import write_rotations
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
 
@@ -64,6 +65,7 @@ class FusegenBackend:
         graph = module.graph
         leave_out_unread(graph)
         write_out_of_place(graph)
+        write_rotations(graph, inputs)
         leave_out_unread(graph)
         effects = effects_of(graph, inputs)
         regions, left = find_regions(graph, effects)

@@ -128,7 +128,7 @@ class _Writer:
         lines = [f"order: {self._order}", f"dtypes: [{str(self._dtype).removeprefix('torch.')}]"]
         if self._is_image:
             lines.append(f"dims: {len(self._region.shape)}")
-        declared = [f"  {n}: {h.kind}" for n, h in self._operands.items() if not h.of_step]
+        declared = [f"  {n}: {self._kind(h)}" for n, h in self._operands.items() if not h.of_step]
         lines += ["operands:", *declared] if declared else []
         if len(names) > 1:
             lines.append(f"outputs: [{', '.join(names)}]")
@@ -142,6 +142,18 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
         )
+
+    def _kind(self, held: Held) -> str:
+        """Return how an operand is declared.
+
+        The tables of a rotation get no gradient if they need none: of each a kernel would write as much as of
+        x. Other operands get one, or training and evaluation would have two packages.
+        """
+        turns = any(call.name == "rotate_half" for call in self._region.calls.values())
+        tensor = tensor_of(held.node)
+        if turns and held.kind == "full" and tensor is not None and not tensor.requires_grad:
+            return "{kind: full, gradient: false}"
+        return held.kind
 
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""
