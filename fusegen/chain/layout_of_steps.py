@@ -34,7 +34,7 @@ def next_span(
         SpecError: a step can have no layout at all.
     """
     one, layout, after = _with_one_layout(spec, steps, start, first=first)
-    count = _paired_count(one, layout)
+    count = _paired_count(spec, one, layout)
     if count == len(one):
         return one, layout, after
     kept, rest = one[:count], one[count:]
@@ -74,12 +74,23 @@ def _with_one_layout(
     return one, layout, None
 
 
-def _paired_count(steps: Sequence[Step], layout: Layout) -> int:
-    """Return how many of the first steps can be in one span, as far as the halves of a row are concerned."""
+def _paired_count(spec: Spec, steps: Sequence[Step], layout: Layout) -> int:
+    """Return how many of the first steps can be in one span, as far as the halves of a row are concerned.
+
+    Raises:
+        SpecError: a step takes the halves of a row, and the row as a whole.
+    """
     paired = next((n for n, step in enumerate(steps) if step.paired), None)
     if paired is None:
         return len(steps)
     whole = next((n for n, step in enumerate(steps) if not _by_halves(step, layout)), len(steps))
+    if whole == paired:
+        step = steps[paired]
+        message = (
+            f"{step.label}: beside the halves of a row it takes a maximum, as softmax, amax and std do, or "
+            "reduces other dims than the last: make two steps of it"
+        )
+        raise SpecError(message, spec.path, step.line)
     return paired if whole < paired else whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import ModuleType
 
@@ -21,6 +22,8 @@ from fusegen.ops import registry
 from fusegen.spec import parse
 from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
+from fusegen.tools.check.reference_chain import run_programs
 from fusegen.tools.check.reference_program import run_program
 from fusegen.tools.manual.alone import backward_of, program_of
 
@@ -51,7 +54,10 @@ TEXTS = {
 }
 SHAPES = {
     "rotary_formula": [(2,), (1, 2), (31, 6), (33, 66), (1023, 64), (2, 3, 5, 128), (5, 8198)],
-    "rotary_normed": [(1, 1, 1, 2), (3, 2, 33, 6), (2, 3, 31, 64), (1, 3, 5, 66)],
+    "rotary_normed": [
+        *((1, 1, 1, 2), (3, 2, 33, 6), (2, 3, 31, 64), (1, 3, 5, 66)),
+        *((1, 2, 1, 8198), (1, 1, 1, 40006)),  # rows that a block and a cluster hold
+    ],
     "rotary_apart": [(1, 2), (31, 6), (33, 66)],
 }
 #: One library holds all three: torch's headers are read once.
@@ -300,6 +306,16 @@ def test_a_call_that_does_not_fit_is_refused(
             2,
         ),
         (
+            'chain:\n  - expr: "rotate_half(softmax(x))"\n',
+            "it takes a maximum, as softmax, amax and std do, .* make two steps of it",
+            2,
+        ),
+        (
+            'dims: 3\nchain:\n  - expr: {formula: "rotate_half(x) - mean(x)", dim: 1}\n',
+            "or reduces other dims than the last: make two steps of it",
+            3,
+        ),
+        (
             "dims: 3\noperands: {r: full}\nchain:\n  - mean: {dim: 2, keepdim: true}\n"
             '  - expr: "rotate_half(r) + x"\n',
             "makes what reaches it larger: make two chains",
@@ -311,6 +327,53 @@ def test_a_spec_that_cannot_be_is_refused(text: str, message: str, line: int) ->
     with pytest.raises(SpecError, match=message) as caught:
         derive(parse(text, "example"))
     assert caught.value.line == line
+
+
+#: Chains of rotations among other steps, the operands by their names.
+AMONG = {
+    "a sum of both halves": 'expr: "x / sqrt(mean(x**2) + 1)", expr: "x * sum(rotate_half(x)**3)"',
+    "a value of rows": 'exp: {name: a}, mean: {dim: -1, keepdim: true}, expr: "rotate_half(a) * x + r"',
+    "a value of both kinds": 'tanh: {name: a}, softmax: {name: b}, expr: "rotate_half(a * b) + b * x", exp',
+    "turned twice": 'rotate_half: {name: a}, expr: "rotate_half(x * c) * a + rotate_half(rotate_half(x))"',
+    "a condition": 'expr: "where(rotate_half(x) > f, rotate_half(f), where(m, x, 2))"',
+    "other values alone": 'gelu: {name: a}, tanh: {name: b}, expr: "rotate_half(a) * f + b"',
+    "norms and spreads": 'layer_norm, rotate_half, expr: "x * std(x)", expr: "rotate_half(x) * norm(x)"',
+    "a gate before it": "glu, mul: c, rope: {cos: f, sin: f}",
+    "an int of rows": "causal_mask: p, exp, rotate_half",
+    "a loss": "rotate_half, mse_loss: f",
+    "dropped": "rotate_half, sum: {dim: -1}",
+    "a product": "linear: {in_features: 3, out_features: 8}, rotate_half",
+}
+OPERANDS = {
+    "c": "col",
+    "f": "full",
+    "m": "{kind: full, dtype: bool}",
+    "p": "{kind: row, dtype: int64}",
+    "r": "row",
+}
+
+
+@pytest.mark.parametrize("name", AMONG)
+def test_what_it_is_among_other_steps(name: str) -> None:
+    """Its programs against torch's own functions: value and gradients."""
+    words = set(re.findall(r"\w+", re.sub(r"\w+:(?! [cfpr]\b)", "", AMONG[name])))
+    used = [f"{n}: {kind}" for n, kind in OPERANDS.items() if n in words]
+    text = f"order: 1\noperands: {{{', '.join(used)}}}\nchain: [{AMONG[name]}]\n"
+    chain = derive(parse(text if used else text.replace("operands: {}\n", ""), "example"))
+    case = verify.make_case(chain, chain.example_shape(3, 8), training=False)
+    moving = [o.name for o in chain.operands if o.differentiable]
+    found = []
+    for run in (
+        lambda x, given: run_programs(chain, x, given, {}),
+        lambda x, given: run_chain(chain.spec, x, given, {}),
+    ):
+        leaves = {n: case.operands[n].clone().requires_grad_() for n in moving}
+        x = case.x.clone().requires_grad_()
+        value = run(x, {**case.operands, **leaves})
+        weights = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).reshape(value.shape)
+        found.append([value, *torch.autograd.grad(value, [x, *leaves.values()], weights)])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
