@@ -80,8 +80,10 @@ class Chain:
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
         """Return the shape of an `x` with roughly this many rows and columns."""
         dims = max(self.layout.rank - 2, 0)
+        if any(segment.span.paired for segment in self.segments):
+            cols += cols % 2
         shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
-        if self.layout.halved:
+        if self.layout.halved and not self.segments[0].span.paired:
             shape[self.layout.halved] *= 2
         return tuple(shape)
 

@@ -98,7 +98,7 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
-    op = _op(node)
+    op = patterns.op_of(node)
     if op is None:
         raise UnfitError(f"{name_of(node)} is no op of fusegen")
     given = arguments_of(node, op)
@@ -118,12 +118,6 @@ def call_or_none(node: fx.Node) -> Call | None:
         return call_of(node)
     except UnfitError:
         return None
-
-
-def _op(node: fx.Node) -> Op | None:
-    if node.op == "call_function":
-        return patterns.op_of_function(node.target)
-    return patterns.op_of_method(str(node.target)) if node.op == "call_method" else None
 
 
 def _cast(node: fx.Node, value: Tensor) -> Call:

@@ -18,6 +18,7 @@ from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.region_spec import RegionSpec
 from fusegen.models.regions import Region, find_regions
+from fusegen.models.rotary import write_rotations
 
 __all__ = ["Plan", "note", "plan_of"]
 
@@ -49,6 +50,7 @@ def plan_of(
     """
     leave_out_unread(graph)
     write_out_of_place(graph)
+    write_rotations(graph, inputs)
     leave_out_unread(graph)
     effects = effects_of(graph, inputs)
     if order == 1:

@@ -120,7 +120,7 @@ class _Writer:
             order=self._order,
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
-            operands={n: h.kind for n, h in self._operands.items() if not h.of_step},
+            operands={n: self._kind(h) for n, h in self._operands.items() if not h.of_step},
             outputs=[self._words[node] for node in outputs],
             steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
         )
@@ -134,6 +134,18 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
         )
+
+    def _kind(self, held: Held) -> str:
+        """Return how an operand is declared.
+
+        The tables of a rotation get no gradient if they need none: of each a kernel would write as much as of
+        x. Other operands get one, or training and evaluation would have two packages.
+        """
+        turns = any(call.name == "rotate_half" for call in self._region.calls.values())
+        tensor = tensor_of(held.node)
+        if turns and held.kind == "full" and tensor is not None and not tensor.requires_grad:
+            return "{kind: full, gradient: false}"
+        return held.kind
 
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""

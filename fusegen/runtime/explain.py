@@ -102,6 +102,8 @@ def explain(
     if halved:
         if len(whole) < -halved or whole[halved] % 2:
             message = f"expected two halves along dim {halved}, got shape {tuple(whole)}"
+            if len(whole) >= -halved:
+                message += "; an even size is needed there: pass a slice, or pad it"
             raise ValueError(f"{package}: {reaching}: {message}")
         half = half_shape(whole, halved)
     for operand, tensor in zip(operands, given, strict=True):

@@ -9,6 +9,8 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.atoms import HALF_FUNCTIONS
+from fusegen.atoms.constants import parts
 from fusegen.base.dtypes import DTYPES
 from fusegen.ops import Op
 from fusegen.program import Kind
@@ -71,6 +73,7 @@ class Operand:
         integer: whether it has int64 numbers, such as the classes of the rows.
         mask: whether it is of bool, and so the condition of a choice.
         float32: whether it is of float32 where x has 16 bits.
+        constant: whether it gets no gradient.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Operand:
     integer: bool = False
     mask: bool = False
     float32: bool = False
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,13 @@ class Step:
     def halves(self) -> str:
         """The op's operand that is the second half of the step's input; empty if the step gives one."""
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves
+
+    @property
+    def paired(self) -> bool:
+        """Whether its value in one half of a row depends on the other half."""
+        if self.formula is None:
+            return self.op is not None and self.op.paired
+        return any(isinstance(part, HALF_FUNCTIONS) for part in parts(self.formula))
 
     @property
     def halved(self) -> int:

@@ -96,6 +96,7 @@ class _Operand(_Model):
     dtype: Annotated[str | None, _one_of(("int64", "bool", "float32"))] = None
     init: Annotated[Init | None, _one_of(get_args(Init))] = None
     shape: Any = None
+    gradient: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -300,8 +301,13 @@ def _operands(
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
+        if given.init and not given.gradient:
+            message = f"{name!r} is a parameter, which has a gradient: drop init, or gradient"
+            raise document.error((*place, "gradient"), message)
         line = document.line(place)
-        operands.append(Operand(name, kind, given.init, shape, line, integer, mask, float32))
+        constant = mask or integer or not given.gradient
+        marks = (integer, mask, float32, constant)
+        operands.append(Operand(name, kind, given.init, shape, line, *marks))
     return tuple(operands)
 
 
