@@ -307,6 +307,17 @@ def test_a_fused_model_is_the_model(name: str) -> None:
     assert not [region.reason for region in used.report.regions if region.reason]
 
 
+def test_sizes_that_change() -> None:
+    """A graph with symbols for sizes, among them those that a rotation and a view take."""
+    model = ZOO["decoder"][0]().double()
+    used = FusegenBackend(everything=True)
+    compiled = torch.compile(model, backend=used, dynamic=True)
+    for batch, length in ((2, 8), (3, 5), (5, 11)):
+        x = torch.randn(batch, length, 32, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x), model(x))
+    assert used.report.graphs == 1 and used.report.fused
+
+
 def test_inputs_that_share_memory() -> None:
     def changed(a: Tensor, b: Tensor) -> Tensor:
         twice = b * 2
