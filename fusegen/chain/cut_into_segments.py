@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
@@ -39,7 +40,7 @@ class Span:
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def paired(self) -> bool:
         """Whether each value that varies along a row is computed as two halves."""
         return any(step.paired for step in self.steps)

@@ -106,14 +106,14 @@ def _by_halves(step: Step, layout: Layout) -> bool:
         op is not None and (op.trained or op.groups or op.over in ("inner", "channel"))
     ):
         return False
-    formula = formula_of(step)
+    formula = _formula_of(step)
     found = [p for p in parts(formula) if isinstance(p, (*ROW_FUNCTIONS, Rng, Total))]
     if COLUMN in formula.free_symbols or not all(isinstance(p, RowSum | Total) for p in found):
         return False
     return layout.columns == (-1,) if found else True
 
 
-def formula_of(step: Step) -> sp.Expr:
+def _formula_of(step: Step) -> sp.Expr:
     """Return the formula of a step; that of an op is over the names of the op's operands."""
     if step.op is None:
         return step.formula

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -181,7 +182,7 @@ class Step:
         """The op's operand that is the second half of the step's input; empty if the step gives one."""
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves
 
-    @property
+    @cached_property
     def paired(self) -> bool:
         """Whether its value in one half of a row depends on the other half."""
         if self.formula is None:
