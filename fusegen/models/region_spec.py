@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -14,7 +14,7 @@ from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
-from fusegen.models.operands import Held, how_held, of_channels
+from fusegen.models.operands import Held, how_held, is_small, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
@@ -48,7 +48,7 @@ class RegionSpec(PackageSpec):
         x: the node that is the activation.
         operands: the other tensors, by their names in `apply`.
         outputs: the region's nodes whose values the package returns, in order.
-        dtype: the dtype that the tensors are read and written in.
+        dtype: the dtype that the tensors are read and written in, but for operands of float32.
         training: whether it computes as in training.
     """
 
@@ -128,7 +128,11 @@ class _Writer:
         lines = [f"order: {self._order}", f"dtypes: [{str(self._dtype).removeprefix('torch.')}]"]
         if self._is_image:
             lines.append(f"dims: {len(self._region.shape)}")
-        declared = [f"  {n}: {h.kind}" for n, h in self._operands.items() if not h.of_step]
+        declared = [
+            f"  {n}: {f'{{kind: {h.kind}, dtype: float32}}' if h.float32 else h.kind}"
+            for n, h in self._operands.items()
+            if not h.of_step
+        ]
         lines += ["operands:", *declared] if declared else []
         if len(names) > 1:
             lines.append(f"outputs: [{', '.join(names)}]")
@@ -156,13 +160,36 @@ class _Writer:
         return any(h.kind == "channel" for h in held)
 
     def _dtype_of_all(self) -> torch.dtype:
-        """Return the dtype that all tensors are read and written in."""
-        tensors = map(tensor_of, (*leaves(self._region, self._inlined), *self._region.outputs))
+        """Return the dtype that all tensors are read and written in.
+
+        Small tensors of float32 beside others of 16 bits stay as they are.
+        """
+        read = leaves(self._region, self._inlined)
+        tensors = map(tensor_of, (*read, *self._region.outputs))
         dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
         inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
         if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
             raise UnfitError("float64 beside another dtype")
+        channels = _read_by_channel(self._region)
+        large = (
+            node
+            for node in read
+            if node not in channels and not is_small(node, self._region, self._is_image)
+        )
+        tensors = map(tensor_of, (*large, *self._region.outputs))
+        rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+        if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
+            return rest.pop()
         return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+    def _stays(self, node: fx.Node) -> bool:
+        """Return whether a tensor is of float32 beside others of 16 bits."""
+        tensor = tensor_of(node)
+        return (
+            tensor is not None
+            and tensor.dtype is torch.float32
+            and self._dtype in (torch.bfloat16, torch.float16)
+        )
 
     def _step(self, node: fx.Node, call: Call) -> None:
         label = self._label(call.name)
@@ -211,7 +238,11 @@ class _Writer:
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
-            self._operands[f"{label}_{name}"] = Held(value, "channel", "flat", of_step=True)
+            self._operands[f"{label}_{name}"] = Held(
+                value, "channel", "flat", of_step=True, float32=self._stays(value)
+            )
+        if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
+            given.append("dtype: float32")
         self._steps.append(f"  - {call.name}: {{{', '.join(given)}}}")
 
     def _formula(self, call: Call) -> str:
@@ -283,6 +314,7 @@ class _Writer:
 
     def _declared(self, held: Held) -> str:
         """Return the name of an operand that the spec declares."""
+        held = replace(held, float32=self._stays(held.node))
         for name, known in self._operands.items():
             if known == held:
                 return name
@@ -293,6 +325,19 @@ class _Writer:
     def _label(self, name: str) -> str:
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}_{self._counts[name]}"
+
+
+def _read_by_channel(region: Region) -> set[fx.Node]:
+    """Return the tensors that a region reads only as one number for each channel of a norm or the like."""
+    channels: set[fx.Node] = set()
+    others: set[fx.Node] = set()
+    for call in region.calls.values():
+        own: set[fx.Node] = set()
+        if call.name in patterns.KEPT or _has_channels(call):
+            own = {value for value in call.operands.values() if isinstance(value, fx.Node)}
+        channels |= own
+        others |= set(call.inputs) - own
+    return channels - others
 
 
 def _has_channels(call: Call) -> bool:
