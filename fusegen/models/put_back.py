@@ -60,7 +60,7 @@ def _call(
     """Add the call of a region's package, with what adapts its tensors."""
     x = _cast(graph, new[spec.x], spec.x, spec.dtype)
     given = {
-        name: _adapted(graph, _cast(graph, new[held.node], held.node, spec.dtype), held, x)
+        name: _adapted(graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x)
         for name, held in spec.operands.items()
     }
     keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
@@ -77,6 +77,11 @@ def _call(
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value
+
+
+def _dtype(held: Held, spec: RegionSpec) -> torch.dtype:
+    """Return the dtype in which a package reads an operand."""
+    return torch.float32 if held.float32 else spec.dtype
 
 
 def _cast(graph: fx.Graph, value: fx.Node, node: fx.Node, dtype: torch.dtype) -> fx.Node:

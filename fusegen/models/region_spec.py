@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -13,7 +13,7 @@ from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
-from fusegen.models.operands import Held, how_held, of_channels
+from fusegen.models.operands import Held, how_held, is_small, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
@@ -35,7 +35,7 @@ class RegionSpec(PackageSpec):
         x: the node that is the activation.
         operands: the other tensors, by their names in `apply`.
         outputs: the region's nodes whose values the package returns, in order.
-        dtype: the dtype that the tensors are read and written in.
+        dtype: the dtype that the tensors are read and written in, but for operands of float32.
         training: whether it computes as in training.
     """
 
@@ -143,6 +143,8 @@ class _Writer:
         """
         turns = any(call.name == "rotate_half" for call in self._region.calls.values())
         tensor = tensor_of(held.node)
+        if held.float32:
+            return f"{{kind: {held.kind}, dtype: float32}}"
         if turns and held.kind == "full" and tensor is not None and not tensor.requires_grad:
             return "{kind: full, gradient: false}"
         return held.kind
@@ -160,13 +162,36 @@ class _Writer:
         return any(h.kind == "channel" for h in held)
 
     def _dtype_of_all(self) -> torch.dtype:
-        """Return the dtype that all tensors are read and written in."""
-        tensors = map(tensor_of, (*leaves(self._region, self._inlined), *self._region.outputs))
+        """Return the dtype that all tensors are read and written in.
+
+        Small tensors of float32 beside others of 16 bits stay as they are.
+        """
+        read = leaves(self._region, self._inlined)
+        tensors = map(tensor_of, (*read, *self._region.outputs))
         dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
         inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
         if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
             raise UnfitError("float64 beside another dtype")
+        channels = _read_by_channel(self._region)
+        large = (
+            node
+            for node in read
+            if node not in channels and not is_small(node, self._region, self._is_image)
+        )
+        tensors = map(tensor_of, (*large, *self._region.outputs))
+        rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+        if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
+            return rest.pop()
         return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+    def _stays(self, node: fx.Node) -> bool:
+        """Return whether a tensor is of float32 beside others of 16 bits."""
+        tensor = tensor_of(node)
+        return (
+            tensor is not None
+            and tensor.dtype is torch.float32
+            and self._dtype in (torch.bfloat16, torch.float16)
+        )
 
     def _step(self, node: fx.Node, call: Call) -> None:
         label = self._naming.step(node, call)
@@ -289,12 +314,26 @@ class _Writer:
 
     def _declared(self, held: Held) -> str:
         """Return the name of an operand that the spec declares."""
+        held = replace(held, float32=self._stays(held.node))
         for name, known in self._operands.items():
             if known == held:
                 return name
         name = self._naming.operand(held)
         self._operands[name] = held
         return name
+
+
+def _read_by_channel(region: Region) -> set[fx.Node]:
+    """Return the tensors that a region reads only as one number for each channel of a norm or the like."""
+    channels: set[fx.Node] = set()
+    others: set[fx.Node] = set()
+    for call in region.calls.values():
+        own: set[fx.Node] = set()
+        if call.name in patterns.KEPT or _has_channels(call):
+            own = {value for value in call.operands.values() if isinstance(value, fx.Node)}
+        channels |= own
+        others |= set(call.inputs) - own
+    return channels - others
 
 
 def _has_channels(call: Call) -> bool:
