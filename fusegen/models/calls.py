@@ -94,11 +94,15 @@ def call_of(node: fx.Node) -> Call:
         UnfitError: if no op computes it.
     """
     value = tensor_of(node)
+    if name_of(node) in patterns.VIEWS - patterns.CASTS:
+        raise UnfitError("a view or a selection, which computes nothing")
     if value is None or not value.is_floating_point():
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     op = _op(node)
+    if op is None and name_of(node) in patterns.PRODUCTS:
+        raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
         raise UnfitError(f"{name_of(node)} is no op of fusegen")
     given = arguments_of(node, op)

@@ -16,7 +16,16 @@ from torch.nn import functional
 
 from fusegen.ops import Op, find, registry
 
-__all__ = ["CASTS", "COMPARISONS", "INFIX", "KEPT", "VIEWS", "op_of_function", "op_of_method"]
+__all__ = [
+    "CASTS",
+    "COMPARISONS",
+    "INFIX",
+    "KEPT",
+    "PRODUCTS",
+    "VIEWS",
+    "op_of_function",
+    "op_of_method",
+]
 
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
 #: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
@@ -88,6 +97,13 @@ KEPT = frozenset(
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
+#: What torch computes best.
+PRODUCTS = frozenset(
+    {
+        *(name for name, op in registry().items() if op.source),
+        *("matmul", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
+    }
+)
 #: Methods and functions whose result is what they are called on, seen in another way.
 VIEWS = frozenset(
     {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from fusegen.base.version import __version__
+from fusegen.ops import find
 
 __all__ = ["PackageSpec", "Step", "package_name", "spec_text", "yaml_text"]
 
@@ -40,6 +41,15 @@ class Step:
     given: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
 
+    @property
+    def short(self) -> str:
+        """The key that may be left out, if the step is given nothing else; or empty."""
+        if len(self.given) != 1:
+            return ""
+        (key,) = self.given
+        op = find(self.op)
+        return key if key == "formula" or (op and [*op.operands] == [key]) else ""
+
     def __str__(self) -> str:
         given = [f"{key}: {value}" for key, value in self.given.items()]
         if self.label:
@@ -47,8 +57,8 @@ class Step:
             given.insert(len(given) if self.op == "expr" else 0, f"name: {self.label}")
         if not given:
             return f"  - {self.op}"
-        if [*self.given] == ["formula"] and not self.label:
-            return f"  - expr: {self.given['formula']}"
+        if self.short and not self.label:
+            return f"  - {self.op}: {self.given[self.short]}"
         return f"  - {self.op}: {{{', '.join(given)}}}"
 
 

@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from shared.by_torch import reference, seen
 from shared.model_zoo import ZOO
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils import _pytree
 
-from fusegen import spec
 from fusegen.models import FusegenBackend, backend
-from fusegen.tools.check.reference import run_chain
 
 pytestmark = pytest.mark.slow  # together they take 20 seconds
 
@@ -49,31 +47,6 @@ def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-def reference(text: str) -> Callable[..., Any]:
-    parsed = spec.parse(text, "region")
-
-    @torch._dynamo.disable
-    def apply(x: Tensor, *, training: bool = False, **operands: Tensor) -> Any:
-        return run_chain(parsed, x, operands, {}, training=training)
-
-    return apply
-
-
-def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
-    """Return all that a call gives: values, whether they have gradients, these, and what it changed."""
-    leaves = [t.detach().clone().requires_grad_() for t in inputs]
-    given = [t * 1 for t in leaves]  # no leaf, so that it may be changed in place
-    outs = [t for t in _pytree.tree_leaves(run(*given)) if isinstance(t, Tensor)]
-    live = [o for o in outs if o.requires_grad]
-    if live:
-        torch.autograd.backward(live, [torch.cos(o.detach()) for o in live])
-    state = dict(model.state_dict()) if isinstance(model, nn.Module) else {}
-    grads = [t.grad for t in leaves]
-    if isinstance(model, nn.Module):
-        grads += [p.grad for p in model.parameters()]
-    return [*((o.detach(), o.requires_grad) for o in outs), *grads, *given, *state.values()]
 
 
 @case(X)
