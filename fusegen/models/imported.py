@@ -13,8 +13,7 @@ from torch import fx, nn
 
 from fusegen.base.errors import UserError
 from fusegen.models.call_once import call_once, copied, entry
-from fusegen.models.cost import Cost, cost_of
-from fusegen.models.effects import Effects
+from fusegen.models.cost import Cost
 from fusegen.models.fusion_report import Report
 from fusegen.models.model_names import ModelNames, words
 from fusegen.models.plan import note, plan_of
@@ -106,35 +105,25 @@ class _Reader:
         names = ModelNames(module.graph, inputs, self._inputs, self._model)
         plan = plan_of(module.graph, inputs, self._order, self.report, everything=True)
         for region, spec in plan.specs:
+            place = names.place([*region.calls])
             same = self.found.get(spec.name)
+            if same is not None:
+                note(self.report, region, "", spec)
+                self.found[spec.name] = replace(same, places=(*same.places, place))
+                continue
+            contents = _contents(region, names)
+            within = f"{place} of {self._title}" if place else self._title
+            described = f"{', '.join(contents)} in {within}"
             try:
-                found = same or self._imported(region, plan.effects, names)
-            except UserError as error:
+                text = readable_spec_of(region, self._order, plan.effects, names, described).text
+            except UserError as error:  # no chain can be derived from it
                 note(self.report, region, str(error), spec)
                 continue
-            note(self.report, region, "", spec)
-            places = (*found.places, names.place([*region.calls]))
-            self.found[spec.name] = replace(found, places=places)
+            noted = note(self.report, region, "", spec)
+            self.found[spec.name] = ImportedSpec(
+                self._name(place, contents), text, noted.ops, noted.shape, noted.cost, (place,)
+            )
         return before
-
-    def _imported(self, region: Region, effects: Effects, names: ModelNames) -> ImportedSpec:
-        """Return a region's spec.
-
-        Raises:
-            UserError: if no chain can be derived from it.
-        """
-        contents = _contents(region, names)
-        place = names.place([*region.calls])
-        within = f"{place} of {self._title}" if place else self._title
-        described = f"{', '.join(contents)} in {within}"
-        return ImportedSpec(
-            self._name(place, contents),
-            readable_spec_of(region, self._order, effects, names, described).text,
-            tuple(call.name for call in region.calls.values()),
-            f"[{', '.join(map(str, region.shape))}]",
-            cost_of(region),
-            (),
-        )
 
     def _name(self, place: str, contents: Sequence[str]) -> str:
         """Return a name of a package that no other region has."""

@@ -20,9 +20,9 @@ from fusegen.models.effects import Effects
 from fusegen.models.model_names import ModelNames, words
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held
-from fusegen.models.region_spec import RegionSpec, spec_of
+from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region
-from fusegen.models.spec_text import Step, yaml_text
+from fusegen.models.spec_text import RegionSpec, Step, yaml_text
 from fusegen.ops import Op, find
 from fusegen.spec.names import problem
 
@@ -59,7 +59,8 @@ def readable_spec_of(
         spec = _spec_of(region, order, effects, names, as_ops=False)
         chain.derive(specs.parse(spec.text, spec.name))
     shape = f"[{', '.join(map(str, region.shape))}]"
-    head = [f"# x is {names.source(spec.x)}, {shape}."]
+    to = "broadcast to " if spec.broadcast else ""
+    head = [f"# x is {names.source(spec.x)}, {to}{shape}."]
     for name, held in spec.operands.items():
         if held.of_step:
             head.append(f"# {name} is {names.source(held.node)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import fx
@@ -17,33 +16,12 @@ from fusegen.models.operands import Held, how_held, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
-from fusegen.models.spec_text import PackageSpec, Step, package_name, spec_text, yaml_text
+from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
 
-__all__ = ["RegionSpec", "activations", "dependents", "spec_of"]
+__all__ = ["activations", "dependents", "spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
-
-
-@dataclass(frozen=True)
-class RegionSpec(PackageSpec):
-    """A region as a spec, with what it is called on.
-
-    Args:
-        name: the spec's and the package's name; equal specs have equal names.
-        text: the spec.
-        x: the node that is the activation.
-        operands: the other tensors, by their names in `apply`.
-        outputs: the region's nodes whose values the package returns, in order.
-        dtype: the dtype that the tensors are read and written in.
-        training: whether it computes as in training.
-    """
-
-    x: fx.Node
-    operands: dict[str, Held]
-    outputs: list[fx.Node]
-    dtype: torch.dtype
-    training: bool
 
 
 def spec_of(
@@ -70,9 +48,19 @@ def spec_of(
 
 
 def activations(region: Region) -> list[fx.Node]:
-    """Return the inputs that may be the activation, that on which the most nodes depend first."""
+    """Return the inputs that may be the activation, that on which the most nodes depend first.
+
+    Where none has its shape, as in an outer product, one is broadcast with the others.
+    """
     whole = [n for n in region.inputs if same(_shape(n), region.shape)]
+    if not whole and region.rows is None:
+        whole = [n for n in region.inputs if _is_number(n)]
     return sorted(whole, key=lambda n: -len(dependents(region, [n])))
+
+
+def _is_number(node: fx.Node) -> bool:
+    tensor = tensor_of(node)
+    return tensor is not None and tensor.is_floating_point()
 
 
 def dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
@@ -103,7 +91,7 @@ class _Writer:
         self._current = x
         self._steps: list[Step] = []
         self._is_image = len(region.shape) > 2 and self._needs_dims()
-        self._inlined = inlined(region, effects, is_image=self._is_image)
+        self._inlined = inlined(region, x, effects, is_image=self._is_image)
         self._dtype = self._dtype_of_all()
 
     def write(self) -> RegionSpec:
@@ -133,6 +121,8 @@ class _Writer:
             outputs,
             self._dtype,
             any(call.training for call in self._region.calls.values()),
+            frozenset(self._inlined),
+            not same(_shape(self._x), self._region.shape),
         )
 
     def _needs_dims(self) -> bool:

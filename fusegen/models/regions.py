@@ -83,9 +83,10 @@ class _Search:
             try:
                 if node in self._effects.nested:
                     raise UnfitError("it is inside a transform of torch.func")
+                call = call_of(node)
                 if not self._effects.may_move(node):
                     raise UnfitError("it changes a tensor, or reads one that is changed")
-                self._add(node, call_of(node))
+                self._add(node, call)
             except UnfitError as error:
                 left[node] = str(error)
         regions = {id(region): region for region in self._region.values()}

@@ -205,6 +205,23 @@ def attention_with_a_mask(x: Tensor) -> Tensor:
     return torch.softmax((x / 2).masked_fill(~mask, float("-inf")), -1) * 3
 
 
+@case(IMAGE, IMAGE[:, :, :1, :1])
+def a_gate_of_each_channel_of_each_sample(x: Tensor, gate: Tensor) -> Any:
+    small = torch.sigmoid(gate * 2) + 1
+    return (x * small).tanh(), (x + 1) * small, small
+
+
+@case(IMAGE, IMAGE[:, :, :1, :1], IMAGE[:1, :, :1])
+def small_tensors_of_two(x: Tensor, gate: Tensor, other: Tensor) -> Any:
+    return (x * (gate.exp() + other)).tanh() * (1 - gate) * (2 * other)
+
+
+@case(IMAGE[0, :, :, :1], IMAGE[0, :1, :1])
+def an_outer_product(x: Tensor, y: Tensor) -> Any:
+    z = x * y
+    return z.sin(), z.cos() * (1 + x)
+
+
 @case(X)
 def a_gradient_inside(x: Tensor) -> Any:
     return torch.func.grad(lambda t: (t.tanh() * 2 + 1).exp().sum())(x) * 2 + 1
@@ -278,6 +295,27 @@ def test_a_fused_model_is_the_model(name: str) -> None:
         torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-11)
     assert used.report.fused
     assert not [region.reason for region in used.report.regions if region.reason]
+
+
+def test_the_report_says_what_packages_compute() -> None:
+    """What a package computes itself is not left, and what computes nothing is not said to be alone."""
+
+    def gated(x: Tensor, gate: Tensor, index: Tensor) -> Any:
+        small = torch.sigmoid(gate)
+        index += 1
+        return x.double() @ (x * small), functional.dropout(x, 0.0), x.reshape(-1)
+
+    used = FusegenBackend(everything=True)
+    torch.compile(gated, backend=used)(SQUARE, SQUARE[:1, :1], torch.arange(3))
+    (region,) = used.report.fused
+    assert region.ops == ("sigmoid", "mul")
+    assert used.report.left == {
+        ("iadd", "its value is no floating-point tensor"): 1,
+        ("double", "it computes nothing"): 1,
+        ("matmul", "a product or a convolution, which torch computes"): 1,
+        ("dropout", "it computes nothing"): 1,
+        ("reshape", "a view or a selection, which computes nothing"): 1,
+    }
 
 
 def test_inputs_that_share_memory() -> None:
