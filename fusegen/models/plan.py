@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fusegen.models.arguments import name_of
+from fusegen import spec as specs_
+from fusegen.base.errors import SpecError
+from fusegen.models import patterns
+from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
-from fusegen.models.calls import call_of
+from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
-from fusegen.models.regions import Region, find_regions
+from fusegen.models.region_spec import spec_of
+from fusegen.models.regions import Region, find_regions, region_of
 from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["Plan", "note", "plan_of"]
@@ -55,8 +61,29 @@ def plan_of(
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, effects)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, effects)
-    regions, left = find_regions(graph, effects)
     report.graphs += 1
+    refused: dict[fx.Node, str] = {}
+    while True:  # what no spec can say is left out by itself, not with all that is around it
+        regions, left = find_regions(graph, effects, refused)
+        specs, others = _worth(regions, order, effects, everything=everything)
+        found = [_refused_nodes(region, order, effects) for region, s in specs if _mistake(s.text)]
+        if not any(found):
+            break
+        refused = dict(ChainMap(refused, *found))
+    inside = _computed_inside(graph, specs)
+    for node, reason in left.items():
+        if node not in inside:
+            report.left[name_of(node), reason] += 1
+    for region, reason in others:
+        if not inside.issuperset(region.calls):
+            _note_left(report, region, reason)
+    return Plan(effects, [(r, s) for r, s in specs if not inside.issuperset(r.calls)])
+
+
+def _worth(
+    regions: Sequence[Region], order: int, effects: Effects, *, everything: bool
+) -> tuple[list[tuple[Region, RegionSpec]], list[tuple[Region, str]]]:
+    """Return the regions that are worth a package, each with its spec, and the others, with the reason."""
     specs: list[tuple[Region, RegionSpec]] = []
     others: list[tuple[Region, str]] = []
     for region in regions:
@@ -68,14 +95,30 @@ def plan_of(
                 specs.append((part, spec))
             else:
                 others.append((part, loss))
-    inside = _computed_inside(graph, specs)
-    for node, reason in left.items():
-        if node not in inside:
-            report.left[name_of(node), reason] += 1
-    for region, reason in others:
-        if not inside.issuperset(region.calls):
-            _note_left(report, region, reason)
-    return Plan(effects, [(r, s) for r, s in specs if not inside.issuperset(r.calls)])
+    return specs, others
+
+
+@functools.lru_cache(maxsize=4096)  # models have blocks that are alike
+def _mistake(text: str) -> str:
+    """Return what is wrong with the text of a spec; empty if nothing is."""
+    try:
+        specs_.parse(text, "region")
+    except SpecError as error:
+        return error.message
+    return ""
+
+
+def _refused_nodes(region: Region, order: int, effects: Effects) -> dict[fx.Node, str]:
+    """Return the nodes of a region that are the reason why its spec is refused, such as a product with 0."""
+    found = {}
+    for node, call in region.calls.items():
+        try:
+            mistake = _mistake(spec_of(region_of(node, call), order, effects).text)
+        except UnfitError:
+            continue
+        if mistake:
+            found[node] = mistake
+    return found
 
 
 def note(
@@ -124,11 +167,13 @@ def _note_left(report: Report, region: Region, reason: str) -> None:
 
 
 def _computed_inside(graph: fx.Graph, specs: Sequence[tuple[Region, RegionSpec]]) -> set[fx.Node]:
-    """Return the small tensors that nobody reads any more, since packages compute them themselves."""
-    takes: dict[fx.Node, set[fx.Node]] = {}  # which small tensors the package of a node computes
+    """Return small tensors and comparisons that nobody reads, since packages compute them themselves."""
+    takes: dict[fx.Node, set[fx.Node]] = {}  # what the package of a node computes of its inputs
     for region, spec in specs:
-        for node in region.calls:
+        for node, call in region.calls.items():
             takes[node] = set(spec.inlined)
+            if isinstance(call.condition, Comparison):
+                takes[node] |= {i for i in node.all_input_nodes if i.target in patterns.COMPARISONS}
     small: set[fx.Node] = set().union(*takes.values())
     unread: set[fx.Node] = set()
     for node in reversed(graph.nodes):

@@ -188,10 +188,8 @@ class _Writer:
         if call.op.submodule and call.op.submodule.flag:
             given["affine"] = "true" if call.operands else "false"
         if call.condition is not None:
-            mask = call.condition
-            if not isinstance(mask, fx.Node):
-                raise UnfitError(f"{call.name} by a comparison")
-            given |= {name: self._operand(mask) for name in call.op.conditions}
+            assert isinstance(call.condition, fx.Node)
+            given |= dict.fromkeys(call.op.conditions, self._operand(call.condition))
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")

@@ -223,6 +223,22 @@ def an_outer_product(x: Tensor, y: Tensor) -> Any:
 
 
 @case(X)
+def masks_of_comparisons(x: Tensor) -> Any:
+    hidden = (x * 2).masked_fill(x > 1, float("-inf")).softmax(-1)
+    return hidden.tanh(), (x * 2).masked_fill(x.abs() < 1, -1e9).clamp_min(-3).clamp_max(3)
+
+
+@case(X, Y)
+def what_no_formula_says(x: Tensor, y: Tensor) -> Any:
+    a = (x * 2).tanh() + 0 * y
+    weight = torch.linspace(1, 2, 8, dtype=torch.float64)
+    loss = functional.binary_cross_entropy_with_logits(
+        a * 3 + 1, y.sigmoid(), pos_weight=weight, reduction="none"
+    )
+    return a, (loss * 2).exp(), (x / 0.0).clamp(-1, 1)
+
+
+@case(X)
 def a_gradient_inside(x: Tensor) -> Any:
     return torch.func.grad(lambda t: (t.tanh() * 2 + 1).exp().sum())(x) * 2 + 1
 
@@ -316,6 +332,35 @@ def test_the_report_says_what_packages_compute() -> None:
         ("dropout", "it computes nothing"): 1,
         ("reshape", "a view or a selection, which computes nothing"): 1,
     }
+
+
+def test_a_comparison_in_a_kernel_is_not_computed_again() -> None:
+    def chosen(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x * 2, x.exp())
+
+    used, graphs = FusegenBackend(everything=True), []
+
+    def look(module: Any, inputs: Any) -> Any:
+        forward = used(module, inputs)
+        graphs.append(forward.__self__.graph)  # type: ignore[attr-defined]
+        return forward
+
+    torch.compile(chosen, backend=look)(X)
+    called = [n for n in graphs[0].nodes if n.op in ("call_function", "call_method")]
+    assert len(called) == 1
+    assert not used.report.left
+
+
+def test_one_op_that_no_spec_says_is_left_alone() -> None:
+    def tricked(x: Tensor, y: Tensor) -> Tensor:
+        return (x * 2).tanh() + 0 * y
+
+    used = FusegenBackend(everything=True)
+    torch.compile(tricked, backend=used)(X, Y)
+    assert [region.ops for region in used.report.fused] == [("mul", "tanh", "add")]
+    ((name, reason),) = used.report.left
+    assert name == "mul"
+    assert "does not depend on x" in reason
 
 
 def test_inputs_that_share_memory() -> None:
