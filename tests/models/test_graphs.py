@@ -363,6 +363,27 @@ def test_one_op_that_no_spec_says_is_left_alone() -> None:
     assert "does not depend on x" in reason
 
 
+def test_numbers_of_modules_are_known_though_sizes_change() -> None:
+    """With dynamic=True torch makes a symbol of each number; one that changes is compiled anew."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.factor = nn.BatchNorm2d(4, dtype=torch.float64), 0.3
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x).relu() + (x * self.factor).tanh()
+
+    model, used = Scaled(), FusegenBackend(everything=True)
+    fused = copy.deepcopy(model)
+    compiled = torch.compile(fused, backend=used, dynamic=True)
+    for eps, factor in ((1e-5, 0.3), (1e-2, 0.3), (1e-2, 0.7)):
+        for each in (model, fused):
+            each.norm.eps, each.factor = eps, factor
+        torch.testing.assert_close(compiled(IMAGE), model(IMAGE))
+    assert used.report.fused[0].ops[:2] == ("batch_norm", "relu")
+
+
 def test_inputs_that_share_memory() -> None:
     def changed(a: Tensor, b: Tensor) -> Tensor:
         twice = b * 2
