@@ -130,7 +130,7 @@ class ModelNames:
 def words(*parts: str) -> str:
     """Return a name in lower case with single underscores, such as layer_norm of LayerNorm."""
     text = "_".join(parts)
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     text = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return text if text[:1].isalpha() else f"n{text}" if text else "value"
 

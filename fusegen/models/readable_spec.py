@@ -135,11 +135,7 @@ class _ReadableNaming(Naming):
             if not used and step.label not in returned and step.op not in patterns.KEPT:
                 step = replace(step, label="")
             tidied.append(_as_op(step) if self._as_ops else step)
-        ops = [step.op for step in tidied]
-        return [
-            replace(s, label="") if [s.label] == [o for o in ops if o == s.label] else s
-            for s in tidied
-        ]
+        return tidied
 
     def _new(self, name: str, avoided: Collection[str] = ()) -> str:
         """Return a name that is valid and not taken."""

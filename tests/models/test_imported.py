@@ -97,6 +97,21 @@ def test_a_name_is_taken_once() -> None:
     assert seen_in(spec, X.double(), tanh=X.double()).equal(twice(X.double(), X.double()))
 
 
+def test_a_step_that_is_read_later_has_its_name() -> None:
+    """Also where that is the name of its op: a formula knows no other."""
+
+    def centred(x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)
+
+    (spec,) = imported(lambda x: centred(x * 3), X).values()
+    assert spec.text.splitlines()[-3:] == [
+        "  - mul: {name: mul, other: 3}",
+        "  - mean: {dim: -1, keepdim: true}",
+        '  - expr: "mul - x"',
+    ]
+    torch.testing.assert_close(seen_in(spec, X.double()), centred(X.double() * 3))
+
+
 def seen_in(spec: ImportedSpec, x: Tensor, **operands: Tensor) -> Any:
     return reference(spec.text)(x, **operands)
 
