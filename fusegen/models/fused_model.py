@@ -102,7 +102,8 @@ def fuse(
     call_once(fused, fused, copied(example_inputs))
     if not backend.report.graphs:
         raise UserError(
-            "torch.compile captured nothing of this model; it may be disabled (torch._dynamo.config.disable)"
+            "torch.compile captured nothing of this model: it leaves out nn.LSTM, nn.GRU and nn.RNN, "
+            "and what torch.compiler.disable marks"
         )
     if folder is not None:
         where.mkdir(parents=True, exist_ok=True)

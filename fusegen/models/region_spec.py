@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import fx
@@ -91,8 +91,12 @@ class _Writer:
         self._current = x
         self._steps: list[Step] = []
         self._is_image = len(region.shape) > 2 and self._needs_dims()
-        self._inlined = inlined(region, x, effects, is_image=self._is_image)
-        self._dtype = self._dtype_of_all()
+        found = inlined(region, x, effects, is_image=self._is_image)
+        choices = [(s, dtype) for s in (found, {}) if (dtype := _dtype_of(region, s)) is not None]
+        if not choices:
+            raise UnfitError("float64 beside another dtype")
+        # Nothing of the activation's size is converted for the sake of a small tensor.
+        self._inlined, self._dtype = min(choices, key=lambda choice: choice[1].itemsize)
 
     def write(self) -> RegionSpec:
         """Return the spec."""
@@ -136,15 +140,6 @@ class _Writer:
             return False
         held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
         return any(h.kind == "channel" for h in held)
-
-    def _dtype_of_all(self) -> torch.dtype:
-        """Return the dtype that all tensors are read and written in."""
-        tensors = map(tensor_of, (*leaves(self._region, self._inlined), *self._region.outputs))
-        dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-        inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
-        if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
-            raise UnfitError("float64 beside another dtype")
-        return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
     def _step(self, node: fx.Node, call: Call) -> None:
         label = self._naming.step(node, call)
@@ -271,6 +266,21 @@ class _Writer:
         name = self._naming.operand(held)
         self._operands[name] = held
         return name
+
+
+def _dtype_of(region: Region, small: Mapping[fx.Node, Call]) -> torch.dtype | None:
+    """Return the dtype that all tensors are read and written in; None if it would round some.
+
+    Args:
+        region: the region.
+        small: the small tensors that the package computes.
+    """
+    tensors = map(tensor_of, (*leaves(region, small), *region.outputs))
+    dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+    inside = {t.dtype for t in map(tensor_of, region.calls) if t is not None}
+    if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
+        return None
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 def _has_channels(call: Call) -> bool:

@@ -89,7 +89,8 @@ def import_(
 
 
 def _table(specs: list[ImportedSpec], out: Path) -> Table:
-    table = Table(title=f"{len(specs)} specs in {out}", title_justify="left")
+    count = f"{len(specs)} {'spec' if len(specs) == 1 else 'specs'}"
+    table = Table(title=f"{count} in {out}", title_justify="left")
     for column in ("spec", "where", "ops", "shape"):
         table.add_column(column, overflow="fold", no_wrap=column == "spec")
     table.add_column("times", justify="right")
