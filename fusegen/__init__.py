@@ -3,7 +3,7 @@ derivatives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ __all__ = ["__version__", "build", "fuse", "load", "load_fused", "report"]
 
 
 def build(
-    *specs: str | Path,
+    *specs: str | Path | Mapping[str, str | Mapping[str, Any]],
     out: str | Path = "generated",
     backend: Literal["auto", "cpu", "cuda"] = "auto",
     arch: Sequence[str] = (),
@@ -30,7 +30,8 @@ def build(
     """Generate and compile packages; the same as `fusegen build`.
 
     Args:
-        specs: spec files, their names, or folders of them; without any, those of the folder specs/.
+        specs: spec files, their names, or folders of them; without any, those of the folder specs/. Or specs
+            by name, as text or as dicts: `build({"my_mish": {"chain": ["mish"]}})`.
         out: where the packages are written.
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
@@ -46,8 +47,11 @@ def build(
         UserError: where a spec is wrong or a compiler is missing.
     """
     from fusegen.toolchain import builder
+    from fusegen.toolchain.given_specs import files_of_given
 
-    paths = [Path(s) for s in specs]
+    paths: list[Path] = []
+    for given in specs:
+        paths += files_of_given(given, Path(out)) if isinstance(given, Mapping) else [Path(given)]
     options: Any = {"backend": backend, "arch": arch, "dtypes": dtypes, "jobs": jobs}
     options["verbose"] = verbose
     if quiet:

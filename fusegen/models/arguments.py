@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import guard_scalar
 
 from fusegen.models import patterns
 from fusegen.ops import Op
@@ -122,6 +123,9 @@ def argument(value: Any) -> Argument:
     Raises:
         UnfitError: if it is neither a node nor a finite number.
     """
+    symbol = _symbol(value)
+    if symbol is not None and (known := symbol.node.maybe_as_float()) is not None:
+        value = known
     if isinstance(value, fx.Node):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -132,14 +136,26 @@ def argument(value: Any) -> Argument:
 def constant(name: str, value: Any) -> float | int | bool | str:
     """Return an attribute that is known now.
 
+    With sizes that change, torch makes symbols of the numbers of modules, such as eps. They become constants
+    here: torch compiles anew if one changes.
+
     Raises:
         UnfitError: if it is known at the call alone, or no finite number.
     """
+    symbol = _symbol(value)
+    if symbol is not None:
+        value = guard_scalar(symbol)
     if not isinstance(value, bool | int | float | str):
         raise UnfitError(f"{name} is not known before the call")
     if isinstance(value, float) and not math.isfinite(value):
         raise UnfitError(f"{name} is not finite")
     return value
+
+
+def _symbol(value: Any) -> torch.SymFloat | None:
+    """Return the symbol of a number that a node gives, if it is one."""
+    number = value.meta.get("example_value") if isinstance(value, fx.Node) else None
+    return number if isinstance(number, torch.SymFloat) else None
 
 
 def size_of(value: Any) -> int:
@@ -148,6 +164,8 @@ def size_of(value: Any) -> int:
     Raises:
         UnfitError: if it is a symbol.
     """
+    if isinstance(value, torch.SymInt) and (known := value.node.maybe_as_int()) is not None:
+        return int(known)
     if not isinstance(value, int):
         raise UnfitError("the number of channels changes from call to call")
     return value

@@ -94,11 +94,17 @@ def call_of(node: fx.Node) -> Call:
         UnfitError: if no op computes it.
     """
     value = tensor_of(node)
+    if name_of(node) in patterns.VIEWS - patterns.CASTS:
+        raise UnfitError("a view or a selection, which computes nothing")
+    if isinstance(node.meta.get("example_value"), tuple):
+        raise UnfitError("it gives several tensors")
     if value is None or not value.is_floating_point():
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     op = patterns.op_of(node)
+    if op is None and name_of(node) in patterns.PRODUCTS:
+        raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
         raise UnfitError(f"{name_of(node)} is no op of fusegen")
     given = arguments_of(node, op)
@@ -157,7 +163,12 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
             given["eps"] = torch.finfo(reads.dtype).eps
     elif op.dims:
         dims = dims_of(given.pop("dim", op.attributes.get("dim")), reads)
-    condition = _condition(given.pop(op.conditions[0], None)) if op.conditions else None
+    condition = None
+    if op.conditions:
+        # A step takes a mask; a formula may compare.
+        condition = _condition(
+            given.pop(op.conditions[0], None), compares=op.name not in patterns.KEPT
+        )
     operands, attributes = _operands(op, given), _attributes(op, given)
     left = {
         k: v for k, v in given.items() if k not in _IGNORED and v is not None and v is not False
@@ -232,8 +243,8 @@ def _of_kept(op: Op, given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _condition(value: Any) -> Comparison | fx.Node:
-    """Return what a choice goes by.
+def _condition(value: Any, *, compares: bool) -> Comparison | fx.Node:
+    """Return what a choice goes by: a comparison if `compares`, else a tensor of bool.
 
     Raises:
         UnfitError: if it is neither a comparison nor a tensor of bool.
@@ -241,7 +252,7 @@ def _condition(value: Any) -> Comparison | fx.Node:
     if not isinstance(value, fx.Node):
         raise UnfitError("a condition that is no tensor")
     sign = patterns.COMPARISONS.get(value.target)
-    if sign and len(value.args) == 2 and not value.kwargs:
+    if compares and sign and len(value.args) == 2 and not value.kwargs:
         left, right = value.args
         tensors = [tensor_of(a) for a in (left, right) if isinstance(a, fx.Node)]
         if all(t is not None and t.is_floating_point() for t in tensors):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import fx
 
 from fusegen.models.arguments import tensor_of
+from fusegen.models.calls import Call, call_of
 from fusegen.models.regions import Region
 from fusegen.models.shapes import numel
 
@@ -36,19 +38,24 @@ class Cost:
     seconds_saved: float
 
 
-def cost_of(region: Region) -> Cost:
-    """Return what a forward pass of a region moves in the shapes that it was captured with."""
-    computed = [node for node, call in region.calls.items() if not _is_nothing(node, region)]
-    before = sum(_bytes(n) + sum(map(_bytes, region.calls[n].inputs)) for n in computed)
+def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
+    """Return what a forward pass of a region moves in the shapes that it was captured with.
+
+    Args:
+        region: the region.
+        inlined: small tensors outside of it that its package computes too.
+    """
+    calls = {**region.calls, **{node: call_of(node) for node in inlined}}
+    computed = [node for node, call in calls.items() if not _is_nothing(node, call)]
+    before = sum(_bytes(n) + sum(map(_bytes, calls[n].inputs)) for n in computed)
     after = sum(map(_bytes, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
     saved = (before - after) / _RATE[kind] + len(computed) * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, len(computed), saved)
 
 
-def _is_nothing(node: fx.Node, region: Region) -> bool:
+def _is_nothing(node: fx.Node, call: Call) -> bool:
     """Return whether torch computes nothing for a node: a cast to the dtype it has, dropout in evaluation."""
-    call = region.calls[node]
     if call.op is not None or not isinstance(call.x, fx.Node):
         return False
     before, after = tensor_of(call.x), tensor_of(node)

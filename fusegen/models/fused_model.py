@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-import types
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree
 
 from fusegen.base.errors import UserError
 from fusegen.models.backend import FusegenBackend, report_of_backend
+from fusegen.models.call_once import Inputs, call, call_once, copied, entry
 from fusegen.models.chains import fused_chain
 from fusegen.models.fusion_report import Report
 from fusegen.models.packages import default_folder
@@ -24,12 +22,9 @@ from fusegen.models.packages import default_folder
 __all__ = ["fuse", "load_fused", "report"]
 
 Model = TypeVar("Model", bound=nn.Module)
-#: Example inputs: a tensor, positional inputs, or keyword inputs.
-Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 #: The back end of each fused model. A copy of such a model is a plain one.
 _BACKENDS: weakref.WeakKeyDictionary[nn.Module, FusegenBackend] = weakref.WeakKeyDictionary()
-_COUNT = itertools.count()
 #: What a folder of packages remembers: the options that decide which packages there are.
 _OPTIONS = "options.json"
 
@@ -101,13 +96,14 @@ def fuse(
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):
         function = torch.compile(model, backend=backend)
-        _call(function, _pytree.tree_map_only(Tensor, _copied, example_inputs))
+        call(function, copied(example_inputs))
         return function
     fused = _with_backend(model, backend)
-    _run_once(fused, example_inputs)
+    call_once(fused, fused, copied(example_inputs))
     if not backend.report.graphs:
         raise UserError(
-            "torch.compile captured nothing of this model; it may be disabled (torch._dynamo.config.disable)"
+            "torch.compile captured nothing of this model: it leaves out nn.LSTM, nn.GRU and nn.RNN, "
+            "and what torch.compiler.disable marks"
         )
     if folder is not None:
         where.mkdir(parents=True, exist_ok=True)
@@ -157,53 +153,6 @@ def _with_backend(model: Model, backend: FusegenBackend) -> Model:
     """Return a model that shares all with another, and is compiled."""
     fused = copy.copy(model)
     fused.__dict__ = dict(model.__dict__)
-    fused._compiled_call_impl = torch.compile(_entry(fused), backend=backend)
+    fused._compiled_call_impl = torch.compile(entry(fused), backend=backend)
     _BACKENDS[fused] = backend
     return fused
-
-
-def _entry(model: nn.Module) -> Callable[..., Any]:
-    """Return a function that calls a model, with code of its own.
-
-    torch compiles no code of `torch.nn` by itself, such as that of a Sequential. And it compiles the same
-    code at most eight times, which several fused models would share.
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    code = call.__code__.replace(co_name=f"fused_model_{next(_COUNT)}")
-    return types.FunctionType(code, call.__globals__, code.co_name, None, call.__closure__)
-
-
-def _run_once(model: nn.Module, inputs: Inputs) -> None:
-    """Call a model, so that it is compiled; leave buffers, inputs and random numbers as they are."""
-    given = _pytree.tree_map_only(Tensor, _copied, inputs)
-    kept = [(m, dict(m._buffers)) for m in model.modules()]
-    values = {id(b): b.clone() for _, buffers in kept for b in buffers.values() if b is not None}
-    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
-        try:
-            _call(model, given)
-        finally:
-            with torch.no_grad():
-                for module, buffers in kept:
-                    module._buffers.clear()
-                    module._buffers.update(buffers)
-                    for buffer in buffers.values():
-                        if buffer is not None:
-                            buffer.copy_(values[id(buffer)])
-
-
-def _call(function: Callable[..., Any], inputs: Inputs) -> None:
-    if isinstance(inputs, Tensor):
-        function(inputs)
-    elif isinstance(inputs, Mapping):
-        function(**inputs)
-    else:
-        function(*inputs)
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    copied = tensor.detach().clone()
-    return copied.requires_grad_() if tensor.requires_grad else copied

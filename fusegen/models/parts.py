@@ -13,8 +13,9 @@ from torch import fx
 from fusegen.models.arguments import UnfitError
 from fusegen.models.calls import Call
 from fusegen.models.effects import Effects
-from fusegen.models.region_spec import RegionSpec, activations, dependents, spec_of
+from fusegen.models.region_spec import activations, dependents, spec_of
 from fusegen.models.regions import Region
+from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["specs_of"]
 

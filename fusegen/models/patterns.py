@@ -22,6 +22,7 @@ __all__ = [
     "COMPARISONS",
     "INFIX",
     "KEPT",
+    "PRODUCTS",
     "VIEWS",
     "op_of",
     "op_of_function",
@@ -57,6 +58,8 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.negative: "neg",
     torch.absolute: "abs",
     torch.clip: "clamp",
+    torch.clamp_min: "clamp",
+    torch.clamp_max: "clamp",
     torch.relu: "relu",
     torch.special.expit: "sigmoid",
     torch.special.erf: "erf",
@@ -80,6 +83,8 @@ _METHODS: Mapping[str, str] = {
     "negative": "neg",
     "absolute": "abs",
     "clip": "clamp",
+    "clamp_min": "clamp",
+    "clamp_max": "clamp",
     "float_power": "",
     "__add__": "add",
     "__radd__": "add",
@@ -107,6 +112,13 @@ KEPT = frozenset(
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
+#: What torch computes best.
+PRODUCTS = frozenset(
+    {
+        *(name for name, op in registry().items() if op.source),
+        *("matmul", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
+    }
+)
 #: Methods and functions whose result is what they are called on, seen in another way.
 VIEWS = frozenset(
     {

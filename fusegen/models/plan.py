@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fusegen.models.arguments import name_of
+from fusegen import spec as specs_
+from fusegen.base.errors import SpecError
+from fusegen.models import patterns
+from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
+from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channels_last import use_channels_last
-from fusegen.models.cost import cost_of
+from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
-from fusegen.models.region_spec import RegionSpec
-from fusegen.models.regions import Region, find_regions
+from fusegen.models.region_spec import spec_of
+from fusegen.models.regions import Region, find_regions, region_of
 from fusegen.models.rotary import write_rotations
+from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["Plan", "note", "plan_of"]
 
@@ -56,24 +63,70 @@ def plan_of(
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, effects)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, effects)
-    regions, left = find_regions(graph, effects)
     report.graphs += 1
+    refused: dict[fx.Node, str] = {}
+    while True:  # what no spec can say is left out by itself, not with all that is around it
+        regions, left = find_regions(graph, effects, refused)
+        specs, others = _worth(regions, order, effects, everything=everything)
+        found = [_refused_nodes(region, order, effects) for region, s in specs if _mistake(s.text)]
+        if not any(found):
+            break
+        refused = dict(ChainMap(refused, *found))
+    inside = _computed_inside(graph, specs)
     for node, reason in left.items():
-        report.left[name_of(node), reason] += 1
-    specs = []
+        if node not in inside:
+            report.left[name_of(node), reason] += 1
+    for region, reason in others:
+        if not inside.issuperset(region.calls):
+            _note_left(report, region, reason)
+    return Plan(effects, [(r, s) for r, s in specs if not inside.issuperset(r.calls)])
+
+
+def _worth(
+    regions: Sequence[Region], order: int, effects: Effects, *, everything: bool
+) -> tuple[list[tuple[Region, RegionSpec]], list[tuple[Region, str]]]:
+    """Return the regions that are worth a package, each with its spec, and the others, with the reason."""
+    specs: list[tuple[Region, RegionSpec]] = []
+    others: list[tuple[Region, str]] = []
     for region in regions:
-        if _is_worth(region, report, everything=everything):
-            parts, refused = specs_of(region, order, effects)
-            for part, spec in parts:
-                if part is region or _is_worth(part, report, everything=everything):
-                    specs.append((part, spec))
-            for part, reason in refused:
-                note(report, part, reason)
-    return Plan(effects, specs)
+        parts, unfit = specs_of(region, order, effects)
+        others += unfit
+        for part, spec in parts:
+            loss = _not_worth(cost_of(part, spec.inlined), everything=everything)
+            if loss is None:
+                specs.append((part, spec))
+            else:
+                others.append((part, loss))
+    return specs, others
 
 
-def note(report: Report, region: Region, reason: str, spec: RegionSpec | None = None) -> None:
-    """Add a region to a report.
+@functools.lru_cache(maxsize=4096)  # models have blocks that are alike
+def _mistake(text: str) -> str:
+    """Return what is wrong with the text of a spec; empty if nothing is."""
+    try:
+        specs_.parse(text, "region")
+    except SpecError as error:
+        return error.message
+    return ""
+
+
+def _refused_nodes(region: Region, order: int, effects: Effects) -> dict[fx.Node, str]:
+    """Return the nodes of a region that are the reason why its spec is refused, such as a product with 0."""
+    found = {}
+    for node, call in region.calls.items():
+        try:
+            mistake = _mistake(spec_of(region_of(node, call), order, effects).text)
+        except UnfitError:
+            continue
+        if mistake:
+            found[node] = mistake
+    return found
+
+
+def note(
+    report: Report, region: Region, reason: str, spec: RegionSpec | None = None
+) -> FusedRegion:
+    """Add a region to a report, and return what it says.
 
     Args:
         report: the report.
@@ -81,27 +134,51 @@ def note(report: Report, region: Region, reason: str, spec: RegionSpec | None = 
         reason: why it is not fused; empty if it is.
         spec: its spec, if it has one.
     """
-    report.regions.append(
-        FusedRegion(
-            tuple(call.name for call in region.calls.values()),
-            f"[{', '.join(map(str, region.shape))}]",
-            cost_of(region),
-            spec.name if spec else "",
-            spec.text if spec else "",
-            reason,
-        )
+    inlined = spec.inlined if spec else ()
+    calls = {**region.calls, **{node: call_of(node) for node in inlined}}
+    noted = FusedRegion(
+        tuple(call.name for _, call in sorted(calls.items(), key=lambda item: item[0])),
+        f"[{', '.join(map(str, region.shape))}]",
+        cost_of(region, inlined),
+        spec.name if spec else "",
+        spec.text if spec else "",
+        reason,
     )
+    report.regions.append(noted)
+    return noted
 
 
-def _is_worth(region: Region, report: Report, *, everything: bool) -> bool:
-    """Return whether a region is worth a package; say in the report why not."""
-    cost = cost_of(region)
+def _not_worth(cost: Cost, *, everything: bool) -> str | None:
+    """Return why a region is not worth a package; None if it is."""
     if cost.launches < 2:
-        for node in region.calls:
-            report.left[name_of(node), "nothing beside it to be fused with"] += 1
-        return False
-    if cost.seconds_saved <= 0 and not everything:
-        lost = -cost.seconds_saved * 1e6
-        note(report, region, f"a call would cost more than it saves, by {lost:.0f} us")
-        return False
-    return True
+        return ""  # the nodes say it
+    if everything or cost.seconds_saved > 0:
+        return None
+    return f"a call would cost more than it saves, by {-cost.seconds_saved * 1e6:.0f} us"
+
+
+def _note_left(report: Report, region: Region, reason: str) -> None:
+    """Say in a report why a region has no package; a single op is not called a region."""
+    launches = cost_of(region).launches
+    if launches > 1:
+        note(report, region, reason)
+        return
+    plain = "nothing beside it to be fused with" if launches else "it computes nothing"
+    for node in region.calls:
+        report.left[name_of(node), plain] += 1
+
+
+def _computed_inside(graph: fx.Graph, specs: Sequence[tuple[Region, RegionSpec]]) -> set[fx.Node]:
+    """Return small tensors and comparisons that nobody reads, since packages compute them themselves."""
+    takes: dict[fx.Node, set[fx.Node]] = {}  # what the package of a node computes of its inputs
+    for region, spec in specs:
+        for node, call in region.calls.items():
+            takes[node] = set(spec.inlined)
+            if isinstance(call.condition, Comparison):
+                takes[node] |= {i for i in node.all_input_nodes if i.target in patterns.COMPARISONS}
+    small: set[fx.Node] = set().union(*takes.values())
+    unread: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node in small and all(node in takes.get(u, ()) or u in unread for u in node.users):
+            unread.add(node)
+    return unread

@@ -14,8 +14,8 @@ from fusegen.models.arguments import tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
-from fusegen.models.region_spec import RegionSpec
 from fusegen.models.regions import Region
+from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["put_back"]
 
@@ -59,6 +59,10 @@ def _call(
 ) -> None:
     """Add the call of a region's package, with what adapts its tensors."""
     x = _cast(graph, new[spec.x], spec.x, spec.dtype)
+    if spec.broadcast:
+        others = [new[node] for node in region.inputs if node is not spec.x]
+        together = graph.call_function(torch.broadcast_tensors, (x, *others))
+        x = graph.call_function(operator.getitem, (together, 0))
     given = {
         name: _adapted(graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x)
         for name, held in spec.operands.items()

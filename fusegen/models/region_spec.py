@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -17,33 +17,12 @@ from fusegen.models.operands import Held, how_held, is_small, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
-from fusegen.models.spec_text import PackageSpec, Step, package_name, spec_text, yaml_text
+from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
 
-__all__ = ["RegionSpec", "activations", "dependents", "spec_of"]
+__all__ = ["activations", "dependents", "spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
-
-
-@dataclass(frozen=True)
-class RegionSpec(PackageSpec):
-    """A region as a spec, with what it is called on.
-
-    Args:
-        name: the spec's and the package's name; equal specs have equal names.
-        text: the spec.
-        x: the node that is the activation.
-        operands: the other tensors, by their names in `apply`.
-        outputs: the region's nodes whose values the package returns, in order.
-        dtype: the dtype that the tensors are read and written in, but for operands of float32.
-        training: whether it computes as in training.
-    """
-
-    x: fx.Node
-    operands: dict[str, Held]
-    outputs: list[fx.Node]
-    dtype: torch.dtype
-    training: bool
 
 
 def spec_of(
@@ -70,9 +49,19 @@ def spec_of(
 
 
 def activations(region: Region) -> list[fx.Node]:
-    """Return the inputs that may be the activation, that on which the most nodes depend first."""
+    """Return the inputs that may be the activation, that on which the most nodes depend first.
+
+    Where none has its shape, as in an outer product, one is broadcast with the others.
+    """
     whole = [n for n in region.inputs if same(_shape(n), region.shape)]
+    if not whole and region.rows is None:
+        whole = [n for n in region.inputs if _is_number(n)]
     return sorted(whole, key=lambda n: -len(dependents(region, [n])))
+
+
+def _is_number(node: fx.Node) -> bool:
+    tensor = tensor_of(node)
+    return tensor is not None and tensor.is_floating_point()
 
 
 def dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
@@ -103,8 +92,16 @@ class _Writer:
         self._current = x
         self._steps: list[Step] = []
         self._is_image = len(region.shape) > 2 and self._needs_dims()
-        self._inlined = inlined(region, effects, is_image=self._is_image)
-        self._dtype = self._dtype_of_all()
+        found = inlined(region, x, effects, is_image=self._is_image)
+        choices = [
+            (s, dtype)
+            for s in (found, {})
+            if (dtype := _dtype_of(region, s, is_image=self._is_image)) is not None
+        ]
+        if not choices:
+            raise UnfitError("float64 beside another dtype")
+        # Nothing of the activation's size is converted for the sake of a small tensor.
+        self._inlined, self._dtype = min(choices, key=lambda choice: choice[1].itemsize)
 
     def write(self) -> RegionSpec:
         """Return the spec."""
@@ -133,6 +130,8 @@ class _Writer:
             outputs,
             self._dtype,
             any(call.training for call in self._region.calls.values()),
+            frozenset(self._inlined),
+            not same(_shape(self._x), self._region.shape),
         )
 
     def _kind(self, held: Held) -> str:
@@ -160,29 +159,6 @@ class _Writer:
             return False
         held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
         return any(h.kind == "channel" for h in held)
-
-    def _dtype_of_all(self) -> torch.dtype:
-        """Return the dtype that all tensors are read and written in.
-
-        Small tensors of float32 beside others of 16 bits stay as they are.
-        """
-        read = leaves(self._region, self._inlined)
-        tensors = map(tensor_of, (*read, *self._region.outputs))
-        dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-        inside = {t.dtype for t in map(tensor_of, self._region.calls) if t is not None}
-        if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
-            raise UnfitError("float64 beside another dtype")
-        channels = _read_by_channel(self._region)
-        large = (
-            node
-            for node in read
-            if node not in channels and not is_small(node, self._region, self._is_image)
-        )
-        tensors = map(tensor_of, (*large, *self._region.outputs))
-        rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-        if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
-            return rest.pop()
-        return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
     def _stays(self, node: fx.Node) -> bool:
         """Return whether a tensor is of float32 beside others of 16 bits."""
@@ -235,10 +211,8 @@ class _Writer:
         if call.op.submodule and call.op.submodule.flag:
             given["affine"] = "true" if call.operands else "false"
         if call.condition is not None:
-            mask = call.condition
-            if not isinstance(mask, fx.Node):
-                raise UnfitError(f"{call.name} by a comparison")
-            given |= {name: self._operand(mask) for name in call.op.conditions}
+            assert isinstance(call.condition, fx.Node)
+            given |= dict.fromkeys(call.op.conditions, self._operand(call.condition))
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
@@ -334,6 +308,33 @@ def _read_by_channel(region: Region) -> set[fx.Node]:
         channels |= own
         others |= set(call.inputs) - own
     return channels - others
+
+
+def _dtype_of(
+    region: Region, small: Mapping[fx.Node, Call], *, is_image: bool
+) -> torch.dtype | None:
+    """Return the dtype that all tensors are read and written in; None if it would round some.
+
+    Small tensors of float32 beside others of 16 bits stay as they are.
+
+    Args:
+        region: the region.
+        small: the small tensors that the package computes.
+        is_image: whether the spec says how many dims the activation has.
+    """
+    read = leaves(region, small)
+    tensors = map(tensor_of, (*read, *region.outputs))
+    dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+    inside = {t.dtype for t in map(tensor_of, region.calls) if t is not None}
+    if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
+        return None
+    channels = _read_by_channel(region)
+    large = [n for n in read if n not in channels and not is_small(n, region, is_image)]
+    tensors = map(tensor_of, (*large, *region.outputs))
+    rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+    if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
+        return rest.pop()
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 def _has_channels(call: Call) -> bool:

@@ -6,8 +6,9 @@ the region reduces. Contracted to a single node it must leave the graph without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import fx
@@ -18,7 +19,7 @@ from fusegen.models.calls import Call, call_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import Shape, broadcast, is_reduced, same
 
-__all__ = ["Region", "find_regions"]
+__all__ = ["Region", "find_regions", "region_of"]
 
 #: A longer region takes sympy and the compilers long, and a kernel runs out of registers.
 MAX_NODES = 48
@@ -57,18 +58,22 @@ class Region:
         return [n for n in self.calls if any(user not in self.calls for user in n.users)]
 
 
-def find_regions(graph: fx.Graph, effects: Effects) -> tuple[list[Region], dict[fx.Node, str]]:
+def find_regions(
+    graph: fx.Graph, effects: Effects, refused: Mapping[fx.Node, str] = MappingProxyType({})
+) -> tuple[list[Region], dict[fx.Node, str]]:
     """Return the regions of a graph, and why each node outside of them is left out.
 
     Args:
         graph: the graph, with what its nodes compute in their `example_value`.
         effects: what may not be moved.
+        refused: nodes that no spec can say, each with the reason.
     """
-    return _Search(graph, effects).run()
+    return _Search(graph, effects, refused).run()
 
 
 class _Search:
-    def __init__(self, graph: fx.Graph, effects: Effects) -> None:
+    def __init__(self, graph: fx.Graph, effects: Effects, refused: Mapping[fx.Node, str]) -> None:
+        self._refused = refused
         self._nodes = list(graph.nodes)
         self._place = {node: place for place, node in enumerate(self._nodes)}
         self._effects = effects
@@ -81,11 +86,14 @@ class _Search:
             if node.op not in ("call_function", "call_method"):
                 continue
             try:
+                if node in self._refused:
+                    raise UnfitError(self._refused[node])
                 if node in self._effects.nested:
                     raise UnfitError("it is inside a transform of torch.func")
+                call = call_of(node)
                 if not self._effects.may_move(node):
                     raise UnfitError("it changes a tensor, or reads one that is changed")
-                self._add(node, call_of(node))
+                self._add(node, call)
             except UnfitError as error:
                 left[node] = str(error)
         regions = {id(region): region for region in self._region.values()}
@@ -93,7 +101,7 @@ class _Search:
 
     def _add(self, node: fx.Node, call: Call) -> None:
         """Make a region of a node, and join it with those that its inputs are in."""
-        region = _region_of(node, call)
+        region = region_of(node, call)
         self._region[node] = region
         for used in call.inputs:
             other = self._region.get(used)
@@ -142,7 +150,7 @@ def _rounds(node: fx.Node, call: Call) -> bool:
     return before is not None and after is not None and before.itemsize > after.itemsize
 
 
-def _region_of(node: fx.Node, call: Call) -> Region:
+def region_of(node: fx.Node, call: Call) -> Region:
     """Return the region of one node.
 
     Raises:

@@ -10,43 +10,65 @@ from collections.abc import Mapping
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.operands import is_small
 from fusegen.models.regions import Region
+from fusegen.models.shapes import numel
 
 __all__ = ["inlined", "leaves"]
 
 #: How deep a small tensor's own expression is followed into the kernel.
 DEPTH = 4
+#: How many times larger the activation is than a tensor that is broadcast to it and computed in the kernel,
+#: once for each element.
+TIMES = 4
 
 
-def inlined(region: Region, effects: Effects, *, is_image: bool) -> dict[fx.Node, Call]:
+def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> dict[fx.Node, Call]:
     """Return the small tensors that the kernel computes, each with its call.
+
+    A tensor that varies along rows and columns, as 1 + scale of each sample, is computed from one other
+    tensor alone: the gradient of each is as large as the activation before it is summed.
 
     Args:
         region: the region that reads them.
+        x: the activation.
         effects: what may not be moved in the graph.
         is_image: whether the region's channel is dim 1.
     """
     stretch = effects.stretch[next(iter(region.calls))]
     found: dict[fx.Node, Call] = {}
 
-    def follow(node: fx.Node, depth: int) -> None:
-        if not depth or not is_small(node, region, is_image):
-            return
+    def varying(node: fx.Node, depth: int) -> set[fx.Node] | None:
+        """Take in a tensor; return what is read for it that is not small, or None if it stays outside."""
+        small = is_small(node, region, is_image)
+        if node is x or not depth or not (small or _is_broadcast(node, region)):
+            return None
         if effects.stretch[node] != stretch or not effects.may_move(node):
-            return
+            return None
         call = call_or_none(node)
         if call is None or call.dims or call.name in patterns.KEPT or call.condition is not None:
-            return
-        if all(is_small(used, region, is_image) for used in call.inputs):
-            found[node] = call
-            for used in call.inputs:
-                follow(used, depth - 1)
+            return None
+        if not all(is_small(i, region, is_image) or _is_broadcast(i, region) for i in call.inputs):
+            return None
+        taken = dict(found)
+        read: set[fx.Node] = set()
+        for used in call.inputs:
+            inner = varying(used, depth - 1)
+            if inner is None:
+                inner = set() if is_small(used, region, is_image) else {used}
+            read |= inner
+        if len(read) > 1 or (small and read):
+            found.clear()
+            found.update(taken)
+            return None
+        found[node] = call
+        return read
 
     for node in region.inputs:
-        follow(node, DEPTH)
+        varying(node, DEPTH)
     return found
 
 
@@ -60,3 +82,11 @@ def leaves(region: Region, small: Mapping[fx.Node, Call]) -> list[fx.Node]:
         elif node not in found:
             found.append(node)
     return found
+
+
+def _is_broadcast(node: fx.Node, region: Region) -> bool:
+    """Return whether a tensor is broadcast to the activation, which is many times larger."""
+    tensor = tensor_of(node)
+    if tensor is None or not tensor.is_floating_point() or not tensor.dim():
+        return False
+    return TIMES * numel(tuple(tensor.shape)) <= numel(region.shape)

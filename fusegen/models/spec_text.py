@@ -1,4 +1,4 @@
-"""The text of a region's spec, and the name of the package that is built from it."""
+"""A region's spec: its text, its package's name, and what it is called on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import fx
 
 from fusegen.base.version import __version__
+from fusegen.models.operands import Held
+from fusegen.ops import find
 
-__all__ = ["PackageSpec", "Step", "package_name", "spec_text", "yaml_text"]
+__all__ = ["PackageSpec", "RegionSpec", "Step", "package_name", "spec_text", "yaml_text"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,31 @@ class PackageSpec:
 
 
 @dataclass(frozen=True)
+class RegionSpec(PackageSpec):
+    """A region as a spec, with what it is called on.
+
+    Args:
+        name: the spec's and the package's name; equal specs have equal names.
+        text: the spec.
+        x: the node that is the activation.
+        operands: the other tensors, by their names in `apply`.
+        outputs: the region's nodes whose values the package returns, in order.
+        dtype: the dtype that the tensors are read and written in, but for operands of float32.
+        training: whether it computes as in training.
+        inlined: the small tensors outside of the region that the package computes itself.
+        broadcast: whether the activation is broadcast with the other tensors before the call.
+    """
+
+    x: fx.Node
+    operands: dict[str, Held]
+    outputs: list[fx.Node]
+    dtype: torch.dtype
+    training: bool
+    inlined: frozenset[fx.Node]
+    broadcast: bool
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a spec.
 
@@ -40,6 +68,15 @@ class Step:
     given: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
 
+    @property
+    def short(self) -> str:
+        """The key that may be left out, if the step is given nothing else; or empty."""
+        if len(self.given) != 1:
+            return ""
+        (key,) = self.given
+        op = find(self.op)
+        return key if key == "formula" or (op and [*op.operands] == [key]) else ""
+
     def __str__(self) -> str:
         given = [f"{key}: {value}" for key, value in self.given.items()]
         if self.label:
@@ -47,8 +84,8 @@ class Step:
             given.insert(len(given) if self.op == "expr" else 0, f"name: {self.label}")
         if not given:
             return f"  - {self.op}"
-        if [*self.given] == ["formula"] and not self.label:
-            return f"  - expr: {self.given['formula']}"
+        if self.short and not self.label:
+            return f"  - {self.op}: {self.given[self.short]}"
         return f"  - {self.op}: {{{', '.join(given)}}}"
 
 

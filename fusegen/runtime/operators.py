@@ -138,7 +138,10 @@ class BoundOperator:
         """
         if self._next is None:
             order = self.order + 1
-            remedy = f"set `order: {order}` in the spec and run `fusegen build` again"
+            remedy = (
+                f"set `order: {order}` in the spec and run `fusegen build` again, "
+                f"or give fusegen.fuse or the options of torch.compile order={order}"
+            )
             if order > HIGHEST:
                 remedy = f"{HIGHEST} is the most there is"
             raise RuntimeError(

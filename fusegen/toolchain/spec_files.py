@@ -17,6 +17,8 @@ def find_spec(name: str | Path) -> Path:
     Raises:
         UserError: if there is none, or one in both places.
     """
+    if "\n" in str(name):
+        raise UserError('a spec as text needs a name: fusegen.build({"my_chain": text})')
     path = Path(name)
     if path.is_file():
         return path

@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from shared.by_torch import reference, seen
 from shared.model_zoo import ZOO
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils import _pytree
 
-from fusegen import spec
 from fusegen.models import FusegenBackend, backend
-from fusegen.tools.check.reference import run_chain
 
 pytestmark = pytest.mark.slow  # together they take 20 seconds
 
@@ -49,31 +47,6 @@ def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-def reference(text: str) -> Callable[..., Any]:
-    parsed = spec.parse(text, "region")
-
-    @torch._dynamo.disable
-    def apply(x: Tensor, *, training: bool = False, **operands: Tensor) -> Any:
-        return run_chain(parsed, x, operands, {}, training=training)
-
-    return apply
-
-
-def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
-    """Return all that a call gives: values, whether they have gradients, these, and what it changed."""
-    leaves = [t.detach().clone().requires_grad_() for t in inputs]
-    given = [t * 1 for t in leaves]  # no leaf, so that it may be changed in place
-    outs = [t for t in _pytree.tree_leaves(run(*given)) if isinstance(t, Tensor)]
-    live = [o for o in outs if o.requires_grad]
-    if live:
-        torch.autograd.backward(live, [torch.cos(o.detach()) for o in live])
-    state = dict(model.state_dict()) if isinstance(model, nn.Module) else {}
-    grads = [t.grad for t in leaves]
-    if isinstance(model, nn.Module):
-        grads += [p.grad for p in model.parameters()]
-    return [*((o.detach(), o.requires_grad) for o in outs), *grads, *given, *state.values()]
 
 
 @case(X)
@@ -232,6 +205,39 @@ def attention_with_a_mask(x: Tensor) -> Tensor:
     return torch.softmax((x / 2).masked_fill(~mask, float("-inf")), -1) * 3
 
 
+@case(IMAGE, IMAGE[:, :, :1, :1])
+def a_gate_of_each_channel_of_each_sample(x: Tensor, gate: Tensor) -> Any:
+    small = torch.sigmoid(gate * 2) + 1
+    return (x * small).tanh(), (x + 1) * small, small
+
+
+@case(IMAGE, IMAGE[:, :, :1, :1], IMAGE[:1, :, :1])
+def small_tensors_of_two(x: Tensor, gate: Tensor, other: Tensor) -> Any:
+    return (x * (gate.exp() + other)).tanh() * (1 - gate) * (2 * other)
+
+
+@case(IMAGE[0, :, :, :1], IMAGE[0, :1, :1])
+def an_outer_product(x: Tensor, y: Tensor) -> Any:
+    z = x * y
+    return z.sin(), z.cos() * (1 + x)
+
+
+@case(X)
+def masks_of_comparisons(x: Tensor) -> Any:
+    hidden = (x * 2).masked_fill(x > 1, float("-inf")).softmax(-1)
+    return hidden.tanh(), (x * 2).masked_fill(x.abs() < 1, -1e9).clamp_min(-3).clamp_max(3)
+
+
+@case(X, Y)
+def what_no_formula_says(x: Tensor, y: Tensor) -> Any:
+    a = (x * 2).tanh() + 0 * y
+    weight = torch.linspace(1, 2, 8, dtype=torch.float64)
+    loss = functional.binary_cross_entropy_with_logits(
+        a * 3 + 1, y.sigmoid(), pos_weight=weight, reduction="none"
+    )
+    return a, (loss * 2).exp(), (x / 0.0).clamp(-1, 1)
+
+
 @case(X)
 def a_gradient_inside(x: Tensor) -> Any:
     return torch.func.grad(lambda t: (t.tanh() * 2 + 1).exp().sum())(x) * 2 + 1
@@ -316,6 +322,77 @@ def test_sizes_that_change() -> None:
         x = torch.randn(batch, length, 32, dtype=torch.float64)
         torch.testing.assert_close(compiled(x), model(x))
     assert used.report.graphs == 1 and used.report.fused
+
+
+def test_the_report_says_what_packages_compute() -> None:
+    """What a package computes itself is not left, and what computes nothing is not said to be alone."""
+
+    def gated(x: Tensor, gate: Tensor, index: Tensor) -> Any:
+        small = torch.sigmoid(gate)
+        index += 1
+        return x.double() @ (x * small), functional.dropout(x, 0.0), x.reshape(-1)
+
+    used = FusegenBackend(everything=True)
+    torch.compile(gated, backend=used)(SQUARE, SQUARE[:1, :1], torch.arange(3))
+    (region,) = used.report.fused
+    assert region.ops == ("sigmoid", "mul")
+    assert used.report.left == {
+        ("iadd", "its value is no floating-point tensor"): 1,
+        ("double", "it computes nothing"): 1,
+        ("matmul", "a product or a convolution, which torch computes"): 1,
+        ("dropout", "it computes nothing"): 1,
+        ("reshape", "a view or a selection, which computes nothing"): 1,
+    }
+
+
+def test_a_comparison_in_a_kernel_is_not_computed_again() -> None:
+    def chosen(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x * 2, x.exp())
+
+    used, graphs = FusegenBackend(everything=True), []
+
+    def look(module: Any, inputs: Any) -> Any:
+        forward = used(module, inputs)
+        graphs.append(forward.__self__.graph)  # type: ignore[attr-defined]
+        return forward
+
+    torch.compile(chosen, backend=look)(X)
+    called = [n for n in graphs[0].nodes if n.op in ("call_function", "call_method")]
+    assert len(called) == 1
+    assert not used.report.left
+
+
+def test_one_op_that_no_spec_says_is_left_alone() -> None:
+    def tricked(x: Tensor, y: Tensor) -> Tensor:
+        return (x * 2).tanh() + 0 * y
+
+    used = FusegenBackend(everything=True)
+    torch.compile(tricked, backend=used)(X, Y)
+    assert [region.ops for region in used.report.fused] == [("mul", "tanh", "add")]
+    ((name, reason),) = used.report.left
+    assert name == "mul"
+    assert "does not depend on x" in reason
+
+
+def test_numbers_of_modules_are_known_though_sizes_change() -> None:
+    """With dynamic=True torch makes a symbol of each number; one that changes is compiled anew."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.factor = nn.BatchNorm2d(4, dtype=torch.float64), 0.3
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x).relu() + (x * self.factor).tanh()
+
+    model, used = Scaled(), FusegenBackend(everything=True)
+    fused = copy.deepcopy(model)
+    compiled = torch.compile(fused, backend=used, dynamic=True)
+    for eps, factor in ((1e-5, 0.3), (1e-2, 0.3), (1e-2, 0.7)):
+        for each in (model, fused):
+            each.norm.eps, each.factor = eps, factor
+        torch.testing.assert_close(compiled(IMAGE), model(IMAGE))
+    assert used.report.fused[0].ops[:2] == ("batch_norm", "relu")
 
 
 def test_inputs_that_share_memory() -> None:

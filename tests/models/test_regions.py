@@ -105,6 +105,33 @@ def test_what_does_not_depend_on_the_activation_may_not_be_long() -> None:
         texts_of(captured(doubled, X, Y))
 
 
+def test_small_tensors_change_no_dtype_of_a_large_one() -> None:
+    """What they are computed from is read as it is stored, if that converts nothing else."""
+
+    def scaled(x: Tensor, scale: Tensor) -> Tensor:
+        return (x * (1 + scale).bfloat16()).tanh()
+
+    half, single = torch.randn(4, 6).bfloat16(), torch.randn(6)
+    *_, text = texts_of(captured(scaled, half, single))
+    assert "dtypes: [bfloat16]" in text
+    assert "1 + t1" not in text  # it stays in float32, outside
+    *_, text = texts_of(captured(scaled, half, single.bfloat16()))
+    assert "1 + t1" in text
+
+
+def test_a_small_tensor_of_two_stays_outside() -> None:
+    """The gradient of each tensor that a kernel reads is as large as the activation."""
+
+    def gated(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return (x * (a.exp() + b)).tanh()
+
+    a, b = torch.randn(2, 8, 1, 1), torch.randn(2, 8, 1, 1)
+    *_, text = texts_of(captured(gated, IMAGE, a, b))
+    assert "exp(" not in text
+    *_, text = texts_of(captured(lambda x, a: gated(x, a, a), IMAGE, a))
+    assert "exp(t1)" in text
+
+
 def test_sizes_that_change_are_not_fixed() -> None:
     def norm(x: Tensor, y: Tensor) -> Tensor:
         return functional.layer_norm(x + y, (6,)).relu()

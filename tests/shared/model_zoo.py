@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ZOO", "Cell", "Decoder", "Diffusion", "Gpt", "Residual", "Unet"]
+__all__ = ["ZOO", "Cell", "Decoder", "Diffusion", "Gpt", "Mobile", "Residual", "Unet"]
 
 
 class RmsNorm(nn.Module):
@@ -103,6 +103,21 @@ class Residual(nn.Module):
         return self.relu(x)
 
 
+class Mobile(nn.Module):
+    """A block of a MobileNetV3: hardswish in place, and a gate of each channel of each sample."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.norm, self.act = nn.BatchNorm2d(channels), nn.Hardswish(inplace=True)
+        self.squeeze, self.excite = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.norm(self.depth(x)))
+        gate = self.excite(functional.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+        return x + y * torch.sigmoid(gate)
+
+
 class Unet(nn.Module):
     """A block of a U-Net: group norms, a scale and a shift of each channel of each sample."""
 
@@ -154,6 +169,7 @@ ZOO: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
     "decoder": (Decoder, ((2, 8, 32),)),
     "gpt": (Gpt, ((2, 8, 32),)),
     "residual": (Residual, ((2, 8, 9, 9),)),
+    "mobile": (Mobile, ((2, 8, 9, 9),)),
     "unet": (Unet, ((2, 8, 9, 9), (2, 16))),
     "diffusion": (Diffusion, ((2, 5, 32), (2, 32))),
     "cell": (Cell, ((3, 16), (3, 16), (3, 16))),

@@ -20,6 +20,7 @@ from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import expand, find_spec
 from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
+from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
 from fusegen.tools.cli.options import ERR, OUT, Out, Specs
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
 )
+app.command("import")(import_)
 app.command()(bench)
 app.command()(tune)
 
