@@ -216,7 +216,11 @@ class _Writer:
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
-            self._operands[f"{label}_{name}"] = Held(value, "channel", "flat", of_step=True)
+            self._operands[f"{label}_{name}"] = Held(
+                value, "channel", "flat", of_step=True, float32=self._stays(value)
+            )
+        if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
+            given["dtype"] = "float32"
         self._steps.append(Step(call.name, given, label))
 
     def _formula(self, call: Call) -> str:

@@ -114,9 +114,9 @@ def test_small_tensors_change_no_dtype_of_a_large_one() -> None:
     half, single = torch.randn(4, 6).bfloat16(), torch.randn(6)
     *_, text = texts_of(captured(scaled, half, single))
     assert "dtypes: [bfloat16]" in text
-    assert "1 + t1" not in text  # it stays in float32, outside
+    assert "t1: {kind: col, dtype: float32}" in text and "1 + t1" in text
     *_, text = texts_of(captured(scaled, half, single.bfloat16()))
-    assert "1 + t1" in text
+    assert "t1: col" in text and "1 + t1" in text
 
 
 def test_a_small_tensor_of_two_stays_outside() -> None:
