@@ -106,7 +106,8 @@ def _table(specs: list[ImportedSpec], out: Path) -> Table:
 
 def _left(report: Report) -> list[str]:
     """Return a line for each reason for which something is in no spec."""
-    lines = [f"  {' '.join(r.ops)}: {r.reason}" for r in report.regions if r.reason]
+    lines = [f"  {what}: {count}" for what, count in report.changed.items() if count]
+    lines += [f"  {' '.join(r.ops)}: {r.reason}" for r in report.regions if r.reason]
     functions: dict[str, list[str]] = {}
     for (name, reason), count in report.left.most_common():
         functions.setdefault(reason, []).append(f"{name} x {count}")
