@@ -68,7 +68,13 @@ def forward_program(
             spread = per_channel and layout.spreads
             moves = operand.differentiable
             if operand.halves:
-                builder.halves(operand.code, kind, differentiable=moves, per_channel=spread)
+                builder.halves(
+                    operand.code,
+                    kind,
+                    differentiable=moves,
+                    per_channel=spread,
+                    float32=operand.float32,
+                )
                 continue
             builder.input(
                 operand.code,

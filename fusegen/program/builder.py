@@ -89,7 +89,13 @@ class Builder:
         return self._keep(made)
 
     def halves(
-        self, name: str, kind: Kind, *, differentiable: bool = True, per_channel: bool = False
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        differentiable: bool = True,
+        per_channel: bool = False,
+        float32: bool = False,
     ) -> tuple[Input, Input]:
         """Add the two halves of a tensor as inputs."""
         first = self._unique(name)
@@ -102,6 +108,7 @@ class Builder:
                     differentiable=differentiable,
                     per_channel=per_channel,
                     half=Half(first, place),
+                    float32=float32,
                 )
             )
             self.inputs.append(self._keep(found[-1]))

@@ -128,7 +128,9 @@ def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
                 f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
             )
         elif half.place == 0:
-            halves = builder.halves(f"grad_{name}", output.kind, per_channel=spread)
+            halves = builder.halves(
+                f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
+            )
             found[name], found[f"{name}{SECOND}"] = halves
     return found
 

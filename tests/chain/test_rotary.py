@@ -36,7 +36,7 @@ TEXTS = {
     ),
     # A norm of the row before it, values of earlier steps after it, and several outputs.
     "rotary_normed": (
-        f"dims: 4\noperands: {{residual: full, weight: col, {TABLES}}}\n"
+        f"dims: 4\noperands: {{residual: full, weight: {{kind: col, dtype: float32}}, {TABLES}}}\n"
         "outputs: [total, turned]\nchain:\n"
         "  - add: {other: residual, name: total}\n"
         "  - rms_norm: {weight: weight, eps: 1e-6}\n"

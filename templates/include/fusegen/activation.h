@@ -121,11 +121,11 @@ class Activation {
     return checked(t, name, t.numel() == 1, float32);
   }
   // These hold both halves, one after the other.
-  Tensor col_halves(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == 2 * width_);
+  Tensor col_halves(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == 2 * width_, float32);
   }
-  Tensor channel_halves(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == 2 * channels());
+  Tensor channel_halves(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == 2 * channels(), float32);
   }
 
   // The offset of a tensor's second half, in elements.
@@ -133,10 +133,10 @@ class Activation {
   int64_t col_half(const Tensor&) const { return width_; }
   int64_t channel_half(const Tensor&) const { return channels(); }
   const void* read(const Tensor& t, int64_t offset = 0) const {
-    return static_cast<const char*>(t.const_data_ptr()) + offset * size_of(dtype_);
+    return static_cast<const char*>(t.const_data_ptr()) + offset * element(t);
   }
   void* written(const Tensor& t, int64_t offset = 0) const {
-    return static_cast<char*>(t.mutable_data_ptr()) + offset * size_of(dtype_);
+    return static_cast<char*>(t.mutable_data_ptr()) + offset * element(t);
   }
 
   // The gaps of a tensor, or of one half of it, if a row has `row` elements.
@@ -207,6 +207,10 @@ class Activation {
   }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
+  }
+  // The bytes of an element: beside an x of 16 bits some tensors are of float32.
+  int64_t element(const Tensor& t) const {
+    return size_of(t.scalar_type() == x_.scalar_type() ? dtype_ : DType::float32);
   }
   ScalarType stored(bool float32) const { return float32 ? computed() : x_.scalar_type(); }
 
