@@ -222,6 +222,12 @@ def an_outer_product(x: Tensor, y: Tensor) -> Any:
     return z.sin(), z.cos() * (1 + x)
 
 
+@case(IMAGE)
+def a_pooling_beside_what_is_pooled(x: Tensor) -> Any:
+    y = functional.hardswish(x * 2)
+    return y, functional.adaptive_avg_pool2d(y, 1).sigmoid()
+
+
 @case(X)
 def masks_of_comparisons(x: Tensor) -> Any:
     hidden = (x * 2).masked_fill(x > 1, float("-inf")).softmax(-1)
