@@ -23,7 +23,7 @@ from fusegen.models.arguments import (
     size_of,
     tensor_of,
 )
-from fusegen.ops import Op
+from fusegen.ops import Op, find
 
 __all__ = ["Call", "Comparison", "call_of", "call_or_none"]
 
@@ -102,6 +102,9 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
+    pooled = _pooled(node)
+    if pooled is not None:
+        return pooled
     op = patterns.op_of(node)
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
@@ -124,6 +127,17 @@ def call_or_none(node: fx.Node) -> Call | None:
         return call_of(node)
     except UnfitError:
         return None
+
+
+def _pooled(node: fx.Node) -> Call | None:
+    """Return a pooling to one value, as of a squeeze-excite block, as the mean that it is."""
+    dims = patterns.POOLS.get(name_of(node), 0)
+    if not dims or node.op != "call_function":
+        return None
+    x, size = (*node.args, *node.kwargs.values())[:2]
+    if not isinstance(x, fx.Node) or any(s != 1 for s in listed(size)):
+        raise UnfitError("a pooling to several values")
+    return Call(find("mean"), x, dims=tuple(range(-dims, 0)))
 
 
 def _cast(node: fx.Node, value: Tensor) -> Call:

@@ -112,6 +112,8 @@ KEPT = frozenset(
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
+#: Pooling, with the number of dims that it reduces. To one value it is a mean.
+POOLS: Mapping[str, int] = {f"adaptive_avg_pool{n}d": n for n in (1, 2, 3)}
 #: What torch computes best.
 PRODUCTS = frozenset(
     {

@@ -53,10 +53,10 @@ def activations(region: Region) -> list[fx.Node]:
 
     Where none has its shape, as in an outer product, one is broadcast with the others.
     """
-    whole = [n for n in region.inputs if same(_shape(n), region.shape)]
-    if not whole and region.rows is None:
-        whole = [n for n in region.inputs if _is_number(n)]
-    return sorted(whole, key=lambda n: -len(dependents(region, [n])))
+    numbers = [n for n in region.inputs if _is_number(n)]
+    whole = [n for n in numbers if same(_shape(n), region.shape)]
+    found = whole if whole or isinstance(region.rows, str) else numbers
+    return sorted(found, key=lambda n: -len(dependents(region, [n])))
 
 
 def _is_number(node: fx.Node) -> bool:
@@ -329,7 +329,7 @@ def _dtype_of(
     read = leaves(region, small)
     tensors = map(tensor_of, (*read, *region.outputs))
     dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    inside = {t.dtype for t in map(tensor_of, region.calls) if t is not None}
+    inside = {t.dtype for t in map(tensor_of, (*region.calls, *small)) if t is not None}
     if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
         return None
     channels = _read_by_channel(region)

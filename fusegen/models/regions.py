@@ -19,7 +19,7 @@ from fusegen.models.calls import Call, call_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import Shape, broadcast, is_reduced, same
 
-__all__ = ["Region", "find_regions", "region_of"]
+__all__ = ["Region", "find_regions", "region_of", "rounds"]
 
 #: A longer region takes sympy and the compilers long, and a kernel runs out of registers.
 MAX_NODES = 48
@@ -43,8 +43,8 @@ class Region:
     shape: Shape
     rows: tuple[int, ...] | str | None
     device: torch.device
-    #: Why it is not computed by a package after all; empty if it is.
-    refused: str = field(default="")
+    #: The regions of the graph by their nodes.
+    around: dict[fx.Node, Region] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def inputs(self) -> list[fx.Node]:
@@ -97,6 +97,8 @@ class _Search:
             except UnfitError as error:
                 left[node] = str(error)
         regions = {id(region): region for region in self._region.values()}
+        for region in regions.values():
+            region.around = self._region
         return list(regions.values()), left
 
     def _add(self, node: fx.Node, call: Call) -> None:
@@ -109,7 +111,7 @@ class _Search:
                 continue
             if self._effects.stretch[used] != self._effects.stretch[node]:
                 continue
-            if call.op is None and _rounds(used, other.calls[used]):
+            if call.op is None and rounds(used, other.calls[used]):
                 continue
             joined = _joined(other, region)
             if joined is not None and self._is_closed(joined):
@@ -142,7 +144,7 @@ class _Search:
         return (*node.all_input_nodes, before) if before else node.all_input_nodes
 
 
-def _rounds(node: fx.Node, call: Call) -> bool:
+def rounds(node: fx.Node, call: Call) -> bool:
     """Return whether a cast rounds. A cast back to a wider dtype asks for just that."""
     if call.op is not None:
         return False

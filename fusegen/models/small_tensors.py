@@ -14,7 +14,7 @@ from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.operands import is_small
-from fusegen.models.regions import Region
+from fusegen.models.regions import Region, rounds
 from fusegen.models.shapes import numel
 
 __all__ = ["inlined", "leaves"]
@@ -56,7 +56,7 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
         taken = dict(found)
         read: set[fx.Node] = set()
         for used in call.inputs:
-            inner = varying(used, depth - 1)
+            inner = None if _is_rounded(used, call) else varying(used, depth - 1)
             if inner is None:
                 inner = set() if is_small(used, region, is_image) else {used}
             read |= inner
@@ -67,9 +67,32 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
         found[node] = call
         return read
 
+    rounded = {i for call in region.calls.values() for i in call.inputs if _is_rounded(i, call)}
     for node in region.inputs:
-        varying(node, DEPTH)
-    return found
+        if node not in rounded:
+            varying(node, DEPTH)
+    return _of_whole_regions(found, region)
+
+
+def _is_rounded(node: fx.Node, user: Call) -> bool:
+    """Return whether a cast asks for the value that another cast has rounded."""
+    call = call_or_none(node) if user.op is None else None
+    return call is not None and rounds(node, call)
+
+
+def _of_whole_regions(found: Mapping[fx.Node, Call], region: Region) -> dict[fx.Node, Call]:
+    """Leave out what belongs to a region of which another part stays outside: no package gives that part."""
+    left = dict(found)
+    while True:
+        part = [
+            n
+            for n in left
+            if n in region.around and not region.around[n].calls.keys() <= left.keys()
+        ]
+        if not part:
+            return left
+        for node in part:
+            del left[node]
 
 
 def leaves(region: Region, small: Mapping[fx.Node, Call]) -> list[fx.Node]:

@@ -99,6 +99,17 @@ def test_dims_are_counted_from_the_end() -> None:
     assert call(lambda x: x.amax((1, 2), keepdim=True), torch.rand(2, 3, 4)).dims == (-2, -1)
 
 
+def test_a_pooling_to_one_value_is_a_mean() -> None:
+    image = torch.rand(2, 3, 4, 5)
+    found = call(lambda x: functional.adaptive_avg_pool2d(x, 1), image)
+    assert (found.name, found.dims, found.keepdim) == ("mean", (-2, -1), True)
+    assert call(lambda x: functional.adaptive_avg_pool1d(x, (1,)), image[0]).dims == (-1,)
+    cube = call(lambda x: functional.adaptive_avg_pool3d(x, output_size=1), image)
+    assert cube.dims == (-3, -2, -1)
+    with pytest.raises(UnfitError, match="to several values"):
+        call(lambda x: functional.adaptive_avg_pool2d(x, (1, 2)), image)
+
+
 @pytest.mark.parametrize(
     ("reason", "function"),
     [

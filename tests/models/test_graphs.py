@@ -222,6 +222,28 @@ def an_outer_product(x: Tensor, y: Tensor) -> Any:
     return z.sin(), z.cos() * (1 + x)
 
 
+@case(IMAGE)
+def a_pooling_beside_what_is_pooled(x: Tensor) -> Any:
+    y = functional.hardswish(x * 2)
+    return y, functional.adaptive_avg_pool2d(y, 1).sigmoid()
+
+
+@case(IMAGE, IMAGE[:, :, :1, :1])
+def a_long_chain_of_small_tensors(x: Tensor, gate: Tensor) -> Tensor:
+    return x * (((((gate + 1) * 2).exp() + 1).log() * 3).tanh() + 1) + 1
+
+
+@case(X, X[:1])
+def small_tensors_that_are_rounded(x: Tensor, scale: Tensor) -> Any:
+    once = x * scale.float() * 2
+    return once, x * scale.bfloat16().double() + 1, x * (scale.bfloat16().double() + 1) + 1
+
+
+@case(X, X[:, :1], X[:1])
+def masks_and_rows_of_outer_products(x: Tensor, a: Tensor, b: Tensor) -> Any:
+    return (a * b).masked_fill(x > 0, -1.0).exp() * 2, (a * b).softmax(-1) * 2
+
+
 @case(X)
 def masks_of_comparisons(x: Tensor) -> Any:
     hidden = (x * 2).masked_fill(x > 1, float("-inf")).softmax(-1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from shared.by_torch import reference, seen
 from shared.model_zoo import ZOO
 from torch import Tensor, fx, nn
@@ -84,6 +86,29 @@ def test_a_spec_has_the_names_of_the_model_and_regions_alike_have_one() -> None:
         "  - add: input_",
         "  - layer_norm: {weight: norm_weight, bias: norm_bias}",
     ]
+
+
+class Block(nn.Module):
+    """That of docs/models.md."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attend = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.mlp = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm1(x)
+        total = x + self.attend(h, h, h)[0]
+        return total + self.mlp(self.norm2(total))
+
+
+def test_the_docs_show_what_is_written() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(# x is.*?)```", page, re.DOTALL)
+    (spec,) = imported(Block(512, 4), torch.randn(4, 128, 512)).values()
+    assert spec.name == "block_total_norm2"
+    assert spec.text == shown.replace("block.py:Block(dim=512, heads=4)", "m.py:Model")
 
 
 def test_a_name_is_taken_once() -> None:
