@@ -137,6 +137,8 @@ class Chain:
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
         value: Tensor = out if isinstance(out, Tensor) else out[0]
+        if args[0] is x:
+            return value
         return _in_dtype(value, x.dtype, wide=bound.forward.float32[0])
 
     def with_values(
@@ -156,6 +158,8 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
+        if args[0] is x:
+            return tuple(out[: len(bound.forward.like)])
         return _values(bound.forward, out, x.dtype)
 
     def with_averages(
@@ -185,7 +189,7 @@ class Chain:
             )
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
-        return _values(bound.forward, out, x.dtype)
+        return tuple(out[:own]) if args[0] is x else _values(bound.forward, out, x.dtype)
 
     def _arguments(
         self,

@@ -48,9 +48,7 @@ def fits(
             return False
         if not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return False
-        own = tensor.dtype
-        others = own is not dtype or operand.integer or operand.float32
-        if others and own is not operand.dtype(dtype):
+        if tensor.dtype is not (operand.dtype(dtype) if operand.typed else dtype):
             return False
         if not has_shape(operand, tensor, whole if operand.halves else half, columns):
             return False

@@ -8,7 +8,7 @@ shape and dtype.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -37,6 +37,9 @@ class Operand:
         halves: whether it consists of two halves, one for each half of x.
         mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
         float32: whether it is of float32 where x has 16 bits, as the kernels compute.
+
+    Attributes:
+        typed: whether its dtype may be another than x's.
     """
 
     name: str
@@ -45,6 +48,10 @@ class Operand:
     halves: bool = False
     mask: bool = False
     float32: bool = False
+    typed: bool = field(init=False)  # each call asks for it: a property would take 50 ns
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "typed", self.integer or self.float32)
 
     def dtype(self, x: torch.dtype) -> torch.dtype:
         """Return the dtype in which the operators take it, for an activation of a dtype."""
