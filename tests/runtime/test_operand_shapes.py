@@ -276,6 +276,48 @@ def test_a_lower_dtype_is_widened(dtype: torch.dtype, packages: dict[str, Module
     torch.testing.assert_close(slopes[0], slopes[1])
 
 
+def beside_16_bits(place: int, device: str = "cpu") -> list[Tensor]:
+    """Return x in bfloat16, and the operands, of which one is of float32."""
+    given = list(leaves((2, 3, 4, 5), (4, 5), (5,), (2, 3, 4, 1), (1,)))
+    dtypes = [torch.float32 if n == place else torch.bfloat16 for n in range(len(given))]
+    return [t.detach().to(device, d).requires_grad_() for t, d in zip(given, dtypes, strict=True)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", range(1, 5))
+def test_an_operand_of_float32_is_not_rounded(
+    place: int, device: str, packages: dict[str, ModuleType]
+) -> None:
+    """x is widened, and the result rounded to x's dtype; gradients are those of the call in float32."""
+    apply, given = packages["any_dims"].apply, beside_16_bits(place, device)
+    got, wide = apply(*given), apply(*(t.float() for t in given))
+    assert got.dtype is torch.bfloat16
+    assert torch.equal(got, wide.bfloat16())
+    along = torch.randn(got.shape, device=device).bfloat16()
+    slopes = torch.autograd.grad(got, given, along)
+    for ours, theirs, own in zip(
+        slopes, torch.autograd.grad(wide, given, along.float()), given, strict=True
+    ):
+        assert ours.dtype is own.dtype
+        assert torch.equal(ours, theirs)
+    truths = [t.detach().double().requires_grad_() for t in given]
+    wanted = torch.autograd.grad(any_dims(*truths), truths, along.double())[place]
+    torch.testing.assert_close(slopes[place].double(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_transforms_of_an_operand_of_float32(packages: dict[str, ModuleType]) -> None:
+    torch.compiler.reset()
+    apply, given = packages["any_dims"].apply, [t.detach() for t in beside_16_bits(2)]
+    tangents = [torch.randn_like(t) for t in given]
+    value, tangent = jvp(apply, tuple(given), tuple(tangents))
+    wide = jvp(apply, tuple(t.float() for t in given), tuple(t.float() for t in tangents))
+    assert torch.equal(tangent, wide[1].bfloat16())
+    batches = [torch.stack([t, t]) for t in given]
+    assert torch.equal(vmap(apply)(*batches)[1], value)
+    compiled = torch.compile(apply, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*given), value)
+
+
 def test_a_number_without_dims_has_no_say(packages: dict[str, ModuleType]) -> None:
     """A float32 scalar beside a bfloat16 x: torch's result is bfloat16 too."""
     x, *operands = leaves((2, 3), (3,), (3,), (2, 1))
