@@ -39,10 +39,11 @@ def table(record: str) -> str:
             times = found[name, what]
             cells = [f"**{t:.2f}**" if t == min(times) else f"{t:.2f}" for t in times]
             lines.append(f"| {words} | {what} | {' | '.join(cells)} |")
-    commit = re.search(r"^commit (\w+), torch (\S+)$", record, re.M)
+    versions = re.findall(r"^commit (\w+), torch (\S+)$", record, re.M)
     machine = re.search(r"^NVIDIA .*$", record, re.M)
-    assert commit and machine
-    said = f"{machine[0].replace(', ', ', driver ')}, torch {commit[2]}, commit {commit[1]}"
+    assert versions and machine
+    commits = ", ".join(commit for commit, _ in versions)
+    said = f"{machine[0].replace(', ', ', driver ')}, torch {versions[0][1]}, commits {commits}"
     return "\n".join([f"{said}.", "", *lines])
 
 
