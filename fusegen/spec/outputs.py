@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fusegen.base.errors import nearest
 from fusegen.spec.model import INPUT, Step
-from fusegen.spec.sections import OutputSection
+from fusegen.spec.section_models import OutputSection
 from fusegen.spec.yaml import Document
 
 __all__ = ["outputs"]

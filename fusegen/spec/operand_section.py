@@ -1,0 +1,146 @@
+"""The operands of a spec: what pydantic cannot check of them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from fusegen.base.errors import nearest
+from fusegen.program import Kind
+from fusegen.spec.model import Argument, Operand, Shape
+from fusegen.spec.names import problem
+from fusegen.spec.section_models import KINDS, Sections, shown
+from fusegen.spec.yaml import Document, Place
+
+__all__ = ["operands_of", "shape_of"]
+
+
+def shape_of(value: list[Any], model: Sections, document: Document, place: Place) -> Shape:
+    """Return a list of sizes and int arguments.
+
+    Raises:
+        SpecError: if an entry is neither.
+    """
+    sizes = [name for name, argument in model.arguments.items() if argument.type == "int"]
+    for size in value:
+        if isinstance(size, str) and size not in sizes:
+            raise document.error(place, f"{size!r} is no int argument{nearest(size, sizes)}")
+        if not isinstance(size, str) and (
+            isinstance(size, bool) or not isinstance(size, int) or size < 1
+        ):
+            raise document.error(
+                place, f"a size must be 1 or more, or an int argument, not {shown(size)}"
+            )
+    return tuple(value)
+
+
+def operands_of(
+    model: Sections, document: Document, arguments: tuple[Argument, ...]
+) -> tuple[Operand, ...]:
+    """Return the operands of a spec.
+
+    Raises:
+        SpecError: if one is not valid.
+    """
+    operands: list[Operand] = []
+    for name, given in model.operands.items():
+        place = ("operands", name)
+        wrong = problem(name, attribute=given.init is not None)
+        if wrong is None and name in model.arguments:
+            wrong = f"{name!r} is also an argument: choose another name for one of them"
+        if wrong:
+            raise document.error(place, wrong)
+        kind = KINDS[given.kind]
+        shape = None
+        integer, mask = given.dtype == "int64", given.dtype == "bool"
+        message = ""
+        if integer and (kind is not Kind.ROW or given.init):
+            message = (
+                f"{name!r} of int64 must be an input of kind row: one number a row, without init"
+            )
+        if mask and given.init:
+            message = f"{name!r} of bool must be an input, without init: it gets no gradient"
+        float32 = given.dtype == "float32"
+        if float32 and kind is Kind.FULL:
+            message = (
+                f"{name!r} of kind full has x's dtype: only col, channel, row and scalar operands are "
+                "of float32 beside an x of 16 bits; leave dtype out"
+            )
+        if message:
+            raise document.error((*place, "dtype"), message)
+        if given.init:
+            shape = _parameter_shape(model, document, place, arguments)
+        elif given.shape is not None:
+            message = (
+                f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
+            )
+            raise document.error((*place, "shape"), message)
+        if given.init and not given.gradient:
+            message = f"{name!r} is a parameter, which has a gradient: drop init, or gradient"
+            raise document.error((*place, "gradient"), message)
+        line = document.line(place)
+        constant = mask or integer or not given.gradient
+        marks = (integer, mask, float32, constant)
+        operands.append(Operand(name, kind, given.init, shape, line, *marks))
+    return tuple(operands)
+
+
+def _parameter_shape(
+    model: Sections, document: Document, place: Place, arguments: tuple[Argument, ...]
+) -> str | Shape:
+    """Return the shape of the parameter at a place; the default depends on its kind."""
+    name = str(place[1])
+    given = model.operands[name]
+    kind = KINDS[given.kind]
+    if kind not in (Kind.COL, Kind.CHANNEL, Kind.SCALAR):
+        message = (
+            f"{name!r} cannot be a parameter that broadcasts: it is {kind.label} {kind.shape}, and "
+            "the rows are not known at construction; use kind col, channel or scalar, or drop init"
+        )
+        raise document.error((*place, "init"), message)
+    if given.shape is None:
+        if kind is Kind.SCALAR:
+            return (1,)
+        if kind is Kind.CHANNEL:
+            message = f"{name!r} needs a shape: give `shape: [out_channels, 1, 1]`"
+            raise document.error(place, message)
+        if "out_features" not in model.arguments or model.arguments["out_features"].type != "int":
+            message = (
+                f"{name!r} needs a shape: give `shape:`, or declare the int argument out_features"
+            )
+            raise document.error(place, message)
+        return ("out_features",)
+    here = (*place, "shape")
+    if isinstance(given.shape, list):
+        shape = shape_of(given.shape, model, document, here)
+        _check_broadcast(kind, shape, document, here)
+        return shape
+    shapes = {argument.name: argument for argument in arguments if argument.type == "shape"}
+    if not isinstance(given.shape, str) or given.shape not in shapes:
+        near = nearest(given.shape, shapes) if isinstance(given.shape, str) else ""
+        message = f"the shape of {name!r} must be a list of sizes or a shape argument"
+        raise document.error(here, f"{message}, not {shown(given.shape)}{near}")
+    default = shapes[given.shape].default
+    if default is not None:
+        _check_broadcast(kind, cast(Shape, default), document, here)
+    return given.shape
+
+
+def _check_broadcast(kind: Kind, shape: Shape, document: Document, place: Place) -> None:
+    """Refuse a shape that does not fit the kind: [cols] or [1, cols], [C, 1, 1], one number."""
+    leading, last = shape[:-1], shape[-1:]
+    if kind is Kind.CHANNEL:
+        wrong = sum(size != 1 for size in shape) > 1
+    else:
+        wrong = any(size != 1 for size in leading) or (
+            kind is Kind.SCALAR and any(isinstance(s, int) and s != 1 for s in last)
+        )
+    if wrong:
+        listed = ", ".join(map(str, shape))
+        message = (
+            f"{place[1]!r} cannot broadcast: [{listed}] is not of kind {kind.label} {kind.shape}"
+        )
+        raise document.error(place, message)
+    if kind is Kind.COL and not shape:
+        raise document.error(
+            place, f"{place[1]!r} cannot broadcast: [] is not of kind col [cols]; use kind scalar"
+        )
