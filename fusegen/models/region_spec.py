@@ -228,6 +228,8 @@ class _Writer:
         if not isinstance(value, fx.Node):
             number = int(value) if value == int(value) and abs(value) < 1e9 else value
             return repr(number) if value >= 0 else f"({number!r})"
+        # A broadcast activation is larger than the tensor that it is of.
+        self._expands |= value is self._x and not same(_shape(value), self._region.shape)
         if value is self._current and not by_name:
             return "x"
         if value is self._x:
