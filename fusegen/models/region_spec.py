@@ -151,7 +151,8 @@ class _Writer:
         else:
             self._reduces = self._expands = False
             formula = self._formula(call)
-            if self._expands and not same(_shape(node), self._region.shape):
+            apart = self._expands or (self._reduces and not call.dims)
+            if apart and not same(_shape(node), self._region.shape):
                 raise UnfitError("a value of rows is computed with what varies along part of them")
             given = {"formula": f'"{formula}"'}
             if self._reduces and self._is_image:
