@@ -26,16 +26,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
 from fusegen import load
+from fusegen.models import backend
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from shared.originals import ORIGINALS  # noqa: E402 (found by the path above)
+from shared.by_torch import packages  # noqa: E402 (found by the path above)
+from shared.originals import ORIGINALS  # noqa: E402
 
 GENERATED = ROOT / "generated"
 CHECKS: dict[str, Callable[[DeviceMesh], str]] = {}
@@ -109,6 +111,49 @@ def distributed_data_parallel(mesh: DeviceMesh) -> str:
 def fully_sharded(mesh: DeviceMesh) -> str:
     """Parameters are sharded by fully_shard (FSDP2)."""
     return train_as_eager(mesh, lambda model: fully_shard(model, mesh=mesh))
+
+
+class Block(nn.Module):
+    """A model that torch.compile captures, in two buckets of DDP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 400), nn.Linear(400, 400)
+        self.norm = nn.LayerNorm(400)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a norm of a gate."""
+        h = nn.functional.gelu(self.first(x)) * 2
+        return self.norm(torch.tanh(self.second(h)) + h)
+
+
+@check
+def models_that_are_captured(mesh: DeviceMesh) -> str:
+    """The back end of torch.compile, around DDP and fully_shard; torch computes the specs."""
+    backend.packages_of = packages
+    seen = []
+    for wrap in (
+        lambda model: DistributedDataParallel(model, bucket_cap_mb=1),
+        lambda model: fully_shard(model, mesh=mesh),
+    ):
+        found, reports = [], []
+        for fused in (False, True):
+            torch.manual_seed(0)
+            torch._dynamo.reset()
+            model = wrap(Block().to(mesh.device_type).double())
+            used = backend.FusegenBackend(everything=True)
+            call = torch.compile(model, backend=used) if fused else model
+            torch.manual_seed(1 + mesh.get_rank())
+            x = torch.randn(8, 16, dtype=torch.float64, device=mesh.device_type)
+            call(x).square().sum().backward()
+            grads = [p.grad for p in model.parameters()]
+            found.append([g.full_tensor() if isinstance(g, DTensor) else g for g in grads])
+            reports.append(used.report)
+        for got, wanted in zip(*reversed(found), strict=True):
+            torch.testing.assert_close(got, wanted)
+        assert reports[1].fused
+        seen.append(f"{len(reports[1].fused)} regions in {reports[1].graphs} graphs")
+    return "DDP: {}; fully_shard: {}".format(*seen)
 
 
 @check

@@ -17,7 +17,7 @@ WHOLE = {
     for name in (
         *("build", "complements", "constant_shapes", "distributed", "empty_means", "every_number"),
         *("extremes", "masks", "operand_shapes", "powers", "reduced_results", "reload", "scales"),
-        *("stamps", "submodules"),
+        *("mixed_dtypes", "stamps", "submodules"),
     )
 }
 #: Fixtures that build many packages for all workers.

@@ -10,6 +10,16 @@ from __future__ import annotations
 from fusegen.atoms.absolute_value import absolute, sign, softsign
 from fusegen.atoms.declare import ATOMS, Atom, Cancels, Pointwise, Shape
 from fusegen.atoms.elementary import exp, expm1, log, log1p, rsqrt, sqrt
+from fusegen.atoms.halves import (
+    HALF_FUNCTIONS,
+    TORCH_HALVES,
+    HalfOf,
+    Halves,
+    at_half,
+    first_half,
+    halves,
+    second_half,
+)
 from fusegen.atoms.named_parts import Let, Quoted, let
 from fusegen.atoms.powers import power, raised
 from fusegen.atoms.rows import (
@@ -53,13 +63,17 @@ __all__ = [
     "ATOMS",
     "COLS",
     "COLUMN",
+    "HALF_FUNCTIONS",
     "ROWS",
     "ROW_FUNCTIONS",
     "SAMPLE",
+    "TORCH_HALVES",
     "TORCH_REDUCTIONS",
     "Atom",
     "Cancels",
     "ColumnSum",
+    "HalfOf",
+    "Halves",
     "Let",
     "Pointwise",
     "Quoted",
@@ -73,10 +87,13 @@ __all__ = [
     "Special",
     "Total",
     "absolute",
+    "at_half",
     "column_sum",
     "erf",
     "exp",
     "expm1",
+    "first_half",
+    "halves",
     "infinity",
     "let",
     "log",
@@ -94,6 +111,7 @@ __all__ = [
     "rsqrt",
     "sample_sum",
     "sech2",
+    "second_half",
     "sigmoid",
     "sign",
     "softplus",

@@ -24,10 +24,14 @@ _REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 
 
 class NamedValue(NamedTuple):
-    """The value of an earlier step, and its axes, even if it is constant along them."""
+    """The value of an earlier step, and its axes, even if it is constant along them.
+
+    If it is computed as two halves, `value` is the first and `second` the second one.
+    """
 
     value: Value
     axes: Kind
+    second: Value | None = None
 
 
 def kinds_of(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import reduced_already
-from fusegen.chain.cut_into_segments import spans_of
+from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.segment import Mode, Segment, make_segment
@@ -80,8 +80,10 @@ class Chain:
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
         """Return the shape of an `x` with roughly this many rows and columns."""
         dims = max(self.layout.rank - 2, 0)
+        if any(segment.span.paired for segment in self.segments):
+            cols += cols % 2
         shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
-        if self.layout.halved:
+        if self.layout.halved and not self.segments[0].span.paired:
             shape[self.layout.halved] *= 2
         return tuple(shape)
 
@@ -126,6 +128,7 @@ def derive(spec: Spec) -> Chain:
         SpecError: the chain has a form that is not supported.
     """
     spans = spans_of(spec)
+    _check_float32(spec, spans)
     segments: list[Segment] = []
     streams = 0
     for number, span in enumerate(spans, 1):
@@ -150,6 +153,22 @@ def derive(spec: Spec) -> Chain:
     )
     _check_shared(chain)
     return chain
+
+
+def _check_float32(spec: Spec, spans: Sequence[Span]) -> None:
+    """Refuse an output of float32 that a later segment takes: segments take values in x's dtype.
+
+    Raises:
+        SpecError: there is one.
+    """
+    for span in spans:
+        for step in spec.steps:
+            if step.label in spec.float32.intersection((*span.begins, *span.handed)):
+                message = (
+                    f"{step.label} is returned with `dtype: float32`, and {span.steps[0].label} starts "
+                    "another segment that takes it, in x's dtype: leave out the dtype, or make two chains"
+                )
+                raise SpecError(message, spec.path, step.line)
 
 
 def _in_order(spec: Spec, operands: Mapping[str, SegmentOperand]) -> tuple[SegmentOperand, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
@@ -38,6 +39,11 @@ class Span:
     handed: Mapping[str, Kind] = field(default_factory=dict)
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether each value that varies along a row is computed as two halves."""
+        return any(step.paired for step in self.steps)
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:
@@ -90,8 +96,13 @@ class _Walk:
             self._check_dims(step)
             self._check_state(step)
             needed = self._needs(step, layout, reach, started=count == 0)
-            if needed is not None:
+            if needed is not None or (step.paired and broadcast and count):
                 break
+            if step.paired and broadcast:
+                raise self._refused(
+                    step,
+                    "it takes the halves of a row, and makes what reaches it larger: make two chains of it",
+                )
             for name in step.mentions:
                 where, extent = self.named[name]
                 if max(where, 0) < here:
@@ -124,8 +135,10 @@ class _Walk:
                 found[where + 1] = replace(following, begins=(*following.begins, name))
             else:
                 found[where] = replace(found[where], returned=(*found[where].returned, name))
-        halved = replace(found[0].layout, halved=self.spec.halved)
-        return (replace(found[0], layout=halved), *found[1:])
+        for place, span in enumerate(found):
+            halved = -1 if span.paired else 0 if place else self.spec.halved
+            found[place] = replace(span, layout=replace(span.layout, halved=halved))
+        return tuple(found)
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:
         """Return the extent of a span's activation, the dims that its first step adds, and their cause."""

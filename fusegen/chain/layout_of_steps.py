@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from fusegen.atoms import ROW_FUNCTIONS
+import sympy as sp
+
+from fusegen.atoms import COLUMN, ROW_FUNCTIONS, Rng, RowSum, Total
 from fusegen.atoms.constants import parts
 from fusegen.base.errors import SpecError
 from fusegen.chain.layout import CHANNEL_DIM, Layout, pointwise_layout
+from fusegen.ops import call
 from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
 
@@ -17,9 +21,8 @@ def next_span(
 ) -> tuple[Sequence[Step], Layout, Layout | None]:
     """Return the first steps, which share a layout, that layout, and the layout of the rest, if known.
 
-    A step that does not reduce stays with the steps before it. That costs no access to memory: a pointwise
-    step does not make the value smaller before it is handed on. Two halves of a tensor always belong to the
-    input of the first span.
+    A step in whose value the halves of a row depend on one another shares a span only with steps that can be
+    computed half by half.
 
     Args:
         spec: the spec.
@@ -29,6 +32,26 @@ def next_span(
 
     Raises:
         SpecError: a step can have no layout at all.
+    """
+    one, layout, after = _with_one_layout(spec, steps, start, first=first)
+    count = _paired_count(spec, one, layout)
+    if count == len(one):
+        return one, layout, after
+    kept, rest = one[:count], one[count:]
+    if start is not None or any(map(reduces, kept)):
+        return kept, layout, None
+    own = _pointwise(spec, kept) if layout.rank >= 3 else replace(layout, groups=None)
+    return kept, own, layout if any(map(reduces, rest)) else None
+
+
+def _with_one_layout(
+    spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
+) -> tuple[Sequence[Step], Layout, Layout | None]:
+    """Return the first steps, which share a layout, that layout, and the layout of the rest, if known.
+
+    A step that does not reduce stays with the steps before it. That costs no access to memory: a pointwise
+    step does not make the value smaller before it is handed on. A gate's two halves always belong to the
+    input of the first span.
     """
     if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
         return steps, _flat_layout(spec), None
@@ -51,11 +74,63 @@ def next_span(
     return one, layout, None
 
 
+def _paired_count(spec: Spec, steps: Sequence[Step], layout: Layout) -> int:
+    """Return how many of the first steps can be in one span, as far as the halves of a row are concerned.
+
+    Raises:
+        SpecError: a step takes the halves of a row, and the row as a whole.
+    """
+    paired = next((n for n, step in enumerate(steps) if step.paired), None)
+    if paired is None:
+        return len(steps)
+    whole = next((n for n, step in enumerate(steps) if not _by_halves(step, layout)), len(steps))
+    if whole == paired:
+        step = steps[paired]
+        message = (
+            f"{step.label}: beside the halves of a row it takes a maximum, as softmax, amax and std do, or "
+            "reduces other dims than the last: make two steps of it"
+        )
+        raise SpecError(message, spec.path, step.line)
+    return paired if whole < paired else whole
+
+
+def _by_halves(step: Step, layout: Layout) -> bool:
+    """Whether a step's value in each half of a row can be computed from both halves of what it takes.
+
+    It cannot if it reduces other dims than the last, or takes a maximum, or reads a certain column.
+    """
+    op = step.op
+    if op is not None and op.source:
+        return True
+    if step.halves or (
+        op is not None and (op.trained or op.groups or op.over in ("inner", "channel"))
+    ):
+        return False
+    formula = _formula_of(step)
+    found = [p for p in parts(formula) if isinstance(p, (*ROW_FUNCTIONS, Rng, Total))]
+    if COLUMN in formula.free_symbols or not all(isinstance(p, RowSum | Total) for p in found):
+        return False
+    return layout.columns == (-1,) if found else True
+
+
+def _formula_of(step: Step) -> sp.Expr:
+    """Return the formula of a step; that of an op is over the names of the op's operands."""
+    if step.op is None:
+        return step.formula
+    operands = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    attributes = {
+        name: sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
+    return call(step.op, sp.Symbol("x", real=True), operands, attributes)
+
+
 def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
     """Return the layout of steps that reduce nothing."""
     named = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
     kinds = (o.kind for o in spec.operands if o.name in named)
-    return pointwise_layout(spec.dims, kinds, spec.halved)
+    halved = -1 if any(step.paired for step in steps) else spec.halved
+    return pointwise_layout(spec.dims, kinds, halved)
 
 
 def reduces(step: Step) -> bool:

@@ -23,8 +23,9 @@ class SegmentOperand:
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
         integer: whether it holds int64 numbers: one per row, in the activation's shape without the row's
             dims.
-        halves: whether it has one half for each half of x, one after the other.
+        halves: whether kernels read it in two halves, as they read x.
         mask: whether it is of bool; kernels read it as 0 and 1 in x's dtype.
+        float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
     """
 
@@ -37,6 +38,7 @@ class SegmentOperand:
     halves: bool = False
     handed: bool = False
     mask: bool = False
+    float32: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
@@ -68,6 +70,10 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
         found["x"] = SegmentOperand(
             "x", "x", Kind.ROW, differentiable=True, owner=None, handed=True
         )
+
+    def in_halves(kind: Kind) -> bool:
+        return span.paired and Kind.COL in kind
+
     for step in steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
@@ -78,26 +84,32 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     own = Kind.CHANNEL
                 kind = _resolved(own, layout)
                 trained = attribute not in held.buffers
-                halves = step.op.source and layout.halves_channels
+                halves = in_halves(kind) or (step.op.source and layout.halves_channels)
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
-                    full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
+                    *(full, code, kind, trained, f"{step.label}.{attribute}"),
+                    halves=halves,
+                    float32=step.float32,
                 )
         for name in step.tensors:
             if name in declared:
                 operand = declared[name]
                 owner = name if operand.init else None
                 kind = _resolved(operand.kind, layout)
-                moves = not operand.mask and name not in _constants_of(step)
+                moves = not operand.constant and name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
                 found[name] = SegmentOperand(
                     *(name, spec.code(name), kind, moves, owner, operand.integer),
                     mask=operand.mask,
+                    float32=operand.float32,
+                    halves=in_halves(kind),
                 )
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)
-        found[name] = SegmentOperand(name, spec.code(name), kind, True, None, handed=True)
+        found[name] = SegmentOperand(
+            name, spec.code(name), kind, True, None, handed=True, halves=in_halves(kind)
+        )
     return tuple(found.values())
 
 

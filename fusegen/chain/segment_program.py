@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import sympy as sp
 
-from fusegen import ops
-from fusegen.atoms import (
-    Rng,
-    absolute,
-    infinity,
-    undefined,
-    where,
-)
-from fusegen.atoms.constants import number, problem
 from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import (
     NamedValue,
-    gone_axes,
-    kinds_of,
     reduced_already,
 )
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import SegmentOperand
-from fusegen.chain.outline import kind_of_outline, outline_after, varies
-from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value, topological
+from fusegen.chain.outline import kind_of_outline, outline_after
+from fusegen.chain.step_value import halves_of, named_symbol, step_value
+from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
 from fusegen.program.builder import Builder
-from fusegen.program.from_formula import formula_value
 from fusegen.program.ranges import simplify
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
@@ -62,7 +51,13 @@ def forward_program(
             spread = per_channel and layout.spreads
             moves = operand.differentiable
             if operand.halves:
-                builder.halves(operand.code, kind, differentiable=moves, per_channel=spread)
+                builder.halves(
+                    operand.code,
+                    kind,
+                    differentiable=moves,
+                    per_channel=spread,
+                    float32=operand.float32,
+                )
                 continue
             builder.input(
                 operand.code,
@@ -70,20 +65,45 @@ def forward_program(
                 differentiable=moves,
                 per_channel=spread,
                 integer=operand.integer,
+                float32=operand.float32,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(spec.code(argument.name), Kind.SCALAR, "attribute")
     start = builder.value(sp.Symbol("x", real=True))
     values = _run(spec, builder, span, (start, second), steps, training=training)
-    outputs = {}
-    for label, (value, outline) in values.items():
+    outputs: dict[str, Output] = {}
+    for label, (first, other, outline) in values.items():
+        wide = label in _of_float32(spec, span)
+        if wide and outline == "like":
+            raise _not_reduced(spec, span, label)
+        if other is not None:
+            assert second is not None
+            outputs |= {label: Output(first, whole), f"{label}{SECOND}": Output(other, second)}
+            continue
         half = second is not None and outline == "like"
-        outputs[label] = Output(value, whole, "half" if half else outline)
+        outputs[label] = Output(first, whole, "half" if half else outline, float32=wide)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
     followed = tuple(builder.called[n] for n in tracked(spec, steps)) if training else ()
     return simplify(Program(name, (*tensors, *rest), outputs, followed))
+
+
+def _of_float32(spec: Spec, span: Span) -> set[str]:
+    """Return the outputs of a span that are of float32 where x has 16 bits, as its program names them."""
+    last = {"y"} if span.steps[-1].label in spec.float32 else set()
+    return last | {spec.code(label) for label in spec.float32.intersection(span.returned)}
+
+
+def _not_reduced(spec: Spec, span: Span, name: str) -> SpecError:
+    """Return the error of an output of float32 with a number for each element."""
+    codes = {"y": span.steps[-1], **{spec.code(step.label): step for step in span.steps[:-1]}}
+    step = codes[name]
+    message = (
+        f"{step.label} has a number for each element, which is of x's dtype: only values with one number a "
+        "row, or one number, are returned with `dtype: float32`; leave it out"
+    )
+    return SpecError(message, spec.path, step.line)
 
 
 def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
@@ -111,15 +131,17 @@ def _run(
     steps: Sequence[Step],
     *,
     training: bool,
-) -> dict[str, tuple[Value, Outline]]:
+) -> dict[str, tuple[Value, Value | None, Outline]]:
     """Return the value after the steps, as "y", and those that later spans use, each with its shape.
+
+    A value of two halves has both of them, any other one and None.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
         span: the span of the steps.
         halves: the activation and None, or its two halves. The second half goes through the same steps, up to
-            the step that takes both.
+            a gate, which takes both.
         steps: the steps that the mode has. The name of any other step stands for the value before it.
         training: the mode.
 
@@ -128,28 +150,41 @@ def _run(
     """
     value, second = halves
     outline: Outline = "keepdim" if span.broadcast else "like"
-    named = {n: NamedValue(v := builder.value(_named(spec, n)), v.kind) for n in span.handed}
-    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline)))
+    named = {n: _handed(builder, named_symbol(spec, n)) for n in span.handed}
+    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline), second))
     own = {step.label for step in steps}
-    found: dict[str, tuple[Value, Outline]] = {}
+    found: dict[str, tuple[Value, Value | None, Outline]] = {}
     for step in span.steps:
         if step.label in own:
             axes = kind_of_outline(outline)
             apply = partial(
-                _apply, spec, builder, step, outline=outline, named=named, training=training
+                step_value, spec, builder, step, outline=outline, named=named, training=training
             )
-            value, kind = apply(value, second=second)
-            if step.halves:
+            both = (value, second or value)
+            if span.paired:
+                (value, kind), second = apply(value, both=both), None
+            else:
+                value, kind = apply(value, second=second)
+            if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
+                raise reduced_already(spec, step)
+            after = outline_after(step, kind, outline)
+            if span.paired and after == "like":
+                second, _ = apply(both[1], both=both, ending=SECOND)
+            elif step.halves:
                 second = None
             elif second is not None:
                 second, _ = apply(second, ending=SECOND)
-            if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
-                raise reduced_already(spec, step)
-            outline = outline_after(step, kind, outline)
-        named[step.label] = NamedValue(value, kind_of_outline(outline))
+            outline = after
+        named[step.label] = NamedValue(value, kind_of_outline(outline), second)
         if step.label in span.returned:
-            found[spec.code(step.label)] = value, outline
-    return {"y": (value, outline), **found}
+            found[spec.code(step.label)] = value, second, outline
+    return {"y": (value, second, outline), **found}
+
+
+def _handed(builder: Builder, symbol: sp.Symbol) -> NamedValue:
+    """Return a value that an earlier segment hands on."""
+    first, second = (builder.value(half) for half in halves_of(builder, symbol))
+    return NamedValue(first, first.kind, second if second is not first else None)
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
@@ -165,104 +200,3 @@ def _arguments_of(step: Step) -> set[str]:
     if step.op and step.op.tracked:
         del values["momentum"]
     return {v.name for v in values.values() if isinstance(v, Ref) and v.is_argument}
-
-
-def _apply(
-    spec: Spec,
-    builder: Builder,
-    step: Step,
-    x: Value,
-    *,
-    outline: Outline,
-    named: Mapping[str, NamedValue],
-    training: bool,
-    second: Value | None = None,
-    ending: str = "",
-) -> tuple[Value, Kind]:
-    """Return the value of one step, and its axes, even if it is constant along them.
-
-    Args:
-        spec: the spec.
-        builder: where the nodes are made.
-        step: the step.
-        x: the activation before it.
-        outline: the shape of x, which has axes along which x may be constant.
-        named: the values of the steps before it, by their labels.
-        training: the mode.
-        second: the second half, if x is the first.
-        ending: the suffix of a half's names, if x is the second.
-
-    Raises:
-        SpecError: the rows are reduced to one element, and the step is not defined for that or needs random
-            numbers.
-    """
-    code, axes = spec.code(step.label), kind_of_outline(outline)
-    if step.formula is not None:
-        known = {name: _named(spec, name) for name in step.operands}
-        known |= {name: named[name].value.symbol for name in step.mentions}
-        known["x"] = x.symbol
-        replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
-        kinds = kinds_of(builder, replaced, {name: named[name].axes for name in step.mentions})
-        # As written: x may be the value of a named step too, and x / a would lose both.
-        written = step.formula, sp.Symbol("x", real=True)
-        gone = gone_axes(spec, kinds, step, written, outline)
-        kind = varies(*written, axes if step.takes_x else Kind.SCALAR, kinds)
-        formula = step.formula.xreplace(replaced)
-        if (wrong := problem(formula)) and len({*replaced.values()}) < len(replaced):
-            message = f"{step.label}: two of its names are the same value, and then it has {wrong}"
-            raise SpecError(message, spec.path, step.line)
-        return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
-    assert step.op is not None
-    bound: dict[str, sp.Expr] = {}
-    for name, given in step.operands.items():
-        if isinstance(given, Ref) and given.is_step:
-            bound[name] = named[given.name].value.symbol
-        else:
-            bound[name] = _named(spec, given.name) if isinstance(given, Ref) else number(given)
-    for name, attribute in step.state.items():
-        whole = f"{code}_{attribute}"
-        own = sp.Symbol(f"{whole}{ending}", real=True)
-        bound[name] = own if builder.knows(own) else sp.Symbol(whole, real=True)
-    if step.halves:
-        assert second is not None
-        bound[step.halves] = second.symbol
-    attributes: Mapping[str, object] = {
-        key: _named(spec, value.name) if isinstance(value, Ref) else value
-        for key, value in step.attributes.items()
-    }
-    expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
-    if expr.has(Rng) and axes != Kind.FULL:
-        raise SpecError(
-            f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number for "
-            "each element of a whole activation; put it before that step",
-            spec.path,
-            step.line,
-        )
-    kinds = kinds_of(builder)
-    gone = gone_axes(spec, kinds, step, (expr, x.symbol), outline)
-    note = f"{step.label}: {step.op.statement}"
-    kind = varies(expr, x.symbol, axes, kinds)
-    return _value(builder, f"{code}{ending}", (expr, note), x, (gone, kind)), kind
-
-
-def _value(
-    builder: Builder, label: str, formula: tuple[sp.Expr, str], x: Value, axes: tuple[Kind, Kind]
-) -> Value:
-    """Return the value of a step's formula and note, from the axes that are gone and those that it has.
-
-    In a row of one element, x - mean(x) is 0 for any finite x, and NaN otherwise.
-    """
-    (expr, note), (gone, kind) = formula, axes
-    value = formula_value(builder, label, expr, note, gone=gone)
-    if Kind.COL not in gone or x.symbol not in expr.free_symbols or x in topological([value]):
-        return value
-    if x.kind & ~kind:  # a sum over the rows: which of them is NaN is unknown
-        return value
-    return builder.map(
-        label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note
-    )
-
-
-def _named(spec: Spec, name: str) -> sp.Symbol:
-    """Return the symbol of an argument, an operand or a value that is handed on."""
-    return sp.Symbol(spec.code(name), real=True)

@@ -49,7 +49,14 @@ def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[Kern
     """Return the tensor inputs of a kind with these names, in the program's order."""
     inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
     return tuple(
-        KernelOperand(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
+        KernelOperand(
+            i.name,
+            kind,
+            integer=i.integer,
+            per_channel=i.per_channel,
+            half=i.half,
+            float32=i.float32,
+        )
         for i in inputs
         if i.name in names
     )

@@ -237,7 +237,10 @@ class _Lowering:
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
-            results.append(replace(result, outline=output.outline, half=output.half(name)))
+            half = output.half(name)
+            results.append(
+                replace(result, outline=output.outline, half=half, float32=output.float32)
+            )
         for value in self.program.saved:
             results.append(self._result(value.name, value, value.kind))
         for value in self.plan.totals:

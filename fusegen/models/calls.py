@@ -105,7 +105,7 @@ def call_of(node: fx.Node) -> Call:
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    op = _op(node)
+    op = patterns.op_of(node)
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
@@ -127,12 +127,6 @@ def call_or_none(node: fx.Node) -> Call | None:
         return call_of(node)
     except UnfitError:
         return None
-
-
-def _op(node: fx.Node) -> Op | None:
-    if node.op == "call_function":
-        return patterns.op_of_function(node.target)
-    return patterns.op_of_method(str(node.target)) if node.op == "call_method" else None
 
 
 def _pooled(node: fx.Node) -> Call | None:

@@ -29,6 +29,7 @@ class Held:
         adapted: what the graph does to it.
         of_step: whether a step keeps it, so that the spec does not declare it.
         inner: of a view [C, 1, …], how many dims of size 1 it has.
+        float32: whether it is of float32 in a package of 16 bits.
     """
 
     node: fx.Node
@@ -36,6 +37,7 @@ class Held:
     adapted: Adapted
     of_step: bool = False
     inner: int = 0
+    float32: bool = False
 
 
 def how_held(node: fx.Node, region: Region, *, is_image: bool) -> Held:

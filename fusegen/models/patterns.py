@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, fx
 from torch.nn import functional
 
 from fusegen.ops import Op, find, registry
@@ -23,9 +24,18 @@ __all__ = [
     "KEPT",
     "PRODUCTS",
     "VIEWS",
+    "op_of",
     "op_of_function",
     "op_of_method",
+    "rotate_half",
 ]
+
+
+def rotate_half(x: Tensor) -> Tensor:
+    """The rotation of a row's halves, a function that torch lacks: models write it out (`rotary.py`)."""
+    first, second = x.chunk(2, -1)
+    return torch.cat((-second, first), -1)
+
 
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
 #: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
@@ -65,6 +75,7 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.batch_norm: "batch_norm",
     torch.layer_norm: "layer_norm",
     torch.group_norm: "group_norm",
+    rotate_half: "rotate_half",
 }
 #: The same for methods of a tensor. `sub` and the like are found under their own names.
 _METHODS: Mapping[str, str] = {
@@ -130,6 +141,13 @@ VIEWS = frozenset(
         *("tensor_split", "hsplit", "vsplit", "getattr", "mT", "broadcast_to", "split_with_sizes"),
     }
 )
+
+
+def op_of(node: fx.Node) -> Op | None:
+    """Return the op that a node of a captured graph calls."""
+    if node.op == "call_function":
+        return op_of_function(node.target)
+    return op_of_method(str(node.target)) if node.op == "call_method" else None
 
 
 def op_of_function(function: Any) -> Op | None:

@@ -24,6 +24,7 @@ from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions, region_of
+from fusegen.models.rotary import write_rotations
 from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["Plan", "note", "plan_of"]
@@ -56,6 +57,7 @@ def plan_of(
     """
     leave_out_unread(graph)
     write_out_of_place(graph)
+    write_rotations(graph, inputs)
     leave_out_unread(graph)
     effects = effects_of(graph, inputs)
     if order == 1:

@@ -64,7 +64,7 @@ def _call(
         together = graph.call_function(torch.broadcast_tensors, (x, *others))
         x = graph.call_function(operator.getitem, (together, 0))
     given = {
-        name: _adapted(graph, _cast(graph, new[held.node], held.node, spec.dtype), held, x)
+        name: _adapted(graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x)
         for name, held in spec.operands.items()
     }
     keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
@@ -81,6 +81,11 @@ def _call(
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value
+
+
+def _dtype(held: Held, spec: RegionSpec) -> torch.dtype:
+    """Return the dtype in which a package reads an operand."""
+    return torch.float32 if held.float32 else spec.dtype
 
 
 def _cast(graph: fx.Graph, value: fx.Node, node: fx.Node, dtype: torch.dtype) -> fx.Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -12,7 +13,7 @@ from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
-from fusegen.models.operands import Held, how_held, of_channels
+from fusegen.models.operands import Held, how_held, is_small, of_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined, leaves
@@ -92,7 +93,11 @@ class _Writer:
         self._steps: list[Step] = []
         self._is_image = len(region.shape) > 2 and self._needs_dims()
         found = inlined(region, x, effects, is_image=self._is_image)
-        choices = [(s, dtype) for s in (found, {}) if (dtype := _dtype_of(region, s)) is not None]
+        choices = [
+            (s, dtype)
+            for s in (found, {})
+            if (dtype := _dtype_of(region, s, is_image=self._is_image)) is not None
+        ]
         if not choices:
             raise UnfitError("float64 beside another dtype")
         # Nothing of the activation's size is converted for the sake of a small tensor.
@@ -112,7 +117,7 @@ class _Writer:
             order=self._order,
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
-            operands={n: h.kind for n, h in self._operands.items() if not h.of_step},
+            operands={n: self._kind(h) for n, h in self._operands.items() if not h.of_step},
             outputs=[self._words[node] for node in outputs],
             steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
         )
@@ -129,6 +134,20 @@ class _Writer:
             not same(_shape(self._x), self._region.shape),
         )
 
+    def _kind(self, held: Held) -> str:
+        """Return how an operand is declared.
+
+        The tables of a rotation get no gradient if they need none: of each a kernel would write as much as of
+        x. Other operands get one, or training and evaluation would have two packages.
+        """
+        turns = any(call.name == "rotate_half" for call in self._region.calls.values())
+        tensor = tensor_of(held.node)
+        if held.float32:
+            return f"{{kind: {held.kind}, dtype: float32}}"
+        if turns and held.kind == "full" and tensor is not None and not tensor.requires_grad:
+            return "{kind: full, gradient: false}"
+        return held.kind
+
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""
         rows = self._region.rows
@@ -140,6 +159,15 @@ class _Writer:
             return False
         held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
         return any(h.kind == "channel" for h in held)
+
+    def _stays(self, node: fx.Node) -> bool:
+        """Return whether a tensor is of float32 beside others of 16 bits."""
+        tensor = tensor_of(node)
+        return (
+            tensor is not None
+            and tensor.dtype is torch.float32
+            and self._dtype in (torch.bfloat16, torch.float16)
+        )
 
     def _step(self, node: fx.Node, call: Call) -> None:
         label = self._naming.step(node, call)
@@ -189,7 +217,11 @@ class _Writer:
         for name, value in call.operands.items():
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
-            self._operands[f"{label}_{name}"] = Held(value, "channel", "flat", of_step=True)
+            self._operands[f"{label}_{name}"] = Held(
+                value, "channel", "flat", of_step=True, float32=self._stays(value)
+            )
+        if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
+            given["dtype"] = "float32"
         self._steps.append(Step(call.name, given, label))
 
     def _formula(self, call: Call) -> str:
@@ -263,6 +295,7 @@ class _Writer:
 
     def _declared(self, held: Held) -> str:
         """Return the name of an operand that the spec declares."""
+        held = replace(held, float32=self._stays(held.node))
         for name, known in self._operands.items():
             if known == held:
                 return name
@@ -271,13 +304,43 @@ class _Writer:
         return name
 
 
-def _dtype_of(region: Region, small: Mapping[fx.Node, Call]) -> torch.dtype | None:
-    """Return the dtype that all tensors are read and written in; None if it would round some."""
-    tensors = map(tensor_of, (*leaves(region, small), *region.outputs))
+def _read_by_channel(region: Region) -> set[fx.Node]:
+    """Return the tensors that a region reads only as one number for each channel of a norm or the like."""
+    channels: set[fx.Node] = set()
+    others: set[fx.Node] = set()
+    for call in region.calls.values():
+        own: set[fx.Node] = set()
+        if call.name in patterns.KEPT or _has_channels(call):
+            own = {value for value in call.operands.values() if isinstance(value, fx.Node)}
+        channels |= own
+        others |= set(call.inputs) - own
+    return channels - others
+
+
+def _dtype_of(
+    region: Region, small: Mapping[fx.Node, Call], *, is_image: bool
+) -> torch.dtype | None:
+    """Return the dtype that all tensors are read and written in; None if it would round some.
+
+    Small tensors of float32 beside others of 16 bits stay as they are.
+
+    Args:
+        region: the region.
+        small: the small tensors that the package computes.
+        is_image: whether the spec says how many dims the activation has.
+    """
+    read = leaves(region, small)
+    tensors = map(tensor_of, (*read, *region.outputs))
     dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
     inside = {t.dtype for t in map(tensor_of, (*region.calls, *small)) if t is not None}
     if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
         return None
+    channels = _read_by_channel(region)
+    large = [n for n in read if n not in channels and not is_small(n, region, is_image)]
+    tensors = map(tensor_of, (*large, *region.outputs))
+    rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+    if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
+        return rest.pop()
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 

@@ -39,7 +39,7 @@ class RegionSpec(PackageSpec):
         x: the node that is the activation.
         operands: the other tensors, by their names in `apply`.
         outputs: the region's nodes whose values the package returns, in order.
-        dtype: the dtype that the tensors are read and written in.
+        dtype: the dtype that the tensors are read and written in, but for operands of float32.
         training: whether it computes as in training.
         inlined: the small tensors outside of the region that the package computes itself.
         broadcast: whether the activation is broadcast with the other tensors before the call.

@@ -14,6 +14,7 @@ from fusegen.ops import (
     matmul,
     normalization,
     reductions,
+    rotary,
     softmax,
 )
 from fusegen.ops.declare import (
@@ -31,7 +32,7 @@ from fusegen.ops.declare import (
 __all__ = ["Op", "Range", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
 
 _MODULES = (
-    *(matmul, arithmetic, elementary, activations, gates, dropout),
+    *(matmul, arithmetic, elementary, activations, gates, rotary, dropout),
     *(softmax, reductions, normalization, losses),
 )
 

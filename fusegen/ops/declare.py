@@ -143,6 +143,7 @@ class Op:
             group in the whole batch.
         halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
             as its second; the attribute `dim` says along which dim.
+        paired: whether its formula has the halves of a row (`fusegen.atoms.halves`).
         coarse: whether torch's function on CUDA rounds constants to float32 in float64 too. The formula is
             then the reference.
         choices: the valid values of string attributes.
@@ -175,6 +176,7 @@ class Op:
     groups: str = ""
     several_values: bool = False
     halves: str = ""
+    paired: bool = False
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -228,6 +230,7 @@ def op(
     groups: str = "",
     several_values: bool = False,
     halves: str = "",
+    paired: bool = False,
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
     ranges: Mapping[str, Range] | None = None,
@@ -282,6 +285,7 @@ def op(
             groups=groups,
             several_values=several_values,
             halves=halves,
+            paired=paired,
             coarse=coarse,
             choices=choices or {},
             ranges=ranges or {},

@@ -77,15 +77,25 @@ class Builder:
         stream: int = 0,
         integer: bool = False,
         per_channel: bool = False,
+        float32: bool = False,
     ) -> Input:
         """Add an input."""
         differentiable = differentiable and source == "tensor" and not integer
-        made = Input(self._unique(name), kind, source, differentiable, stream, integer, per_channel)
+        own = self._unique(name)
+        made = Input(
+            *(own, kind, source, differentiable, stream, integer, per_channel), float32=float32
+        )
         self.inputs.append(made)
         return self._keep(made)
 
     def halves(
-        self, name: str, kind: Kind, *, differentiable: bool = True, per_channel: bool = False
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        differentiable: bool = True,
+        per_channel: bool = False,
+        float32: bool = False,
     ) -> tuple[Input, Input]:
         """Add the two halves of a tensor as inputs."""
         first = self._unique(name)
@@ -98,6 +108,7 @@ class Builder:
                     differentiable=differentiable,
                     per_channel=per_channel,
                     half=Half(first, place),
+                    float32=float32,
                 )
             )
             self.inputs.append(self._keep(found[-1]))

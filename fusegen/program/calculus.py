@@ -7,6 +7,8 @@ Derivatives, 2008, ch. 3.)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sympy as sp
 
 from fusegen.atoms import sigmoid
@@ -70,13 +72,18 @@ def vjp(program: Program, name: str) -> Program:
                 part = _pull(builder, node, arg, total, active)
                 if part != 0:
                     adjoints.setdefault(arg, []).append(part)
-    found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
+    found = {f"grad_{i.name}": _gradient(outputs[i], i) for i in program.inputs if i in outputs}
     if not found:  # the derivative is 0 everywhere, as for sign
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
         moving = [i for i in program.inputs if i.differentiable]
         full = [i for i in moving if i.kind == Kind.FULL]
-        found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
+        found = {f"grad_{i.name}": _gradient(zero, i) for i in full or moving}
     return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
+
+
+def _gradient(value: Value, source: Input) -> Output:
+    """Return the output that is the gradient of an input; it has the input's dtype."""
+    return Output(value, source, float32=source.float32)
 
 
 def _rows_before_their_elements(
@@ -117,9 +124,13 @@ def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
         spread = output.outline == "like" and output.like.per_channel
         half = output.half(name)
         if half is None:
-            found[name] = builder.input(f"grad_{name}", output.kind, per_channel=spread)
+            found[name] = builder.input(
+                f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
+            )
         elif half.place == 0:
-            halves = builder.halves(f"grad_{name}", output.kind, per_channel=spread)
+            halves = builder.halves(
+                f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
+            )
             found[name], found[f"{name}{SECOND}"] = halves
     return found
 
@@ -139,7 +150,7 @@ def _with_both_halves(
             outputs[name] = found[name]
         elif source.half and source.tensor in known:
             zero = builder.map("zero", sp.Integer(0), "nothing varies with this half")
-            outputs[name] = Output(_spread(builder, source, zero), source)
+            outputs[name] = _gradient(_spread(builder, source, zero), source)
     return outputs
 
 
@@ -162,7 +173,10 @@ def jvp(program: Program, name: str) -> Program:
     for source in program.inputs:
         if source.differentiable:
             tangents[source] = builder.input(
-                f"tangent_{source.name}", source.kind, per_channel=source.per_channel
+                f"tangent_{source.name}",
+                source.kind,
+                per_channel=source.per_channel,
+                float32=source.float32,
             )
     for node in nodes:
         if node in active and not isinstance(node, Input):
@@ -175,7 +189,7 @@ def jvp(program: Program, name: str) -> Program:
             if added != 0:
                 tangents[node] = builder.map(f"tangent_{node.name}", added)
     outputs = {
-        f"tangent_{output_name}": Output(tangents[output.value], output.like, output.outline)
+        f"tangent_{output_name}": replace(output, value=tangents[output.value])
         for output_name, output in program.outputs.items()
         if output.value in tangents
     }

@@ -97,6 +97,7 @@ class Input(Value):
         per_channel: whether the tensor holds one number per channel, broadcast along `kind`. An output like
             this input is summed over everything that its channel was broadcast to.
         half: which half of a tensor it is, if any.
+        float32: whether the tensor is of float32 where x has 16 bits.
     """
 
     source: Source = "tensor"
@@ -105,6 +106,7 @@ class Input(Value):
     integer: bool = False
     per_channel: bool = False
     half: Half | None = None
+    float32: bool = False
 
     @property
     def declared(self) -> Kind:
@@ -190,11 +192,13 @@ class Output:
         value: the value. If its kind is smaller than the output's, it is broadcast.
         like: the input whose kind and shape the output has.
         outline: the output's shape, if it is not "like".
+        float32: whether it is of float32 where x has 16 bits.
     """
 
     value: Value
     like: Input
     outline: Outline = "like"
+    float32: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -35,6 +35,9 @@ class _Text:
     def __getattr__(self, name: str) -> _Text:
         return _Text(f"{_operand(self, _ATOM)}.{name}")
 
+    def __getitem__(self, place: int) -> _Text:
+        return _Text(f"{_operand(self, _ATOM)}[{place}]")
+
     def __call__(self, *args: object, **named: object) -> _Text:
         listed = [_operand(arg) for arg in args]
         listed += [f"{name}={_operand(arg)}" for name, arg in named.items()]
@@ -96,6 +99,8 @@ def _operand(value: object, binding: int = _COMPARISON) -> str:
     """Return the text of a value, in parentheses where it binds less tightly than it must."""
     if isinstance(value, _Text):
         text, own = value._text, value._binding
+    elif isinstance(value, tuple):
+        text, own = f"({', '.join(map(_operand, value))})", _ATOM
     else:
         text = repr(value)
         own = _UNARY if text.startswith("-") else _ATOM

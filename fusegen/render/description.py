@@ -52,9 +52,9 @@ class Description:
             shared = ", true" if f in kernel.shared_rng else ""
             yield f"Rng<{_field('Full', f.name)}, {f.stream}{shared}>"
         for f in inputs.spread:
-            yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}>"
+            yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}, {_stored(f)}>"
         for f in inputs.col:
-            yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, S>"
+            yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, {_stored(f)}>"
         for f in inputs.saved_cols:
             yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, T>"
         for name in inputs.indices:
@@ -64,7 +64,7 @@ class Description:
         if kernel.col_lines:
             yield "ColumnLines<&K::columns>"
         for f in inputs.row:
-            stored_as = "int64_t" if f.integer else "S"
+            stored_as = "int64_t" if f.integer else _stored(f)
             per_channel = ", true" if f.per_channel and not f.integer else ""
             yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, {stored_as}{per_channel}>"
         for f in inputs.saved_rows:
@@ -72,7 +72,7 @@ class Description:
         for e in inputs.taken:
             yield self._taken(e)
         for f in inputs.scalar:
-            yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, S>"
+            yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, {_stored(f)}>"
         for f in inputs.saved_totals:
             yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, T>"
         for f in inputs.attributes:
@@ -172,7 +172,7 @@ class Description:
     def _to(self, added: Result) -> str:
         """Return the results that one sum over the grid is written to."""
         same = [r for r in self.kernel.results.grid_sums if r.summed_as == added.name]
-        return ", ".join(f"{'To' if r.like else 'Save'}<{_arg(r.name)}>" for r in same)
+        return ", ".join(f"{'Save' if r.computed else 'To'}<{_arg(r.name)}>" for r in same)
 
     def _taken(self, taken: Element) -> str:
         """Return the item for the element of an operand in the column that an index of the row names."""
@@ -181,13 +181,14 @@ class Description:
         of_row = "true" if operand.kind.label == "full" else "false"
         if operand in inputs.rng:
             return f"TakenRng<{where}, {operand.stream}, T, {of_row}>"
-        stored_as = "S" if operand in inputs.tensors else "T"
+        stored_as = _stored(operand) if operand in inputs.tensors else "T"
         return f"Taken<{where}, {_arg(operand.name)}, {stored_as}, {of_row}{_gap(operand)}>"
 
 
-def _stored(result: Result) -> str:
-    """Return the type that a result is stored in."""
-    return "S" if result.like else "T"
+def _stored(item: KernelOperand | Result) -> str:
+    """Return the type that a tensor of the call or a result is stored in."""
+    computed = item.computed if isinstance(item, Result) else item.float32
+    return "T" if computed else "S"
 
 
 def _field(struct: str, name: str) -> str:

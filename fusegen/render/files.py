@@ -110,6 +110,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,
+        "exact": bool(chain.spec.float32),
         "cpu_forms": sorted({form for k in kernels for form in Description(k).forms}),
         "dtypes": chain.spec.dtypes if len(chain.spec.dtypes) < len(DTYPES) else (),
         "gpu_forms": sorted({form for k in kernels for form in GpuForm(k).forms}),

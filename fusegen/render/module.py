@@ -38,7 +38,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     held = _held_attributes(chain) | _held_groups(chain)
     tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
     stepwise = stepwise_lines(spec, tensors, held) if fused else []
-    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside")
+    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -48,10 +48,12 @@ def module_context(chain: Chain) -> dict[str, object]:
         "summary": " -> ".join(_word(s) for s in spec.steps),
         "description": spec.description,
         "operands": chain.operands,
+        "dtypes_of_their_own": _dtypes_of_their_own(chain),
         "layout": chain.layout,
         "segments": segments,
         "outputs": [name if name in spec.further_outputs else "x" for name in spec.outputs],
         "output_steps": spec.outputs,
+        "returned_dtypes": _returned_dtypes(spec),
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
         "moded": chain.moded,
         "random": chain.random,
@@ -79,6 +81,23 @@ def module_context(chain: Chain) -> dict[str, object]:
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
         "norms": [local(t.label) for t in tracked],
     }
+
+
+def _dtypes_of_their_own(chain: Chain) -> str:
+    """Return the dtypes of operands that need not have x's, as text."""
+    wide = any(operand.float32 for operand in chain.operands)
+    mask = any(operand.mask for operand in chain.operands)
+    names = ["float32"] * wide + ["int64"] + ["bool"] * mask
+    return " and ".join([name for name in (", ".join(names[:-1]), names[-1]) if name])
+
+
+def _returned_dtypes(spec: Spec) -> str:
+    """Return the dtypes of what the chain returns, as text."""
+    wide = "in float32 unless x is float64"
+    labels = [label for label in spec.outputs if label in spec.float32]
+    if len(labels) == len(spec.outputs):
+        return wide if spec.float32 else "in x's dtype"
+    return f"in x's dtype; {', '.join(labels)}: {wide}" if labels else "in x's dtype"
 
 
 def _word(step: Step) -> str:

@@ -105,7 +105,11 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         outlines = [f'"{output.outline}"' for output in program.returned.values()]
         reduced = not order and set(outlines) != {'"like"'}
         shaped = f", outlines={tuple_text(outlines)}" if reduced else ""
-        operators.append(f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped})')
+        wide = [output.float32 for output in program.returned.values()]
+        typed = f", float32={tuple_text(wide)}" if not order and any(wide) else ""
+        operators.append(
+            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed})'
+        )
     return {
         "name": mode.name,
         "operands": tuple(operands),

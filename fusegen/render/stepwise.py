@@ -45,12 +45,15 @@ class _Writer:
     Attributes:
         lines: the lines so far.
         reduced: whether the value may have lost dims since the span began.
+        wide: whether the step is computed in float32 where x has 16 bits, because an operand or its value is
+            of float32.
     """
 
     def __init__(self, spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> None:
         self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
         self.lines: list[str] = []
-        self.reduced = False
+        self.reduced = self.wide = False
+        self.float32 = {o.name for o in spec.operands if o.float32}
         self.mentioned = {name for step in spec.steps for name in step.mentions}
         self.mentioned |= spec.further_outputs
         if INPUT in self.mentioned:
@@ -67,11 +70,20 @@ class _Writer:
 
     def add(self, step: Step, span: Span) -> None:
         """Add the lines of a step."""
-        self.lines.append(f"x = {self._step(step, span)}")
+        returned = step.label in self.spec.float32
+        self.wide = returned or not self.float32.isdisjoint(step.tensors)
+        if self.wide:
+            self.lines.append("x, dtype_ = widened(x), x.dtype")
+        value = self._step(step, span)
+        self.lines.append(f"x = {value}")
+        if self.wide and not returned:
+            self.lines.append("x = x.to(dtype_)")
         self.reduced = self.reduced or _reduces(step)
         if step.label in self.mentioned:
             self.lines.append(f"{step.label} = x")
             self.tensors[step.label] = step.label
+        if returned and step is not self.spec.steps[-1]:
+            self.lines.append("x = x.to(dtype_)")
 
     def _step(self, step: Step, span: Span) -> str:
         """Return the text of a step's value."""
@@ -178,6 +190,7 @@ class _Writer:
         if value.is_argument:
             return self.numbers[value.name]
         text = self.tensors[value.name]
+        text = f"widened({text})" if self.wide else text
         if not (self.reduced and columns):
             return text
         if value.is_step:

@@ -9,7 +9,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
-from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
+from fusegen.atoms import ATOMS, TORCH_HALVES, TORCH_REDUCTIONS
 from fusegen.render.call_text import call_text
 
 #: The exponents for which torch has a function of its own.
@@ -52,12 +52,17 @@ class TorchText:
             return self._piecewise(expr)
         if expr.is_Pow and expr.exp in _POWERS:
             return call_text(_POWERS[expr.exp], self.write(expr.base))
+        if isinstance(expr, atoms.HalfOf):
+            value, place = expr.args
+            return call_text(TORCH_HALVES[expr.func], self.write(value), place=int(place))
         args = [self.write(arg) for arg in expr.args]
         if expr.is_Add or expr.is_Mul or expr.is_Pow:
             sign = " + " if expr.is_Add else " * " if expr.is_Mul else " ** "
             return f"({sign.join(args)})"
         if expr.func in TORCH_REDUCTIONS:
             return call_text(TORCH_REDUCTIONS[expr.func], *args, dims=self.columns)
+        if expr.func in TORCH_HALVES:
+            return call_text(TORCH_HALVES[expr.func], *args)
         return call_text(ATOMS[expr.func].torch, *args)
 
     def _assign(self, expr: atoms.Let) -> str:

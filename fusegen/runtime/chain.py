@@ -17,7 +17,12 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
-from fusegen.runtime.operand_shapes import Operand, adapted, masks_as_numbers
+from fusegen.runtime.operand_shapes import (
+    Operand,
+    adapted,
+    asks_for_float32,
+    masks_as_numbers,
+)
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -101,6 +106,7 @@ class Chain:
                 namespace,
                 mode.operators,
                 ["full", *(operands[i].kind_in_passes for i in mode.operands)],
+                float32=[False, *(operands[i].float32 for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
                 columns=columns,
@@ -130,7 +136,10 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        return out if isinstance(out, Tensor) else out[0]
+        value: Tensor = out if isinstance(out, Tensor) else out[0]
+        if args[0] is x:
+            return value
+        return _in_dtype(value, x.dtype, wide=bound.forward.float32[0])
 
     def with_values(
         self,
@@ -148,7 +157,10 @@ class Chain:
         """
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
-        return tuple(call(bound.forward, args, value_alone=True)[: len(bound.forward.like)])
+        out = call(bound.forward, args, value_alone=True)
+        if args[0] is x:
+            return tuple(out[: len(bound.forward.like)])
+        return _values(bound.forward, out, x.dtype)
 
     def with_averages(
         self,
@@ -177,7 +189,7 @@ class Chain:
             )
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
-        return tuple(out[:own])
+        return tuple(out[:own]) if args[0] is x else _values(bound.forward, out, x.dtype)
 
     def _arguments(
         self,
@@ -188,7 +200,8 @@ class Chain:
         seed: int | Tensor | None,
         groups: int,
     ) -> tuple[Any, ...]:
-        """Return the arguments of the forward operator."""
+        """Return the arguments of the forward operator, with x in float32 if an operand asks for it."""
+        start, taken = x, operands
         if self.broadcasters:
             kinds = [self.operands[place].kind for place in self.broadcasters]
             operands = (x, *operands)
@@ -198,6 +211,9 @@ class Chain:
             given = masks_as_numbers(self.package, x, bound.operands, given)
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = adapted(x, bound.operands, given, self.columns, self.halved)
+            if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
+                wide = start.to(torch.float32)
+                return self._arguments(bound, wide, taken, attributes, seed, groups)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
                     self.package,
@@ -261,3 +277,14 @@ class _Bound:
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands
         self.masks = any(operand.mask for operand in self.operands)
+
+
+def _values(forward: BoundOperator, out: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return a forward's values without its statistics, for an x of a dtype."""
+    values = zip(out, forward.float32, strict=False)
+    return tuple([_in_dtype(value, dtype, wide=wide) for value, wide in values])
+
+
+def _in_dtype(value: Tensor, dtype: torch.dtype, *, wide: bool) -> Tensor:
+    """Return a value in x's dtype, or as it is if it is of float32 where x has 16 bits."""
+    return value if wide or value.dtype is dtype else value.to(dtype)

@@ -107,7 +107,7 @@ def pull(
         return [None] * (operator.given_tensors + len(ctx.numbers))
     following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
-        saved[0].new_zeros(operator.shape(place, saved)) if cotangent is None else cotangent
+        _zeros(operator, place, saved) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
     args = (*saved[:count], *outputs, *saved[count:], *ctx.numbers)
@@ -135,9 +135,7 @@ def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -
     along = [_or_zeros(t, x) for t, x in zip(tangents[: operator.count], tensors, strict=True)]
     if operator.order == 0:
         last = following.following
-        unused = [
-            tensors[0].new_zeros(operator.shape(n, tensors)) for n in range(len(operator.like))
-        ]
+        unused = [_zeros(operator, n, tensors) for n in range(len(operator.like))]
         moved = [along[place] for place in following.like]
         found = _call(last, (*tensors, *unused, *moved), statistics, extras)
         pushed = [
@@ -171,6 +169,12 @@ def _call(
 
 def _several(out: Any) -> Sequence[Tensor]:
     return (out,) if isinstance(out, Tensor) else out
+
+
+def _zeros(operator: BoundOperator, place: int, tensors: Sequence[Tensor]) -> Tensor:
+    """Return an output of zeros."""
+    x = tensors[0]
+    return x.new_zeros(operator.shape(place, tensors), dtype=operator.dtype(place, x.dtype))
 
 
 def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def fits(
             return False
         if not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return False
-        if tensor.dtype is not (torch.int64 if operand.integer else dtype):
+        if tensor.dtype is not (operand.dtype(dtype) if operand.typed else dtype):
             return False
         if not has_shape(operand, tensor, whole if operand.halves else half, columns):
             return False
@@ -100,6 +100,8 @@ def explain(
     if halved:
         if len(whole) < -halved or whole[halved] % 2:
             message = f"expected two halves along dim {halved}, got shape {tuple(whole)}"
+            if len(whole) >= -halved:
+                message += "; an even size is needed there: pass a slice, or pad it"
             raise ValueError(f"{package}: {reaching}: {message}")
         half = half_shape(whole, halved)
     for operand, tensor in zip(operands, given, strict=True):
@@ -108,13 +110,20 @@ def explain(
             raise TypeError(f"{place}: expected a tensor, got {type(tensor).__name__}")
         if operand.integer and tensor.dtype != torch.int64:
             raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
-        if not operand.integer and tensor.dtype != x.dtype:
-            remedy = "; call .to(x.dtype), or use torch.autocast" if tensor.dtype in DTYPES else ""
+        wanted = operand.dtype(x.dtype)
+        if not operand.integer and tensor.dtype != wanted:
+            to = "x.dtype" if wanted is x.dtype else wanted
+            remedy = f"; call .to({to}), or use torch.autocast" if tensor.dtype in DTYPES else ""
+            if tensor.dtype is torch.float32 and wanted in (torch.bfloat16, torch.float16):
+                remedy = (
+                    "; build the package with float32 too, or declare the operand with `dtype: float32`, "
+                    "or call .to(x.dtype)"
+                )
             if tensor.dtype is torch.bool:
                 remedy = "; a mask is declared with `dtype: bool`"
-            raise TypeError(
-                f"{place}: expected {_dtype(x)} as {reaching} has, got {_dtype(tensor)}{remedy}"
-            )
+            reason = f"as {reaching} has" if wanted is x.dtype else f"for {reaching} of {_dtype(x)}"
+            expected = str(wanted).removeprefix("torch.")
+            raise TypeError(f"{place}: expected {expected} {reason}, got {_dtype(tensor)}{remedy}")
         if tensor.device != x.device:
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as {reaching} is, got one on {tensor.device}"

@@ -8,7 +8,7 @@ shape and dtype.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,11 @@ from fusegen.runtime.operators import half_shape
 
 #: The dtypes of an activation.
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which kernels compute: float32, or float64 for an activation of that."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Operand:
         integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
         halves: whether it consists of two halves, one for each half of x.
         mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
+        float32: whether it is of float32 where x has 16 bits, as the kernels compute.
+
+    Attributes:
+        typed: whether its dtype may be another than x's.
     """
 
     name: str
@@ -38,6 +47,17 @@ class Operand:
     integer: bool = False
     halves: bool = False
     mask: bool = False
+    float32: bool = False
+    typed: bool = field(init=False)  # each call asks for it: a property would take 50 ns
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "typed", self.integer or self.float32)
+
+    def dtype(self, x: torch.dtype) -> torch.dtype:
+        """Return the dtype in which the operators take it, for an activation of a dtype."""
+        if self.integer:
+            return torch.int64
+        return computed_in(x) if self.float32 else x
 
     @property
     def kind_in_passes(self) -> str:
@@ -149,17 +169,19 @@ def adapted(
         elif operand.integer:
             found.append(tensor.long() if tensor.dtype is torch.int32 else tensor)
         else:
-            own = tensor.to(x.dtype) if _converts(tensor, x, autocast=autocast) else tensor
+            wanted = operand.dtype(x.dtype)
+            converts = _converts(tensor, wanted, x, autocast=autocast)
+            own = tensor.to(wanted) if converts else tensor
             shape = whole if operand.halves else half
             fits = has_shape(operand, own, shape, columns)
             found.append(own if fits else _expanded(own, operand.kind, shape, columns))
     return tuple(found)
 
 
-def _converts(tensor: Tensor, x: Tensor, *, autocast: bool) -> bool:
-    """Return whether an operand is converted to x's dtype: if that is the dtype of torch's result for the
-    two, or under autocast."""
-    own, wanted = tensor.dtype, x.dtype
+def _converts(tensor: Tensor, wanted: torch.dtype, x: Tensor, *, autocast: bool) -> bool:
+    """Return whether an operand is converted to the dtype in which the operators take it: if that is the
+    dtype of torch's result for the two, or under autocast."""
+    own = tensor.dtype
     if own is wanted or not own.is_floating_point:
         return False
     if autocast:
@@ -168,6 +190,26 @@ def _converts(tensor: Tensor, x: Tensor, *, autocast: bool) -> bool:
         return False
     # A tensor without dims does not decide the dtype of torch's result either.
     return torch.promote_types(own, wanted) is wanted or (not tensor.dim() and x.dim() > 0)
+
+
+def asks_for_float32(x: Any, operands: Sequence[Operand], given: Sequence[Any]) -> bool:
+    """Return whether torch's result for an activation of 16 bits is of float32, because an operand is.
+
+    Rounding the operand would compute less exactly than torch does, so that x is widened instead.
+
+    Args:
+        x: the activation.
+        operands: the declarations of the operands.
+        given: the operands, as `adapted` returned them.
+    """
+    if not isinstance(x, Tensor) or x.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return any(
+        isinstance(tensor, Tensor)
+        and tensor.dtype is torch.float32
+        and operand.dtype(x.dtype) is x.dtype
+        for operand, tensor in zip(operands, given, strict=True)
+    )
 
 
 def _expanded(tensor: Tensor, kind: str, x: Sequence[int], columns: tuple[int, int]) -> Tensor:

@@ -46,6 +46,7 @@ class Operator:
         outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
             columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
             of x.
+        float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Operator:
     memory_format: str = "contiguous"
     value: bool = False
     outlines: tuple[str, ...] = ()
+    float32: tuple[bool, ...] = ()
 
 
 class BoundOperator:
@@ -66,6 +68,7 @@ class BoundOperator:
         value: the operator that leaves out the statistics, or None.
         declared: the generated package's declaration of the operator.
         kinds: the kind of each tensor that it takes.
+        float32: whether each of them is of float32 where x has 16 bits.
         statistic_kinds: the kinds of the statistics that the forward saves. They are outputs of operator 0
             and inputs of the others.
         random: whether it takes a seed.
@@ -78,6 +81,7 @@ class BoundOperator:
         name: the operator's name, "fusegen_<package>_<hash>::…".
         count: how many tensors it takes; `cotangents` of them belong to outputs of the operator before.
         statistics: how many statistics there are.
+        float32: whether each output is of float32 where x has 16 bits.
         leads: whether its outputs belong to its first inputs, in order.
         mixes_rows: whether a row's results depend on other rows.
     """
@@ -90,6 +94,7 @@ class BoundOperator:
         value: Callable[..., Any] | None,
         declared: Operator,
         kinds: tuple[str, ...],
+        float32: tuple[bool, ...],
         statistic_kinds: tuple[str, ...],
         random: bool,
         columns: tuple[int, int],
@@ -117,6 +122,9 @@ class BoundOperator:
         self.output_kinds = tuple(kinds[place] for place in declared.like)
         if order == 0 and outlines:
             self.output_kinds = tuple(_REDUCED.get(outline, "full") for outline in outlines)
+        self.float32 = tuple(float32[place] for place in declared.like)
+        if order == 0:
+            self.float32 = declared.float32 or (False,) * len(declared.like)
         self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None
@@ -158,6 +166,10 @@ class BoundOperator:
         first, last = (dim % len(shape) for dim in self.columns)
         kept = () if kind == "dropped" else (1,) * (last + 1 - first)
         return (*shape[:first], *kept, *shape[last + 1 :])
+
+    def dtype(self, place: int, x: torch.dtype) -> torch.dtype:
+        """Return the dtype of an output, for an activation of a dtype."""
+        return torch.promote_types(x, torch.float32) if self.float32[place] else x
 
     def arguments(
         self,
@@ -264,6 +276,7 @@ def bind_operators(
     declared: Sequence[Operator],
     kinds: Sequence[str],
     *,
+    float32: Sequence[bool],
     statistics: tuple[str, ...],
     random: bool,
     columns: tuple[int, int],
@@ -277,6 +290,7 @@ def bind_operators(
         namespace: the namespace of the operators, `torch.ops.fusegen_<package>_<hash>`.
         declared: the operators, as the generated package declares them.
         kinds: the kinds of x and of the operands.
+        float32: whether each of them is of float32 where x has 16 bits.
         statistics: the kinds of the statistics that the forward saves.
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
@@ -284,7 +298,7 @@ def bind_operators(
         halved: the dim along which x has two halves, counted from the end; 0 where it has none.
     """
     bound: list[BoundOperator] = []
-    taken = tuple(kinds)
+    taken, wide = tuple(kinds), tuple(float32)
     for order, said in enumerate(declared):
         overload = getattr(namespace, said.name).default
         value = getattr(namespace, f"{said.name}_value").default if said.value else None
@@ -295,6 +309,7 @@ def bind_operators(
             value=value,
             declared=said,
             kinds=taken,
+            float32=wide,
             statistic_kinds=statistics,
             random=random,
             columns=columns,
@@ -307,4 +322,5 @@ def bind_operators(
             made.cotangents = len(bound[-1].like)
         bound.append(made)
         taken += made.output_kinds
+        wide += made.float32
     return tuple(bound)

@@ -31,7 +31,7 @@ def register(operator: BoundOperator) -> None:
             shape = operator.shape(number, args)
             if lies and kind in {"full", "half"}:
                 return torch.empty_like(x if shape == x.shape else x[tuple(map(slice, half))])
-            return x.new_empty(shape)
+            return x.new_empty(shape, dtype=operator.dtype(number, x.dtype))
 
         outputs = [result(number, kind) for number, kind in enumerate(operator.output_kinds)]
         if operator.order == 0:

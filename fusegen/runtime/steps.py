@@ -1,5 +1,5 @@
 """Helpers for a chain that runs step by step in torch: they broadcast operands to values that lost the
-columns."""
+columns, and widen tensors of 16 bits."""
 
 from __future__ import annotations
 
@@ -52,3 +52,10 @@ def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
     sizes = [x.shape[dim] for dim in columns]
     numbers = torch.arange(math.prod(sizes), device=x.device)
     return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor of numbers in the dtype in which kernels compute: at least float32."""
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -17,13 +17,16 @@ from fusegen.spec.yaml import Place
 
 __all__ = ["Bound", "bind"]
 
+#: The key for the dtype of the parameters in a step's submodule.
+_DTYPE = "dtype"
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
 
 @dataclass
 class Bound:
-    """The operands, attributes and settings that a step gives its op."""
+    """The operands, attributes and settings that a step gives its op, and whether its parameters are of
+    float32."""
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
@@ -31,6 +34,7 @@ class Bound:
         default_factory=dict
     )
     settings: dict[str, Setting] = field(default_factory=dict)
+    float32: bool = False
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
@@ -63,6 +67,8 @@ class _Binder:
         self._flags = {op.submodule.flag: op.submodule.flagged} if op.submodule else {}
         self._flags.pop("", None)
         self._keys = [*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags]
+        if self._inside and not op.source:
+            self._keys.append(_DTYPE)
 
     def bind(self, given: Any) -> Bound:
         values = self._by_name(given)
@@ -108,6 +114,10 @@ class _Binder:
             if not isinstance(flag, bool):
                 raise self._step.unfit(name, "true or false", flag)
             bound.settings[name] = flag
+        if _DTYPE in self._keys and _DTYPE in values:
+            if values[_DTYPE] != "float32":
+                raise self._step.unfit(_DTYPE, "float32", values[_DTYPE])
+            bound.float32 = True
         return bound
 
     def _named_elsewhere(self, argument: str) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import sympy as sp
 
+from fusegen.atoms import HALF_FUNCTIONS
+from fusegen.atoms.constants import parts
 from fusegen.base.dtypes import DTYPES
 from fusegen.ops import Op
 from fusegen.program import Kind
@@ -70,6 +73,8 @@ class Operand:
         line: where the spec declares it.
         integer: whether it has int64 numbers, such as the classes of the rows.
         mask: whether it is of bool, and so the condition of a choice.
+        float32: whether it is of float32 where x has 16 bits.
+        constant: whether it gets no gradient.
     """
 
     name: str
@@ -79,6 +84,8 @@ class Operand:
     line: int
     integer: bool = False
     mask: bool = False
+    float32: bool = False
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class Step:
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
+        float32: whether the parameters in its submodule are of float32 where x has 16 bits.
     """
 
     label: str
@@ -135,6 +143,7 @@ class Step:
     settings: Mapping[str, Setting]
     line: int
     dims: int = 0
+    float32: bool = False
 
     @property
     def state(self) -> Mapping[str, str]:
@@ -172,6 +181,13 @@ class Step:
     def halves(self) -> str:
         """The op's operand that is the second half of the step's input; empty if the step gives one."""
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether its value in one half of a row depends on the other half."""
+        if self.formula is None:
+            return self.op is not None and self.op.paired
+        return any(isinstance(part, HALF_FUNCTIONS) for part in parts(self.formula))
 
     @property
     def halved(self) -> int:
@@ -226,6 +242,7 @@ class Spec:
         dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
         outputs: the labels of the steps whose values the chain returns, in order, if they are several;
             otherwise empty, and it returns the last step's.
+        float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
     """
 
     name: str
@@ -241,6 +258,7 @@ class Spec:
     codes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] = DTYPES
     outputs: tuple[str, ...] = ()
+    float32: frozenset[str] = frozenset()
 
     @property
     def further_outputs(self) -> frozenset[str]:

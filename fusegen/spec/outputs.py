@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 from fusegen.base.errors import nearest
 from fusegen.spec.model import INPUT, Step
+from fusegen.spec.sections import OutputSection
 from fusegen.spec.yaml import Document
 
 __all__ = ["outputs"]
 
 
 def outputs(
-    document: Document, given: Sequence[str] | None, chain: Sequence[Step]
-) -> tuple[str, ...]:
-    """Return the labels of the steps whose values the chain returns; none if it is the last step's alone.
+    document: Document, given: Sequence[OutputSection] | None, chain: Sequence[Step]
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the labels of the steps whose values the chain returns, and of those of float32.
+
+    There are no labels of the former sort if it returns the last step's value alone.
 
     Args:
         document: the spec.
@@ -25,14 +28,15 @@ def outputs(
         SpecError: a label is of no step or given twice, a value is two halves, or the last step is missing.
     """
     if given is None:
-        return ()
+        return (), frozenset()
     if not given:
         raise document.error(
             ("outputs",), "outputs is empty: leave it out to return the last step's value"
         )
     labels = [step.label for step in chain]
     halving = next((number for number, step in enumerate(chain) if step.halves), 0)
-    for place, label in enumerate(given):
+    names = [entry.name for entry in given]
+    for place, label in enumerate(names):
         where = ("outputs", place)
         if label == INPUT:
             raise document.error(
@@ -40,16 +44,17 @@ def outputs(
             )
         if label not in labels:
             raise document.error(where, f"no step is called {label!r}{nearest(label, labels)}")
-        if label in given[:place]:
+        if label in names[:place]:
             raise document.error(where, f"{label!r} is given twice")
         if labels.index(label) < halving:
             message = (
                 f"{label!r} is two halves, of which {labels[halving]} makes one: it is no output"
             )
             raise document.error(where, message)
-    if labels[-1] not in given:
+    if labels[-1] not in names:
         message = (
             f"the value of the last step, {labels[-1]}, is no output: add it, or leave the step out"
         )
         raise document.error(("outputs",), message)
-    return tuple(given) if len(given) > 1 else ()
+    wide = frozenset(entry.name for entry in given if entry.dtype)
+    return tuple(names) if len(names) > 1 else (), wide

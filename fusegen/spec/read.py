@@ -59,7 +59,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
     check_given(document)
     model, arguments, operands = sections(document)
     chain, operands, dims = steps(document, arguments, operands, model.dims)
-    returned = outputs(document, model.outputs, chain)
+    returned, wide = outputs(document, model.outputs, chain)
     check_used(document, chain, returned)
     return Spec(
         name=name,
@@ -74,5 +74,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         launch=model.launch,
         dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
         outputs=returned,
+        float32=wide,
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

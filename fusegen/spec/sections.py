@@ -26,7 +26,7 @@ from fusegen.spec.model import (
 from fusegen.spec.names import problem
 from fusegen.spec.yaml import Document, Place
 
-__all__ = ["Sections", "sections"]
+__all__ = ["OutputSection", "Sections", "sections"]
 
 _KINDS = {k.label: k for k in (Kind.FULL, Kind.COL, Kind.CHANNEL, Kind.ROW, Kind.SCALAR)}
 _MAX_DESCRIPTION = 200
@@ -93,14 +93,31 @@ class _Argument(_Model):
 
 class _Operand(_Model):
     kind: Annotated[str, _one_of(_KINDS)]
-    dtype: Annotated[str | None, _one_of(("int64", "bool"))] = None
+    dtype: Annotated[str | None, _one_of(("int64", "bool", "float32"))] = None
     init: Annotated[Init | None, _one_of(get_args(Init))] = None
     shape: Any = None
+    gradient: bool = True
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
+
+
+class OutputSection(_Model):
+    """An entry of `outputs`: the step, and the dtype of its value if that is not x's."""
+
+    name: str
+    dtype: Annotated[str | None, _one_of(("float32",))] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, dict):
+            raise _wrong(f"must be a step, or {{name: step, dtype: float32}}, not {_shown(value)}")
+        return value
 
 
 class Sections(_Model):
@@ -114,7 +131,7 @@ class Sections(_Model):
     order: int = 2
     launch: dict[str, dict[str, int]] = {}
     dtypes: list[Annotated[str, _one_of(DTYPES)]] = list(DTYPES)
-    outputs: list[str] | None = None
+    outputs: list[OutputSection] | None = None
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:
@@ -150,6 +167,10 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
     return model, arguments, _operands(model, document, arguments)
 
 
+#: What the entries of a section are.
+_SECTIONS: dict[str, type[_Model]] = {"arguments": _Argument, "outputs": OutputSection}
+
+
 def _check_launch(model: Sections, document: Document) -> None:
     for name, parameters in model.launch.items():
         if name not in OPERATORS:
@@ -179,8 +200,8 @@ def _message(details: ErrorDetails) -> str:
     *around, last = details["loc"]
     section: type[_Model] = Sections
     if around:
-        section = _Argument if around[0] == "arguments" else _Operand
-    where = f" of {around[-1]!r}" if len(around) > 1 else ""
+        section = _SECTIONS.get(str(around[0]), _Operand)
+    where = f" of {around[-1]!r}" if len(around) > 1 and isinstance(around[-1], str) else ""
     if details["type"] == "extra_forbidden":
         return f"unknown key {last!r}{where}{nearest(str(last), section.model_fields)}"
     if details["type"] == "missing":
@@ -265,6 +286,12 @@ def _operands(
             )
         if mask and given.init:
             message = f"{name!r} of bool must be an input, without init: it gets no gradient"
+        float32 = given.dtype == "float32"
+        if float32 and kind is Kind.FULL:
+            message = (
+                f"{name!r} of kind full has x's dtype: only col, channel, row and scalar operands are "
+                "of float32 beside an x of 16 bits; leave dtype out"
+            )
         if message:
             raise document.error((*place, "dtype"), message)
         if given.init:
@@ -274,8 +301,13 @@ def _operands(
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
+        if given.init and not given.gradient:
+            message = f"{name!r} is a parameter, which has a gradient: drop init, or gradient"
+            raise document.error((*place, "gradient"), message)
         line = document.line(place)
-        operands.append(Operand(name, kind, given.init, shape, line, integer, mask))
+        constant = mask or integer or not given.gradient
+        marks = (integer, mask, float32, constant)
+        operands.append(Operand(name, kind, given.init, shape, line, *marks))
     return tuple(operands)
 
 

@@ -260,6 +260,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         settings=bound.settings,
         line=line,
         dims=names.dims,
+        float32=bound.float32,
     )
     if step.halves and not all(s.op and s.op.source for s in before):
         message = (

@@ -6,20 +6,22 @@ No package is compiled: torch computes each spec, in float64, so that only the g
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from shared.by_torch import reference, seen
+from shared.by_torch import seen
 from shared.model_zoo import ZOO
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusegen.models import FusegenBackend, backend
+from fusegen.models import FusegenBackend
 
-pytestmark = pytest.mark.slow  # together they take 20 seconds
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("specs_by_torch"),
+]  # together they take 20 seconds
 
 X, Y, W = (torch.linspace(-2, 2, 32, dtype=torch.float64).roll(n).reshape(4, 8) for n in (0, 5, 11))
 SQUARE = torch.linspace(-1, 1, 64, dtype=torch.float64).sin().reshape(8, 8)
@@ -33,20 +35,6 @@ def case(*inputs: Tensor) -> Callable[[Any], Any]:
         return function
 
     return add
-
-
-@pytest.fixture(autouse=True)
-def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let torch compute each spec."""
-
-    def packages(specs: Any, folder: Any, *, build: bool) -> Any:
-        del folder, build
-        return {s.name: SimpleNamespace(apply=reference(s.text)) for s in specs}, {}
-
-    monkeypatch.setattr(backend, "packages_of", packages)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 @case(X)
@@ -340,6 +328,17 @@ def test_a_fused_model_is_the_model(name: str) -> None:
         torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-11)
     assert used.report.fused
     assert not [region.reason for region in used.report.regions if region.reason]
+
+
+def test_sizes_that_change() -> None:
+    """A graph with symbols for sizes, among them those that a rotation and a view take."""
+    model = ZOO["decoder"][0]().double()
+    used = FusegenBackend(everything=True)
+    compiled = torch.compile(model, backend=used, dynamic=True)
+    for batch, length in ((2, 8), (3, 5), (5, 11)):
+        x = torch.randn(batch, length, 32, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x), model(x))
+    assert used.report.graphs == 1 and used.report.fused
 
 
 def test_the_report_says_what_packages_compute() -> None:

@@ -114,9 +114,9 @@ def test_small_tensors_change_no_dtype_of_a_large_one() -> None:
     half, single = torch.randn(4, 6).bfloat16(), torch.randn(6)
     *_, text = texts_of(captured(scaled, half, single))
     assert "dtypes: [bfloat16]" in text
-    assert "1 + t1" not in text  # it stays in float32, outside
+    assert "t1: {kind: col, dtype: float32}" in text and "1 + t1" in text
     *_, text = texts_of(captured(scaled, half, single.bfloat16()))
-    assert "1 + t1" in text
+    assert "t1: col" in text and "1 + t1" in text
 
 
 def test_a_small_tensor_of_two_stays_outside() -> None:
@@ -152,3 +152,43 @@ def test_a_norm_over_channels_is_in_one_region_with_what_is_pointwise() -> None:
             return self.conv(functional.silu(self.norm(x * 2)))
 
     assert ops_of(captured(Block(), IMAGE)) == [["mul", "group_norm", "swish"]]
+
+
+def _norm(x: Tensor, weight: Tensor) -> Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6) * weight).to(x.dtype)
+
+
+def test_small_tensors_of_float32_stay_so_beside_16_bits() -> None:
+    x, weight = X.bfloat16(), torch.rand(6)
+    (text,) = texts_of(captured(_norm, x, weight))
+    assert "dtypes: [bfloat16]" in text
+    assert "t1: {kind: col, dtype: float32}" in text
+    (text,) = texts_of(captured(_norm, x, weight.bfloat16()))
+    assert "float32" not in text
+
+
+def test_large_tensors_of_two_dtypes_are_of_float32() -> None:
+    def gated(x: Tensor, gate: Tensor) -> Tensor:
+        return (x * gate).tanh().to(x.dtype)
+
+    (text,) = texts_of(captured(gated, X.bfloat16(), Y))
+    assert "dtypes: [float32]" in text
+    assert "dtype: float32" not in text
+
+    def widened(x: Tensor, weight: Tensor) -> Tensor:
+        return (x * weight).tanh()
+
+    (text,) = texts_of(captured(widened, X.bfloat16(), torch.rand(6)))
+    assert "dtypes: [float32]" in text
+
+
+def test_a_batch_norm_of_float32_stays_so_beside_16_bits() -> None:
+    norm = nn.BatchNorm2d(8)
+
+    def after(x: Tensor) -> Tensor:
+        return norm(x).relu()
+
+    (text,) = texts_of(captured(after, IMAGE.bfloat16()))
+    assert "dtypes: [bfloat16]" in text
+    assert "features: 8, dtype: float32" in text

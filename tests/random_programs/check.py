@@ -119,7 +119,10 @@ def _compare(
 ) -> tuple[dict[str, tuple[str, float]], int]:
     """Return what is wrong with a call, by the result's name, and how many results were compared."""
     precision = noise.PRECISIONS[dtype]
-    tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in case.tensors.items()}
+    wide = {o.name for o in chain.operands if o.float32}
+    computed = torch.promote_types(dtype, torch.float32)
+    own = {n: computed if n in wide else dtype for n in case.tensors}
+    tensors = {n: t.to(own[n]) if t.is_floating_point() else t for n, t in case.tensors.items()}
     cotangents = _Cotangents(case)
     between = _handed(chain)
 
@@ -159,7 +162,7 @@ def _compare(
                 results[n],
                 t,
                 factor * widened[n],
-                dtype,
+                own.get(n.rpartition(" of ")[2], dtype),
                 precision,
                 gradient=not n.startswith("value"),
                 overflows=overflows,

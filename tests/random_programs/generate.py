@@ -83,6 +83,9 @@ class Generator:
     def _made(self, document: dict[str, Any]) -> Program:
         keys = ("order", "arguments", "dims", "operands", "chain")
         ordered = {k: document[k] for k in keys if document.get(k)}
+        if "operands" in ordered:
+            operands = enumerate(ordered["operands"].items(), self.seed)
+            ordered["operands"] = {name: _in_float32(kind, n) for n, (name, kind) in operands}
         shapes = [self.shape, self._other_shape()]
         if any(_named(step)[0] == "causal_mask" for step in document["chain"]):
             shapes = [self._distinct(shape) for shape in shapes]  # a size tells which dim is masked
@@ -264,7 +267,7 @@ class Generator:
             names = ("softmax", "softmin", "log_softmax", "layer_norm", "rms_norm", "normalize")
             more = ("batch_norm", "group_norm", "instance_norm", "prelu", "dropout")
             return self._op(find(rng.choice((*names, *more))))
-        ops = [op for op in registry().values() if not op.source]
+        ops = [op for op in registry().values() if not (op.source or op.paired)]
         weights = [_WEIGHTS.get(op.name, 1.0) for op in ops]
         return self._op(rng.choices(ops, weights)[0])
 
@@ -449,6 +452,12 @@ class Generator:
         name = f"{op.classes}_{len(operands) + 1}a"
         operands[name] = {"kind": "row", "dtype": "int64"}
         return name
+
+
+def _in_float32(declared: Any, place: int) -> Any:
+    """Return the declaration of an operand, every second one of float32 if it is not full."""
+    narrow = declared in ("row", "col", "channel", "scalar")
+    return {"kind": declared, "dtype": "float32"} if narrow and place % 2 else declared
 
 
 _GATES = ("glu", "geglu", "swiglu", "reglu")

@@ -85,6 +85,8 @@ def _smaller(program: Program) -> Iterator[tuple[dict[str, Any], tuple[Any, Any]
     for name, kind in operands.items():
         if kind in ("full", "row", "col", "channel"):
             yield {**program.document, "operands": {**operands, name: "scalar"}}, shapes
+        if isinstance(kind, dict) and kind["dtype"] == "float32":
+            yield {**program.document, "operands": {**operands, name: kind["kind"]}}, shapes
     for dim, size in enumerate(program.shape):
         for less in sorted({1, 2, size // 2} - {0}):
             if less < size:

@@ -74,7 +74,8 @@ STREAMED = re.compile(r"8streamedI")
 SIXTEEN_FLOATS = re.compile(r"8residentI.*LaunchEfLi4ELi4E")
 
 
-#: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart.
+#: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart. And those
+#: whose results are two halves, written by pointwise kernels and by row kernels.
 REDUCED = {
     "float64": {
         "reduced_and_dropped": chain_text("reduced_and_dropped"),
@@ -84,6 +85,17 @@ REDUCED = {
     },
     "float16": {
         "loss_after_an_activation": chain_text("loss_after_an_activation"),
+        "mixed_dtypes": "dims: 4\norder: 1\noperands:\n  weight: {kind: channel, dtype: float32}\n"
+        "  factor: {kind: row, dtype: float32}\n  bias: channel\nchain:\n"
+        '  - expr: "x * weight + bias"\n  - normalize: {dim: [1, 2, 3]}\n  - mul: weight\n  - mul: factor\n',
+        "float32_results": "order: 1\noutputs: [{name: lse, dtype: float32}, {name: loss, dtype: float32}]\n"
+        "operands: {target: {kind: row, dtype: int64}, weight: {kind: channel, dtype: float32}}\nchain:\n"
+        '  - logsumexp: {name: lse, dim: 1, keepdim: true}\n  - expr: "input - lse"\n'
+        "  - nll_loss: {name: loss, target: target, weight: weight}\n",
+        "rotary": "dims: 4\norder: 1\noperands: {cos: full, sin: full}\n"
+        "chain:\n  - rope: {cos: cos, sin: sin}\n",
+        "rotary_of_a_norm": "order: 1\noperands: {weight: col, cos: full, sin: full}\n"
+        "chain:\n  - rms_norm: {weight: weight, eps: 1e-6}\n  - rope: {cos: cos, sin: sin}\n",
         # A kernel with two results of different kinds, and one that reads no tensor of the full shape.
         "handed_on_and_broadcast": "dims: 4\norder: 1\noperands: {bias: channel}\n"
         "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"

@@ -19,7 +19,13 @@ from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.render.stepwise import stepwise_lines
-from fusegen.runtime.steps import beside, column_numbers, one_a_row, operand_beside
+from fusegen.runtime.steps import (
+    beside,
+    column_numbers,
+    one_a_row,
+    operand_beside,
+    widened,
+)
 from fusegen.spec import parse
 from fusegen.spec.model import Spec
 from fusegen.tools.check.reference import run_chain
@@ -47,7 +53,7 @@ def compiled(spec: Spec, operands: dict[str, SegmentOperand]) -> Callable[..., T
     inputs = spec.steps[0].op.inputs if spec.steps[0].op else ()
     head = f"def run(self, numbers, x, {', '.join([*operands, *inputs])}):"
     text = "\n    ".join([head, *lines, "return x"])
-    helpers = (beside, column_numbers, one_a_row, operand_beside)
+    helpers = (beside, column_numbers, one_a_row, operand_beside, widened)
     scope: dict[str, Any] = {"torch": torch, **{h.__name__: h for h in helpers}}
     exec(text, scope)  # noqa: S102 # it is what a package would hold
     run: Callable[..., Tensor] = scope["run"]
@@ -112,3 +118,32 @@ def test_chains_that_go_on_after_a_reduction(name: str) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_spec(path: Path) -> None:
     agree(parse(path.read_text(), path.stem))
+
+
+def test_values_of_float32() -> None:
+    """A step whose value is returned in float32 is computed so; later steps have x's dtype."""
+    text = (
+        "outputs: [{name: lse, dtype: float32}, last]\nchain:\n  - logsumexp: {name: lse, dim: 1}\n"
+    )
+    x = torch.randn(3, 5).bfloat16()
+    for ending, wide in (("  - tanh: {name: last}\n", False), ("", True)):
+        outputs = (
+            text if ending else text.replace("lse, dtype: float32}, last", "lse, dtype: float32}")
+        )
+        spec = parse(outputs + ending, "mixed")
+        got = compiled(spec, {})(None, {}, x)
+        assert got.dtype is (torch.float32 if wide else torch.bfloat16)
+        lse = x.float().logsumexp(1)
+        assert torch.equal(got, lse if wide else lse.bfloat16().tanh())
+
+
+def test_operands_of_float32() -> None:
+    """A step with one is computed in float32, and its value has x's dtype."""
+    text = "operands:\n  weight: {kind: col, dtype: float32}\n  bias: col\nchain:\n"
+    spec = parse(f"{text}  - layer_norm: {{weight: weight, bias: bias}}\n  - add: bias\n", "mixed")
+    operands = {o.name: o for o in operands_of(spec, spans_of(spec)[0])}
+    x, bias, weight = torch.randn(3, 5).bfloat16(), torch.randn(5).bfloat16(), torch.randn(5)
+    normed = torch.layer_norm(x.float(), [5], weight, bias.float()).bfloat16()
+    got = compiled(spec, operands)(None, {}, x, bias=bias, weight=weight)
+    assert got.dtype is torch.bfloat16
+    assert torch.equal(got, normed + bias)

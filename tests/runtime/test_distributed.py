@@ -14,6 +14,7 @@ from conftest import ROOT
 CHECKS = [
     "distributed_data_parallel",
     "fully_sharded",
+    "models_that_are_captured",
     "submodules_fully_sharded",
     "rows_of_a_dtensor",
     "columns_of_a_dtensor",

@@ -291,8 +291,8 @@ def test_a_number_without_dims_has_no_say(packages: dict[str, ModuleType]) -> No
 @pytest.mark.parametrize(
     ("own", "other"),
     [
-        (torch.bfloat16, torch.float32),
         (torch.float32, torch.float64),
+        (torch.bfloat16, torch.float64),
         (torch.bfloat16, torch.float16),
         (torch.float32, torch.int64),
         (torch.float32, torch.bool),

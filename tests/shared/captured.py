@@ -12,6 +12,7 @@ from fusegen.models.effects import Effects, effects_of
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions
+from fusegen.models.rotary import write_rotations
 
 
 def captured(
@@ -35,6 +36,8 @@ def tidied(module: fx.GraphModule) -> Effects:
     """Tidy a graph as the back end does, and return what may not be moved in it."""
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
+    write_rotations(module.graph)
+    leave_out_unread(module.graph)
     return effects_of(module.graph)
 
 

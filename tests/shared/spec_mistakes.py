@@ -287,6 +287,20 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("dtypes: float32\nchain:\n  - swish\n", "must be a list", 1),
     # outputs
     ("outputs: []\nchain:\n  - swish\n", "outputs is empty", 1),
+    ("outputs: [3]\nchain:\n  - swish\n", "must be a step, or {name: step, dtype: float32}", 1),
+    (
+        "outputs: [{name: swish, dtype: half}]\nchain:\n  - swish\n",
+        "dtype cannot be 'half'; valid here: float32",
+        1,
+    ),
+    (
+        "chain:\n  - batch_norm: {features: 3, dtype: bfloat16}\n",
+        "'dtype' of batch_norm must be float32, not 'bfloat16'",
+        2,
+    ),
+    ("chain:\n  - softmax: {dtype: float32}\n", "softmax takes no 'dtype'", 2),
+    ("outputs: [{step: swish}]\nchain:\n  - swish\n", "unknown key 'step'", 1),
+    ("outputs: [{dtype: float32}]\nchain:\n  - swish\n", "the name is missing", 1),
     ("outputs: swish\nchain:\n  - swish\n", "must be a list", 1),
     ("outputs: [swish, tahn]\nchain:\n  - swish\n  - tanh\n", "no step is called 'tahn'", 1),
     ("outputs:\n  - tanh\n  - tanh\nchain:\n  - tanh\n", "'tanh' is given twice", 3),
@@ -338,6 +352,12 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands: {t: row}\nchain:\n  - nll_loss: t\n", "declare t: {kind: row, dtype: int64}", 3),
     ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
     ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
+    ("operands: {f: {kind: full, dtype: float32}}\nchain: [mish]\n", "'f' of kind full has", 1),
+    (
+        "operands: {f: {kind: col, dtype: half}}\nchain: [mish]\n",
+        "valid here: bool, float32, int64",
+        1,
+    ),
     (f"{_MASK}  - mul: m\n", "'m' is of bool, but 'other' of mul is a number", 3),
     (f"{_MASK}  - expr: x * m\n", "m is of bool: write where(m, value, other)", 3),
     (f"{_MASK}  - expr: 'where(m > 0, x, 0)'\n", "m is of bool: write where(m, value, other)", 3),

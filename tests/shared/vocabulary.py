@@ -193,11 +193,11 @@ CHAINS = {
 
 
 def lone_ops() -> list[str]:
-    """Return the ops that a chain without a source can hold by themselves, on any number of dims."""
+    """Return the ops that a chain without a source can hold by themselves, on dims of any size."""
     return [
         name
         for name, op in registry().items()
-        if not (op.source or op.trained or op.over == "inner" or op.groups)
+        if not (op.source or op.trained or op.over == "inner" or op.groups or op.paired)
     ]
 
 

@@ -29,8 +29,8 @@ REFUSED = {
 }
 #: Values of required attributes, and of those whose defaults a formula cannot have.
 GIVEN = {"reduction": "none", "eps": 1e-6, "threshold": 0.5, "value": 2.0, "min": -1.0}
-#: Functions of formulas that are not the op of the same name.
-OTHERS = {"max", "min", "softplus", "where"}
+#: Functions of formulas that are not the op of the same name, and an op whose operands get no gradient.
+OTHERS = {"max", "min", "softplus", "where", "rope"}
 CALLED = [name for name, op in registry().items() if not refusal(op) and name not in OTHERS]
 
 

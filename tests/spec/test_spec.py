@@ -157,6 +157,7 @@ def test_every_op_can_be_written() -> None:
             assert step.op is op
             assert set(step.attributes) == set(op.attributes)
     for name in set(registry()) - set(lone_ops()):
-        held = registry()[name].submodule
-        sized = held.sized_by if held else ()
-        assert chain(f"{name}: {dict.fromkeys(sized, 8)}").steps[0].op is registry()[name]
+        op = registry()[name]
+        sized = dict.fromkeys(op.submodule.sized_by, 8) if op.submodule else {}
+        given = sized or ({} if op.source else dict.fromkeys(op.operands, 2))
+        assert chain(f"{name}: {given}").steps[0].op is op

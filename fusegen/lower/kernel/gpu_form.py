@@ -91,7 +91,9 @@ class GpuForm:
         keeps many values.
         """
         inputs = self.kernel.inputs
-        return self._holds_little and 12 <= 2 * len(inputs.col) + 4 * len(inputs.saved_cols) <= 24
+        wide = len(inputs.saved_cols) + sum(f.float32 for f in inputs.col)
+        column_bytes = 2 * (len(inputs.col) + len(inputs.saved_cols) + wide)
+        return self._holds_little and 12 <= column_bytes <= 24
 
     @property
     def _holds_little(self) -> bool:

@@ -39,7 +39,7 @@ class Inputs:
 
     @property
     def tensors(self) -> tuple[KernelOperand, ...]:
-        """Every tensor input except saved statistics; all are stored in the tensor's dtype."""
+        """Every tensor input except saved statistics."""
         return (*self.arrays, *self.scalar)
 
     @property

@@ -19,6 +19,7 @@ class KernelOperand:
         per_channel: whether the tensor holds one number per channel, spread along `kind`.
         handed: whether an earlier kernel computes it.
         half: which half of a tensor it is, if any.
+        float32: whether it is stored in the compute type, not in x's dtype.
     """
 
     name: str
@@ -28,6 +29,7 @@ class KernelOperand:
     per_channel: bool = False
     handed: bool = False
     half: Half | None = None
+    float32: bool = False
 
     @property
     def declared(self) -> Kind:

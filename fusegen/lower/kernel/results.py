@@ -16,7 +16,7 @@ class Result:
     Args:
         name: the operator's name for it.
         kind: its kind.
-        like: the tensor input whose shape it has. None for saved statistics, which are in the compute type.
+        like: the tensor input whose shape it has. None for saved statistics.
         how: "store" for one value per element (or row). "sum" for a sum over the grid: over everything
             (scalar), per column (col), or per channel (channel, over elements or rows). "final" for a value
             that depends on such sums.
@@ -28,6 +28,7 @@ class Result:
         outline: its shape, if that differs from the shape of `like`.
         hidden: whether it exists only because final results depend on it.
         half: which half of a tensor it is, if any.
+        float32: whether it is stored in the compute type, not in x's dtype, although it is no statistic.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Result:
     outline: Outline = "like"
     hidden: bool = False
     half: Half | None = None
+    float32: bool = False
+
+    @property
+    def computed(self) -> bool:
+        """Whether it is stored in the type that it is computed in."""
+        return self.float32 or self.like is None
 
     @property
     def tensor(self) -> str:

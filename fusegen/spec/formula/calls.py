@@ -154,11 +154,13 @@ class OpCall(Reading):
 
     def _operand(self, name: str, given: Mapping[str, ast.expr]) -> sp.Expr:
         value = self.read(given[name])
-        floats = {sp.Symbol(argument, real=True) for argument in self.names.of_type("float")}
-        if name in self.op.constant and value.free_symbols - floats:
+        constants = [*self.names.of_type("float")]
+        constants += [n for n, operand in self.names.operands.items() if operand.constant]
+        still = {sp.Symbol(constant, real=True) for constant in constants}
+        if name in self.op.constant and value.free_symbols - still:
             message = (
-                f"{name!r} of {self.word} gets no gradient, so in a formula it must be a number: else write "
-                f"a step of its own: - {self.word}"
+                f"{name!r} of {self.word} gets no gradient, so in a formula it must be a number, or an "
+                f"operand with `gradient: false`: else write a step of its own: - {self.word}"
             )
             raise self.failed(given[name], message)
         return value

@@ -15,6 +15,7 @@ import sympy as sp
 
 from fusegen.atoms import (
     ATOMS,
+    HALF_FUNCTIONS,
     Let,
     Quoted,
     RowMax,
@@ -34,6 +35,7 @@ _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
     sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
+    *HALF_FUNCTIONS,
 )  # fmt: skip
 #: A spec without names.
 _NO_NAMES = Names(Document({}, {(): 1}, None), {}, {})

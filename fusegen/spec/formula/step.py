@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy as sp
 
-from fusegen.atoms import ROW_FUNCTIONS, RowMax, RowShift, RowSum
+from fusegen.atoms import ROW_FUNCTIONS, HalfOf, RowMax, RowShift, RowSum
 from fusegen.atoms import constants as formula_constants
 from fusegen.atoms.constants import number
 from fusegen.base.errors import nearest
@@ -132,11 +132,12 @@ def _value(name: str, value: Any) -> Any:
 
 def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
     """Return why a formula cannot be a step of a chain, or None if it can."""
-    for reduction in formula_constants.parts(expr):
-        if not isinstance(reduction, RowSum | RowMax | RowShift):
+    for part in formula_constants.parts(expr):
+        if not isinstance(part, RowSum | RowMax | RowShift | HalfOf):
             continue
-        if Kind.COL not in _kind(reduction.args[0], kinds):
-            return "reduces what is the same in every column: nothing of it runs along a row"
+        if Kind.COL not in _kind(part.args[0], kinds):
+            does = "takes a half of" if isinstance(part, HalfOf) else "reduces"
+            return f"{does} what is the same in every column: nothing of it runs along a row"
     return None
 
 

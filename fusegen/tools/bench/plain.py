@@ -12,7 +12,7 @@ from sympy.core.relational import Relational
 from torch import Tensor, nn
 
 from fusegen import atoms, ops
-from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
+from fusegen.atoms import ATOMS, TORCH_HALVES, TORCH_REDUCTIONS
 from fusegen.chain import Chain
 from fusegen.chain.outline import names_reduced
 from fusegen.program import SECOND
@@ -202,7 +202,7 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
     if expr.func in TORCH_REDUCTIONS:
         reduce = TORCH_REDUCTIONS[expr.func]
         return lambda values: reduce(torch, parts[0](values), columns)
-    function = ATOMS[expr.func].torch
+    function = TORCH_HALVES.get(expr.func) or ATOMS[expr.func].torch
     return lambda values: function(torch, *[p(values) for p in parts])
 
 

@@ -213,7 +213,8 @@ def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         assert group.in_features is not None
         x = _randn(group, choice, group.rows, group.in_features)
         product = _randn(group, choice, group.rows, group.cols)
-        cotangent = _randn(group, choice, *chain.layout.half(product.shape))
+        (result,) = chain.output_shapes(product.shape).values()
+        cotangent = _randn(group, choice, *result)
         drawn = random_operands(chain, product, generator)
         inputs = [drawn[o.name] for o in chain.operands if not o.owner]
         for tensor in (x, *inputs):

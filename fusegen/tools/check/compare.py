@@ -175,13 +175,20 @@ class Comparison:
     def given(self) -> dict[str, Tensor]:
         """The tensors, rounded to the dtype."""
         tensors = {"x": self.case.x, **self.case.operands}
-        return {name: _cast(tensor, self.dtype) for name, tensor in tensors.items()}
+        return {name: _cast(tensor, self.dtype_of(name)) for name, tensor in tensors.items()}
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Return the dtype of one of the tensors."""
+        wide = any(o.float32 for o in self.chain.operands if o.name == name)
+        return torch.promote_types(self.dtype, torch.float32) if wide else self.dtype
 
     def results(
-        self, function: Callable[[Tensor, dict[str, Tensor]], Values], dtype: torch.dtype
+        self,
+        function: Callable[[Tensor, dict[str, Tensor]], Values],
+        dtype: torch.dtype | None = None,
     ) -> list[Tensor]:
-        """Return a function's values and gradients for the rounded tensors, in a dtype."""
-        start = {name: _cast(tensor, dtype) for name, tensor in self.given.items()}
+        """Return a function's values and gradients for the rounded tensors, in a dtype or in their own."""
+        start = {name: _cast(tensor, dtype or tensor.dtype) for name, tensor in self.given.items()}
         moving = self.moving
 
         def of_leaves(*leaves: Tensor) -> Values:
@@ -236,7 +243,8 @@ class Comparison:
 
     def spread(self, runs: int = RUNS) -> list[Tensor]:
         """Return the standard deviation of each result under rounding, from `runs` runs (`condition.py`)."""
-        return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs)
+        precise = bool(self.chain.spec.float32)
+        return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs, precise=precise)
 
     def error(self, name: str, got: Tensor, truth: Tensor, spread: Tensor) -> Error:
         """Return the error of one result."""
@@ -245,7 +253,7 @@ class Comparison:
         tensor = self.given[source]
         beside = tensor.shape == truth.shape and element.units > 0
         given = f"{source} = {float(tensor[element.index]):.9g}" if beside else ""
-        return Error(name, element, BOUND[self.dtype], given)
+        return Error(name, element, BOUND[got.dtype], given)
 
     @property
     def _numbers(self) -> dict[str, Any]:
@@ -274,7 +282,7 @@ def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> lis
         result: Values = package.apply(x, **operands, **case.options)
         return result
 
-    found = comparison.results(ours, dtype)
+    found = comparison.results(ours)
     given = comparison.given
     with torch.no_grad():
         alone = each(ours(given.pop("x"), given))

@@ -53,6 +53,7 @@ def spreads(
     *,
     seed: int = 0,
     runs: int = RUNS,
+    precise: bool = False,
 ) -> list[Tensor]:
     """Return the standard deviation of each result under the rounding of a dtype's kernels.
 
@@ -61,6 +62,7 @@ def spreads(
         dtype: the dtype of the tensors; 16-bit types are computed in float32.
         seed: the seed of the errors.
         runs: the number of evaluations with errors for the estimate.
+        precise: whether functions have float32's digits also for tensors of 16 bits.
     """
     info = torch.finfo(torch.promote_types(dtype, torch.float32))
     brief = torch.finfo(dtype).bits == 16
@@ -70,7 +72,11 @@ def spreads(
     roots = [torch.zeros_like(t) for t in plain]
     for number in range(runs):
         errors = RandomRounding(
-            unit, _BRIEF if brief else unit, stored, least=info.tiny, seed=seed * RUNS + number
+            unit,
+            _BRIEF if brief and not precise else unit,
+            stored,
+            least=info.tiny,
+            seed=seed * RUNS + number,
         )
         for root, value, exact in zip(roots, run(errors), plain, strict=True):
             # hypot, because the square of an error near 1e-176 is 0.

@@ -34,5 +34,7 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
                 continue
             drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
             masked = (drawn < _MASKED).to(x.device)
-            found[operand.name] = masked if operand.mask else drawn.add(0.5).to(x)
+            dtype = torch.promote_types(x.dtype, torch.float32) if operand.float32 else x.dtype
+            number = drawn.add(0.5).to(x.device, dtype)
+            found[operand.name] = masked if operand.mask else number
     return {name: found[name] for name in shapes}

@@ -3,7 +3,7 @@ step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,10 +159,8 @@ class _Call:
         program = self.mode.programs[0]
         found = self._run(program, self._inputs(program, given))
         values = []
-        for name, out in program.outputs.items():
-            value = found[name].reshape(
-                self.segment.layout.shape_after(self.form.shape, out.outline)
-            )
+        for name, out in program.returned.items():
+            value = self._whole(program, found, name, self._shape(out))
             values.append(value if self.last else self.rounding.stored(value))
         return values
 
@@ -182,20 +180,30 @@ class _Call:
         gradients = {}
         for name, out in program.returned.items():
             own = given[out.like.tensor]
-            if out.half(name):
-                dim = self._halved(own)
-                sizes = own.chunk(2, dim)[0].shape
-                halves = [found[n].reshape(sizes) for n in (name, f"{name}{SECOND}")]
-                gradient = torch.cat(halves, dim)
-            else:
-                gradient = found[name].reshape(own.shape)
+            gradient = self._whole(program, found, name, own.shape)
             handed = self.later and out.like.tensor == "x"
             gradients[out.like.tensor] = self.rounding.stored(gradient) if handed else gradient
         return gradients
 
-    def _halved(self, tensor: Tensor) -> int:
+    def _shape(self, out: Output) -> Sequence[int]:
+        """Return the shape of an output of the forward pass."""
+        return self.segment.layout.shape_after(self.form.shape, out.outline)
+
+    def _whole(
+        self, program: Program, found: Mapping[str, Tensor], name: str, shape: Sequence[int]
+    ) -> Tensor:
+        """Return an output of a program in its tensor's shape; two halves are joined."""
+        if not program.outputs[name].half(name):
+            return found[name].reshape(shape)
+        dim = self._halved(len(shape))
+        sizes = list(shape)
+        sizes[dim] //= 2
+        halves = [found[half].reshape(sizes) for half in (name, f"{name}{SECOND}")]
+        return torch.cat(halves, dim)
+
+    def _halved(self, dims: int) -> int:
         """Return the dim of a tensor's halves; a tensor with one number per channel has only that dim."""
-        return self.segment.layout.halved if tensor.dim() > 1 else -1
+        return self.segment.layout.halved if dims > 1 else -1
 
     def _along(self, out: Output, cotangent: Tensor) -> Tensor:
         """Return the cotangent of an output, in a shape that broadcasts if the output has lost dims."""
@@ -219,7 +227,7 @@ class _Call:
             elif source.source == "tensor":
                 tensor = given[source.tensor]
                 if source.half:
-                    tensor = tensor.chunk(2, self._halved(tensor))[source.half.place]
+                    tensor = tensor.chunk(2, self._halved(tensor.dim()))[source.half.place]
                 tensor = tensor.to(x.dtype) if tensor.dtype is torch.bool else tensor
                 found[source.name] = self.form.spread(source, tensor)
         return found

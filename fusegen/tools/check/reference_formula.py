@@ -12,7 +12,7 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms
-from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
+from fusegen.atoms import ATOMS, TORCH_HALVES, TORCH_REDUCTIONS
 from fusegen.atoms.values import constant
 
 #: Changes the value of each operation, given its expression and its arguments' values.
@@ -62,7 +62,12 @@ def evaluate(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
+    if isinstance(expr, atoms.HalfOf):
+        whole = evaluate(expr.args[0], values, rng, dims, rounding)
+        return TORCH_HALVES[expr.func](torch, whole, int(expr.args[1]))
     args = [evaluate(arg, values, rng, dims, rounding) for arg in expr.args]
+    if expr.func in TORCH_HALVES:
+        return TORCH_HALVES[expr.func](torch, *args)
     result = _result(expr, args, dims)
     return rounding(expr, result, args) if rounding else result
 

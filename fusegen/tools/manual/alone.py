@@ -8,8 +8,9 @@ from typing import Any
 
 import sympy as sp
 
+from fusegen.atoms import at_half
 from fusegen.ops import Op, call
-from fusegen.program import Kind, Outline, Output, Program
+from fusegen.program import SECOND, Kind, Outline, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.program.from_formula import formula_value
@@ -40,7 +41,7 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
     """
     given = given or {}
     builder = Builder()
-    x = builder.input("x", Kind.FULL)
+    x = builder.halves("x", Kind.FULL)[0] if op.paired else builder.input("x", Kind.FULL)
     operands: dict[str, Any] = {}
     for name, kind in op.operands.items():
         if name in given:
@@ -50,7 +51,10 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
             known = Kind.FULL if kind is None else kind
             wanted = Kind.ROW if classes else Kind.COL if known is Kind.CHANNEL else known
             moving = name not in op.constant
-            made = builder.input(name, wanted, differentiable=moving, integer=classes)
+            if op.paired and Kind.COL in wanted:
+                made = builder.halves(name, wanted, differentiable=moving)[0]
+            else:
+                made = builder.input(name, wanted, differentiable=moving, integer=classes)
             operands[name] = made.symbol
     attributes = attributes_of(op, given)
     for name, value in attributes.items():
@@ -61,11 +65,30 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
             builder.input(name, Kind.SCALAR, "attribute")
         else:
             attributes[name] = float(value)
-    value = formula_value(builder, "y", call(op, x.symbol, operands, attributes))
+    formula = call(op, x.symbol, operands, attributes)
+    if op.paired:
+        return simplify(Program("forward", tuple(builder.inputs), _in_halves(builder, formula)))
+    value = formula_value(builder, "y", formula)
     row: Outline = "keepdim" if attributes.get("keepdim") else "row"
     outlines: dict[Kind, Outline] = {Kind.FULL: "like", Kind.ROW: row, Kind.SCALAR: "scalar"}
     output = Output(value, x, outlines[value.kind])
     return simplify(Program("forward", tuple(builder.inputs), {"y": output}))
+
+
+def _in_halves(builder: Builder, formula: sp.Expr) -> dict[str, Output]:
+    """Return the two halves of a formula's value as outputs."""
+    known = {value.name: value for value in builder.inputs}
+    values = {
+        first.symbol: (first.symbol, known[f"{name}{SECOND}"].symbol)
+        for name, first in known.items()
+        if f"{name}{SECOND}" in known
+    }
+    return {
+        f"y{end}": Output(
+            formula_value(builder, f"y{end}", at_half(formula, place, values)), known[f"x{end}"]
+        )
+        for place, end in enumerate(("", SECOND))
+    }
 
 
 def backward_of(program: Program) -> Program:

@@ -86,6 +86,8 @@ def _why_not(op: Op) -> str:
         return "torch computes the product" + (", and the kernel adds the bias" * bool(op.operands))
     if op.eval_mode == "identity":
         return "the dropped values are random"
+    if op.paired:
+        return "each half of the result takes elements of the other half of x"
     return "it only scales and shifts each column" if op.trained else ""
 
 

@@ -104,27 +104,28 @@ class Activation {
 
   // The next functions return a tensor as the kernel reads it, after checking its dtype and device
   // against x. They copy a tensor whose memory format differs from x's, or which has gaps within
-  // rows. `whole` reads both halves of a tensor.
+  // rows. `whole` reads both halves of a tensor. Numbers are stored in x's dtype, or, if `float32`,
+  // in the type that they are computed in.
   Tensor full(const Tensor& t, const char* name) { return read_by_element(t, name, false); }
   Tensor whole(const Tensor& t, const char* name) { return read_by_element(t, name, true); }
-  Tensor col(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == width_);
+  Tensor col(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == width_, float32);
   }
-  Tensor row(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == height_);
+  Tensor row(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == height_, float32);
   }
-  Tensor channel(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == channels());
+  Tensor channel(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == channels(), float32);
   }
-  Tensor scalar(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == 1);
+  Tensor scalar(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == 1, float32);
   }
   // These hold both halves, one after the other.
-  Tensor col_halves(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == 2 * width_);
+  Tensor col_halves(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == 2 * width_, float32);
   }
-  Tensor channel_halves(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == 2 * channels());
+  Tensor channel_halves(const Tensor& t, const char* name, bool float32 = false) const {
+    return checked(t, name, t.numel() == 2 * channels(), float32);
   }
 
   // The offset of a tensor's second half, in elements.
@@ -132,10 +133,10 @@ class Activation {
   int64_t col_half(const Tensor&) const { return width_; }
   int64_t channel_half(const Tensor&) const { return channels(); }
   const void* read(const Tensor& t, int64_t offset = 0) const {
-    return static_cast<const char*>(t.const_data_ptr()) + offset * size_of(dtype_);
+    return static_cast<const char*>(t.const_data_ptr()) + offset * element(t);
   }
   void* written(const Tensor& t, int64_t offset = 0) const {
-    return static_cast<char*>(t.mutable_data_ptr()) + offset * size_of(dtype_);
+    return static_cast<char*>(t.mutable_data_ptr()) + offset * element(t);
   }
 
   // The gaps of a tensor, or of one half of it, if a row has `row` elements.
@@ -164,22 +165,24 @@ class Activation {
   }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const { return fresh(t.sizes(), x_.scalar_type()); }
+  Tensor like(const Tensor& t) const { return fresh(t.sizes(), t.scalar_type()); }
   Tensor full_result() const { return halved_ < 0 ? beside(x_.sizes()) : beside(sizes()); }
   Tensor whole_result() {
     const Tensor made = beside(x_.sizes());
     note(made);
     return made;
   }
-  Tensor row_result(bool keepdim) const {
+  Tensor row_result(bool keepdim, bool float32 = false) const {
     std::vector<int64_t> sizes;
     for (int64_t dim = 0; dim < x_.dim(); ++dim) {
       if (!column(dim)) sizes.push_back(size(dim));
       if (column(dim) && keepdim) sizes.push_back(1);
     }
-    return fresh(sizes, x_.scalar_type());
+    return fresh(sizes, stored(float32));
   }
-  Tensor one_result() const { return fresh(std::vector<int64_t>{}, x_.scalar_type()); }
+  Tensor one_result(bool float32 = false) const {
+    return fresh(std::vector<int64_t>{}, stored(float32));
+  }
   Tensor statistics(Kind kind) const {
     return fresh(std::vector<int64_t>{count(kind)}, computed());
   }
@@ -205,6 +208,11 @@ class Activation {
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
+  // The bytes of an element: beside an x of 16 bits some tensors are of float32.
+  int64_t element(const Tensor& t) const {
+    return size_of(t.scalar_type() == x_.scalar_type() ? dtype_ : DType::float32);
+  }
+  ScalarType stored(bool float32) const { return float32 ? computed() : x_.scalar_type(); }
 
   // Whether the kernels can read a tensor without a copy: its only gaps are between rows.
   bool takes(const Tensor& t) const {
@@ -276,14 +284,14 @@ class Activation {
     return new_tensor(x_, sizes, Arrangement().strides(sizes), dtype);
   }
 
-  void check(const Tensor& t, const char* name, bool fits) const {
+  void check(const Tensor& t, const char* name, bool fits, bool float32 = false) const {
     STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
-    STD_TORCH_CHECK(t.scalar_type() == x_.scalar_type(), name, ": its dtype is not that of x");
+    STD_TORCH_CHECK(t.scalar_type() == stored(float32), name, ": its dtype does not fit that of x");
     STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
                     name, ": its device is not that of x");
   }
-  Tensor checked(const Tensor& t, const char* name, bool fits) const {
-    check(t, name, fits);
+  Tensor checked(const Tensor& t, const char* name, bool fits, bool float32 = false) const {
+    check(t, name, fits, float32);
     return t.is_contiguous() ? t : torch::stable::contiguous(t);
   }
 

@@ -165,7 +165,8 @@ struct OuterTask {
     }
     T spread[P::Spreads::size + 1];
     each(typename P::Spreads{}, [&](auto item, auto n) {
-      spread[n] = load(pointer<S, decltype(item)::arg>(args) + channel);
+      using Stored = typename decltype(item)::type;
+      spread[n] = load(pointer<Stored, decltype(item)::arg>(args) + channel);
     });
     const auto reduced = sweep<T, added + RunSums::size, 0>(0, lanes, [&](int64_t n) {
       typename K::Full full{};

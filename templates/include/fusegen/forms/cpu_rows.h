@@ -133,7 +133,8 @@ struct RowTask {
         const int64_t channel = channel_of(at + from, args.channel_run, args.channels);
         Same<T> spread[P::Spreads::size + 1];
         each(typename P::Spreads{}, [&](auto item, auto n) {
-          spread[n].value = load(pointer<S, decltype(item)::arg>(args) + channel);
+          using Stored = typename decltype(item)::type;
+          spread[n].value = load(pointer<Stored, decltype(item)::arg>(args) + channel);
         });
         const auto part = piece(std::true_type{}, from, to, spread, nullptr);
         for (int n = 0; n < sums; ++n) whole.sum[n] += part.sum[n];
@@ -149,8 +150,9 @@ struct RowTask {
       alignas(64) T spread[P::Spreads::size + 1][block_cols], terms[RunSums::size + 1][block_cols];
       each(typename P::Spreads{}, [&](auto item, auto n) {
         if constexpr (has<decltype(item), Used>) {
-          spread_channels(spread[n], pointer<S, decltype(item)::arg>(args), at + begin, end - begin,
-                          args.channel_run, args.channels);
+          using Stored = typename decltype(item)::type;
+          spread_channels(spread[n], pointer<Stored, decltype(item)::arg>(args), at + begin,
+                          end - begin, args.channel_run, args.channels);
         }
       });
       leave(piece(std::false_type{}, begin, end, spread, terms));

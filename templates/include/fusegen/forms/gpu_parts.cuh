@@ -160,8 +160,8 @@ struct GpuParts : Parts<D, S> {
       each(typename P::Spreads{}, [&](auto item, auto n) {
         using Item = decltype(item);
         if constexpr (uses<Stage, Item>)
-          spread[n] = spread_vector<V, WHOLE>(pointer<S, Item::arg>(args), channel, c,
-                                              Index(run_length<Item>(args)));
+          spread[n] = spread_vector<V, WHOLE>(pointer<typename Item::type, Item::arg>(args),
+                                              channel, c, Index(run_length<Item>(args)));
       });
       each(typename P::Spreads{}, [&](auto item, auto n) {
         if constexpr (uses<Stage, decltype(item)>) {

@@ -82,7 +82,7 @@ class RingChannel {
     first = int(max(here, int64_t(part_.begin)));
     until = int(min(here + run_, int64_t(part_.end)));
     each(typename P::Spreads{}, [&](auto item, auto n) {
-      using Stored = typename P::Stored;
+      using Stored = typename decltype(item)::type;
       operands[n] = load(pointer<Stored, decltype(item)::arg>(args_) + first_channel_ + channel_);
     });
     if constexpr (Sums::size > 0) {

@@ -23,12 +23,14 @@ struct Rng {
   static constexpr uint32_t stream = STREAM;
   static constexpr bool shared = SHARED;
 };
-// A tensor with one number for each channel, where a channel is a run of elements.
-template <auto FIELD, auto ARG>
+// A tensor with one number for each channel, stored as `Stored`, where a channel is a run of
+// elements.
+template <auto FIELD, auto ARG, class Stored>
 struct Spread {
   static constexpr Role role = Role::spread;
   static constexpr auto field = FIELD;
   static constexpr auto arg = ARG;
+  using type = Stored;
 };
 // One number for each column, stored as `Stored`.
 template <auto FIELD, auto ARG, class Stored>
