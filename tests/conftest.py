@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -201,6 +201,19 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has packages built for this processor alone, in a third of the time."""
     monkeypatch.setenv("FUSEGEN_NATIVE", "1")
+
+
+@pytest.fixture
+def specs_by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let torch compute each spec of a model, so that nothing is built."""
+    from shared.by_torch import packages
+
+    from fusegen.models import backend
+
+    monkeypatch.setattr(backend, "packages_of", packages)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
 
 
 def built_alone(folder: Path, name: str, text: str, dtypes: Iterable[torch.dtype]) -> ModuleType:

@@ -179,7 +179,8 @@ class _Writer:
         else:
             self._reduces = self._expands = False
             formula = self._formula(call)
-            if self._expands and not same(_shape(node), self._region.shape):
+            apart = self._expands or (self._reduces and not call.dims)
+            if apart and not same(_shape(node), self._region.shape):
                 raise UnfitError("a value of rows is computed with what varies along part of them")
             given = {"formula": f'"{formula}"'}
             if self._reduces and self._is_image:
@@ -260,6 +261,8 @@ class _Writer:
         if not isinstance(value, fx.Node):
             number = int(value) if value == int(value) and abs(value) < 1e9 else value
             return repr(number) if value >= 0 else f"({number!r})"
+        # A broadcast activation is larger than the tensor that it is of.
+        self._expands |= value is self._x and not same(_shape(value), self._region.shape)
         if value is self._current and not by_name:
             return "x"
         if value is self._x:

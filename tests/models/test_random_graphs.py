@@ -1,0 +1,113 @@
+"""Random graphs of ops, reductions and broadcasts, each spec by torch, against the same graph in eager."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from shared.by_torch import reference, seen
+from torch import Tensor
+from torch.nn import functional
+
+from fusegen.models import FusegenBackend, backend
+
+pytestmark = pytest.mark.slow
+
+#: The shapes of one graph's inputs; the first is that of the first input.
+SHAPES = [
+    [(2, 4, 5, 6), (2, 4, 1, 1), (4, 1, 1), (1, 4, 1, 1), (6,), (2, 1, 5, 6), (5, 6), ()],
+    [(4, 6), (6,), (4, 1), (1, 6), ()],
+    [(2, 3, 8), (2, 1, 8), (8,), (2, 3, 1), (3, 1), (1,)],
+]
+UNARY: list[Callable[[Tensor], Tensor]] = [
+    *(torch.sigmoid, functional.gelu, functional.silu, torch.relu, torch.neg),
+    *(lambda t: t * 2, lambda t: 1 - t, lambda t: t.abs() + 0.1, lambda t: (t * t + 1).sqrt()),
+    *(lambda t: t.exp().clamp(max=3.0), lambda t: torch.where(t > 0, t, t * 0.1)),
+]
+BINARY: list[Callable[[Tensor, Tensor], Tensor]] = [
+    *(torch.add, torch.mul, torch.sub, torch.maximum),
+    *(lambda a, b: a / (b.abs() + 1), lambda a, b: torch.where(a > b, a, b * 0.5)),
+]
+SEEDS = range(18)
+
+
+@pytest.fixture(autouse=True)
+def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def packages(specs: Any, folder: Any, *, build: bool) -> Any:
+        del folder, build
+        return {s.name: SimpleNamespace(apply=reference(s.text)) for s in specs}, {}
+
+    monkeypatch.setattr(backend, "packages_of", packages)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def reduction(draw: random.Random, dims: int) -> Callable[[Tensor], Tensor]:
+    if not dims:
+        return torch.tanh
+    dim: Any = draw.choice([-1, (-2, -1), 1]) if dims == 4 else draw.choice([-1, -1, dims - 2])
+    if dims == 2:
+        dim = -1
+    kinds: list[Callable[[Tensor], Tensor]] = [
+        lambda t: t.mean(dim, keepdim=True),
+        lambda t: t.amax(dim, keepdim=True),
+        lambda t: t - t.mean(dim, keepdim=True),
+        lambda t: functional.layer_norm(t, t.shape[-1:]),
+        lambda t: t.softmax(-1),
+    ]
+    return draw.choice(kinds)
+
+
+def made(seed: int) -> tuple[Callable[..., list[Tensor]], Sequence[Tensor]]:
+    """Return a graph as a function, and its inputs."""
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    shapes = draw.choice(SHAPES)
+    chosen = [shapes[0], *(draw.choice(shapes) for _ in range(draw.randrange(1, 5)))]
+    inputs = [torch.randn(shape, dtype=torch.float64) for shape in chosen]
+    values, steps = list(inputs), []
+    while len(steps) < draw.randrange(4, 14):
+        kind, last = draw.random(), len(values)
+        one = draw.randrange(max(0, last - 5), last) if kind < 0.7 else draw.randrange(last)
+        step: tuple[Any, tuple[int, ...]]
+        if kind < 0.4:
+            step = draw.choice(UNARY), (one,)
+        elif kind < 0.82:
+            step = draw.choice(BINARY), (one, draw.randrange(last))
+        else:
+            step = reduction(draw, values[one].dim()), (one,)
+        try:
+            values.append(step[0](*(values[place] for place in step[1])))
+        except RuntimeError:  # shapes that do not go together
+            continue
+        steps.append(step)
+    returned = [len(values) - 1, *(n for n in range(last) if draw.random() < 0.2)]
+
+    def graph(*given: Tensor) -> list[Tensor]:
+        found = list(given)
+        for function, places in steps:
+            found.append(function(*(found[place] for place in places)))
+        return [found[place] * 1 if place < len(given) else found[place] for place in returned]
+
+    return graph, inputs
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_graph_is_the_same(seed: int) -> None:
+    graph, inputs = made(seed)
+    wanted = seen(graph, tuple(inputs), graph)
+    compiled = torch.compile(graph, backend=FusegenBackend(everything=True))
+    found = seen(graph, tuple(inputs), compiled)
+    assert len(found) == len(wanted)
+    for got, truth in zip(found, wanted, strict=True):
+        if isinstance(truth, tuple):
+            assert got[1] == truth[1]
+            got, truth = got[0], truth[0]
+        assert (got is None) == (truth is None)
+        if truth is not None:
+            torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-10, equal_nan=True)
