@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
-from shared.by_torch import reference, seen
+from shared.by_torch import seen
 from torch import Tensor
 from torch.nn import functional
 
-from fusegen.models import FusegenBackend, backend
+from fusegen.models import FusegenBackend
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("specs_by_torch")]
 
 #: The shapes of one graph's inputs; the first is that of the first input.
 SHAPES = [
@@ -33,18 +32,6 @@ BINARY: list[Callable[[Tensor, Tensor], Tensor]] = [
     *(lambda a, b: a / (b.abs() + 1), lambda a, b: torch.where(a > b, a, b * 0.5)),
 ]
 SEEDS = range(18)
-
-
-@pytest.fixture(autouse=True)
-def _by_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def packages(specs: Any, folder: Any, *, build: bool) -> Any:
-        del folder, build
-        return {s.name: SimpleNamespace(apply=reference(s.text)) for s in specs}, {}
-
-    monkeypatch.setattr(backend, "packages_of", packages)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def reduction(draw: random.Random, dims: int) -> Callable[[Tensor], Tensor]:
