@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -13,10 +13,11 @@ from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
-from fusegen.models.operands import Held, how_held, is_small, of_channels
+from fusegen.models.operands import Held, how_held, of_channels
+from fusegen.models.region_dtype import dtype_of, has_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
-from fusegen.models.small_tensors import inlined, leaves
+from fusegen.models.small_tensors import inlined
 from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
 
 __all__ = ["activations", "dependents", "spec_of"]
@@ -96,7 +97,7 @@ class _Writer:
         choices = [
             (s, dtype)
             for s in (found, {})
-            if (dtype := _dtype_of(region, s, is_image=self._is_image)) is not None
+            if (dtype := dtype_of(region, s, is_image=self._is_image)) is not None
         ]
         if not choices:
             raise UnfitError("float64 beside another dtype")
@@ -151,7 +152,7 @@ class _Writer:
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""
         rows = self._region.rows
-        if any(_has_channels(call) for call in self._region.calls.values()):
+        if any(has_channels(call) for call in self._region.calls.values()):
             return True
         if isinstance(rows, str) or (rows is not None and rows != (-1,)):
             return True
@@ -236,7 +237,7 @@ class _Writer:
             eps = call.attributes.get("eps", 1e-5)
             scale = f"rsqrt({operands['running_var']} + {eps!r}) * {operands['weight']}"
             return f"({x} - {operands['running_mean']}) * ({scale}) + {operands['bias']}"
-        channels = _has_channels(call)
+        channels = has_channels(call)
         operands = {
             name: self._channel(value) if channels else self._value(value)
             for name, value in call.operands.items()
@@ -302,56 +303,6 @@ class _Writer:
         name = self._naming.operand(held)
         self._operands[name] = held
         return name
-
-
-def _read_by_channel(region: Region) -> set[fx.Node]:
-    """Return the tensors that a region reads only as one number for each channel of a norm or the like."""
-    channels: set[fx.Node] = set()
-    others: set[fx.Node] = set()
-    for call in region.calls.values():
-        own: set[fx.Node] = set()
-        if call.name in patterns.KEPT or _has_channels(call):
-            own = {value for value in call.operands.values() if isinstance(value, fx.Node)}
-        channels |= own
-        others |= set(call.inputs) - own
-    return channels - others
-
-
-def _dtype_of(
-    region: Region, small: Mapping[fx.Node, Call], *, is_image: bool
-) -> torch.dtype | None:
-    """Return the dtype that all tensors are read and written in; None if it would round some.
-
-    Small tensors of float32 beside others of 16 bits stay as they are.
-
-    Args:
-        region: the region.
-        small: the small tensors that the package computes.
-        is_image: whether the spec says how many dims the activation has.
-    """
-    read = leaves(region, small)
-    tensors = map(tensor_of, (*read, *region.outputs))
-    dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    inside = {t.dtype for t in map(tensor_of, (*region.calls, *small)) if t is not None}
-    if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
-        return None
-    channels = _read_by_channel(region)
-    large = [n for n in read if n not in channels and not is_small(n, region, is_image)]
-    tensors = map(tensor_of, (*large, *region.outputs))
-    rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
-        return rest.pop()
-    return dtypes.pop() if len(dtypes) == 1 else torch.float32
-
-
-def _has_channels(call: Call) -> bool:
-    """Return whether a call that a formula writes has tensors with one number for each channel."""
-    if call.name == "batch_norm":
-        return not call.training
-    if call.name != "prelu":
-        return False
-    weight = tensor_of(call.operands["weight"])
-    return weight is not None and not all(size == 1 for size in weight.shape)
 
 
 def _dims(region: Region) -> str:
