@@ -19,7 +19,7 @@ from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
-from fusegen.models.shapes import numel
+from fusegen.models.shapes import equal, numel
 
 __all__ = ["use_channels_last"]
 
@@ -108,8 +108,12 @@ def _is_faster(node: fx.Node) -> bool:
 
 
 def _plan(graph: fx.Graph, effects: Effects) -> _Plan:
-    """Let every value follow what it is computed from, until none changes."""
-    plan = _Plan()
+    """Let every value follow what it is computed from, until none changes.
+
+    What is channels-last without that stays so: the model was given in that format.
+    """
+    before = {node for node in _images(graph.nodes) if _is_last(node)}
+    plan = _Plan(last=set(before))
     following = [node for node in graph.nodes if _follows(node, effects)]
     known = -1
     while known < len(plan.last) + len(plan.entering):
@@ -120,7 +124,7 @@ def _plan(graph: fx.Graph, effects: Effects) -> _Plan:
                 plan.last.add(node)
                 plan.entering.discard(node)
                 plan.entering |= {image for image in images if image not in plan.last}
-    for node in _images(plan.last):
+    for node in _images(plan.last - before):
         if any(not _follows(user, effects) for user in node.users):
             plan.leaving.add(node)
         if node.target in _CONVOLUTIONS:
@@ -166,6 +170,12 @@ def _images(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
             continue
         if tensor.shape[1] != 1 and any(size != 1 for size in tensor.shape[2:]):
             yield node
+
+
+def _is_last(node: fx.Node) -> bool:
+    """Return whether an image is channels-last in the graph as it was captured."""
+    tensor = tensor_of(node)
+    return tensor is not None and equal(tensor.stride(1), 1)
 
 
 def _convert(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-__all__ = ["Shape", "broadcast", "is_reduced", "numel", "same"]
+__all__ = ["Shape", "broadcast", "equal", "is_reduced", "numel", "same"]
 
 #: The sizes of a tensor: integers, and symbols for what changes from call to call.
 Shape = tuple[Any, ...]
