@@ -179,3 +179,10 @@ def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
         text = " ".join([*NAMES, *(p.read_text(encoding="utf-8") for p in found)])
         missing = [word for word in words if word not in text]
         assert not missing, f"{path} has no test of {missing}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """mkdocs refuses a page that no menu leads to."""
+    menu = (ROOT / "mkdocs.yml").read_text()
+    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    assert not [page for page in pages if page not in menu]
