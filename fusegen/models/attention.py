@@ -6,9 +6,8 @@ spelled form moves [.., T, T] values several times, whatever fuses the softmax b
 
 from __future__ import annotations
 
-import itertools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +52,7 @@ def use_attention(graph: fx.Graph, effects: Effects) -> int:
 
     Args:
         graph: the graph, with what its nodes compute in their `example_value`. It is changed.
-        effects: what may not be moved.
+        effects: what may not be moved. It knows nothing of the nodes that are added.
     """
     return sum(_replace(graph, node, effects) for node in list(graph.nodes))
 
@@ -84,20 +83,11 @@ def _replace(graph: fx.Graph, softmax: fx.Node, effects: Effects) -> bool:
         result = graph.call_function(functional.scaled_dot_product_attention, (q, k, v), options)
         if not all(user.target in ("transpose", "permute") for user in last.users):
             result = graph.call_method("contiguous", (result,))  # as the product is, for a view
-    new = itertools.takewhile(lambda n: n is not last, _from(product))
-    effects.stretch.update((n, effects.stretch[last]) for n in new if n not in effects.stretch)
     result.meta = dict(last.meta)
     last.replace_all_uses_with(result)
     for node in reversed(replaced):
         graph.erase_node(node)
     return True
-
-
-def _from(node: fx.Node) -> Iterator[fx.Node]:
-    """Yield a node and those after it."""
-    while node.op != "output":
-        yield node
-        node = node.next
 
 
 def _down(value: Argument, found: _Scores) -> fx.Node | None:
@@ -167,7 +157,7 @@ _STEPS: dict[str, Callable[[Call, _Scores], Argument | None]] = {
 
 def _leads_to_product(value: Argument) -> bool:
     """Return whether a value is a product, scaled or cast."""
-    return _down(value, _Scores(bias=None)) is not None
+    return _down(value, _Scores()) is not None
 
 
 def _up(softmax: fx.Node) -> tuple[list[fx.Node], fx.Node, float] | None:

@@ -18,8 +18,9 @@ from torch.nn import functional
 from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import call_or_none
+from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
-from fusegen.models.shapes import equal, numel
+from fusegen.models.shapes import equal
 
 __all__ = ["use_channels_last"]
 
@@ -70,7 +71,7 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
 
     Args:
         graph: the graph, with what its nodes compute in their `example_value`. It is changed.
-        effects: what may not be moved.
+        effects: what may not be moved. It knows nothing of the nodes that are added.
     """
     convolutions = [node for node in graph.nodes if node.target in _CONVOLUTIONS]
     if not all(map(_is_faster, convolutions)):
@@ -82,10 +83,10 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
         tensor = tensor_of(node)
         assert tensor is not None  # it is an image
         users = [user for user in node.users if user in plan.last]
-        _convert(graph, node, users, _FORMATS[tensor.dim()], effects)
+        _convert(graph, node, users, _FORMATS[tensor.dim()])
     for node in plan.leaving:
         users = [user for user in node.users if not _follows(user, effects)]
-        _convert(graph, node, users, torch.contiguous_format, effects)
+        _convert(graph, node, users, torch.contiguous_format)
     return len(convolutions)
 
 
@@ -128,8 +129,8 @@ def _plan(graph: fx.Graph, effects: Effects) -> _Plan:
         if any(not _follows(user, effects) for user in node.users):
             plan.leaving.add(node)
         if node.target in _CONVOLUTIONS:
-            plan.saved += 2 * sum(map(_bytes, (*_images(_read(node)), node)))
-    plan.saved -= 2 * sum(map(_bytes, (*plan.entering, *plan.leaving)))
+            plan.saved += 2 * sum(map(bytes_of, (*_images(_read(node)), node)))
+    plan.saved -= 2 * sum(map(bytes_of, (*plan.entering, *plan.leaving)))
     return plan
 
 
@@ -183,19 +184,11 @@ def _convert(
     node: fx.Node,
     users: Sequence[fx.Node],
     memory_format: torch.memory_format,
-    effects: Effects,
 ) -> None:
     """Let some users of a node read it in another format."""
     first = next(n for n in graph.nodes if n in users)
     with graph.inserting_before(first):
         converted = graph.call_method("contiguous", (node,), {"memory_format": memory_format})
     converted.meta = dict(node.meta)
-    effects.stretch[converted] = effects.stretch[first]
     for user in users:
         user.replace_input_with(node, converted)
-
-
-def _bytes(node: fx.Node) -> int:
-    tensor = tensor_of(node)
-    assert tensor is not None
-    return numel(tuple(tensor.shape)) * tensor.element_size()

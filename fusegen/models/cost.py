@@ -12,7 +12,7 @@ from fusegen.models.calls import Call, call_of
 from fusegen.models.regions import Region
 from fusegen.models.shapes import numel
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["Cost", "bytes_of", "cost_of"]
 
 #: Bytes a second of memory, and seconds of a launch and of a call of a package, by the kind of device: an
 #: H200 (docs/benchmarks.md), and a server's processor with the few threads that a call of torch uses.
@@ -47,8 +47,8 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     """
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
     computed = [node for node, call in calls.items() if not _is_nothing(node, call)]
-    before = sum(_bytes(n) + sum(map(_bytes, calls[n].inputs)) for n in computed)
-    after = sum(map(_bytes, (*region.inputs, *region.outputs)))
+    before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
+    after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
     saved = (before - after) / _RATE[kind] + len(computed) * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, len(computed), saved)
@@ -62,6 +62,7 @@ def _is_nothing(node: fx.Node, call: Call) -> bool:
     return before is not None and after is not None and before.dtype is after.dtype
 
 
-def _bytes(node: fx.Node) -> int:
+def bytes_of(node: fx.Node) -> int:
+    """Return the bytes of a node's tensor; 0 of what is no tensor."""
     tensor = tensor_of(node)
     return numel(tuple(tensor.shape)) * tensor.element_size() if tensor is not None else 0

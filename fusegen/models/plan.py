@@ -57,12 +57,13 @@ def plan_of(
     """
     leave_out_unread(graph)
     write_out_of_place(graph)
-    write_rotations(graph, inputs)
+    before = effects_of(graph, inputs)
+    write_rotations(graph, before)
     leave_out_unread(graph)
-    effects = effects_of(graph, inputs)
     if order == 1:
-        report.changed[ATTENTION] += use_attention(graph, effects)
-    report.changed[CHANNELS_LAST] += use_channels_last(graph, effects)
+        report.changed[ATTENTION] += use_attention(graph, before)
+    report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
+    effects = effects_of(graph, inputs)  # of the nodes that are new, too
     report.graphs += 1
     refused: dict[fx.Node, str] = {}
     while True:  # what no spec can say is left out by itself, not with all that is around it

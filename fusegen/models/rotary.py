@@ -6,7 +6,6 @@ Models with rotary position embedding write them so. As one call they belong to 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import fx
 
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
-from fusegen.models.effects import Effects, effects_of
+from fusegen.models.effects import Effects
 from fusegen.models.shapes import same
 
 __all__ = ["write_rotations"]
@@ -23,23 +22,19 @@ _JOINS = (torch.cat, torch.concat, torch.concatenate)
 _SPLITS = frozenset({"chunk", "split", "tensor_split"})
 
 
-def write_rotations(graph: fx.Graph, inputs: Sequence[Any] = ()) -> None:
+def write_rotations(graph: fx.Graph, effects: Effects) -> None:
     """Replace each rotation by one call; what it was made of is left for those who read it.
 
     Args:
-        graph: the graph.
-        inputs: example inputs; those that share memory are one tensor.
+        graph: the graph. It is changed.
+        effects: what may not be moved. It knows nothing of the nodes that are added.
     """
-    joins = [n for n in graph.nodes if n.op == "call_function" and n.target in _JOINS]
-    effects = effects_of(graph, inputs) if joins else None
-    for node in joins:
-        assert effects is not None
+    for node in [n for n in graph.nodes if n.op == "call_function" and n.target in _JOINS]:
         x = _turned(node, effects)
         if x is not None:
             with graph.inserting_before(node):
                 made = graph.call_function(patterns.rotate_half, (x,))
             made.meta = dict(node.meta)
-            effects.stretch[made] = effects.stretch[node]
             node.replace_all_uses_with(made)
             graph.erase_node(node)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from shared.captured import tidied
+from shared.captured import outcome, tidied
 from torch import Tensor, fx
 from torch.nn import functional
 
 from fusegen.models.attention import use_attention
+from fusegen.models.effects import effects_of
 from fusegen.models.regions import find_regions
 
 pytestmark = pytest.mark.slow  # each case is captured by torch: 12 seconds
@@ -71,14 +72,6 @@ def weights_second(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return v.mT @ functional.softmax(k @ q.mT, -1)
 
 
-def outcome(run: Any, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    given = [t.clone().requires_grad_(t.is_floating_point()) for t in inputs]
-    out = run(*given)
-    outs = out if isinstance(out, tuple) else (out,)
-    torch.autograd.backward(outs, [torch.cos(o.detach()) for o in outs])
-    return [*(o.detach() for o in outs), *(t.grad for t in given if t.grad is not None)]
-
-
 @pytest.mark.parametrize(
     ("form", "extra", "replaced"),
     [
@@ -104,9 +97,8 @@ def test_forms(
 
     def backend(module: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         del inputs
-        effects = tidied(module)
-        counts.append(use_attention(module.graph, effects))
-        find_regions(module.graph, effects)
+        counts.append(use_attention(module.graph, tidied(module)))
+        find_regions(module.graph, effects_of(module.graph))
         module.graph.lint()
         module.recompile()
         return module.forward

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from shared.captured import tidied
+from shared.captured import outcome, tidied
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from fusegen.models import channels_last
 from fusegen.models.channels_last import use_channels_last
+from fusegen.models.effects import effects_of
 from fusegen.models.regions import find_regions
 
 pytestmark = pytest.mark.slow  # each case is captured by torch: 8 seconds
@@ -88,9 +89,8 @@ def test_forms(form: Callable[..., Any], inputs: tuple[Tensor, ...], converted: 
     def backend(module: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         del inputs
         before = sum(node.target == "contiguous" for node in module.graph.nodes)
-        effects = tidied(module)
-        use_channels_last(module.graph, effects)
-        find_regions(module.graph, effects)
+        use_channels_last(module.graph, tidied(module))
+        find_regions(module.graph, effects_of(module.graph))
         module.graph.lint()
         module.recompile()
         graphs.append(module)
@@ -99,8 +99,9 @@ def test_forms(form: Callable[..., Any], inputs: tuple[Tensor, ...], converted: 
         return module.forward
 
     torch._dynamo.reset()
-    found = outcome(torch.compile(form, backend=backend), inputs)
-    wanted = outcome(form, inputs)
+    wide = [t.double() for t in inputs]
+    found = outcome(torch.compile(form, backend=backend), wide)
+    wanted = outcome(form, wide)
     for value, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(value, other)
         assert value.stride() == other.stride()
@@ -119,14 +120,6 @@ def test_forms(form: Callable[..., Any], inputs: tuple[Tensor, ...], converted: 
     Watch(graphs[0]).run(*(by_name[n.name.split("_")[1]] for n in placeholders))
     given_so = inputs[0].stride(1) == 1
     assert seen == [bool(converted) or given_so] * len(seen)
-
-
-def outcome(run: Any, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    given = [t.double().requires_grad_() for t in inputs]
-    out = run(*given)
-    outs = out if isinstance(out, tuple) else (out,)
-    torch.autograd.backward(outs, [torch.cos(o.detach()) for o in outs])
-    return [*(o.detach() for o in outs), *(t.grad for t in given if t.grad is not None)]
 
 
 def test_an_image_that_changes_stays() -> None:

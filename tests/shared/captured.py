@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
@@ -36,7 +36,7 @@ def tidied(module: fx.GraphModule) -> Effects:
     """Tidy a graph as the back end does, and return what may not be moved in it."""
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
-    write_rotations(module.graph)
+    write_rotations(module.graph, effects_of(module.graph))
     leave_out_unread(module.graph)
     return effects_of(module.graph)
 
@@ -57,3 +57,12 @@ def texts_of(module: fx.GraphModule) -> list[str]:
     effects = tidied(module)
     regions, _ = find_regions(module.graph, effects)
     return [spec_of(region, 1, effects).text for region in regions if len(region.calls) > 1]
+
+
+def outcome(run: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return the values of a call and its gradients."""
+    given = [t.clone().requires_grad_(t.is_floating_point()) for t in inputs]
+    out = run(*given)
+    outs = out if isinstance(out, tuple) else (out,)
+    torch.autograd.backward(outs, [torch.cos(o.detach()) for o in outs])
+    return [*(o.detach() for o in outs), *(t.grad for t in given if t.grad is not None)]
