@@ -14,15 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fusegen.runtime.operators import half_shape
+from fusegen.runtime.operators import computed_in, half_shape
 
 #: The dtypes of an activation.
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which kernels compute: float32, or float64 for an activation of that."""
-    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 @dataclass(frozen=True)

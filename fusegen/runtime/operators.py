@@ -169,7 +169,7 @@ class BoundOperator:
 
     def dtype(self, place: int, x: torch.dtype) -> torch.dtype:
         """Return the dtype of an output, for an activation of a dtype."""
-        return torch.promote_types(x, torch.float32) if self.float32[place] else x
+        return computed_in(x) if self.float32[place] else x
 
     def arguments(
         self,
@@ -240,6 +240,11 @@ class BoundOperator:
                 )
         know_shardings(self)
         return self.overload(*args)
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which kernels compute: float32, or float64 for an activation of that."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 def _below_autograd(overload: Callable[..., Any]) -> Callable[..., Any]:

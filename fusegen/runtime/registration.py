@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusegen.runtime.derivative import mark_statistics, pull, remember
 from fusegen.runtime.memory import keeps_strides
-from fusegen.runtime.operators import BoundOperator
+from fusegen.runtime.operators import BoundOperator, computed_in
 from fusegen.runtime.sharding import know_shardings
 
 
@@ -58,4 +58,4 @@ def _statistic(x: Tensor, operator: BoundOperator, kind: str, groups: int) -> Te
     for dim, size in enumerate(operator.rows_shape(x)):
         if kind != "scalar" and (first <= dim <= last) == (kind == "col"):
             count *= size
-    return x.new_empty((count,), dtype=torch.promote_types(x.dtype, torch.float32))
+    return x.new_empty((count,), dtype=computed_in(x.dtype))

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from fusegen.runtime.operators import computed_in
+
 
 def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     """Return a tensor with one number per row in a shape that broadcasts with `x`, which may have lost the
@@ -58,4 +60,4 @@ def widened(tensor: Tensor) -> Tensor:
     """Return a tensor of numbers in the dtype in which kernels compute: at least float32."""
     if not tensor.is_floating_point():
         return tensor
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.to(computed_in(tensor.dtype))
