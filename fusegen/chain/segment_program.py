@@ -50,21 +50,16 @@ def forward_program(
             kind = layout.channel_kind if per_channel else operand.kind
             spread = per_channel and layout.spreads
             moves = operand.differentiable
-            if operand.halves:
-                builder.halves(
-                    operand.code,
-                    kind,
-                    differentiable=moves,
-                    per_channel=spread,
-                    float32=operand.float32,
-                )
-                continue
-            builder.input(
+            add = (
+                builder.halves
+                if operand.halves
+                else partial(builder.input, integer=operand.integer)
+            )
+            add(
                 operand.code,
                 kind,
                 differentiable=moves,
                 per_channel=spread,
-                integer=operand.integer,
                 float32=operand.float32,
             )
     for argument in spec.arguments:
@@ -73,8 +68,9 @@ def forward_program(
     start = builder.value(sp.Symbol("x", real=True))
     values = _run(spec, builder, span, (start, second), steps, training=training)
     outputs: dict[str, Output] = {}
+    of_float32 = _of_float32(spec, span)
     for label, (first, other, outline) in values.items():
-        wide = label in _of_float32(spec, span)
+        wide = label in of_float32
         if wide and outline == "like":
             raise _not_reduced(spec, span, label)
         if other is not None:
