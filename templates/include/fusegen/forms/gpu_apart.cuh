@@ -89,13 +89,7 @@ struct Apart {
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
     if constexpr (serves) {
       const int width = widest<S>(L::access, [&](int width) {
-        bool can = args.inner % width == 0 && P::even(args, width);
-        const auto check = [&](auto item, auto) {
-          can = can && aligned(args.*decltype(item)::arg, width * sizeof(S));
-        };
-        each(typename P::Fulls{}, check);
-        each(typename P::Stores{}, check);
-        return can;
+        return args.inner % width == 0 && P::template vectorisable<true>(args, width);
       });
       with_width<S>(width, [&](auto chosen) {
         constexpr int V = decltype(chosen)::value, R = in_flight<S>(L::rows_in_flight, V);
