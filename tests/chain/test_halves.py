@@ -6,19 +6,18 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, dtypes_on_devices, once, shared
-from random_programs.build import build_specs, in_turn
+from conftest import DEVICES, dtypes_on_devices
+from random_programs.build import in_turn
+from shared.chains_of_texts import built_texts, hold_each_shape
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.chain import Chain, derive
 from fusegen.program import Kind, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.spec import parse
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.check.reference_program import run_program
 
@@ -51,17 +50,7 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, ModuleType]]:
     """Gives the chain and the built package of each spec."""
-    folder = shared(tmp_path_factory) / "halves"
-    paths = [folder / f"{name}.yaml" for name in TEXTS]
-
-    def build() -> None:
-        folder.mkdir()
-        for path in paths:
-            path.write_text(TEXTS[path.stem])
-        build_specs(paths, folder / "out", dtypes=in_turn(TEXTS))
-
-    once(tmp_path_factory, "halves", build)
-    return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}
+    return built_texts(tmp_path_factory, "halves", TEXTS, in_turn(TEXTS))
 
 
 Halved = dict[str, tuple[Chain, ModuleType]]
@@ -69,11 +58,7 @@ Halved = dict[str, tuple[Chain, ModuleType]]
 
 @pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(TEXTS, in_turn(TEXTS)))
 def test_every_shape(name: str, dtype: torch.dtype, device: str, halved: Halved) -> None:
-    chain, package = halved[name]
-    for shape in SHAPES[name]:
-        case = verify.make_case(chain, shape, training=False, device=device)
-        for error in verify.compare(package, chain, case, dtype):
-            assert error.within, f"{shape}: {error}"
+    hold_each_shape(halved[name], SHAPES[name], dtype, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)

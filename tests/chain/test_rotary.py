@@ -9,18 +9,16 @@ from types import ModuleType
 import pytest
 import sympy as sp
 import torch
-from conftest import DEVICES, dtypes_on_devices, once, shared
-from random_programs.build import build_specs
+from conftest import DEVICES, dtypes_on_devices
+from shared.chains_of_texts import built_texts, hold_each_shape
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen import load
 from fusegen.atoms import COLS, at_half, halves, let, row_sum, second_half
 from fusegen.base.errors import SpecError
 from fusegen.chain import Chain, derive
 from fusegen.ops import registry
 from fusegen.spec import parse
-from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.check.reference import run_chain
 from fusegen.tools.check.reference_chain import run_programs
@@ -68,17 +66,7 @@ Built = dict[str, tuple[Chain, ModuleType]]
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Gives the chain and the built package of each spec."""
-    folder = shared(tmp_path_factory) / "rotary"
-    paths = [folder / f"{name}.yaml" for name in TEXTS]
-
-    def build() -> None:
-        folder.mkdir()
-        for path in paths:
-            path.write_text(TEXTS[path.stem])
-        build_specs(paths, folder / "out", dtypes=DTYPES)
-
-    once(tmp_path_factory, "rotary", build)
-    return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}
+    return built_texts(tmp_path_factory, "rotary", TEXTS, DTYPES)
 
 
 def rotate_half(x: Tensor) -> Tensor:
@@ -98,11 +86,7 @@ def drawn(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(TEXTS, DTYPES))
 def test_every_shape(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
-    chain, package = built[name]
-    for shape in SHAPES[name]:
-        case = verify.make_case(chain, shape, training=False, device=device)
-        for error in verify.compare(package, chain, case, dtype):
-            assert error.within, f"{shape}: {error}"
+    hold_each_shape(built[name], SHAPES[name], dtype, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
