@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from shared.by_torch import packages  # noqa: E402 (found by the path above)
-from shared.originals import ORIGINALS  # noqa: E402
+from shared.originals import ORIGINALS  # noqa: E402 (likewise)
 
 GENERATED = ROOT / "generated"
 CHECKS: dict[str, Callable[[DeviceMesh], str]] = {}

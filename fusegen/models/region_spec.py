@@ -54,13 +54,13 @@ def activations(region: Region) -> list[fx.Node]:
 
     Where none has its shape, as in an outer product, one is broadcast with the others.
     """
-    numbers = [n for n in region.inputs if _is_number(n)]
+    numbers = [n for n in region.inputs if _is_floating(n)]
     whole = [n for n in numbers if same(_shape(n), region.shape)]
     found = whole if whole or isinstance(region.rows, str) else numbers
     return sorted(found, key=lambda n: -len(dependents(region, [n])))
 
 
-def _is_number(node: fx.Node) -> bool:
+def _is_floating(node: fx.Node) -> bool:
     tensor = tensor_of(node)
     return tensor is not None and tensor.is_floating_point()
 

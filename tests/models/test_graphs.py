@@ -370,7 +370,7 @@ def test_a_comparison_in_a_kernel_is_not_computed_again() -> None:
 
     def look(module: Any, inputs: Any) -> Any:
         forward = used(module, inputs)
-        graphs.append(forward.__self__.graph)  # type: ignore[attr-defined]
+        graphs.append(forward.__self__.graph)  # type: ignore[attr-defined]  # a bound method
         return forward
 
     torch.compile(chosen, backend=look)(X)
