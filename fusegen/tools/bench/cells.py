@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fusegen.base.errors import UserError, nearest
 from fusegen.tools.bench.record import Direction, Kind, cell_key
@@ -39,6 +40,7 @@ SHAPES = {
     ),
     "cpu": ((1024, 8192), (128, 32768), (16384, 512), (64, 64)),
 }
+_T = TypeVar("_T")
 _OfDevice = dict[str, tuple[tuple[int, ...], ...]]
 _ROWS: _OfDevice = {"cuda": ((8192, 8192),), "cpu": ((1024, 8192),)}
 _CLASSES: _OfDevice = {
@@ -172,7 +174,7 @@ def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:
     return Group("tail", path, dtype, rows, cols, trailing=tuple(trailing))
 
 
-def shard(found: Sequence[Group], text: str) -> list[Group]:
+def shard(found: Sequence[_T], text: str) -> list[_T]:
     """Return every n-th group from the i-th on, for "i/n" with i from 1 to n.
 
     Raises:

@@ -134,17 +134,30 @@ def resumed(path: Path, machine: Mapping[str, str | None]) -> Record:
     if not path.exists():
         return Record(dict(machine))
     record = read(path)
-    for name in _SAME:
-        if name in record.machine and record.machine[name] != machine.get(name):
-            raise UserError(
-                f"{path} was measured with {name} {record.machine[name]}, this is "
-                f"{machine.get(name)}; a record is of one machine, so leave --resume away"
-            )
-    for name in _LISTED:
-        old, new = record.machine.get(name), machine.get(name)
-        if new is not None and (old is None or new not in old.split(" | ")):
-            record.machine[name] = new if old is None else f"{old} | {new}"
+    record.machine = resumed_machine(path, record.machine, machine)
     return record
+
+
+def resumed_machine(
+    path: Path, old: Mapping[str, str | None], new: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Return the machine of a record in a file that is gone on with.
+
+    Raises:
+        UserError: if it was measured on another machine.
+    """
+    for name in _SAME:
+        if name in old and old[name] != new.get(name):
+            raise UserError(
+                f"{path} was measured with {name} {old[name]}, this is "
+                f"{new.get(name)}; a record is of one machine, so leave --resume away"
+            )
+    found = dict(old)
+    for name in _LISTED:
+        before, now = old.get(name), new.get(name)
+        if now is not None and (before is None or now not in before.split(" | ")):
+            found[name] = now if before is None else f"{before} | {now}"
+    return found
 
 
 def rounded(value: float) -> float:

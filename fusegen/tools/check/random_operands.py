@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -13,13 +14,26 @@ from fusegen.chain import Chain
 _MASKED = 0.25
 
 
-def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def random_operands(
+    chain: Chain,
+    x: Tensor,
+    generator: torch.Generator,
+    ones: Mapping[str, Collection[int]] | None = None,
+) -> dict[str, Tensor]:
     """Return random operands for `x`, by name, in the order of `apply`.
 
     All are in [0.5, 1.5), since variances are positive; classes are valid columns, and masks are true at few
     places.
+
+    Args:
+        chain: the chain.
+        x: the activation.
+        generator: draws the numbers, on its device.
+        ones: for operands that are broadcast, the dims in which they have size 1.
     """
     shapes = chain.operand_shapes(x.shape)
+    for name, dims in (ones or {}).items():
+        shapes[name] = tuple(1 if d in dims else n for d, n in enumerate(shapes[name]))
     found: dict[str, Tensor] = {}
     for segment, reached in zip(chain.segments, chain.reached(x.shape), strict=True):
         half = segment.layout.half(reached)
@@ -29,10 +43,14 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
                 continue
             shape = shapes[operand.name]
             if operand.integer:
-                drawn = torch.randint(max(classes, 1), shape, generator=generator)
+                drawn = torch.randint(
+                    max(classes, 1), shape, generator=generator, device=generator.device
+                )
                 found[operand.name] = drawn.to(x.device)
                 continue
-            drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+            drawn = torch.rand(
+                shape, generator=generator, dtype=torch.float64, device=generator.device
+            )
             masked = (drawn < _MASKED).to(x.device)
             dtype = torch.promote_types(x.dtype, torch.float32) if operand.float32 else x.dtype
             number = drawn.add(0.5).to(x.device, dtype)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import find_spec
-from fusegen.tools.cli.options import ERR, OUT, Device, Out
+from fusegen.tools.cli.display import BuildDisplay
+from fusegen.tools.cli.options import ERR, OUT, Device
+
+if TYPE_CHECKING:
+    from fusegen.tools.bench.sweep.measure import Sweep
 
 __all__ = ["bench", "tune"]
 
@@ -40,7 +44,13 @@ def bench(
         list[str] | None,
         typer.Argument(help="Spec files, or their names.", show_default="the reference specs"),
     ] = None,
-    out: Out = Path("generated"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the packages.",
+            show_default="generated, and random_bench with --random",
+        ),
+    ] = None,
     device: Annotated[
         Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
     ] = None,
@@ -80,6 +90,33 @@ def bench(
             min=1, help="How often each variant is timed.", show_default="21, short calls 41"
         ),
     ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEED",
+            min=0,
+            help="Draw specs and shapes from a seed, build them, check and time.",
+        ),
+    ] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --random: how many cells to draw.", show_default="60"),
+    ] = None,
+    megabytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="With --random: the size of x.",
+            show_default="64:512, on a CPU 4:32",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --random: begin no cell after so many seconds."),
+    ] = None,
+    build_only: Annotated[
+        bool, typer.Option("--build-only", help="With --random: build the packages, time nothing.")
+    ] = False,
     shard: Annotated[str, typer.Option(help="i/n: every n-th group from the i-th on.")] = "1/1",
     warm: Annotated[
         bool, typer.Option("--warm", help="Only compile, into torch's cache on disk.")
@@ -97,29 +134,60 @@ def bench(
     ] = None,
 ) -> None:
     """Time built packages against eager torch, torch.compile and a copy."""
-    from fusegen.tools.bench import cells, command, record
+    from fusegen.tools.bench import cells as suites
+    from fusegen.tools.bench import command, record
+    from fusegen.tools.bench.sweep import command as sweeps
+    from fusegen.tools.bench.sweep import record as sweep_record
 
+    if render is not None and sweep_record.is_random(render):
+        sweeps.show(sweep_record.read(render), OUT)
+        return
     if render is not None:
         command.show(record.read(render), OUT, chart, readme)
         return
     where = command.device(device and device.value)
-    dtypes = cells.one_of("--dtype", dtype or [], cells.VALID_DTYPES)
-    if cells.one_of("--suite", [suite], cells.SUITES) == ["vocabulary"]:
-        groups = cells.vocabulary(where, dtypes, specs or [])
+    directions = suites.one_of("--direction", direction or [], suites.VALID_DIRECTIONS)
+    if random is not None:
+        if specs or shape or chart or readme or suite != "reference":
+            raise UserError(
+                "--random draws the specs and shapes, and has no chart: leave out the names, --shape, "
+                "--suite, --chart and --readme"
+            )
+        sweep = sweeps.wanted(
+            random,
+            where,
+            out=out,
+            cells=cells,
+            megabytes=megabytes,
+            seconds=seconds,
+            dtypes=dtype or [],
+            directions=directions,
+            compile_=compile_,
+            rounds=rounds,
+            output=output,
+            resume=resume,
+        )
+        _random(sweep, shard if warm else None, build_only=build_only)
+        return
+    if build_only or any(o is not None for o in (cells, megabytes, seconds)):
+        raise UserError("--cells, --megabytes, --seconds and --build-only need --random SEED")
+    dtypes = suites.one_of("--dtype", dtype or [], suites.VALID_DTYPES)
+    if suites.one_of("--suite", [suite], suites.SUITES) == ["vocabulary"]:
+        groups = suites.vocabulary(where, dtypes, specs or [])
     else:
-        groups = cells.groups(
+        groups = suites.groups(
             where,
             [find_spec(spec) for spec in specs or []],
             dtypes,
-            [cells.parse_shape(text) for text in shape or []],
+            [suites.parse_shape(text) for text in shape or []],
             tails=tails,
             models=where == "cuda" if models is None else models,
         )
     wanted = command.wanted(
-        cells.shard(groups, shard),
+        suites.shard(groups, shard),
         where,
-        out,
-        cells.one_of("--direction", direction or [], cells.VALID_DIRECTIONS),
+        out or Path("generated"),
+        directions,
         modes=compile_ + (compile_ and max_autotune),
         rounds=rounds,
         output=output,
@@ -128,3 +196,22 @@ def bench(
     measured = command.perform(wanted, ERR, warm=warm)
     if measured is not None:
         command.show(measured, OUT, chart, readme)
+
+
+def _random(sweep: Sweep, part: str | None, *, build_only: bool) -> None:
+    """Build, check and time random cells; with a part, only compile for torch.compile."""
+    from fusegen.tools.bench.sweep import command
+
+    if part is not None:
+        command.warm(sweep, part, ERR)
+        return
+    with BuildDisplay(ERR, verbose=False) as display:
+        refused = command.build_only(sweep, display)
+    for name, message in refused.items():
+        ERR.print(f"{name} is not built: {message}", markup=False)
+    if build_only:
+        raise typer.Exit(1 if refused else 0)
+    record = command.run(sweep, refused, ERR)
+    command.show(record, OUT)
+    if any(cell.state != "timed" for cell in record.cells):
+        raise typer.Exit(1)

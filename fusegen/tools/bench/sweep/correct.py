@@ -1,0 +1,176 @@
+"""Compares a case's results with float64 before it is timed; the measure is the error of eager torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusegen.chain import Chain
+from fusegen.tools.bench.subjects import Set
+from fusegen.tools.check.reference import run_chain
+
+#: A chain as a function of x and the operands.
+Function = Callable[..., Tensor]
+
+#: How many eps of an element, and of a typical one, may always be wrong: a rounding, and in float32 functions
+#: of 4 ulp and sums.
+_EPS = {torch.float32: 16.0, torch.bfloat16: 1.0, torch.float16: 1.0}
+#: How much larger than eager's a mean error may be, and an element's error than eager's mean error.
+_MEAN, _ELEMENT = 4.0, 32.0
+#: The share of a gradient's elements that may be far off where eager has none: at a kink, such as relu's, a
+#: rounded argument may be on the other side.
+_KINKS = 1e-6
+_FEW = 4
+
+
+@dataclass(frozen=True)
+class Errors:
+    """A result's error against the reference.
+
+    Args:
+        mean: the mean of its elements' absolute errors.
+        far: the number of elements whose error is beyond the bound of an element.
+        lost: the number of elements that are NaN or infinite where they should not be, or the reverse.
+    """
+
+    mean: float
+    far: int
+    lost: int
+
+
+def results(function: Function, tensors: Set, *, backward: bool) -> list[Tensor]:
+    """Return a function's value and, for a backward, its gradients. What it changes in place is a copy."""
+    moving = {id(t) for t in tensors.moving}
+    with torch.set_grad_enabled(backward):
+        given = [t if id(t) in moving else t.detach().clone() for t in tensors.given]
+        value = function(*given)
+        found = [value.detach()]
+        if backward:
+            found += torch.autograd.grad(
+                value, tensors.moving, tensors.cotangent.to(value.dtype), materialize_grads=True
+            )
+    return found
+
+
+def wrong(
+    chain: Chain,
+    tensors: Set,
+    numbers: Mapping[str, float],
+    ours: Function,
+    eager: Function | None,
+    *,
+    backward: bool,
+) -> str | None:
+    """Return what is wrong with a function's results, or None.
+
+    Args:
+        chain: the chain.
+        tensors: what it is called with.
+        numbers: its arguments.
+        ours: the function.
+        eager: the chain in torch, whose error is that of its roundings; None if torch cannot run it.
+        backward: whether gradients are compared too.
+    """
+    truth = _reference(chain, tensors, numbers, backward=backward)
+    by_torch = results(eager, tensors, backward=backward) if eager is not None else None
+    _leave_nan(truth, tensors)
+    got = results(ours, tensors, backward=backward)
+    moving = [
+        name
+        for name, t in zip(_names(chain), tensors.given, strict=True)
+        if any(t is m for m in tensors.moving)
+    ]
+    names = ["the value", *(f"the gradient of {name}" for name in moving)]
+    for place, (name, found, true) in enumerate(zip(names, got, truth, strict=False)):
+        if found.shape != true.shape:
+            return f"{name}: shape {list(found.shape)}, not {list(true.shape)}"
+        beside = by_torch[place] if by_torch is not None else None
+        if message := _compare(found, true, beside, tensors, truth, place):
+            return f"{name}: {message}"
+    return None
+
+
+def _names(chain: Chain) -> list[str]:
+    return ["x", *(operand.name for operand in chain.operands)]
+
+
+def _reference(
+    chain: Chain, tensors: Set, numbers: Mapping[str, float], *, backward: bool
+) -> list[Tensor]:
+    names = _names(chain)
+
+    def double(tensor: Tensor) -> Tensor:
+        found = tensor.detach()
+        return found.double() if found.is_floating_point() else found.clone()
+
+    made = {id(t): double(t) for t in tensors.given}
+    leaves = [made[id(t)].requires_grad_() for t in tensors.moving]
+    given = dict(zip(names, (made[id(t)] for t in tensors.given), strict=True))
+    x = given.pop("x")
+    with torch.set_grad_enabled(backward):
+        value = run_chain(chain.spec, x, given, dict(numbers), training=True)
+        assert isinstance(value, Tensor)
+        found = [value.detach()]
+        if backward:
+            cotangent = tensors.cotangent.double()
+            found += torch.autograd.grad(value, leaves, cotangent, materialize_grads=True)
+    return found
+
+
+def _leave_nan(truth: Sequence[Tensor], tensors: Set) -> None:
+    """Leave NaN in memory that is freed, which the results may get: what is not written is then seen."""
+    dtype = tensors.given[0].dtype
+    freed = [torch.full_like(t, math.nan, dtype=dtype) for t in truth]
+    del freed
+
+
+def _compare(
+    found: Tensor,
+    true: Tensor,
+    beside: Tensor | None,
+    tensors: Set,
+    truth: Sequence[Tensor],
+    place: int,
+) -> str | None:
+    dtype = found.dtype
+    # A gradient may cancel to nothing: its error is then that of the terms, which are as those of grad_x.
+    typical = _mean_size(true)
+    if place > 1:
+        terms = tensors.given[0].numel() / max(true.numel(), 1)
+        typical = max(typical, _mean_size(truth[1]) * math.sqrt(terms))
+    eps = torch.finfo(dtype).eps
+    smallest = 2.0**-24 if dtype is torch.float16 else torch.finfo(dtype).tiny
+    always = _EPS[dtype] * eps * typical + smallest
+    base = _errors(beside, true, dtype, 0.0, always) if beside is not None else None
+    own = _errors(found, true, dtype, base.mean if base else 0.0, always)
+    if own.lost > (base.lost if base else 0):
+        return f"{own.lost} of {true.numel()} elements are not finite, or are and should not be"
+    allowed = _MEAN * (base.mean if base else 0.0) + always
+    if not own.mean <= allowed:
+        return f"the mean error is {own.mean:.3g}, more than {allowed:.3g}"
+    far = _errors(beside, true, dtype, base.mean, always).far if beside is not None and base else 0
+    few = _FEW + (_KINKS * true.numel() if place else 0.0)
+    if own.far > _MEAN * far + few:
+        return f"{own.far} of {true.numel()} elements are far off; {far} of eager torch's"
+    return None
+
+
+def _errors(found: Tensor, true: Tensor, dtype: torch.dtype, mean: float, always: float) -> Errors:
+    """Return the errors of a result; an element is far off if its error is beyond those that are given."""
+    stored = true.to(dtype)
+    finite = stored.isfinite() & found.isfinite()
+    near_overflow = true.abs() > torch.finfo(dtype).max / 2
+    lost = int(((stored.isfinite() != found.isfinite()) & ~near_overflow).sum())
+    error = torch.where(finite, (found.double() - true).abs(), 0.0)
+    size = torch.where(finite, true.abs(), 0.0)
+    bound = _ELEMENT * mean + always + _EPS[dtype] * torch.finfo(dtype).eps * size
+    return Errors(float(error.mean()) if error.numel() else 0.0, int((error > bound).sum()), lost)
+
+
+def _mean_size(tensor: Tensor) -> float:
+    finite = torch.where(tensor.isfinite(), tensor.abs(), 0.0)
+    return float(finite.mean()) if finite.numel() else 0.0
