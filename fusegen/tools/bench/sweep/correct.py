@@ -49,10 +49,9 @@ def results(function: Function, tensors: Set, *, backward: bool) -> list[Tensor]
         given = [t if id(t) in moving else t.detach().clone() for t in tensors.given]
         value = function(*given)
         found = [value.detach()]
-        if backward:
-            found += torch.autograd.grad(
-                value, tensors.moving, tensors.cotangent.to(value.dtype), materialize_grads=True
-            )
+        if backward and value.shape == tensors.cotangent.shape:
+            along = tensors.cotangent.to(value.dtype)
+            found += torch.autograd.grad(value, tensors.moving, along, materialize_grads=True)
     return found
 
 
@@ -85,12 +84,15 @@ def wrong(
         if any(t is m for m in tensors.moving)
     ]
     names = ["the value", *(f"the gradient of {name}" for name in moving)]
-    for place, (name, found, true) in enumerate(zip(names, got, truth, strict=False)):
-        if found.shape != true.shape:
-            return f"{name}: shape {list(found.shape)}, not {list(true.shape)}"
+    for place, (name, found) in enumerate(zip(names, got, strict=False)):
         beside = by_torch[place] if by_torch is not None else None
-        if message := _compare(found, true, beside, tensors, truth, place):
+        if message := _compare(found, truth, place, beside, tensors):
             return f"{name}: {message}"
+    if backward:  # without gradients it may be another operator
+        (alone,) = results(ours, tensors, backward=False)
+        beside = by_torch[0] if by_torch is not None else None
+        if message := _compare(alone, truth, 0, beside, tensors):
+            return f"the value without gradients: {message}"
     return None
 
 
@@ -129,14 +131,14 @@ def _leave_nan(truth: Sequence[Tensor], tensors: Set) -> None:
 
 
 def _compare(
-    found: Tensor,
-    true: Tensor,
-    beside: Tensor | None,
-    tensors: Set,
-    truth: Sequence[Tensor],
-    place: int,
+    found: Tensor, truth: Sequence[Tensor], place: int, beside: Tensor | None, tensors: Set
 ) -> str | None:
-    dtype = found.dtype
+    """Return what is wrong with one of the results, or None; `beside` is eager torch's."""
+    true, dtype = truth[place], tensors.given[0].dtype
+    if found.shape != true.shape:
+        return f"shape {list(found.shape)}, not {list(true.shape)}"
+    if found.dtype != dtype:
+        return f"{found.dtype}, not {dtype}"
     # A gradient may cancel to nothing: its error is then that of the terms, which are as those of grad_x.
     typical = _mean_size(true)
     if place > 1:
