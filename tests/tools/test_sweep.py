@@ -134,6 +134,18 @@ def test_a_drawn_chain_is_right_by_torch_itself(index: int) -> None:
             assert not tensor.is_floating_point() or tensor.count_nonzero() == tensor.numel()
 
 
+@pytest.mark.parametrize("index", range(len(FORMS)))
+def test_torch_compile_traces_a_drawn_chain_whole(index: int) -> None:
+    """Otherwise its time is missing from the record, and from what a cell is compared with."""
+    case = draw(seed=5).cases()[index]
+    of_case, given = made(case)
+    torch.compiler.reset()
+    traced = torch.compile(
+        plain.tail(of_case, numbers(case)), fullgraph=True, dynamic=False, backend="eager"
+    )
+    assert traced(*given.given).shape == given.cotangent.shape
+
+
 def test_memory_formats() -> None:
     text = "dims: 4\nchain:\n  - relu\n"
     _, last = made(a_case(text, (2, 6, 3, 4), format=Format("channels_last")))

@@ -108,8 +108,9 @@ def _run_step(
 
 def row_length(reduced: Sequence[Tensor], columns: tuple[int, ...]) -> int:
     """Return the number of elements in a row of what a formula reduces, from the tensors in it."""
-    shape: Sequence[int] = torch.broadcast_shapes(*(t.shape for t in reduced))  # type: ignore[no-untyped-call]
-    return math.prod(shape[dim] for dim in columns if -dim <= len(shape))
+    # Lists: torch.compile cannot trace a generator that it hands to a function of C.
+    shape: Sequence[int] = torch.broadcast_shapes(*[t.shape for t in reduced])  # type: ignore[no-untyped-call]
+    return math.prod([shape[dim] for dim in columns if -dim <= len(shape)])
 
 
 def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:

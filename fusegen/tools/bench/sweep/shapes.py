@@ -29,7 +29,7 @@ def draw_shape(
 
 def _cols(spec: DrawnSpec, rng: random.Random, elements: int) -> int:
     """Return a number of columns: any, a multiple of 8, or a power of two."""
-    most = min(spec.most_cols, _MOST_COLS, elements)
+    most = max(1, min(spec.most_cols, _MOST_COLS, elements // spec.least_rows))
     least = min(max(spec.least, 1, -(-elements // _MOST_ROWS)), most)
     cols = _near(rng, least, most)
     style = rng.random()

@@ -34,6 +34,7 @@ class DrawnSpec:
         even: whether x has two halves along the columns, or along the channels.
         groups: whether the channels are split into groups, by the argument `groups`.
         most_cols: the most columns.
+        least_rows: the fewest rows: of one row a batch has no variance.
         broadcastable: the full operands that may be passed in a smaller shape.
     """
 
@@ -47,6 +48,7 @@ class DrawnSpec:
     even: bool = False
     groups: bool = False
     most_cols: int = 1 << 20
+    least_rows: int = 1
     broadcastable: tuple[str, ...] = ()
 
     @property
@@ -146,7 +148,7 @@ def _batch_norm(draft: Draft) -> dict[str, Any]:
     draft.pointwise(0, 1)
     draft.add({"batch_norm": {"features": "channels"}})
     draft.pointwise(0, 3)
-    return {"flat": not draft.rank, "least": 4, "most_cols": 1 << 14}
+    return {"flat": not draft.rank, "least": 4, "least_rows": 16, "most_cols": 1 << 14}
 
 
 def _reduction(draft: Draft) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def _normed_softmax(draft: Draft) -> dict[str, Any]:
     draft.add({"batch_norm": {"features": "channels"}})
     draft.unary(0, 1)
     draft.add("softmax")
-    return {"flat": True, "least": 4, "most_cols": 1 << 14}
+    return {"flat": True, "least": 4, "least_rows": 16, "most_cols": 1 << 14}
 
 
 def _rope(draft: Draft) -> dict[str, Any]:
