@@ -29,5 +29,6 @@ fi
 if [ "$mode" != build ]; then
   "${bench[@]}" --seconds $((most - SECONDS)) --output "$out/random.json" > "$out/random.txt" 2> "$out/random_log.txt"
   echo "bench: exit $? after $SECONDS s"; tail -2 "$out/random_log.txt" | cut -c1-200
-  cut -c1-230 "$out/random.txt" | sed -n '1,30p'; grep -A99 '^by form' "$out/random.txt"
+  sed -e 's/[[:space:]]*$//' -e 's/│/|/g' -e 's/┃/|/g' -e '/━/d' -e '/─/d' "$out/random.txt" > /tmp/random_plain.txt
+  sed '/^by form/,$d' /tmp/random_plain.txt | head -30 | cut -c1-200; grep -A99 '^by form' /tmp/random_plain.txt
 fi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from fusegen.tools.bench import (
     cells,
     command,
     compiling,
+    machine,
     measure,
     plain,
     record,
@@ -204,6 +206,17 @@ def test_a_run_writes_its_cells_and_resumes(generated: Path, tmp_path: Path) -> 
     again = measure.run(run_of(groups, generated, output=output, resume=True), said.append)
     assert len(said) == 3
     assert again.cells == record.read(output).cells
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_a_record_says_of_which_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FUSEGEN_COMMIT", raising=False)
+    head = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    commit = machine.describe("cpu")["commit"]
+    assert commit is not None
+    assert head.stdout.startswith(commit.rstrip("+"))
 
 
 def test_another_machines_record_is_not_resumed(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def _commit() -> str | None:
     """
     if said := os.environ.get("FUSEGEN_COMMIT"):
         return said
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root)]
