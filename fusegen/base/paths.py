@@ -22,6 +22,11 @@ def include() -> Path:
     return templates() / "include"
 
 
+def binding() -> Path:
+    """Return the source of what the bindings of all packages share."""
+    return include() / "fusegen" / "binding.cpp"
+
+
 def foreign(files: Iterable[str]) -> set[Path]:
     """Return those of some source files, resolved, that are not fusegen's own."""
     return {p for p in (Path(file).resolve() for file in files) if package() not in p.parents}

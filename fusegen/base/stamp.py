@@ -48,7 +48,7 @@ class Stamp:
         fusegen: the version that generated it.
         machine: the architecture, such as "x86_64".
         features: what the processor must have, where it was compiled for one machine alone.
-        headers: a hash of fusegen's own headers.
+        headers: a hash of fusegen's own headers, and of what bindings share.
         packages: of each package in it, a hash of each file by the file's name.
         dtypes: of each package, the dtypes that it was compiled for.
         digest: a hash of the whole file.
@@ -101,9 +101,9 @@ def hashes(package: Path) -> dict[str, str]:
 
 
 def headers_hash(include: Path) -> str:
-    """Return a hash of fusegen's own headers, which lie in `include`."""
+    """Return a hash of fusegen's own headers and of binding.cpp, which lie in `include`."""
     total = hashlib.sha256()
-    for path in sorted(p for p in include.rglob("*") if p.suffix in (".h", ".cuh")):
+    for path in sorted(p for p in include.rglob("*") if p.suffix in (".h", ".cuh", ".cpp")):
         total.update(f"{path.relative_to(include)}:{sha(path)}\n".encode())
     return total.hexdigest()
 

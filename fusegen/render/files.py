@@ -55,7 +55,8 @@ class Operator:
         passed: which operator it is, such as "backward".
         layout: the rows and columns of its activation.
         schema: its schema, as torch's dispatcher reads it.
-        cpp_parameters, cpp_returns, cpp_result: the same in C++.
+        taken_tensors, taken_numbers: its arguments, in the order of the schema.
+        returned: the results that it returns, in the order of the schema.
     """
 
     name: str
@@ -69,9 +70,9 @@ class Operator:
     saved: tuple[KernelOperand, ...]
     memory_format: str
     schema: str
-    cpp_parameters: str
-    cpp_returns: str
-    cpp_result: str
+    taken_tensors: tuple[str, ...]
+    taken_numbers: tuple[str, ...]
+    returned: tuple[str, ...]
 
     @property
     def grouped(self) -> bool:
@@ -200,9 +201,8 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
     name = f"{kernel.name}_value" if value_alone else kernel.name
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     typed += ["int groups"] if grouped else []
-    returned = ["Tensor"] * len(results)
-    one = len(results) == 1
-    together = ", ".join(returned)
+    together = ", ".join(["Tensor"] * len(results))
+    returned = together if len(results) == 1 else f"({together})"
     dropped = kernel.droppable if value_alone else ()
     written = [r for part in kernel.parts for r in part.results if r not in dropped]
     return Operator(
@@ -218,14 +218,10 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         ),
         passed=OPERATORS[order],
         layout=layout,
-        schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",
-        cpp_parameters=", ".join(
-            [f"[[maybe_unused]] Tensor {t}" for t in tensors]
-            + [f"[[maybe_unused]] double {n}" for n in numbers]
-            + (["int64_t groups"] if grouped else [])
-        ),
-        cpp_returns="Tensor" if one else f"std::tuple<{together}>",
-        cpp_result=f"{results[0]}_out" if one else f"{{{', '.join(f'{r}_out' for r in results)}}}",
+        schema=f"{name}({', '.join(typed)}) -> {returned}",
+        taken_tensors=tuple(tensors),
+        taken_numbers=tuple(numbers),
+        returned=tuple(results),
     )
 
 

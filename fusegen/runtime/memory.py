@@ -1,7 +1,7 @@
 """The memory format of an activation, and which kernels take it without a copy.
 
-The kernels decide this themselves (templates/include/fusegen/activation.h). The decision is repeated here for
-fake tensors, which need a result's strides without running a kernel.
+The kernels decide this themselves (templates/include/fusegen/activation_impl.h). The decision is repeated
+here for fake tensors, which need a result's strides without running a kernel.
 """
 
 from __future__ import annotations

@@ -163,6 +163,7 @@ def _compile(
     except DamagedObjectError:
         for path in (
             *(p for n in stamps for p in (out / ".build" / n).glob("*.o")),
+            *(out / ".build").glob("*.o"),
             *(out / ".build" / "stub").glob("*.so"),
         ):
             path.unlink()

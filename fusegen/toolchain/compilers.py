@@ -27,7 +27,7 @@ _TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 _COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
 #: No -ffast-math: NaN and infinity behave as in eager. The two -fno- flags give up errno and floating
 #: point traps alone, without which no loop with a select or a square root becomes a vector loop.
-#: No contraction: the code says which products are fused with sums (`fma` in platform.h), so that the same
+#: No contraction: the code says which products are fused with sums (`fma` in arithmetic.h), so that the same
 #: expression has the same bits in every operator.
 _KERNEL = ("-O3", "-ffp-contract=off", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 #: The instruction sets that a kernel is compiled for, from which the library chooses when it is loaded
@@ -78,15 +78,26 @@ class Compilers:
         ]
 
     def binding_flags(self, device: str) -> list[str]:
-        """Return the flags of binding.cpp for "cpu" or "cuda"."""
-        # A seventh to a third less time than -O2. A call takes as long, as far as a loaded machine tells: the
-        # forward operator of matmul_swish_scale 10.3 us for float32[4, 4], 4% less to 4% more, on an EPYC.
-        flags = ["-O1", *_COMMON, _TORCH_TARGET, f"-I{paths.include()}"]
+        """Return the flags of binding.cpp, which includes no torch header, for "cpu" or "cuda"."""
+        flags = ["-O1", *_COMMON, f"-I{paths.include()}", f"-DFUSEGEN_{device.upper()}"]
+        return [*flags, *(["-DFUSEGEN_NATIVE"] if device == "cpu" and is_native() else [])]
+
+    def shared_flags(self, device: str) -> list[str]:
+        """Return the flags of what the bindings for "cpu" or "cuda" share: `paths.binding`."""
+        flags = [*self.binding_flags(device), _TORCH_TARGET]
         flags += [f"-isystem{d}" for d in torch_includes()]
-        if device == "cpu":
-            return [*flags, "-DFUSEGEN_CPU", *(["-DFUSEGEN_NATIVE"] if is_native() else [])]
-        assert self.nvcc is not None
-        return [*flags, "-DFUSEGEN_CUDA", "-DUSE_CUDA", f"-isystem{_cuda_include(self.nvcc)}"]
+        return [*flags, *(["-DUSE_CUDA"] if device == "cuda" else [])]
+
+    def shared_key(self, sources: str) -> str:
+        """Return a hash of what the command that compiles `paths.binding` does not say.
+
+        Args:
+            sources: a hash of the sources.
+        """
+        status = self.cxx.resolve().stat()
+        compiler = f"{status.st_size} {status.st_mtime_ns}"
+        torch = (torch_root() / "version.py").read_text()
+        return hashlib.sha256(f"{sources}\n{compiler}\n{torch}".encode()).hexdigest()[:16]
 
     def cuda_flags(self, architectures: Sequence[str]) -> list[str]:
         """Return the flags of kernel.cu for compute capabilities such as "90"."""
@@ -182,18 +193,6 @@ def torch_root() -> Path:
 def torch_includes() -> list[Path]:
     """Return the folders of torch's headers."""
     return [torch_root() / "include"]
-
-
-def _cuda_include(nvcc: Path) -> Path:
-    """Return the folder of CUDA's headers, as nvcc itself names it."""
-    dry = [str(nvcc), "--dryrun", "-c", "x.cu", "-o", "x.o"]
-    done = subprocess.run(dry, capture_output=True, text=True, check=False)
-    named = re.search(r'INCLUDES="-I([^"]+)"', done.stderr)
-    if named is None:
-        raise UserError(
-            f"{nvcc} does not say where CUDA's headers are; set CUDA_HOME to a CUDA toolkit"
-        )
-    return Path(named.group(1)).resolve()
 
 
 def _gcc_flags(cxx: Path) -> list[str]:

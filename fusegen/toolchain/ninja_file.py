@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fusegen.base import paths, stamp
 from fusegen.base.dtypes import DTYPES, STORED
-from fusegen.toolchain import ccache
+from fusegen.toolchain import ccache, kept_object
 from fusegen.toolchain.compilers import Compilers, cpu_isas
 from fusegen.toolchain.source_hash import SourceHashes
 
@@ -48,6 +48,8 @@ def ninja_text(
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, cuda=bool(architectures))
     hashes = SourceHashes(paths.include())
+    for device in ("cpu", "cuda") if architectures else ("cpu",):
+        lines += _shared(device, compilers, hashes)
     if architectures:
         assert compilers.nvcc is not None
         nvcc = _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)])
@@ -112,6 +114,33 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
     return lines
 
 
+def _shared(device: str, compilers: Compilers, hashes: SourceHashes) -> list[str]:
+    """Return what makes the object that the bindings for a device share.
+
+    The command and its key say all that it is compiled from, so no depfile is needed.
+    """
+    flags = _joined([str(compilers.cxx), *compilers.shared_flags(device)])
+    finder = _joined([sys.executable, "-I", "-S", kept_object.__file__])
+    return [
+        f"rule shared_{device}",
+        f"  command = {finder} $key $out {_LAUNCHER} {flags} -c $in -o $out",
+        "  description = C++  $in",
+        "",
+        f"build {_shared_object(device)}: shared_{device} {_escaped(paths.binding())}",
+        f"  key = {compilers.shared_key(hashes.of(paths.binding()))}",
+        "",
+    ]
+
+
+def _shared_object(device: str) -> str:
+    return f".build/binding_{device}.o"
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as ninja reads it in a list of files."""
+    return re.sub(r"([$ :])", r"$\1", str(path))
+
+
 def _stub(library: str) -> str:
     return f".build/stub/lib{library}.so"
 
@@ -127,7 +156,8 @@ def _library(folder: Path, device: str, hashes: SourceHashes, dtypes: Sequence[s
     for rule, source in compiled.items():
         lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")
         lines.append(f"  sources = {hashes.of(folder / source)}")
-    objects = " ".join(f".build/{name}/{part}.o" for part in (*compiled, "stamp"))
+    own_objects = [f".build/{name}/{part}.o" for part in (*compiled, "stamp")]
+    objects = " ".join([*own_objects, _shared_object(device)])
     stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
     stamp_file = f".build/{name}/library.json"
     return [

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_gated_rms_norm_<hash>.*, through torch's stable ABI. Compiled
-// once per device.
+// once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,17 @@ namespace fusegen_gated_rms_norm {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
-                                   [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor weight = call.tensor();
+  [[maybe_unused]] const double eps = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -36,13 +40,17 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
   args.y = y_out.mutable_data_ptr();
   args.expr_sum = expr_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return {y_out, expr_sum_out};
+  call.returns({y_out, expr_sum_out});
 }
 
-std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
-                                    [[maybe_unused]] Tensor grad_y,
-                                    [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor weight = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor expr_sum = call.tensor();
+  [[maybe_unused]] const double eps = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor weight_ = activation.col(weight, "weight");
@@ -62,14 +70,19 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_weight = grad_weight_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_weight_out};
+  call.returns({grad_x_out, grad_weight_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_weight,
-    [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor weight = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_weight = call.tensor();
+  const Tensor expr_sum = call.tensor();
+  [[maybe_unused]] const double eps = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -96,13 +109,16 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_weight = grad_weight_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_weight_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_weight_out, grad_grad_y_out});
 }
 
 // forward without the results that only its derivatives need.
-Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
-                     [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor weight = call.tensor();
+  [[maybe_unused]] const double eps = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -115,8 +131,19 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)"},
+    {backward,
+     "backward(Tensor x, Tensor weight, Tensor grad_y, Tensor expr_sum, float eps) -> (Tensor, "
+     "Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor weight, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_weight, Tensor expr_sum, float eps) -> (Tensor, Tensor, Tensor)"},
+    {forward_value, "forward_value(Tensor x, Tensor weight, float eps) -> Tensor"}};
+const fusegen::Registered registered(fusegen_gated_rms_norm_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_gated_rms_norm
@@ -124,24 +151,6 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
 #if defined(FUSEGEN_CPU)
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_gated_rms_norm_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_gated_rms_norm, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)");
-  library.def(
-      "backward(Tensor x, Tensor weight, Tensor grad_y, Tensor expr_sum, float eps) -> (Tensor, "
-      "Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor weight, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_weight, Tensor expr_sum, float eps) -> (Tensor, Tensor, Tensor)");
-  library.def("forward_value(Tensor x, Tensor weight, float eps) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_gated_rms_norm, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_gated_rms_norm::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_gated_rms_norm::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_gated_rms_norm::double_backward));
-  library.impl("forward_value", TORCH_BOX(&fusegen_gated_rms_norm::forward_value));
-}

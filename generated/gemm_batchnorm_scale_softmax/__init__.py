@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "0079829be199")  # before any code of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "363ffcb3d485")  # before any code of another version is called
 
 from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -43,7 +43,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "0079829be199",
+    "363ffcb3d485",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_gemm_batchnorm_scale_softmax_<hash>.*, through torch's stable
-// ABI. Compiled once per device.
+// ABI. Compiled once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,15 +15,20 @@ namespace fusegen_gemm_batchnorm_scale_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
-    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
-    [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
@@ -95,18 +100,26 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.softmax_sum = softmax_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
   }
-  return {y_out,      bn_sample_sum_out, bn_column_sum_out, bn_mean_out,
-          bn_var_out, softmax_max_out,   softmax_sum_out};
+  call.returns({y_out, bn_sample_sum_out, bn_column_sum_out, bn_mean_out, bn_var_out,
+                softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
-    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor bn_sample_sum, [[maybe_unused]] Tensor bn_column_sum,
-    [[maybe_unused]] Tensor bn_mean, [[maybe_unused]] Tensor bn_var,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void backward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor bn_sample_sum = call.tensor();
+  const Tensor bn_column_sum = call.tensor();
+  const Tensor bn_mean = call.tensor();
+  const Tensor bn_var = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -207,19 +220,31 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(backward_train), activation, args);
   }
-  return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
+  call.returns(
+      {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
-    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
-    [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
-    [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor bn_sample_sum,
-    [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_mean,
-    [[maybe_unused]] Tensor bn_var, [[maybe_unused]] Tensor softmax_max,
-    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_gemm_bias = call.tensor();
+  const Tensor grad_grad_bn_weight = call.tensor();
+  const Tensor grad_grad_bn_bias = call.tensor();
+  const Tensor grad_grad_scale = call.tensor();
+  const Tensor bn_sample_sum = call.tensor();
+  const Tensor bn_column_sum = call.tensor();
+  const Tensor bn_mean = call.tensor();
+  const Tensor bn_var = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -409,16 +434,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
   }
-  return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
-          grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
+  call.returns({grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out,
+                grad_scale_out, grad_grad_y_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward_eval(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
-    [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
-    [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
-    [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_running_mean = call.tensor();
+  const Tensor bn_running_var = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -457,17 +487,23 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     args.softmax_sum = softmax_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   }
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
-    [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
-    [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
-    [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_running_mean = call.tensor();
+  const Tensor bn_running_var = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -520,19 +556,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     args.grad_scale = grad_scale_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
   }
-  return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
+  call.returns(
+      {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
-    [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
-    [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
-    [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
-    [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
-    [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
-    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void double_backward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_running_mean = call.tensor();
+  const Tensor bn_running_var = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_gemm_bias = call.tensor();
+  const Tensor grad_grad_bn_weight = call.tensor();
+  const Tensor grad_grad_bn_bias = call.tensor();
+  const Tensor grad_grad_scale = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -599,17 +645,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
   }
-  return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
-          grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
+  call.returns({grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out,
+                grad_scale_out, grad_grad_y_out});
 }
 
 // forward_eval without the results that only its derivatives need.
-Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
-                          [[maybe_unused]] Tensor bn_running_mean,
-                          [[maybe_unused]] Tensor bn_running_var, [[maybe_unused]] Tensor bn_weight,
-                          [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
-                          [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_eval_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor gemm_bias = call.tensor();
+  const Tensor bn_running_mean = call.tensor();
+  const Tensor bn_running_var = call.tensor();
+  const Tensor bn_weight = call.tensor();
+  const Tensor bn_bias = call.tensor();
+  const Tensor scale = call.tensor();
+  [[maybe_unused]] const double bn_eps = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -644,8 +695,41 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
     args.y = y_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   }
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward_train,
+     "forward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
+     "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"},
+    {backward_train,
+     "backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
+     "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, "
+     "Tensor softmax_max, Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, "
+     "Tensor)"},
+    {double_backward_train,
+     "double_backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor "
+     "scale, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_gemm_bias, Tensor "
+     "grad_grad_bn_weight, Tensor grad_grad_bn_bias, Tensor grad_grad_scale, Tensor bn_sample_sum, "
+     "Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, Tensor softmax_max, Tensor softmax_sum, "
+     "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"},
+    {forward_eval,
+     "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
+     "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> (Tensor, Tensor, Tensor)"},
+    {backward_eval,
+     "backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
+     "Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
+     "softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"},
+    {double_backward_eval,
+     "double_backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
+     "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor "
+     "grad_grad_x, Tensor grad_grad_gemm_bias, Tensor grad_grad_bn_weight, Tensor "
+     "grad_grad_bn_bias, Tensor grad_grad_scale, Tensor softmax_max, Tensor softmax_sum, float "
+     "bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"},
+    {forward_eval_value,
+     "forward_eval_value(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
+     "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> Tensor"}};
+const fusegen::Registered registered(fusegen_gemm_batchnorm_scale_softmax_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_gemm_batchnorm_scale_softmax
@@ -654,52 +738,6 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_gemm_batchnorm_scale_softmax_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, DEF, nullptr) {
-  library.def(
-      "forward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
-      "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-  library.def(
-      "backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
-      "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, "
-      "Tensor softmax_max, Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, "
-      "Tensor)");
-  library.def(
-      "double_backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor "
-      "scale, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_gemm_bias, Tensor "
-      "grad_grad_bn_weight, Tensor grad_grad_bn_bias, Tensor grad_grad_scale, Tensor "
-      "bn_sample_sum, Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, Tensor softmax_max, "
-      "Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-  library.def(
-      "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
-      "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> (Tensor, Tensor, Tensor)");
-  library.def(
-      "backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
-      "Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  library.def(
-      "double_backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
-      "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor "
-      "grad_grad_x, Tensor grad_grad_gemm_bias, Tensor grad_grad_bn_weight, Tensor "
-      "grad_grad_bn_bias, Tensor grad_grad_scale, Tensor softmax_max, Tensor softmax_sum, float "
-      "bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-  library.def(
-      "forward_eval_value(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
-      "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward_train", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_train));
-  library.impl("backward_train", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::backward_train));
-  library.impl("double_backward_train",
-               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::double_backward_train));
-  library.impl("forward_eval", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_eval));
-  library.impl("backward_eval", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::backward_eval));
-  library.impl("double_backward_eval",
-               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::double_backward_eval));
-  library.impl("forward_eval_value",
-               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_eval_value));
-}

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "87427f4f1e2f")  # before any code of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "d1f23f247258")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -39,7 +39,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "87427f4f1e2f",
+    "d1f23f247258",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_matmul_add_swish_tanh_gelu_hardtanh_<hash>.*, through torch's
-// stable ABI. Compiled once per device.
+// stable ABI. Compiled once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,17 @@ namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
-               [[maybe_unused]] Tensor add_value) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor add_value = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor add_value_ = activation.col(add_value, "add_value");
@@ -35,14 +39,16 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
-                                            [[maybe_unused]] Tensor matmul_bias,
-                                            [[maybe_unused]] Tensor add_value,
-                                            [[maybe_unused]] Tensor grad_y) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor add_value = call.tensor();
+  const Tensor grad_y = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -63,15 +69,19 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_matmul_bias_out, grad_add_value_out};
+  call.returns({grad_x_out, grad_matmul_bias_out, grad_add_value_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
-    [[maybe_unused]] Tensor add_value, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
-    [[maybe_unused]] Tensor grad_grad_add_value) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor add_value = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_matmul_bias = call.tensor();
+  const Tensor grad_grad_add_value = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -102,8 +112,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_matmul_bias_out, grad_add_value_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_matmul_bias_out, grad_add_value_out, grad_grad_y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor matmul_bias, Tensor add_value) -> Tensor"},
+    {backward,
+     "backward(Tensor x, Tensor matmul_bias, Tensor add_value, Tensor grad_y) -> (Tensor, Tensor, "
+     "Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor matmul_bias, Tensor add_value, Tensor grad_y, Tensor "
+     "grad_grad_x, Tensor grad_grad_matmul_bias, Tensor grad_grad_add_value) -> (Tensor, Tensor, "
+     "Tensor, Tensor)"}};
+const fusegen::Registered registered(fusegen_matmul_add_swish_tanh_gelu_hardtanh_operators,
+                                     operators);
 
 }  // namespace
 }  // namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh
@@ -112,24 +134,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_matmul_add_swish_tanh_gelu_hardtanh_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_matmul_add_swish_tanh_gelu_hardtanh, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor matmul_bias, Tensor add_value) -> Tensor");
-  library.def(
-      "backward(Tensor x, Tensor matmul_bias, Tensor add_value, Tensor grad_y) -> (Tensor, Tensor, "
-      "Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor matmul_bias, Tensor add_value, Tensor grad_y, Tensor "
-      "grad_grad_x, Tensor grad_grad_matmul_bias, Tensor grad_grad_add_value) -> (Tensor, Tensor, "
-      "Tensor, Tensor)");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_matmul_add_swish_tanh_gelu_hardtanh, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_matmul_add_swish_tanh_gelu_hardtanh::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_matmul_add_swish_tanh_gelu_hardtanh::backward));
-  library.impl("double_backward",
-               TORCH_BOX(&fusegen_matmul_add_swish_tanh_gelu_hardtanh::double_backward));
-}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "84a04c0d5537")  # before any code of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "250b8192a5cc")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "84a04c0d5537",
+    "250b8192a5cc",
     operands=[
         Operand("matmul_bias", "col"),
     ],

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_matmul_dropout_softmax_<hash>.*, through torch's stable ABI.
-// Compiled once per device.
+// Compiled once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,15 +15,18 @@ namespace fusegen_matmul_dropout_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
-                                                 [[maybe_unused]] Tensor matmul_bias,
-                                                 [[maybe_unused]] Tensor seed,
-                                                 [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor seed = call.tensor();
+  [[maybe_unused]] const double dropout_p = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -35,20 +38,25 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.seed = fusegen::seed_of(seed, activation);
+  args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor> backward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void backward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  const Tensor seed = call.tensor();
+  [[maybe_unused]] const double dropout_p = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -66,20 +74,26 @@ std::tuple<Tensor, Tensor> backward_train(
   args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.seed = fusegen::seed_of(seed, activation);
+  args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_train), activation, args);
-  return {grad_x_out, grad_matmul_bias_out};
+  call.returns({grad_x_out, grad_matmul_bias_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_matmul_bias = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  const Tensor seed = call.tensor();
+  [[maybe_unused]] const double dropout_p = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -104,18 +118,20 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
   args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.seed = fusegen::seed_of(seed, activation);
+  args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
-  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_matmul_bias_out, grad_grad_y_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
-                                                [[maybe_unused]] Tensor matmul_bias) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -131,15 +147,17 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
-                                         [[maybe_unused]] Tensor matmul_bias,
-                                         [[maybe_unused]] Tensor grad_y,
-                                         [[maybe_unused]] Tensor softmax_max,
-                                         [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -160,14 +178,19 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
-  return {grad_x_out, grad_matmul_bias_out};
+  call.returns({grad_x_out, grad_matmul_bias_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void double_backward_eval(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_matmul_bias = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -196,13 +219,17 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
-  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_matmul_bias_out, grad_grad_y_out});
 }
 
 // forward_train without the results that only its derivatives need.
-Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
-                           [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_train_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor seed = call.tensor();
+  [[maybe_unused]] const double dropout_p = call.number();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -212,16 +239,19 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.seed = fusegen::seed_of(seed, activation);
+  args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
 
 // forward_eval without the results that only its derivatives need.
-Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_eval_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -233,8 +263,31 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward_train,
+     "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> (Tensor, "
+     "Tensor, Tensor)"},
+    {backward_train,
+     "backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
+     "softmax_sum, Tensor seed, float dropout_p) -> (Tensor, Tensor)"},
+    {double_backward_train,
+     "double_backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
+     "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum, Tensor seed, float "
+     "dropout_p) -> (Tensor, Tensor, Tensor)"},
+    {forward_eval, "forward_eval(Tensor x, Tensor matmul_bias) -> (Tensor, Tensor, Tensor)"},
+    {backward_eval,
+     "backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
+     "softmax_sum) -> (Tensor, Tensor)"},
+    {double_backward_eval,
+     "double_backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)"},
+    {forward_train_value,
+     "forward_train_value(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> Tensor"},
+    {forward_eval_value, "forward_eval_value(Tensor x, Tensor matmul_bias) -> Tensor"}};
+const fusegen::Registered registered(fusegen_matmul_dropout_softmax_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_matmul_dropout_softmax
@@ -243,45 +296,6 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_matmul_dropout_softmax_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_matmul_dropout_softmax, DEF, nullptr) {
-  library.def(
-      "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> (Tensor, "
-      "Tensor, Tensor)");
-  library.def(
-      "backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum, Tensor seed, float dropout_p) -> (Tensor, Tensor)");
-  library.def(
-      "double_backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
-      "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum, Tensor seed, float "
-      "dropout_p) -> (Tensor, Tensor, Tensor)");
-  library.def("forward_eval(Tensor x, Tensor matmul_bias) -> (Tensor, Tensor, Tensor)");
-  library.def(
-      "backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum) -> (Tensor, Tensor)");
-  library.def(
-      "double_backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
-      "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, "
-      "Tensor)");
-  library.def(
-      "forward_train_value(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> Tensor");
-  library.def("forward_eval_value(Tensor x, Tensor matmul_bias) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_matmul_dropout_softmax, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward_train", TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_train));
-  library.impl("backward_train", TORCH_BOX(&fusegen_matmul_dropout_softmax::backward_train));
-  library.impl("double_backward_train",
-               TORCH_BOX(&fusegen_matmul_dropout_softmax::double_backward_train));
-  library.impl("forward_eval", TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_eval));
-  library.impl("backward_eval", TORCH_BOX(&fusegen_matmul_dropout_softmax::backward_eval));
-  library.impl("double_backward_eval",
-               TORCH_BOX(&fusegen_matmul_dropout_softmax::double_backward_eval));
-  library.impl("forward_train_value",
-               TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_train_value));
-  library.impl("forward_eval_value",
-               TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_eval_value));
-}

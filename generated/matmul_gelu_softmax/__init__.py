@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "abb7d644ae65")  # before any code of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "32e8f050b816")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "abb7d644ae65",
+    "32e8f050b816",
     operands=[
         Operand("linear_bias", "col"),
     ],

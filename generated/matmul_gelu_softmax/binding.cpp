@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_matmul_gelu_softmax_<hash>.*, through torch's stable ABI.
-// Compiled once per device.
+// Compiled once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,16 @@ namespace fusegen_matmul_gelu_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
-                                           [[maybe_unused]] Tensor linear_bias) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor linear_bias = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   const Tensor y_out = activation.full_result();
@@ -37,14 +40,17 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias,
-                                    [[maybe_unused]] Tensor grad_y,
-                                    [[maybe_unused]] Tensor softmax_max,
-                                    [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor linear_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
@@ -65,14 +71,19 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_linear_bias = grad_linear_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_linear_bias_out};
+  call.returns({grad_x_out, grad_linear_bias_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_linear_bias,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor linear_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_linear_bias = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -101,12 +112,15 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_linear_bias = grad_linear_bias_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_linear_bias_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_linear_bias_out, grad_grad_y_out});
 }
 
 // forward without the results that only its derivatives need.
-Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias) {
-  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
+void forward_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor linear_bias = call.tensor();
+  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   const Tensor y_out = activation.full_result();
@@ -118,8 +132,19 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_b
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor linear_bias) -> (Tensor, Tensor, Tensor)"},
+    {backward,
+     "backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor softmax_max, Tensor "
+     "softmax_sum) -> (Tensor, Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_linear_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)"},
+    {forward_value, "forward_value(Tensor x, Tensor linear_bias) -> Tensor"}};
+const fusegen::Registered registered(fusegen_matmul_gelu_softmax_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_matmul_gelu_softmax
@@ -128,24 +153,6 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_b
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_matmul_gelu_softmax_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_matmul_gelu_softmax, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor linear_bias) -> (Tensor, Tensor, Tensor)");
-  library.def(
-      "backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum) -> (Tensor, Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_linear_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
-  library.def("forward_value(Tensor x, Tensor linear_bias) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_matmul_gelu_softmax, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_matmul_gelu_softmax::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::double_backward));
-  library.impl("forward_value", TORCH_BOX(&fusegen_matmul_gelu_softmax::forward_value));
-}

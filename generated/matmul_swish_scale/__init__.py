@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale", "8e493cbb1709")  # before any code of another version is called
+made_by("0.1.0", "matmul_swish_scale", "d31f26df4798")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
-    "8e493cbb1709",
+    "d31f26df4798",
     operands=[
         Operand("matmul_bias", "col"),
     ],

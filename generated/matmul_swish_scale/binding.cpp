@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_matmul_swish_scale_<hash>.*, through torch's stable ABI. Compiled
-// once per device.
+// once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,17 @@ namespace fusegen_matmul_swish_scale {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
-               [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  [[maybe_unused]] const double scaling_factor = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -34,13 +38,16 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
   args.scaling_factor = scaling_factor;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
 
-std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
-                                    [[maybe_unused]] Tensor grad_y,
-                                    [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  [[maybe_unused]] const double scaling_factor = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -58,16 +65,18 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_matmul_bias_out};
+  call.returns({grad_x_out, grad_matmul_bias_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
-                                                   [[maybe_unused]] Tensor matmul_bias,
-                                                   [[maybe_unused]] Tensor grad_y,
-                                                   [[maybe_unused]] Tensor grad_grad_x,
-                                                   [[maybe_unused]] Tensor grad_grad_matmul_bias,
-                                                   [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor matmul_bias = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_matmul_bias = call.tensor();
+  [[maybe_unused]] const double scaling_factor = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -93,8 +102,18 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_matmul_bias_out, grad_grad_y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor matmul_bias, float scaling_factor) -> Tensor"},
+    {backward,
+     "backward(Tensor x, Tensor matmul_bias, Tensor grad_y, float scaling_factor) -> (Tensor, "
+     "Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_matmul_bias, float scaling_factor) -> (Tensor, Tensor, Tensor)"}};
+const fusegen::Registered registered(fusegen_matmul_swish_scale_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_matmul_swish_scale
@@ -102,22 +121,6 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 #if defined(FUSEGEN_CPU)
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_matmul_swish_scale_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_matmul_swish_scale, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor matmul_bias, float scaling_factor) -> Tensor");
-  library.def(
-      "backward(Tensor x, Tensor matmul_bias, Tensor grad_y, float scaling_factor) -> (Tensor, "
-      "Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_matmul_bias, float scaling_factor) -> (Tensor, Tensor, Tensor)");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_matmul_swish_scale, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_matmul_swish_scale::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_matmul_swish_scale::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_matmul_swish_scale::double_backward));
-}

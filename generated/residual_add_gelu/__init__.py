@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "acbd98b808f4")  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "4511726e198a")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "acbd98b808f4",
+    "4511726e198a",
     operands=[
         Operand("residual", "full"),
     ],

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_residual_add_gelu_<hash>.*, through torch's stable ABI. Compiled
-// once per device.
+// once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,12 +15,16 @@ namespace fusegen_residual_add_gelu {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor residual = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor y_out = activation.full_result();
@@ -33,12 +37,15 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
   args.residual_gap = activation.gap(residual_, 1);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
 
-std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual,
-                                    [[maybe_unused]] Tensor grad_y) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor residual = call.tensor();
+  const Tensor grad_y = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -56,15 +63,17 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_residual = grad_residual_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_residual_out};
+  call.returns({grad_x_out, grad_residual_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
-                                                   [[maybe_unused]] Tensor residual,
-                                                   [[maybe_unused]] Tensor grad_y,
-                                                   [[maybe_unused]] Tensor grad_grad_x,
-                                                   [[maybe_unused]] Tensor grad_grad_residual) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor residual = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_residual = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -90,8 +99,16 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.grad_residual = grad_residual_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_residual_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_residual_out, grad_grad_y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor residual) -> Tensor"},
+    {backward, "backward(Tensor x, Tensor residual, Tensor grad_y) -> (Tensor, Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor residual, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_residual) -> (Tensor, Tensor, Tensor)"}};
+const fusegen::Registered registered(fusegen_residual_add_gelu_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_residual_add_gelu
@@ -99,20 +116,6 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 #if defined(FUSEGEN_CPU)
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_residual_add_gelu_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_residual_add_gelu, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor residual) -> Tensor");
-  library.def("backward(Tensor x, Tensor residual, Tensor grad_y) -> (Tensor, Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor residual, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_residual) -> (Tensor, Tensor, Tensor)");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_residual_add_gelu, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_residual_add_gelu::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_residual_add_gelu::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_residual_add_gelu::double_backward));
-}

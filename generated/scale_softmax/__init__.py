@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "54d3353ecd31")  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "7dcfb099c367")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "54d3353ecd31",
+    "7dcfb099c367",
     operands=[
         Operand("scale", "scalar"),
     ],

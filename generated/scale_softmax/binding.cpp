@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_scale_softmax_<hash>.*, through torch's stable ABI. Compiled once
-// per device.
+// per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,16 @@ namespace fusegen_scale_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
-                                           [[maybe_unused]] Tensor scale) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor scale = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -37,14 +40,17 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale,
-                                    [[maybe_unused]] Tensor grad_y,
-                                    [[maybe_unused]] Tensor softmax_max,
-                                    [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor scale_ = activation.scalar(scale, "scale");
@@ -65,14 +71,19 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_scale = grad_scale_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return {grad_x_out, grad_scale_out};
+  call.returns({grad_x_out, grad_scale_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor scale = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_scale = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -100,12 +111,15 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_scale = grad_scale_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_scale_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_scale_out, grad_grad_y_out});
 }
 
 // forward without the results that only its derivatives need.
-Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor scale = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -117,8 +131,19 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
   args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)"},
+    {backward,
+     "backward(Tensor x, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum) -> "
+     "(Tensor, Tensor)"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor scale, Tensor grad_y, Tensor grad_grad_x, Tensor "
+     "grad_grad_scale, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)"},
+    {forward_value, "forward_value(Tensor x, Tensor scale) -> Tensor"}};
+const fusegen::Registered registered(fusegen_scale_softmax_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_scale_softmax
@@ -126,24 +151,6 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
 #if defined(FUSEGEN_CPU)
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_scale_softmax_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_scale_softmax, DEF, nullptr) {
-  library.def("forward(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)");
-  library.def(
-      "backward(Tensor x, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum) -> "
-      "(Tensor, Tensor)");
-  library.def(
-      "double_backward(Tensor x, Tensor scale, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_scale, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
-  library.def("forward_value(Tensor x, Tensor scale) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_scale_softmax, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_scale_softmax::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_scale_softmax::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_scale_softmax::double_backward));
-  library.impl("forward_value", TORCH_BOX(&fusegen_scale_softmax::forward_value));
-}

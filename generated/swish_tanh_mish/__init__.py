@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "ca76275e6678")  # before any code of another version is called
+made_by("0.1.0", "swish_tanh_mish", "9983ab5d1072")  # before any code of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "ca76275e6678",
+    "9983ab5d1072",
     operands=[
     ],
     modes={

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_swish_tanh_mish_<hash>.*, through torch's stable ABI. Compiled
-// once per device.
+// once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,12 +15,15 @@ namespace fusegen_swish_tanh_mish {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-Tensor forward([[maybe_unused]] Tensor x) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
@@ -30,11 +33,14 @@ Tensor forward([[maybe_unused]] Tensor x) {
   args.x_gap = activation.gap(x_, 1);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
 
-Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor grad_y = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_x_out = activation.full_result();
@@ -47,13 +53,15 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
   args.grad_y_gap = activation.gap(grad_y_, 1);
   args.grad_x = grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return grad_x_out;
+  call.returns({grad_x_out});
 }
 
-std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
-                                           [[maybe_unused]] Tensor grad_y,
-                                           [[maybe_unused]] Tensor grad_grad_x) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -71,15 +79,17 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_grad_y_out});
 }
 
-std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
-                                                   [[maybe_unused]] Tensor grad_y,
-                                                   [[maybe_unused]] Tensor grad_grad_x,
-                                                   [[maybe_unused]] Tensor grad_grad_x_2,
-                                                   [[maybe_unused]] Tensor grad_grad_grad_y) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
+void triple_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor grad_grad_x_2 = call.tensor();
+  const Tensor grad_grad_grad_y = call.tensor();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -105,8 +115,18 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   args.grad_grad_grad_x = grad_grad_grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(triple_backward), activation, args);
-  return {grad_x_out, grad_grad_y_out, grad_grad_grad_x_out};
+  call.returns({grad_x_out, grad_grad_y_out, grad_grad_grad_x_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x) -> Tensor"},
+    {backward, "backward(Tensor x, Tensor grad_y) -> Tensor"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x) -> (Tensor, Tensor)"},
+    {triple_backward,
+     "triple_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_x_2, Tensor "
+     "grad_grad_grad_y) -> (Tensor, Tensor, Tensor)"}};
+const fusegen::Registered registered(fusegen_swish_tanh_mish_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_swish_tanh_mish
@@ -114,22 +134,6 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
 #if defined(FUSEGEN_CPU)
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char* fusegen_swish_tanh_mish_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_swish_tanh_mish, DEF, nullptr) {
-  library.def("forward(Tensor x) -> Tensor");
-  library.def("backward(Tensor x, Tensor grad_y) -> Tensor");
-  library.def("double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x) -> (Tensor, Tensor)");
-  library.def(
-      "triple_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_x_2, Tensor "
-      "grad_grad_grad_y) -> (Tensor, Tensor, Tensor)");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_swish_tanh_mish, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_swish_tanh_mish::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_swish_tanh_mish::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_swish_tanh_mish::double_backward));
-  library.impl("triple_backward", TORCH_BOX(&fusegen_swish_tanh_mish::triple_backward));
-}

@@ -2,7 +2,7 @@
 // Do not edit: change the spec and run `fusegen build`.
 //
 // The operators torch.ops.fusegen_temperature_softmax_<hash>.*, through torch's stable ABI.
-// Compiled once per device.
+// Compiled once per device; fusegen/binding.cpp has the code that all packages share.
 #include "fusegen/binding.h"
 
 #include "kernel.h"
@@ -15,13 +15,16 @@ namespace fusegen_temperature_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Call;
 using fusegen::Kind;
 using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
-                                           [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
@@ -36,13 +39,17 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  call.returns({y_out, softmax_max_out, softmax_sum_out});
 }
 
-Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
-                [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-                [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
@@ -60,16 +67,18 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
   args.temperature = temperature;
   args.grad_x = grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  return grad_x_out;
+  call.returns({grad_x_out});
 }
 
-std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
-                                           [[maybe_unused]] Tensor grad_y,
-                                           [[maybe_unused]] Tensor grad_grad_x,
-                                           [[maybe_unused]] Tensor softmax_max,
-                                           [[maybe_unused]] Tensor softmax_sum,
-                                           [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  const Tensor softmax_max = call.tensor();
+  const Tensor softmax_sum = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -92,12 +101,15 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  return {grad_x_out, grad_grad_y_out};
+  call.returns({grad_x_out, grad_grad_y_out});
 }
 
 // forward without the results that only its derivatives need.
-Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
+void forward_value(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
@@ -108,8 +120,19 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperat
   args.temperature = temperature;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  return y_out;
+  call.returns({y_out});
 }
+
+const fusegen::Operator operators[] = {
+    {forward, "forward(Tensor x, float temperature) -> (Tensor, Tensor, Tensor)"},
+    {backward,
+     "backward(Tensor x, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum, float temperature) "
+     "-> Tensor"},
+    {double_backward,
+     "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor softmax_max, Tensor "
+     "softmax_sum, float temperature) -> (Tensor, Tensor)"},
+    {forward_value, "forward_value(Tensor x, float temperature) -> Tensor"}};
+const fusegen::Registered registered(fusegen_temperature_softmax_operators, operators);
 
 }  // namespace
 }  // namespace fusegen_temperature_softmax
@@ -118,24 +141,6 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperat
 // The isa in use, for tests and benchmarks.
 extern "C" __attribute__((visibility("default"))) const char*
 fusegen_temperature_softmax_cpu_isa() {
-  return fusegen::isa_names[fusegen::isa()];
-}
-
-FUSEGEN_LIBRARY(fusegen_temperature_softmax, DEF, nullptr) {
-  library.def("forward(Tensor x, float temperature) -> (Tensor, Tensor, Tensor)");
-  library.def(
-      "backward(Tensor x, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum, float "
-      "temperature) -> Tensor");
-  library.def(
-      "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor softmax_max, Tensor "
-      "softmax_sum, float temperature) -> (Tensor, Tensor)");
-  library.def("forward_value(Tensor x, float temperature) -> Tensor");
+  return fusegen::isa_name();
 }
 #endif
-
-FUSEGEN_LIBRARY(fusegen_temperature_softmax, IMPL, FUSEGEN_DEVICE) {
-  library.impl("forward", TORCH_BOX(&fusegen_temperature_softmax::forward));
-  library.impl("backward", TORCH_BOX(&fusegen_temperature_softmax::backward));
-  library.impl("double_backward", TORCH_BOX(&fusegen_temperature_softmax::double_backward));
-  library.impl("forward_value", TORCH_BOX(&fusegen_temperature_softmax::forward_value));
-}

@@ -17,7 +17,7 @@ from fusegen.toolchain.compilers import Compilers
 
 #: Instantiates a kernel for one dtype alone, so that the report is about that dtype.
 _ONE_DTYPE = """
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 namespace fusegen {{
 template <class F> void with_one_dtype(DType, F&& f) {{ f({dtype}{{}}); }}
 }}

@@ -1,4 +1,4 @@
-"""Many small packages in few libraries: the headers of torch are then read once for all of a group."""
+"""Many small packages in few libraries: headers are then read once for all of a group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fusegen.toolchain.ninja_run import find_ninja
 from fusegen.toolchain.stamping import write_stamp
 
 #: The dtypes that kernels are computed in, and one of 16 bits: float16 differs from it only in how a number
-#: is loaded and stored (templates/include/fusegen/dtype.h). The packages of specs/ and of each op try that.
+#: is loaded and stored (templates/include/fusegen/storage.h). The packages of specs/ and of each op try that.
 #: Kernels are compiled once for each dtype, so that a quarter of the time is saved.
 COMPUTED = ("float64", "float32", "bfloat16")
 EVERY = (*COMPUTED, "float16")
@@ -132,8 +132,6 @@ def compile_together(
     names = [f"group_{n}" for n in range(len(groups))]
     compilers = find_compilers()
     manifest = ninja_text(out, names, compilers, ())
-    # A binding's code is a call or two of each kernel: optimizing it takes as long as reading it.
-    manifest = manifest.replace(" -O1 ", " -O0 ")
     flags = [optimize, *faster(compilers.cxx.name, optimize)]
     manifest = manifest.replace(" -O3 ", f" {' '.join(flags)} ")
     write_if_different(out / ".build" / "build.ninja", manifest)

@@ -52,6 +52,7 @@ MADE = """
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
     _shared0     Full Col Row Scalar Kept Live Out Math Functions fusegen Tensor Module
     ValueError Chain Mode Operator Operand weight_ unbiased_ batch_weight Sequence
+    call stack operators registered tensor number integer returns Call Activation Registered
 """.split()  # noqa: SIM905
 #: Names that a package's own Python code uses: only steps may have them.
 OF_PYTHON = ["_chain", "_segment1", "_segment2"]

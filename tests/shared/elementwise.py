@@ -53,7 +53,7 @@ class Elementwise:
         device: str = "cpu",
     ) -> None:
         self.chains: dict[str, Chain] = {}
-        lines = ['#include "fusegen/dtype.h"', '#include "fusegen/precision.h"']
+        lines = ['#include "fusegen/storage.h"', '#include "fusegen/precision.h"']
         code = []
         for name, text in texts.items():
             spec = folder / f"{name}.yaml"

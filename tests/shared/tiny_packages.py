@@ -44,7 +44,9 @@ class Package:
         self.name = path.stem
         self.files = {{"kernel.cpp": path.read_text(), "binding.cpp": {binding!r}}}
 sys.modules["fusegen.toolchain.pipeline"] = types.SimpleNamespace(render_package=Package)
+from fusegen.base import paths
 from fusegen.toolchain import builder
+paths.binding = lambda: Path(sys.argv[2]).parent / "shared.cpp"
 builder.build([Path(sys.argv[1])], out=Path(sys.argv[2]), backend="cpu", jobs=1)
 """
 
@@ -96,7 +98,12 @@ class Workshop:
         monkeypatch.setattr("fusegen.toolchain.render_pool.cores", lambda: 1)
         for variable in ("MAX_JOBS", "CXX", "FUSEGEN_LOCK_TIMEOUT"):
             monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setenv("FUSEGEN_CCACHE", "0")  # tests count what compilers do
+        for variable in ("FUSEGEN_CCACHE", "FUSEGEN_OBJECTS"):
+            monkeypatch.setenv(variable, "0")  # tests count what compilers do
+        # These packages share no code with torch.
+        self.shared = folder / "shared.cpp"
+        self.shared.write_text("")
+        monkeypatch.setattr("fusegen.base.paths.binding", lambda: self.shared)
         (folder / "specs").mkdir()
 
     def spec(self, name: str, text: str) -> Path:

@@ -70,7 +70,9 @@ def test_a_folder_in_a_librarys_place_is_named(shop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01", b"a text"])
-@pytest.mark.parametrize("file", ["a/kernel_portable.o", "a/binding_cpu.o", "a/stamp.o"])
+@pytest.mark.parametrize(
+    "file", ["a/kernel_portable.o", "a/binding_cpu.o", "a/stamp.o", "binding_cpu.o"]
+)
 def test_a_damaged_object_is_compiled_again(file: str, content: bytes, shop: Workshop) -> None:
     a = shop.spec("a", kernel(4))
     shop.build(a)

@@ -175,23 +175,39 @@ def test_without_torch_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         compilers.torch_root()
 
 
-def test_a_binding_is_compiled_for_one_device_and_torch_2_11() -> None:
-    binding = Compilers(Path("g++"), None).binding_flags("cpu")
-    assert "-DTORCH_TARGET_VERSION=0x020b000000000000" in binding
-    assert "-DFUSEGEN_CPU" in binding
-    assert not {"-DFUSEGEN_CUDA", "-DUSE_CUDA"} & set(binding)
-    assert f"-I{paths.include()}" in binding
-    assert [f for f in binding if f.startswith("-isystem")] == [
-        f"-isystem{compilers.torch_includes()[0]}"
-    ]
+def test_a_binding_includes_no_header_of_torch() -> None:
+    found = Compilers(Path("g++"), None)
+    for device, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        binding, shared = found.binding_flags(device), found.shared_flags(device)
+        assert not [f for f in binding if f.startswith("-isystem")]
+        assert [f for f in shared if f.startswith("-isystem")] == [
+            f"-isystem{compilers.torch_includes()[0]}"
+        ]
+        for flags in (binding, shared):
+            assert {f"-DFUSEGEN_{device.upper()}", f"-I{paths.include()}"} <= set(flags)
+            assert f"-DFUSEGEN_{other.upper()}" not in flags
+        assert "-DTORCH_TARGET_VERSION=0x020b000000000000" in shared
+        assert ("-DUSE_CUDA" in shared) is (device == "cuda")
 
 
-def test_cuda_headers_are_where_nvcc_says(program: Program, tmp_path: Path) -> None:
-    nvcc = program("bin/nvcc", "")
-    nvcc.write_text(f"#!/bin/sh\necho '#$ INCLUDES=\"-I{tmp_path}/bin/../include\"' >&2\n")
-    binding = Compilers(Path("g++"), nvcc).binding_flags("cuda")
-    assert {"-DFUSEGEN_CUDA", "-DUSE_CUDA", f"-isystem{tmp_path}/include"} <= set(binding)
-    assert "-DFUSEGEN_CPU" not in binding
+def test_what_bindings_share_depends_on_sources_compiler_and_torch(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gxx = program("bin/g++", "")
+    torch = gxx.parent / "version.py"
+    monkeypatch.setattr(compilers, "torch_root", lambda: torch.parent)
+    torch.write_text("2.11.0")
+
+    def key(sources: str = "a hash") -> str:
+        return Compilers(gxx, None).shared_key(sources)
+
+    found = [key(), key("another")]
+    gxx.write_text("another version")
+    found.append(key())
+    torch.write_text("2.13.0")
+    found.append(key())
+    assert len(set(found)) == len(found)
+    assert key() == found[-1]
 
 
 # CUDA

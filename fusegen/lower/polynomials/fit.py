@@ -55,7 +55,7 @@ class Polynomial:
         return len(self.coefficients) - 1
 
     def horner(self, variable: str) -> str:
-        """Return the polynomial in C++ over the scalar type `T`: a call of `polynomial` in platform.h."""
+        """Return the polynomial in C++ over the scalar type `T`: a call of `polynomial` in arithmetic.h."""
         return f"polynomial({', '.join([variable, *map(literal, self.coefficients)])})"
 
     @property

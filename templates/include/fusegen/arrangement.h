@@ -1,17 +1,15 @@
 // How a tensor's elements are arranged in memory: the order of its dims, and its gaps.
 #pragma once
 
-#include <torch/csrc/stable/tensor.h>
-
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "fusegen/strided.h"
+#include "fusegen/tensor.h"
 
 namespace fusegen {
-
-using torch::stable::Tensor;
 
 // Where a tensor's gaps are: after each `after[n]` elements, counted without gaps, `extra[n]`
 // elements follow that are not the next ones. The innermost gap comes first.
@@ -27,31 +25,38 @@ struct Spacing {
 // in the order of a tensor's strides.
 class Arrangement {
  public:
-  Arrangement() = default;
   explicit Arrangement(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
 
+  // The activation's sizes.
+  const int64_t* sizes() const { return sizes_.data(); }
   // Whether the order differs from the dims' own.
   bool sorted() const { return !order_.empty(); }
   int64_t dim(int64_t place) const { return sorted() ? order_[place] : place; }
 
-  // Orders the dims by x's strides, the largest first.
+  // Orders the dims by x's strides, the largest first, and those of one stride as they are.
   void sort_by(const Tensor& x) {
+    const int64_t* const strides = x.strides();
     order_.resize(sizes_.size());
-    for (size_t dim = 0; dim < order_.size(); ++dim) order_[dim] = int64_t(dim);
-    std::stable_sort(order_.begin(), order_.end(),
-                     [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
+    for (size_t dim = 0; dim < order_.size(); ++dim) {
+      size_t place = dim;
+      for (; place > 0 && strides[order_[place - 1]] < strides[dim]; --place) {
+        order_[place] = order_[place - 1];
+      }
+      order_[place] = int64_t(dim);
+    }
   }
   void unsort() { order_.clear(); }
 
   // Whether a tensor's elements, in this order, have gaps at no more dims than a kernel can count;
   // `found` describes them.
   bool find(const Tensor& t, Spacing& found) const {
+    const int64_t* const strides = t.strides();
     int64_t count = 1, apart = 1, last = 0;
     found.count = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {
       const int64_t size = sizes_[dim(place)];
       if (size == 1) continue;
-      const int64_t stride = t.stride(dim(place));
+      const int64_t stride = strides[dim(place)];
       if (stride != apart) {
         if (found.count == Gap::most) return false;
         found.after[found.count] = count;
@@ -66,9 +71,10 @@ class Arrangement {
 
   // Whether the dims are in this order in a tensor's memory. A dim that is broadcast has no place.
   bool orders(const Tensor& t) const {
+    const int64_t* const strides = t.strides();
     int64_t before = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {
-      const int64_t stride = t.stride(dim(place));
+      const int64_t stride = strides[dim(place)];
       if (sizes_[dim(place)] == 1 || stride == 0) continue;
       if (stride < before) return false;
       before = stride;
@@ -77,11 +83,10 @@ class Arrangement {
   }
 
   // The strides of a tensor of these sizes in this order, without gaps.
-  template <class Sizes>
-  std::vector<int64_t> strides(const Sizes& sizes) const {
-    std::vector<int64_t> found(sizes.size());
+  std::vector<int64_t> strides(const int64_t* sizes) const {
+    std::vector<int64_t> found(sizes_.size());
     int64_t apart = 1;
-    for (size_t place = sizes.size(); place-- > 0;) {
+    for (size_t place = found.size(); place-- > 0;) {
       found[dim(place)] = apart;
       apart *= std::max<int64_t>(sizes[dim(place)], 1);
     }

@@ -1,74 +1,86 @@
 // Turns torch's tensors into a kernel's arguments. It uses torch's stable ABI, so one binary serves
-// several versions of torch and Python.
+// several versions of torch and Python. What packages share is compiled once for all (binding.cpp),
+// and only that includes torch's headers.
 #pragma once
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <vector>
+#include <cstdint>
 
 #include "fusegen/activation.h"
+#include "fusegen/dtype.h"
 #include "fusegen/isa.h"
+#include "fusegen/tensor.h"
 
 namespace fusegen {
 
-// The seed of the rng: one int64 on x's device.
-inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation) {
-  STD_TORCH_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long,
-                  "seed: expected one int64");
-  STD_TORCH_CHECK(seed.is_cuda() == activation.x().is_cuda(), "seed: its device is not that of x");
-  return static_cast<const uint64_t*>(seed.const_data_ptr());
-}
+// An operator: what torch calls, and its schema, "name(arguments) -> results".
+struct Operator {
+  void (*call)(uint64_t* stack, uint64_t inputs, uint64_t outputs);
+  const char* schema;
+};
 
-// Begins the body of a function that registers operators when the library is loaded.
-// STABLE_TORCH_LIBRARY does the same, but takes the namespace as a token; here the linked code
-// supplies it.
-#define FUSEGEN_LIBRARY(package, kind, device)                                                  \
-  static void package##_##kind(torch::stable::detail::StableLibrary&);                          \
-  static const torch::stable::detail::StableTorchLibraryInit package##_##kind##_registered(     \
-      torch::stable::detail::StableLibrary::Kind::kind, &package##_##kind, package##_operators, \
-      device, __FILE__, __LINE__);                                                              \
-  static void package##_##kind(torch::stable::detail::StableLibrary& library)
+// Registers a package's operators while its library is loaded: on the CPU their schemas too.
+class Registered {
+ public:
+  template <int N>
+  Registered(const char* space, const Operator (&operators)[N], const char* file = __builtin_FILE())
+      : Registered(space, operators, N, file) {}
+  ~Registered();
+  Registered(const Registered&) = delete;
+  Registered& operator=(const Registered&) = delete;
+
+ private:
+  Registered(const char* space, const Operator* operators, int count, const char* file);
+
+  void *schemas_ = nullptr, *kernels_ = nullptr;  // torch's
+};
 
 #if defined(FUSEGEN_CUDA)
 
-// The entry points of a kernel, as `run` takes them, in the order of DType; and the dispatch key of
-// this build. Those of dtypes that the package was not built for are null.
+// The entry points of a kernel, as `run` takes them, in the order of DType. Those of dtypes that
+// the package was not built for are null.
 #define FUSEGEN_OF_DTYPES(name) \
   {name<double>, name<float>, name<fusegen::bfloat16>, name<fusegen::float16>}
 #define FUSEGEN_KERNEL(name) \
   FUSEGEN_OF_DTYPES(name##_cuda_workspace), FUSEGEN_OF_DTYPES(name##_cuda)
-#define FUSEGEN_DEVICE "CUDA"
 
-// Launches a CUDA kernel on the current stream, with the scratch memory it asks for.
+// What a kernel is launched with: x's device, the current stream, and the scratch memory that the
+// kernel asks for.
+class Launch {
+ public:
+  // `built`: whether the package has the kernel for x's dtype.
+  Launch(const Activation& activation, bool built);
+  ~Launch();
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
+
+  void* stream() const { return stream_; }
+  void* scratch(int64_t bytes);
+  void check(const char* error) const;
+
+ private:
+  const Activation& activation_;
+  void *guard_ = nullptr, *stream_ = nullptr;
+  AtenTensorOpaque* scratch_ = nullptr;
+};
+
+// Launches a CUDA kernel.
 template <class Args>
 void run(int64_t (*const (&workspaces)[4])(const Args&),
          const char* (*const (&launches)[4])(const Args&, void*, void*),
          const Activation& activation, const Args& args) {
   const int dtype = int(activation.dtype());
-  STD_TORCH_CHECK(launches[dtype], left_out(activation.dtype()));
-  const auto device = activation.x().get_device_index();
-  const torch::stable::accelerator::DeviceGuard guard(device);
-  void* stream = nullptr;
-  aoti_torch_get_current_cuda_stream(device, &stream);
-  const int64_t bytes = workspaces[dtype](args);
-  Tensor scratch = bytes ? torch::stable::new_empty(activation.x(), std::vector<int64_t>{bytes},
-                                                    ScalarType::Byte)
-                         : activation.x();
-  const char* error = launches[dtype](args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
-  STD_TORCH_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+  Launch launch(activation, launches[dtype]);
+  void* const scratch = launch.scratch(workspaces[dtype](args));
+  launch.check(launches[dtype](args, scratch, launch.stream()));
 }
 
 #else
 
 // The same for the CPU: one entry point per isa.
 #define FUSEGEN_KERNEL(name) FUSEGEN_ISAS(name##_cpu)
-#define FUSEGEN_DEVICE "CPU"
 
 // Runs the CPU kernel compiled for the isa in use.
-template <class Args, size_t N>
+template <class Args, int N>
 void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
          const Args& args) {
   kernels[isa()](activation.dtype(), args);

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/vector.cuh"
 
 namespace fusegen {

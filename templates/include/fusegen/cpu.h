@@ -8,7 +8,7 @@
 #include <new>
 #include <type_traits>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/elementary.h"
 #include "fusegen/isa.h"
 #include "fusegen/precision.h"

@@ -11,7 +11,7 @@
 #include "fusegen/chip.cuh"
 #include "fusegen/choose_rows.cuh"
 #include "fusegen/column_sums.cuh"
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/elementary.h"
 #include "fusegen/launch.cuh"
 #include "fusegen/partial_sums.cuh"

@@ -16,7 +16,7 @@
 #include <type_traits>
 
 #include "fusegen/fitted.h"
-#include "fusegen/platform.h"
+#include "fusegen/arithmetic.h"
 
 namespace fusegen {
 

@@ -2,7 +2,7 @@
 // do not edit. Errors are relative, measured in float32 arithmetic with fused multiply-adds.
 #pragma once
 
-#include "fusegen/platform.h"
+#include "fusegen/arithmetic.h"
 
 namespace fusegen::fitted {
 

@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
-#include <string>
+#include <cstring>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -16,15 +15,23 @@ namespace fusegen {
 
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
 
-// The first bytes of a file as text; empty if it cannot be read.
-inline std::string text_of(const std::string& path) {
-  std::FILE* const file = std::fopen(path.c_str(), "r");
-  if (!file) return {};
+// The beginning of a file as text; empty if it cannot be read.
+struct Beginning {
   char text[256] = {};
-  const size_t read = std::fread(text, 1, sizeof(text) - 1, file);
-  std::fclose(file);
-  return std::string(text, read);
-}
+
+  explicit Beginning(const char* path) {
+    std::FILE* const file = std::fopen(path, "r");
+    if (!file) return;
+    text[std::fread(text, 1, sizeof text - 1, file)] = 0;
+    std::fclose(file);
+  }
+  // The same of a file of a device of a virtual machine.
+  static Beginning of_device(int device, const char* name) {
+    char path[64];
+    std::snprintf(path, sizeof path, "/sys/bus/virtio/devices/virtio%d/%s", device, name);
+    return Beginning(path);
+  }
+};
 
 // Whether this is a virtual machine that returns free memory to its host. It returns huge pages
 // first, and gets each one back page by page, which is five times slower than using small pages
@@ -32,9 +39,9 @@ inline std::string text_of(const std::string& path) {
 // 5.5).
 inline bool returns_free_memory() {
   for (int device = 0; device < 32; ++device) {
-    const std::string folder = "/sys/bus/virtio/devices/virtio" + std::to_string(device) + "/";
-    const std::string features = text_of(folder + "features");
-    if (features.size() > 5 && features[5] == '1' && text_of(folder + "device") == "0x0005\n") {
+    const Beginning features = Beginning::of_device(device, "features");
+    if (std::strlen(features.text) > 5 && features.text[5] == '1' &&
+        !std::strcmp(Beginning::of_device(device, "device").text, "0x0005\n")) {
       return true;
     }
   }
@@ -52,11 +59,11 @@ struct Sizes {
 };
 inline Sizes sizes_for_huge_pages() {
   const char* const text = std::getenv("FUSEGEN_HUGE_PAGES");
-  const std::string wanted = text ? text : "";
-  const std::string enabled = text_of("/sys/kernel/mm/transparent_hugepage/enabled");
-  if (wanted == "0" || enabled.find("[madvise]") == std::string::npos) return {0, 0};
-  const bool keeps = wanted == "1" || !returns_free_memory();
-  return {int64_t(8) << 20, keeps ? std::numeric_limits<int64_t>::max() : int64_t(32) << 20};
+  const char* const wanted = text ? text : "";
+  const Beginning enabled("/sys/kernel/mm/transparent_hugepage/enabled");
+  if (!std::strcmp(wanted, "0") || !std::strstr(enabled.text, "[madvise]")) return {0, 0};
+  const bool keeps = !std::strcmp(wanted, "1") || !returns_free_memory();
+  return {int64_t(8) << 20, keeps ? INT64_MAX : int64_t(32) << 20};
 }
 
 // Set when the package is loaded. If it were set at the first use, a process forked meanwhile would

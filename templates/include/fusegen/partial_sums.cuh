@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/lanes.cuh"
 #include "fusegen/launch.cuh"
 #include "fusegen/vector.cuh"

@@ -1,7 +1,7 @@
 // The Math class for each storage type: precise enough for its results, and no more.
 #pragma once
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/elementary.h"
 
 namespace fusegen {

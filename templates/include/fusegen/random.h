@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "fusegen/platform.h"
+#include "fusegen/arithmetic.h"
 
 namespace fusegen {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/random.h"
 
 namespace fusegen {

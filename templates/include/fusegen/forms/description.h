@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/forms/input_items.h"
 #include "fusegen/forms/lists.h"
 #include "fusegen/forms/result_items.h"

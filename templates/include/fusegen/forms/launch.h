@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "fusegen/dtype.h"
+#include "fusegen/storage.h"
 #include "fusegen/forms/lists.h"
 
 namespace fusegen {

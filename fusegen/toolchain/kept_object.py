@@ -1,0 +1,87 @@
+"""Keeps the object of what bindings share (fusegen/binding.cpp) for the next folder of packages.
+
+It is the same for all packages of a device. So a build takes it from `FUSEGEN_OBJECTS`, by default
+~/.cache/fusegen/objects, and compiles it only where it is not there; `FUSEGEN_OBJECTS=0` keeps nothing. This
+file needs nothing of fusegen: ninja runs it by itself, as `kept_object.py KEY OBJECT COMPILER…`. The key
+stands for what the command does not say: the sources, and the versions of the compiler and of torch.
+
+    object | its sha256
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_DIGEST = hashlib.sha256().digest_size
+#: How many objects are kept, those used last. One has 50 kB.
+_MOST = 32
+
+
+def folder() -> Path | None:
+    """Return the folder in which objects are kept, or None if none are."""
+    given = os.environ.get("FUSEGEN_OBJECTS")
+    if given == "0":
+        return None
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "fusegen" / "objects"
+    except RuntimeError:  # this user has no home
+        return None
+
+
+def find(kept: Path) -> bytes | None:
+    """Return an object that is kept, or None if it is not there or damaged."""
+    try:
+        content = kept.read_bytes()
+        os.utime(kept)
+    except OSError:
+        return None
+    code, digest = content[:-_DIGEST], content[-_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def keep(kept: Path, code: bytes) -> None:
+    """Keep an object, whole or not at all, and remove those that were not used for longest."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=kept.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(code + hashlib.sha256(code).digest())
+        os.replace(name, kept)
+    except OSError:
+        os.unlink(name)
+        raise
+    for path in sorted(kept.parent.iterdir(), key=_used)[:-_MOST]:
+        path.unlink(missing_ok=True)
+
+
+def _used(path: Path) -> float:
+    """Return when a file was last used; 0 if another build has removed it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def main() -> int:
+    """Make an object: find it, or compile and keep it."""
+    key, made, *command = sys.argv[1:]
+    place, name = folder(), hashlib.sha256("\0".join([key, *command]).encode()).hexdigest()[:32]
+    kept = place / f"{name}.o" if place else None
+    if kept and (code := find(kept)) is not None:
+        Path(made).write_bytes(code)
+        return 0
+    failed = subprocess.run(command, check=False).returncode
+    if kept and not failed:
+        with contextlib.suppress(OSError):  # a full disk, or a folder that is not ours
+            keep(kept, Path(made).read_bytes())
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
