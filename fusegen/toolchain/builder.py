@@ -13,7 +13,7 @@ from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import UserError, nearest
 from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
-from fusegen.toolchain import ccache, freshness
+from fusegen.toolchain import ccache, freshness, kept_object
 from fusegen.toolchain.compile_errors import DamagedObjectError
 from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
 from fusegen.toolchain.jobs import jobs as jobs_of
@@ -110,7 +110,8 @@ def build(
         launched = ccache.environment(
             [compilers.cxx, *([compilers.nvcc] if cuda and compilers.nvcc else [])]
         )
-        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock, launched)
+        variables = {**launched, **kept_object.environment()}
+        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock, variables)
         ran = _compile(out, stamps, backends, ninja)
         if not cuda:
             _remove_old_cuda(out, stamps, progress)

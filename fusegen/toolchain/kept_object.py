@@ -13,19 +13,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+_VARIABLE = "FUSEGEN_OBJECTS"
 _DIGEST = hashlib.sha256().digest_size
 #: How many objects are kept, those used last. One has 50 kB.
 _MOST = 32
+#: Their names, and those of such that are being written.
+_OWN = re.compile(r"[0-9a-f]{32}\.o(\..+)?")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables that tell ninja's commands, which run elsewhere, the folder."""
+    given = os.environ.get(_VARIABLE)
+    return {_VARIABLE: str(Path(given).absolute())} if given and given != "0" else {}
 
 
 def folder() -> Path | None:
     """Return the folder in which objects are kept, or None if none are."""
-    given = os.environ.get("FUSEGEN_OBJECTS")
+    given = os.environ.get(_VARIABLE)
     if given == "0":
         return None
     try:
@@ -38,9 +48,10 @@ def find(kept: Path) -> bytes | None:
     """Return an object that is kept, or None if it is not there or damaged."""
     try:
         content = kept.read_bytes()
-        os.utime(kept)
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # a folder that is not ours
+        os.utime(kept)
     code, digest = content[:-_DIGEST], content[-_DIGEST:]
     return code if hashlib.sha256(code).digest() == digest else None
 
@@ -48,7 +59,7 @@ def find(kept: Path) -> bytes | None:
 def keep(kept: Path, code: bytes) -> None:
     """Keep an object, whole or not at all, and remove those that were not used for longest."""
     kept.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=kept.parent)
+    number, name = tempfile.mkstemp(prefix=f"{kept.name}.", dir=kept.parent)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(code + hashlib.sha256(code).digest())
@@ -56,7 +67,8 @@ def keep(kept: Path, code: bytes) -> None:
     except OSError:
         os.unlink(name)
         raise
-    for path in sorted(kept.parent.iterdir(), key=_used)[:-_MOST]:
+    own = [path for path in kept.parent.iterdir() if _OWN.fullmatch(path.name)]
+    for path in sorted(own, key=_used)[:-_MOST]:
         path.unlink(missing_ok=True)
 
 

@@ -83,14 +83,27 @@ def test_an_error_of_the_compiler_is_shown_and_not_kept(shop: Workshop, tmp_path
     assert not (tmp_path / "objects").exists()
 
 
-def test_those_not_used_for_longest_are_removed(tmp_path: Path) -> None:
-    for number in range(kept_object._MOST):
-        kept_object.keep(tmp_path / f"{number}.o", b"%d" % number)
-        os.utime(tmp_path / f"{number}.o", (number, number))
-    assert kept_object.find(tmp_path / "0.o") == b"0"  # which is using it
-    kept_object.keep(tmp_path / "new.o", b"new")
-    left = {path.stem for path in tmp_path.iterdir()}
-    assert left == {"new", *map(str, range(kept_object._MOST))} - {"1"}
+def test_a_folder_is_meant_from_where_the_build_was_called(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shop.compiler()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FUSEGEN_OBJECTS", "here")
+    assert [compiled(shop, log, name) for name in ("one", "two")] == [1, 0]
+    assert len(list((tmp_path / "here").iterdir())) == 1
+
+
+def test_those_not_used_for_longest_are_removed_and_nothing_of_others(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:032x}.o" for number in range(kept_object._MOST + 1)]
+    theirs = tmp_path / "letter.o"
+    theirs.write_text("")
+    os.utime(theirs, (0, 0))
+    for number, path in enumerate(paths[:-1]):
+        kept_object.keep(path, b"%d" % number)
+        os.utime(path, (number, number))
+    assert kept_object.find(paths[0]) == b"0"  # which is using it
+    kept_object.keep(paths[-1], b"new")
+    assert {*tmp_path.iterdir()} == {theirs, *paths} - {paths[1]}
 
 
 def test_builds_at_once_keep_one_whole_object(tmp_path: Path) -> None:
@@ -100,7 +113,7 @@ def test_builds_at_once_keep_one_whole_object(tmp_path: Path) -> None:
         "    k.keep(Path(sys.argv[1]), bytes(50000))\n"
         "    assert k.find(Path(sys.argv[1])) == bytes(50000)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "objects" / "one.o")]
+    command = [sys.executable, "-c", code, str(tmp_path / "objects" / f"{1:032x}.o")]
     running = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
-    assert [path.name for path in (tmp_path / "objects").iterdir()] == ["one.o"]
+    assert [path.name for path in (tmp_path / "objects").iterdir()] == [f"{1:032x}.o"]
