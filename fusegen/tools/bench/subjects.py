@@ -102,7 +102,7 @@ class Subject:
     def _backward(self, function: Function) -> Prepare:
         def prepare() -> Callable[[], object]:
             tensors = next(self._sets)
-            value = function(*tensors.given)
+            value = function(*(_kept(tensor) for tensor in tensors.given))
             return lambda: torch.autograd.grad(value, tensors.moving, tensors.cotangent)
 
         return prepare
@@ -121,6 +121,12 @@ class Subject:
             tensors.given[0] if tensors.given[0].shape == tensors.out.shape else tensors.cotangent
         )
         return lambda: tensors.out.copy_(source)
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Return a tensor that later calls leave as it is: running averages are updated in place by each call."""
+    averaged = tensor.dim() == 1 and tensor.is_floating_point() and not tensor.requires_grad
+    return tensor.clone() if averaged else tensor
 
 
 def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Subject:

@@ -68,6 +68,10 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
     if (dim > dims_ + layout.last) matrix_ *= sizes[dim];
   }
   channels_ = dims_ > 1 ? sizes[1] : 0;
+  // Rows of one column are neighbours: those of a sample lie side by side.
+  if (layout.memory_format == MemoryFormat::strided && width_ == 1 && numel_ && !column(0)) {
+    matrix_ = height_ / sizes[0];
+  }
   inner_ = matrix_;
   FUSEGEN_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
                 std::to_string(layout.groups).c_str(), " groups");
@@ -187,7 +191,7 @@ bool Activation::sorts() {
     }
   }
   if (layout_.memory_format == MemoryFormat::packed && inner > 1) return false;
-  inner_ = inner;
+  inner_ = width_ == 1 ? matrix_ : inner;
   return true;
 }
 

@@ -74,6 +74,7 @@ template <class D, class L, class S>
 struct Apart {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
+  using By = ByChannel<D, L, S>;
   // A thread's batches of columns: what it computes once for its rows then costs little.
   static constexpr int batches = 4;
   static constexpr bool serves = P::Partials::size == 0 && P::Cols::size == 0 &&
@@ -81,12 +82,18 @@ struct Apart {
                                  Only<ResultsOf<D>, Role::row_store>::size == 0;
 
   static int64_t workspace(const Args& args) {
+    if constexpr (By::serves) {
+      if (By::fits(args)) return By::workspace(args);
+    }
     if constexpr (serves)
       return 0;
     else
       return Outer<D, L, S>::workspace(args);
   }
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    if constexpr (By::serves) {
+      if (By::fits(args)) return By::run(args, workspace, stream);
+    }
     if constexpr (serves) {
       const int width = widest<S>(L::access, [&](int width) {
         return args.inner % width == 0 && P::template vectorisable<true>(args, width);

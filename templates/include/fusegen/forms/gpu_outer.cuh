@@ -6,6 +6,7 @@
 // next rows ahead. If ITEMS is 0, each stage reads the rows again, from the caches. Bound: memory.
 #pragma once
 
+#include "fusegen/forms/gpu_by_channel.cuh"
 #include "fusegen/forms/gpu_outer_parts.cuh"
 
 namespace fusegen {
@@ -246,6 +247,7 @@ template <class D, class L, class S>
 struct Outer {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
+  using By = ByChannel<D, L, S>;
   using T = typename P::T;
   static constexpr int wide = outer_width<S>();
 
@@ -301,11 +303,17 @@ struct Outer {
   }
 
   static int64_t workspace(const Args& args) {
+    if constexpr (By::serves) {
+      if (By::fits(args)) return By::workspace(args);
+    }
     if constexpr (P::Partials::size == 0) return 0;
     return scratch_bytes<D, S>(args, plan_of(args));
   }
 
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    if constexpr (By::serves) {
+      if (By::fits(args)) return By::run(args, workspace, stream);
+    }
     const OuterPlan plan = plan_of(args);
     const auto partial = place_partials<D, S>(args, plan, workspace);
     if (!plan.items) {

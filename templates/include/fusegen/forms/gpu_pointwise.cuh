@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fusegen/forms/gpu_across.cuh"
+#include "fusegen/forms/gpu_strand_sums.cuh"
 
 namespace fusegen {
 namespace {
@@ -67,28 +68,13 @@ __global__ void __launch_bounds__(L::block)
     }
   }
   if constexpr (P::ColSums::size > 0) {
-    // The block's sums: its rows of threads are added up in order, up to eight columns of a thread
-    // at a time.
-    constexpr int chunk = V < 8 ? V : 8;
-    __shared__ T strands[L::block * chunk];
-    const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+    __shared__ T strands[L::block * strand_chunk<V>];
     each(typename P::ColSums{}, [&](auto item, auto n) {
-#pragma unroll
-      for (int from = 0; from < V; from += chunk) {
-        __syncthreads();
-#pragma unroll
-        for (int v = 0; v < chunk; ++v) strands[thread * chunk + v] = sums[n][from + v];
-        __syncthreads();
-        for (int j = thread; j < int(blockDim.x) * chunk; j += L::block) {
-          const int64_t column =
-              (int64_t(blockIdx.x) * blockDim.x + j / chunk) * V + from + j % chunk;
-          T sum = T(0);
-          for (int strand = 0; strand < int(blockDim.y); ++strand)
-            sum += strands[strand * int(blockDim.x) * chunk + j];
-          if (column < cols)
-            P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;
-        }
-      }
+      add_strands<L::block>(strands, sums[n], [&](int place, T sum) {
+        const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + place;
+        if (column < cols)
+          P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;
+      });
     });
   }
   leave_totals<P>(partial, leaves.totals);

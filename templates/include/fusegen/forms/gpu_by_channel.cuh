@@ -1,0 +1,239 @@
+// Elements by themselves, on the GPU, where the channels of a place are adjacent in memory:
+// channels-last, or one place for each sample. All samples are then one matrix [places, channels].
+//
+// A thread keeps V neighbouring channels and their operands, and walks down the places with R of
+// them in flight. Sums by channel stay with the thread until the end; then its block adds them up.
+// If an access holds no whole number of channels, several places are taken together as one. Bound:
+// memory.
+#pragma once
+
+#include <numeric>
+
+#include "fusegen/forms/gpu_strand_sums.cuh"
+
+namespace fusegen {
+namespace {
+
+// Whether the numbers of rows belong to channels alone, and a sum over the rows of a channel is one
+// of a stage over the columns: a row is then nothing but some elements of its channel.
+template <class... Rows>
+constexpr bool all_per_channel(List<Rows...>) {
+  return (Rows::per_channel && ...);
+}
+template <class Sum, class Total>
+constexpr bool is_sum_of = std::is_same_v<Behind<Sum::row>, Behind<Total::value>>;
+template <class Total, class... Sums>
+constexpr bool is_summed(List<Sums...>) {
+  return (is_sum_of<Sums, Total> || ...);
+}
+template <class Sums, class... Totals>
+constexpr bool all_summed(List<Totals...>) {
+  return (is_summed<Totals>(Sums{}) && ...);
+}
+template <class... Stages>
+constexpr int stages_of_elements(List<Stages...>) {
+  return (0 + ... + int(Stages::has_elements));
+}
+template <class First, class... Others>
+constexpr bool others_compute_nothing(List<First, Others...>) {
+  return ((Only<Others, Role::row_lines>::size == 0) && ...);
+}
+
+// How a call's elements are taken: `together` of them, whole places, are a step of the walk.
+struct ChannelWalkDown {
+  int64_t steps, together;
+};
+
+template <class D, class L, class S, int V, int R>
+__global__ void __launch_bounds__(256)
+    by_channel(typename D::Args args, [[maybe_unused]] uint64_t policy, ChannelWalkDown walk,
+               typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using T = typename P::T;
+  using All = typename P::AllStages;
+  using Sums = Only<All, Role::sum>;
+  await_kernels_before();
+  const auto scalar = P::scalars(args);
+  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y, count = args.rows * args.cols;
+  Pointers<S, P::Fulls::size> from;
+  each(typename P::Fulls{}, [&](auto item, auto n) {
+    from.to[n] = const_cast<S*>(pointer<S, decltype(item)::arg>(args));
+  });
+  const auto to = P::results(args);
+  Elements<P, V> leaves;
+  T sums[Sums::size + 1][V] = {};
+  // Computes the elements from `at` on whose bits are set.
+  const auto take = [&](const Packed<S, V>* raw, const auto& row, int64_t at, uint32_t wanted) {
+    constexpr uint32_t every = (uint64_t(1) << V) - 1;
+    typename K::Full full[V];
+    P::template unpack_inputs<All>(args, full, raw, at);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      if (wanted != every && !(wanted >> v & 1)) continue;
+      typename K::Out out;
+      P::run_stages(full[v], typename K::Col{}, row[v], scalar, out);
+      leaves.template take<All>(v, out);
+      each(Sums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
+    }
+    if (wanted == every)
+      leaves.template store<All, true>(to.to, at);
+    else
+      leaves.template store_some<All>(to.to, at, wanted);
+  };
+  if (c < walk.together) {
+    typename K::Row row[V] = {};
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      P::load_row(args, c + v, row[v]);
+      P::template begin_stage<All>(scalar, row[v]);
+    }
+    // Not unrolled, because most threads take only one batch.
+#pragma unroll 1
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < walk.steps;
+         first += stride * R) {
+      Packed<S, V> raw[R][P::Fulls::size + 1];
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t step = first + i * stride;
+        if (step < walk.steps)
+          P::template read_all<L>(raw[i], from.to, step * walk.together + c, policy);
+      }
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t step = first + i * stride;
+        if (step < walk.steps) take(raw[i], row, step * walk.together + c, (uint64_t(1) << V) - 1);
+      }
+    }
+    // The places that are left: fewer than a step has.
+    const int64_t at = walk.steps * walk.together + c, left = min(count - at, int64_t(V));
+    if (V > 1 && blockIdx.y == 0 && threadIdx.y == 0 && left > 0) {
+      Packed<S, V> raw[P::Fulls::size + 1] = {};
+#pragma unroll
+      for (int n = 0; n < P::Fulls::size; ++n) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          if (v < left) raw[n].value[v] = from.to[n][at + v];
+        }
+      }
+      take(raw, row, at, uint32_t((uint64_t(1) << left) - 1));
+    }
+  }
+  if constexpr (P::RowSums::size > 0) {
+    __shared__ T strands[256 * strand_chunk<V>];
+    each(typename P::RowSums{}, [&](auto item, auto) {
+      using Item = decltype(item);
+      each(Sums{}, [&](auto sum, auto n) {
+        if constexpr (is_sum_of<decltype(sum), Item>) {
+          add_strands<256>(strands, sums[n], [&](int column, T total) {
+            const int64_t at = int64_t(blockIdx.x) * blockDim.x * V + column;
+            if (at < walk.together)
+              P::template part<Item>(partial)[blockIdx.y * walk.together + at] = total;
+          });
+        }
+      });
+    });
+  }
+  leave_totals<P>(partial, leaves.totals);
+}
+
+// The plan for a call: the width of an access, the walk, and the grid.
+template <class D, class L, class S>
+struct ByChannelPlan : PartialCounts {
+  using P = GpuParts<D, S>;
+  static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4);
+
+  int width;
+  ChannelWalkDown walk;
+  dim3 threads, grid;
+
+  explicit ByChannelPlan(const typename D::Args& args) {
+    width = widest<S>(16, [&](int width) { return P::template vectorisable<true>(args, width); });
+    const int64_t count = args.rows * args.cols;
+    walk.together = std::lcm(args.channels, int64_t(width));
+    walk.steps = count / walk.together;
+    const int64_t columns = walk.together / width;
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    threads = dim3(across, 256 / across);
+    const int64_t tiles = (columns + across - 1) / across;
+    int64_t down = (walk.steps + threads.y * in_flight - 1) / (threads.y * in_flight);
+    if constexpr (P::RowSums::size + P::Totals::size > 0) {
+      // Each block leaves partial sums: no more of them than the chip holds at a time. Rounded
+      // down: a few blocks more would take as long again as all the others.
+      const int64_t resident =
+          visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); });
+      down = std::min(down, std::max<int64_t>(1, resident / tiles));
+    }
+    grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
+    blocks = int64_t(grid.x) * grid.y;
+  }
+
+  // The call as its sums see it: one row for each part of a channel's sum that a block leaves.
+  typename D::Args as_summed(const typename D::Args& args) const {
+    typename D::Args found = args;
+    found.rows = grid.y * walk.together;
+    return found;
+  }
+
+  // Calls f with the kernel of the plan's width.
+  template <class F>
+  auto visit(F&& f) const {
+    return with_width<S>(width, [&](auto chosen) {
+      constexpr int V = std::min(decltype(chosen)::value, 16 / int(sizeof(S)));
+      return f(by_channel<D, L, S, V, in_flight>);
+    });
+  }
+};
+
+template <class D, class L, class S>
+struct ByChannel {
+  using Args = typename D::Args;
+  using P = GpuParts<D, S>;
+  using Plan = ByChannelPlan<D, L, S>;
+  using Rows = Only<InputsOf<D>, Role::row>;
+  // Whether a kernel's rows differ by their channels alone.
+  static constexpr bool serves =
+      Rows::size + P::RowSums::size > 0 &&
+      all_per_channel(Rows{}) && Only<InputsOf<D>, Role::taken>::size == 0 &&
+      P::Cols::size + P::Indices::size == 0 && P::Spreads::size == 0 && !P::derives
+      && P::ColumnSums::size + P::RowTotals::size == 0 &&
+      Only<ResultsOf<D>, Role::row_store>::size == 0 &&
+      Only<typename P::AllStages, Role::largest>::size == 0 &&
+      stages_of_elements(StagesOf<D>{}) == 1 && others_compute_nothing(StagesOf<D>{}) &&
+      all_summed<Only<typename P::AllStages, Role::sum>>(typename P::RowSums{});
+
+  // Whether the channels of a place are adjacent, and no tensor has gaps.
+  static bool fits(const Args& args) {
+    if constexpr (!serves) {
+      return false;
+    } else {
+      bool can = args.channel_run == 1 && args.inner == args.channels && args.rows > 0;
+      const auto check = [&](auto item, auto) {
+        if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
+      };
+      each(typename P::Fulls{}, check);
+      each(typename P::Stores{}, check);
+      return can;
+    }
+  }
+  static int64_t workspace(const Args& args) {
+    const Plan plan(args);
+    return scratch_bytes<D, S>(plan.as_summed(args), plan);
+  }
+  static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    const Plan plan(args);
+    const Args summed = plan.as_summed(args);
+    const auto partial = place_partials<D, S>(summed, plan, workspace);
+    const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+    plan.visit([&](auto* kernel) {
+      return launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk,
+                    partial);
+    });
+    add_up<D, S>(summed, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen
