@@ -78,12 +78,13 @@ int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size)
 }
 
 // Elements of one access: as many as fit into `most` bytes, or into what the chip supports if
-// `most` is 0. It is 1 if the tensors do not allow wide accesses.
-template <class S, class Allows>
+// `most` is 0, and at least into `LEAST`. It is 1 if the tensors do not allow wide accesses.
+template <class S, int LEAST = 16, class Allows>
 int widest(int most, Allows&& allows) {
   if (most == 0) most = chip().access_bytes;
-  for (const int bytes : {32, 16}) {
-    if (bytes <= most && allows(bytes / int(sizeof(S)))) return bytes / int(sizeof(S));
+  for (int bytes = 32; bytes >= LEAST; bytes /= 2) {
+    const int width = bytes / int(sizeof(S));
+    if (width > 1 && bytes <= most && allows(width)) return width;
   }
   return 1;
 }
@@ -96,9 +97,12 @@ constexpr int in_flight(int accesses, int width) {
 }
 
 // Calls f with the width as a compile-time constant.
-template <class S, class F>
+template <class S, int LEAST = 16, class F>
 auto with_width(int width, F&& f) {
   if (width == 1) return f(std::integral_constant<int, 1>{});
+  if constexpr (LEAST == 8 && sizeof(S) < 8) {
+    if (width * sizeof(S) == 8) return f(std::integral_constant<int, 8 / sizeof(S)>{});
+  }
   if (width * sizeof(S) == 16) return f(std::integral_constant<int, 16 / sizeof(S)>{});
   return f(std::integral_constant<int, 32 / sizeof(S)>{});
 }

@@ -3,7 +3,8 @@
 //
 // A thread has V neighbouring rows, blockDim.x threads stand side by side, and blockDim.y strands
 // share their columns. ITEMS columns stay in a thread's registers; meanwhile it copies those of its
-// next rows ahead. If ITEMS is 0, each stage reads the rows again, from the caches. Bound: memory.
+// next rows ahead. If ITEMS is 0, each stage reads the rows again, from the caches. Sums by channel
+// of what reduces nothing else are left to gpu_by_channel.cuh. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_by_channel.cuh"

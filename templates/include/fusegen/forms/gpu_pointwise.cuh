@@ -85,11 +85,14 @@ template <class D, class L, class S>
 struct PointwisePlan : PartialCounts {
   using P = GpuParts<D, S>;
 
+  // Rows of a length that 16 bytes do not divide are read in 8 if they can.
+  static constexpr int least = 8;
+
   int width;           // elements of one access
   dim3 threads, grid;  // of the launch
 
   explicit PointwisePlan(const typename D::Args& args) {
-    width = widest<S>(L::access, [&](int width) { return P::vectorisable(args, width); });
+    width = widest<S, least>(L::access, [&](int width) { return P::vectorisable(args, width); });
     const int flight = in_flight<S>(L::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: at least a warp, and more while the columns still fill the chip with
@@ -117,7 +120,7 @@ struct PointwisePlan : PartialCounts {
   // Calls f with the kernel of the plan's width.
   template <class F>
   auto visit(F&& f) const {
-    return with_width<S>(width, [&](auto width) {
+    return with_width<S, least>(width, [&](auto width) {
       constexpr int V = decltype(width)::value;
       return f(pointwise<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
     });
@@ -131,7 +134,7 @@ struct Pointwise {
   // Whether accesses may lie across two rows, if rows begin between two of them.
   static bool across_rows(const typename D::Args& args, const Plan& plan) {
     if constexpr (P::template has_edges<AcrossPlan<D, L, S>::width> && P::Indices::size == 0)
-      return plan.width == 1 && AcrossPlan<D, L, S>::serves(args);
+      return plan.width * int(sizeof(S)) < 16 && AcrossPlan<D, L, S>::serves(args);
     else
       return false;
   }
