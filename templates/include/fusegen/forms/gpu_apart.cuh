@@ -3,7 +3,7 @@
 //
 // A thread keeps V neighbouring rows and their numbers, and walks over their columns with R of them
 // in flight. What sums over rows or columns, or has operands of columns, is left to the form of
-// outer reductions. Bound: memory.
+// outer reductions; rows that differ by their channels alone, to gpu_by_channel.cuh. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_outer.cuh"
