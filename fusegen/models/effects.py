@@ -1,7 +1,8 @@
 """What a captured graph does beside computing values: tensors that it changes, and modes that it switches.
 
-Whoever reads a changed tensor, and whoever changes it, keeps its order. Two tensors are one if their fake
-tensors share a storage. Nothing is moved across a switch of a mode, such as `no_grad` or autocast.
+Whoever changes a tensor, and whoever reads one that is changed later, keeps its order. A tensor that the
+graph itself makes may be read anywhere after its last change. Two tensors are one if their fake tensors share
+a storage. Nothing is moved across a switch of a mode, such as `no_grad` or autocast.
 """
 
 from __future__ import annotations
@@ -37,25 +38,21 @@ class Effects:
     """What may not be moved in a graph.
 
     Args:
-        ordered: the nodes that must run in this order.
+        before: what must run before each node that it reads no value of.
         stretch: each node's stretch: how many switches of a mode come before it.
-        changed: the storages of tensors that are changed.
+        fixed: the nodes that change a tensor, or read one before its last change. A tensor that comes from
+            outside is seen outside, and may be changed there before the backward pass needs its value.
         nested: the nodes inside a transform of `torch.func`.
     """
 
-    ordered: list[fx.Node]
+    before: dict[fx.Node, tuple[fx.Node, ...]]
     stretch: dict[fx.Node, int]
-    changed: frozenset[int]
+    fixed: frozenset[fx.Node]
     nested: frozenset[fx.Node]
-
-    @property
-    def before(self) -> dict[fx.Node, fx.Node]:
-        """The node that must run before each of the ordered ones but the first."""
-        return dict(zip(self.ordered[1:], self.ordered, strict=False))
 
     def may_move(self, node: fx.Node) -> bool:
         """Return whether a node may be computed elsewhere in its stretch."""
-        return node not in self.nested and not self.changed & _touched(node)
+        return node not in self.nested and node not in self.fixed
 
 
 def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
@@ -65,11 +62,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
         graph: the graph.
         inputs: example inputs; those that share memory are one tensor.
     """
-    changed: set[int] = set()
-    for node in graph.nodes:
-        for base in _changed_by(node):
-            changed |= storages(base)
-    changed |= _overlapping(graph, inputs, changed)
+    last = _last_changes(graph, inputs)
     stretch, nested, number, level = {}, set(), 0, 0
     for node in graph.nodes:
         name = name_of(node)
@@ -80,9 +73,36 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
             nested.add(node)
         stretch[node] = number
         number += _switches(node)
-    called = [n for n in graph.nodes if n.op in ("call_function", "call_method")]
-    ordered = [n for n in called if changed & _touched(n)]
-    return Effects(ordered, stretch, frozenset(changed), frozenset(nested))
+    before: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    fixed: list[fx.Node] = []
+    given: set[int] = set()
+    passed: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op not in ("call_function", "call_method"):
+            given |= storages(node) if node.op != "output" else set()
+            continue
+        changed = [s for s in _touched(node) if s in last]
+        if given.isdisjoint(changed) and all(last[s] in passed for s in changed):
+            before[node] = tuple({last[s] for s in changed})
+        else:
+            before[node] = tuple(fixed[-1:])
+            fixed.append(node)
+        passed.add(node)
+    return Effects(before, stretch, frozenset(fixed), frozenset(nested))
+
+
+def _last_changes(graph: fx.Graph, inputs: Sequence[Any]) -> dict[int, fx.Node]:
+    """Return the storages of tensors that are changed, each with the last node that changes it."""
+    last: dict[int, fx.Node] = {}
+    for node in graph.nodes:
+        for base in _changed_by(node):
+            last |= dict.fromkeys(storages(base), node)
+    place = {node: number for number, node in enumerate(graph.nodes)}
+    for shared in _overlapping(graph, inputs):
+        changes = [last[storage] for storage in shared if storage in last]
+        if changes:
+            last |= dict.fromkeys(shared, max(changes, key=place.__getitem__))
+    return last
 
 
 def storages(node: fx.Node) -> set[int]:
@@ -165,11 +185,11 @@ def _averages(node: fx.Node) -> Iterator[fx.Node]:
         yield from (n for n in given if isinstance(n, fx.Node))
 
 
-def _overlapping(graph: fx.Graph, inputs: Sequence[Any], changed: set[int]) -> set[int]:
-    """Return the storages of inputs that share memory with a changed one."""
+def _overlapping(graph: fx.Graph, inputs: Sequence[Any]) -> list[set[int]]:
+    """Return the storages of inputs, those that share memory together."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     memory: dict[int, set[int]] = {}
     for node, given in zip(placeholders, inputs, strict=False):
         if isinstance(given, torch.Tensor):
             memory.setdefault(_storage(given), set()).update(storages(node))
-    return set().union(*(found for found in memory.values() if found & changed))
+    return list(memory.values())

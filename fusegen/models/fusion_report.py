@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from fusegen.models.cost import Cost
 
-__all__ = ["ATTENTION", "CHANNELS_LAST", "FusedRegion", "Report"]
+__all__ = ["ATTENTION", "CHANNELS_LAST", "VIEWS", "FusedRegion", "Report"]
 
 #: What is done to a graph beside fusing regions.
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 CHANNELS_LAST = "convolutions, now in channels-last"
+VIEWS = "views, moved out from between ops"
 
 
 @dataclass(frozen=True)

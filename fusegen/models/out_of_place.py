@@ -31,6 +31,9 @@ _FRESH: frozenset[Any] = frozenset(
         *(torch.matmul, torch.bmm, torch.mm, torch.addmm, operator.matmul),
     }
 )
+#: Functions and methods that return a tensor of their own, and methods that fill it: the masks of drop path.
+_EMPTY = frozenset({"empty", "empty_like", "new_empty", "new_full", "new_ones", "new_zeros"})
+_FILLS = frozenset({"bernoulli_", "uniform_", "normal_"})
 
 
 def leave_out_unread(graph: fx.Graph) -> None:
@@ -47,7 +50,7 @@ def is_pure(node: fx.Node) -> bool:
     if name_of(node) in patterns.VIEWS or node.target in patterns.COMPARISONS:
         return True
     call = call_or_none(node)
-    return call is not None and call.name not in patterns.KEPT
+    return call is not None and call.name not in ("batch_norm", "dropout", "alpha_dropout")
 
 
 def write_out_of_place(graph: fx.Graph) -> None:
@@ -101,7 +104,7 @@ def _is_alone(
     if any(order[user] < order[node] and _is_cast(user) for user in base.users):
         return False
     held = (n for storage in storages(base) for n in holders.get(storage, ()))
-    if any(order[n] < order[node] and n is not base for n in held):
+    if any(order[n] < order[node] and n is not base and set(n.users) != {base} for n in held):
         return False
     call = call_or_none(node)
     return call is not None and call.op is not None
@@ -134,8 +137,11 @@ def _leave_out_inplace(node: fx.Node) -> None:
 
 
 def _is_fresh(node: fx.Node) -> bool:
-    """Return whether a node's value is a tensor of its own."""
+    """Return whether a node's value is a tensor of its own, or one that it has filled and nobody else has."""
     if node.op == "call_function" and node.target in _FRESH:
         return True
+    if node.op == "call_method" and node.target in _FILLS:
+        made = node.args[0]
+        return isinstance(made, fx.Node) and name_of(made) in _EMPTY and len(made.users) == 1
     call = call_or_none(node)
     return call is not None and call.op is not None and not is_in_place(node)

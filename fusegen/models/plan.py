@@ -19,7 +19,8 @@ from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
-from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
+from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, VIEWS, FusedRegion, Report
+from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.region_spec import spec_of
@@ -63,6 +64,8 @@ def plan_of(
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
+    report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
+    leave_out_unread(graph)
     effects = effects_of(graph, inputs)  # of the nodes that are new, too
     report.graphs += 1
     refused: dict[fx.Node, str] = {}

@@ -15,6 +15,7 @@ from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
 from fusegen.models.regions import Region
+from fusegen.models.shapes import is_dense
 from fusegen.models.spec_text import RegionSpec
 
 __all__ = ["put_back"]
@@ -77,10 +78,22 @@ def _call(
         assert wanted is not None
         if not call.keepdim:
             value = graph.call_method("squeeze", (value, call.dims))
+        elif _comes_in_another_format(wanted, spec.x):
+            value = graph.call_method("contiguous", (value,))
         if wanted.dtype is not spec.dtype:
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value
+
+
+def _comes_in_another_format(wanted: Tensor, x: fx.Node) -> bool:
+    """Return whether a result is contiguous in eager, where a package may give it in the format of x.
+
+    Norms of torch make such a copy of what they read. Views that come after may need it.
+    """
+    given = tensor_of(x)
+    assert given is not None
+    return wanted.dim() == given.dim() and is_dense(wanted) and not is_dense(given)
 
 
 def _dtype(held: Held, spec: RegionSpec) -> torch.dtype:
@@ -135,7 +148,7 @@ def _in_order(
     stretch = {key: effects.stretch[members[0]] for key, (_, members) in units.items()}
     needs: dict[int, set[int]] = {}
     for key, (_, members) in units.items():
-        read = {d for m in members for d in (*m.all_input_nodes, before.get(m)) if d is not None}
+        read = {d for m in members for d in (*m.all_input_nodes, *before.get(m, ()))}
         needs[key] = {unit_of[d] for d in read} - {key}
     waiting: dict[int, list[int]] = {}
     for key, needed in needs.items():

@@ -16,7 +16,7 @@ from fusegen.models.naming import Naming
 from fusegen.models.operands import Held, how_held, of_channels
 from fusegen.models.region_dtype import dtype_of, has_channels
 from fusegen.models.regions import Region
-from fusegen.models.shapes import Shape, same
+from fusegen.models.shapes import Shape, equal, same
 from fusegen.models.small_tensors import inlined
 from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
 
@@ -52,12 +52,15 @@ def spec_of(
 def activations(region: Region) -> list[fx.Node]:
     """Return the inputs that may be the activation, that on which the most nodes depend first.
 
-    Where none has its shape, as in an outer product, one is broadcast with the others.
+    Where none has its shape, as in an outer product, one is broadcast with the others. Results have the
+    memory format of the activation, so one that has that of the last result comes before others.
     """
     numbers = [n for n in region.inputs if _is_floating(n)]
     whole = [n for n in numbers if same(_shape(n), region.shape)]
     found = whole if whole or isinstance(region.rows, str) else numbers
-    return sorted(found, key=lambda n: -len(dependents(region, [n])))
+    results = region.outputs or list(region.calls)
+    strides = _strides(results[-1])
+    return sorted(found, key=lambda n: (-len(dependents(region, [n])), _strides(n) != strides))
 
 
 def _is_floating(node: fx.Node) -> bool:
@@ -77,6 +80,14 @@ def dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
 def _shape(node: fx.Node) -> Shape:
     tensor = tensor_of(node)
     return tuple(tensor.shape) if tensor is not None else ()
+
+
+def _strides(node: fx.Node) -> list[str]:
+    """Return a tensor's strides, but for those of dims of size 1."""
+    tensor = tensor_of(node)
+    assert tensor is not None
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return [str(stride) for size, stride in pairs if not equal(size, 1)]
 
 
 class _Writer:

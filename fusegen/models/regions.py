@@ -6,7 +6,7 @@ the region reduces. Contracted to a single node it must leave the graph without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from fusegen.models.calls import Call, call_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import Shape, broadcast, is_reduced, same
 
-__all__ = ["Region", "find_regions", "region_of", "rounds"]
+__all__ = ["Region", "Search", "find_regions", "joined_of", "region_of", "rounds"]
 
 #: A longer region takes sympy and the compilers long, and a kernel runs out of registers.
 MAX_NODES = 48
@@ -68,19 +68,37 @@ def find_regions(
         effects: what may not be moved.
         refused: nodes that no spec can say, each with the reason.
     """
-    return _Search(graph, effects, refused).run()
+    return Search(graph, effects, refused).run()
 
 
-class _Search:
-    def __init__(self, graph: fx.Graph, effects: Effects, refused: Mapping[fx.Node, str]) -> None:
+class Search:
+    """The search for a graph's regions.
+
+    It knows the graph as it was at first, so that paths can be looked for while the graph is rewritten.
+
+    Args:
+        graph: the graph, with what its nodes compute in their `example_value`.
+        effects: what may not be moved.
+        refused: nodes that no spec can say, each with the reason.
+    """
+
+    def __init__(
+        self,
+        graph: fx.Graph,
+        effects: Effects,
+        refused: Mapping[fx.Node, str] = MappingProxyType({}),
+    ) -> None:
         self._refused = refused
         self._nodes = list(graph.nodes)
         self._place = {node: place for place, node in enumerate(self._nodes)}
         self._effects = effects
-        self._before = effects.before
+        self._needs = {
+            node: (*node.all_input_nodes, *effects.before.get(node, ())) for node in self._nodes
+        }
         self._region: dict[fx.Node, Region] = {}
 
     def run(self) -> tuple[list[Region], dict[fx.Node, str]]:
+        """Return the regions, and why each node outside of them is left out."""
         left = {}
         for node in self._nodes:
             if node.op not in ("call_function", "call_method"):
@@ -91,6 +109,8 @@ class _Search:
                 if node in self._effects.nested:
                     raise UnfitError("it is inside a transform of torch.func")
                 call = call_of(node)
+                if not node.users:
+                    raise UnfitError("nobody reads its value")
                 if not self._effects.may_move(node):
                     raise UnfitError("it changes a tensor, or reads one that is changed")
                 self._add(node, call)
@@ -113,21 +133,21 @@ class _Search:
                 continue
             if call.op is None and rounds(used, other.calls[used]):
                 continue
-            joined = _joined(other, region)
-            if joined is not None and self._is_closed(joined):
+            joined = joined_of(other, region)
+            if joined is not None and self.is_closed(joined.calls):
                 joined.calls = dict(sorted(joined.calls.items(), key=lambda i: self._place[i[0]]))
                 region = joined
                 for member in joined.calls:
                     self._region[member] = joined
 
-    def _is_closed(self, region: Region) -> bool:
-        """Return whether no path leaves a region and comes back."""
-        first = min(self._place[node] for node in region.calls)
-        pending = [d for node in region.calls for d in self._needs(node) if d not in region.calls]
+    def is_closed(self, nodes: Collection[fx.Node]) -> bool:
+        """Return whether no path leaves some nodes and comes back."""
+        first = min(self._place[node] for node in nodes)
+        pending = [d for node in nodes for d in self._needs[node] if d not in nodes]
         seen: set[fx.Node] = set()
         while pending:
             node = pending.pop()
-            if node in region.calls:
+            if node in nodes:
                 return False
             if node in seen:
                 continue
@@ -135,13 +155,8 @@ class _Search:
             members = self._region[node].calls if node in self._region else (node,)
             seen.update(members)
             if max(self._place[m] for m in members) > first:
-                pending += [d for m in members for d in self._needs(m) if d not in seen]
+                pending += [d for m in members for d in self._needs[m] if d not in seen]
         return True
-
-    def _needs(self, node: fx.Node) -> Iterable[fx.Node]:
-        """Return what must run before a node."""
-        before = self._before.get(node)
-        return (*node.all_input_nodes, before) if before else node.all_input_nodes
 
 
 def rounds(node: fx.Node, call: Call) -> bool:
@@ -195,7 +210,7 @@ def _check_rows(rows: tuple[int, ...], shape: Shape) -> None:
         raise UnfitError("a reduction over all dims")
 
 
-def _joined(a: Region, b: Region) -> Region | None:
+def joined_of(a: Region, b: Region) -> Region | None:
     """Return two regions as one, or None if no package holds both."""
     if a.device != b.device or len(a.calls) + len(b.calls) > MAX_NODES:
         return None

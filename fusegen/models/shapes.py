@@ -1,4 +1,4 @@
-"""Shapes of fake tensors, whose sizes may be symbols: comparing them must not fix a size."""
+"""Shapes and strides of fake tensors, whose sizes may be symbols: comparing them must not fix a size."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-__all__ = ["Shape", "broadcast", "equal", "is_reduced", "numel", "same"]
+__all__ = ["Shape", "broadcast", "equal", "is_dense", "is_reduced", "numel", "same"]
 
 #: The sizes of a tensor: integers, and symbols for what changes from call to call.
 Shape = tuple[Any, ...]
@@ -45,6 +46,16 @@ def is_reduced(shape: Shape, whole: Shape, dims: Sequence[int]) -> bool:
     """Return whether a shape is another one with size 1 in some dims, which are counted from the end."""
     reduced = [1 if place - len(whole) in dims else size for place, size in enumerate(whole)]
     return same(shape, reduced)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor's elements are in memory in the order of its dims, at every call."""
+    after: Any = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if not equal(size, 1) and not equal(stride, after):
+            return False
+        after = after * size
+    return True
 
 
 def numel(shape: Sequence[Any]) -> int:

@@ -150,6 +150,8 @@ def a_result_that_is_given(x: Tensor, y: Tensor) -> Tensor:
 @case(X)
 def what_nobody_reads(x: Tensor) -> Tensor:
     unread = (x * 3).exp().mean(-1)
+    (x * 3).masked_fill(x > 0, 1.0)
+    functional.dropout(x * 3, 0.5)
     del unread
     return functional.silu(x) * 2
 

@@ -1,0 +1,135 @@
+"""Moves views out from between ops, so that a region does not end at them.
+
+`layer_norm((x + y).reshape(n, c))` becomes `layer_norm(x.reshape(n, c) + y.reshape(n, c))`. All nodes of one
+of the two regions are computed in the shape of the other: their inputs are seen as the view sees its input,
+and what others read of them is seen back. No element is moved, in the graph as it was or as it becomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from fusegen.models.cost import bytes_of
+from fusegen.models.effects import Effects
+from fusegen.models.moved_region import may_move, move
+from fusegen.models.regions import Region, Search, joined_of
+from fusegen.models.shapes import same
+from fusegen.models.views import Step, base_of, inverse_of, step_of
+
+__all__ = ["move_views"]
+
+#: How often the regions are looked for again. Each time, a region takes part in one move.
+_SWEEPS = 16
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """A value of one region that another reads through views.
+
+    Args:
+        above: the region of the value.
+        value: the value.
+        views: the views, each of the one before it.
+        steps: the same as steps.
+        below: the region that reads the last of them.
+    """
+
+    above: Region
+    value: fx.Node
+    views: tuple[fx.Node, ...]
+    steps: tuple[Step, ...]
+    below: Region
+
+
+def move_views(graph: fx.Graph, effects_of: Callable[[], Effects]) -> int:
+    """Move views out from between regions that then are one; return how often.
+
+    Args:
+        graph: the graph, with what its nodes compute in their `example_value`. It is changed.
+        effects_of: says what may not be moved in the graph as it is now.
+    """
+    count = 0
+    for _ in range(_SWEEPS):
+        effects = effects_of()
+        search = Search(graph, effects)
+        regions, _ = search.run()
+        moved = _sweep(graph, search, regions, effects)
+        count += moved
+        if not moved:
+            break
+    return count
+
+
+def _sweep(graph: fx.Graph, search: Search, regions: Sequence[Region], effects: Effects) -> int:
+    """Move what can be moved, once for each region; return how often."""
+    of_node = {node: region for region in regions for node in region.calls}
+    meetings = sorted(_meetings(of_node, effects), key=lambda meeting: -bytes_of(meeting.value))
+    changed: set[int] = set()  # regions that are not what they were
+    count = 0
+    for meeting in meetings:
+        if {id(meeting.above), id(meeting.below)} & changed or not _is_closed(meeting, search):
+            continue
+        back = inverse_of(meeting.steps)
+        ways = [(meeting.above, meeting.steps), (meeting.below, back)]
+        # The smaller region is the one that is moved, if it can be.
+        for region, steps in sorted(ways, key=lambda way: len(way[0].calls)):
+            other = meeting.below if region is meeting.above else meeting.above
+            if _may_meet(region, steps, other):
+                changed |= {id(of_node[n]) for n in _readers(region) if n in of_node}
+                changed |= {id(region), id(other)}
+                move(graph, region, steps, effects)
+                count += 1
+                break
+    return count
+
+
+def _meetings(of_node: dict[fx.Node, Region], effects: Effects) -> Iterator[_Meeting]:
+    """Yield where a region reads a value of another one through views."""
+    for node, below in of_node.items():
+        for read in below.calls[node].inputs:
+            views: list[fx.Node] = []
+            steps: list[Step] = []
+            value: fx.Node | None = read
+            while value is not None and value not in of_node:
+                step = step_of(value)
+                if step is None or effects.stretch[value] != effects.stretch[node]:
+                    break
+                if not effects.may_move(value):
+                    break
+                views.insert(0, value)
+                steps.insert(0, step)
+                value = base_of(value)
+            if not views or value is None:
+                continue
+            above = of_node.get(value)
+            if above is None or above is below:
+                continue
+            if effects.stretch[value] != effects.stretch[node]:
+                continue
+            if same(steps[0].before, above.shape) and same(steps[-1].after, below.shape):
+                yield _Meeting(above, value, tuple(views), tuple(steps), below)
+
+
+def _is_closed(meeting: _Meeting, search: Search) -> bool:
+    """Return whether no path but through views leads from one region to the other."""
+    nodes = {*meeting.above.calls, *meeting.views, *meeting.below.calls}
+    return search.is_closed(nodes)
+
+
+def _readers(region: Region) -> Iterator[fx.Node]:
+    """Yield the nodes that read what a region computes, through views or not."""
+    pending = [user for node in region.calls for user in node.users]
+    while pending:
+        user = pending.pop()
+        yield user
+        if step_of(user) is not None:
+            pending += user.users
+
+
+def _may_meet(region: Region, steps: Sequence[Step], other: Region) -> bool:
+    """Return whether a region can be computed in another's shape, and is one with it then."""
+    joined = joined_of(replace(region, shape=other.shape), other)
+    return joined is not None and may_move(region, steps, in_rows=joined.rows is not None)
