@@ -34,6 +34,8 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
         56,
         {"img_size": 56, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)},
     ),
+    "davit_tiny": (64, {"embed_dims": (16, 32), "depths": (1, 1), "num_heads": (2, 4)}),
+    "edgenext_xx_small": (64, {}),
     "cait_xxs24_224": (64, {"img_size": 64, "depth": 2}),
 }
 LANGUAGE = {
@@ -112,14 +114,10 @@ def test_transformers(name: str) -> None:
     held_against_eager(model, {"input_ids": tokens, "labels": tokens.roll(1, 1)}, 0.6)
 
 
-#: A view stands between each sum of a Swin and its norm, so that most ops are alone.
-ALONE = {"swin_tiny_patch4_window7_224": 0.05}
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", TIMM)
 def test_timm(name: str, training: bool) -> None:
     torch.manual_seed(0)
     size, small = TIMM[name]
     model = timm.create_model(name, num_classes=10, drop_path_rate=0.0, **small).train(training)
-    held_against_eager(model, {"x": torch.randn(2, 3, size, size)}, ALONE.get(name, 0.2))
+    held_against_eager(model, {"x": torch.randn(2, 3, size, size)}, 0.4)
