@@ -54,6 +54,7 @@ class Call:
         training: whether it computes as in training.
         features: the number of channels, of an op that is a step of its own.
         condition: what a choice goes by: a comparison, or a tensor of bool.
+        ends: whether it is a loss, or the sum or mean of all elements: nothing of its region comes after it.
     """
 
     op: Op | None
@@ -65,6 +66,7 @@ class Call:
     training: bool = False
     features: int = 0
     condition: Comparison | fx.Node | None = None
+    ends: bool = False
 
     @property
     def name(self) -> str:
@@ -75,6 +77,12 @@ class Call:
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
+
+    @property
+    def classes(self) -> fx.Node | None:
+        """The tensor with the class of each row, of a loss."""
+        found = self.operands.get(self.op.classes) if self.op and self.op.classes else None
+        return found if isinstance(found, fx.Node) else None
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -114,7 +122,8 @@ def call_of(node: fx.Node) -> Call:
     call = _of_op(op, given)
     for used in call.inputs:
         tensor = tensor_of(used)
-        if tensor is None or not (tensor.is_floating_point() or used is call.condition):
+        whole = used is call.condition or used is call.classes
+        if tensor is None or not (tensor.is_floating_point() or whole):
             raise UnfitError("an input is no floating-point tensor")
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
@@ -164,6 +173,10 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
     dims: tuple[int, ...] = ()
     keepdim = bool(given.pop("keepdim", False))
     reads = tensor_of(x)
+    if "reduction" in op.attributes:
+        return _loss(op, x, given)
+    if op.name in ("sum", "mean") and given.get("dim") in (None, [], ()):
+        return _of_all(op, x, given, keepdim=keepdim)
     if op.name in patterns.KEPT:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
@@ -184,11 +197,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
             given.pop(op.conditions[0], None), compares=op.name not in patterns.KEPT
         )
     operands, attributes = _operands(op, given), _attributes(op, given)
-    left = {
-        k: v for k, v in given.items() if k not in _IGNORED and v is not None and v is not False
-    }
-    if left:
-        raise UnfitError(f"{op.name} with {', '.join(left)}")
+    _check_left(op, given)
     if not isinstance(x, fx.Node) and op.name not in (*patterns.INFIX, "where"):
         raise UnfitError(f"{op.name} of a number")
     reduces = op.dims and "keepdim" in op.attributes
@@ -203,6 +212,44 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         features,
         condition,
     )
+
+
+def _loss(op: Op, x: Any, given: dict[str, Any]) -> Call:
+    """Return a loss: of each row against a class, or of each element against a target."""
+    operands, attributes = _operands(op, given), _attributes(op, given)
+    _check_left(op, given)
+    reduction = attributes.get("reduction", op.attributes["reduction"])
+    if not isinstance(x, fx.Node):
+        raise UnfitError(f"{op.name} of a number")
+    if not op.classes:
+        if reduction == "batchmean":
+            raise UnfitError(f"{op.name} with reduction batchmean")
+        ends = reduction != "none"
+        return Call(op, x, operands, attributes, keepdim=not ends, ends=ends)
+    shape, target = tensor_of(x), tensor_of(operands[op.classes])
+    if shape is None or shape.dim() != 2:
+        raise UnfitError(f"{op.name} of other than two dims")
+    if target is None or target.dtype is not torch.int64 or len(operands) > 1:
+        raise UnfitError(f"{op.name} with probabilities or weights of classes")
+    return Call(op, x, operands, attributes, (-1,), keepdim=False, ends=True)
+
+
+def _of_all(op: Op, x: Any, given: dict[str, Any], *, keepdim: bool) -> Call:
+    """Return the sum or mean of all elements."""
+    given.pop("dim", None)
+    _check_left(op, given)
+    if keepdim or not isinstance(x, fx.Node):
+        raise UnfitError("a reduction over all dims")
+    return Call(op, x, keepdim=False, ends=True)
+
+
+def _check_left(op: Op, given: dict[str, Any]) -> None:
+    """Refuse arguments that nothing has taken."""
+    left = {
+        k: v for k, v in given.items() if k not in _IGNORED and v is not None and v is not False
+    }
+    if left:
+        raise UnfitError(f"{op.name} with {', '.join(left)}")
 
 
 def _operands(op: Op, given: dict[str, Any]) -> dict[str, Argument]:

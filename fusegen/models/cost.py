@@ -28,7 +28,7 @@ class Cost:
     Args:
         bytes_before: what the ops read and write one by one.
         bytes_after: what the package reads and writes.
-        launches: how many ops there are, casts among them.
+        launches: how many kernels torch starts: one for each op, casts among them, and two for a loss.
         seconds_saved: the estimate of what fusing saves, in seconds.
     """
 
@@ -48,10 +48,14 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
     computed = [node for node, call in calls.items() if not _is_nothing(node, call)]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
+    # torch writes what a loss adds up, or the logarithms of a softmax, and reads it again.
+    losses = [c.x for c in calls.values() if c.ends and c.op and "reduction" in c.op.attributes]
+    before += sum(2 * bytes_of(x) for x in losses if isinstance(x, fx.Node))
+    launches = len(computed) + len(losses)
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
-    saved = (before - after) / _RATE[kind] + len(computed) * _LAUNCH[kind] - _CALL[kind]
-    return Cost(before, after, len(computed), saved)
+    saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
+    return Cost(before, after, launches, saved)
 
 
 def _is_nothing(node: fx.Node, call: Call) -> bool:

@@ -41,7 +41,9 @@ def _may_take(node: fx.Node, call: Call, region: Region, steps: Sequence[Step]) 
         return True
     if call.name in patterns.KEPT and call.name not in _BY_ELEMENT:
         return False
-    if call.name in ("batch_norm", "prelu") or not call.keepdim:
+    if call.name in ("batch_norm", "prelu") or call.classes is not None:
+        return False
+    if not (call.keepdim or call.ends):
         return False
     count = len(call.dims) or int(call.op.paired)
     value = tensor_of(node)

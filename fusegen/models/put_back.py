@@ -76,11 +76,11 @@ def _call(
             value = graph.call_function(operator.getitem, (result, place))
         call, wanted = region.calls[node], tensor_of(node)
         assert wanted is not None
-        if not call.keepdim:
+        if not (call.keepdim or call.ends):
             value = graph.call_method("squeeze", (value, call.dims))
         elif _comes_in_another_format(wanted, spec.x):
             value = graph.call_method("contiguous", (value,))
-        if wanted.dtype is not spec.dtype:
+        if wanted.dtype is not spec.dtype and node not in spec.wide:
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value

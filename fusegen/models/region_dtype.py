@@ -14,7 +14,7 @@ from fusegen.models.operands import is_small
 from fusegen.models.regions import Region
 from fusegen.models.small_tensors import leaves
 
-__all__ = ["dtype_of", "has_channels"]
+__all__ = ["dtype_of", "has_channels", "is_wide"]
 
 
 def dtype_of(
@@ -37,11 +37,20 @@ def dtype_of(
         return None
     channels = _read_by_channel(region)
     large = [n for n in read if n not in channels and not is_small(n, region, is_image)]
-    tensors = map(tensor_of, (*large, *region.outputs))
+    results = [
+        n for n in region.outputs if not is_wide(n, region)
+    ]  # those are of float32 in any case
+    tensors = map(tensor_of, (*large, *results))
     rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
     if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
         return rest.pop()
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+def is_wide(node: fx.Node, region: Region) -> bool:
+    """Return whether a result is a loss or the like that the model has in float32."""
+    tensor = tensor_of(node)
+    return region.calls[node].ends and tensor is not None and tensor.dtype is torch.float32
 
 
 def has_channels(call: Call) -> bool:

@@ -14,7 +14,7 @@ from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held, how_held, of_channels
-from fusegen.models.region_dtype import dtype_of, has_channels
+from fusegen.models.region_dtype import dtype_of, has_channels, is_wide
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, equal, same
 from fusegen.models.small_tensors import inlined
@@ -118,20 +118,28 @@ class _Writer:
     def write(self) -> RegionSpec:
         """Return the spec."""
         outputs = self._region.outputs
-        for node, call in self._region.calls.items():
+        for node, call in sorted(self._region.calls.items(), key=lambda item: item[1].ends):
             if node in self._running:
                 self._step(node, call)
             elif node in outputs:
                 raise UnfitError("a result does not depend on the tensor that the others depend on")
         if self._current not in outputs:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
+        words = [self._words[node] for node in outputs]
+        wide = frozenset(
+            n for n in outputs if self._dtype.itemsize < 4 and is_wide(n, self._region)
+        )
+        named = words if len(outputs) > 1 or wide else []
         text = spec_text(
             order=self._order,
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
             operands={n: self._kind(h) for n, h in self._operands.items() if not h.of_step},
-            outputs=[self._words[node] for node in outputs],
-            steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
+            outputs=[
+                f"{{name: {word}, dtype: float32}}" if node in wide else word
+                for node, word in zip(outputs, named, strict=False)
+            ],
+            steps=self._naming.tidied(self._steps, named),
         )
         words = [call.name for call in self._region.calls.values() if call.op]
         return RegionSpec(
@@ -144,6 +152,7 @@ class _Writer:
             any(call.training for call in self._region.calls.values()),
             frozenset(self._inlined),
             not same(_shape(self._x), self._region.shape),
+            wide,
         )
 
     def _kind(self, held: Held) -> str:
@@ -186,7 +195,9 @@ class _Writer:
         if call.op is None:
             self._cast(node, call, label)
             return
-        if call.is_step:
+        if call.ends:
+            self._ending(call, label)
+        elif call.is_step:
             self._kept(call, label)
         else:
             self._reduces = self._expands = False
@@ -234,6 +245,23 @@ class _Writer:
             )
         if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
             given["dtype"] = "float32"
+        self._steps.append(Step(call.name, given, label))
+
+    def _ending(self, call: Call, label: str) -> None:
+        """Write a loss, or the sum or mean of all elements."""
+        assert isinstance(call.x, fx.Node)
+        if call.x is not self._current:
+            self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
+            self._current = call.x
+        given = {}
+        for name, value in call.operands.items():
+            if value is call.classes and isinstance(value, fx.Node):
+                given[name] = self._declared(Held(value, "{kind: row, dtype: int64}", "as it is"))
+                continue
+            given[name] = self._value(value, by_name=True)
+            if not given[name].isidentifier():
+                raise UnfitError(f"{name} of {call.name} is computed in the kernel")
+        given |= {k: yaml_text(v) for k, v in call.attributes.items()}
         self._steps.append(Step(call.name, given, label))
 
     def _formula(self, call: Call) -> str:

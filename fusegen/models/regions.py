@@ -178,6 +178,8 @@ def region_of(node: fx.Node, call: Call) -> Region:
     tensors = {used: tensor_of(used) for used in call.inputs}
     shapes = [tuple(t.shape) for t in tensors.values() if t is not None]
     rows: tuple[int, ...] | str | None = call.dims or None
+    if call.classes is not None:
+        shapes = [tuple(t.shape) for used, t in tensors.items() if t is not None and used is call.x]
     if call.name in patterns.KEPT:
         reads = tensor_of(call.x)
         assert reads is not None
@@ -195,6 +197,9 @@ def region_of(node: fx.Node, call: Call) -> Region:
         raise UnfitError("a single number, or shapes that cannot be compared")
     if isinstance(rows, tuple):
         _check_rows(rows, shape)
+    elif call.ends:
+        if not all(same(other, shape) for other in shapes):
+            raise UnfitError("a loss of tensors of several shapes")
     elif not same(tuple(value.shape), shape):
         raise UnfitError("the result has another shape than what it is computed from")
     return Region({node: call}, shape, rows, value.device)
@@ -224,6 +229,8 @@ def joined_of(a: Region, b: Region) -> Region | None:
     elif _is_row_of(b, a):
         shape = a.shape
     else:
+        return None
+    if sum(call.ends for region in (a, b) for call in region.calls.values()) > 1:
         return None
     dropped = [n for region in (a, b) for n, c in region.calls.items() if not c.keepdim]
     calls = {**a.calls, **b.calls}

@@ -49,7 +49,9 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
         if effects.stretch[node] != stretch or not effects.may_move(node):
             return None
         call = call_or_none(node)
-        if call is None or call.dims or call.name in patterns.KEPT or call.condition is not None:
+        if call is None or call.dims or call.ends or call.condition is not None:
+            return None
+        if call.name in patterns.KEPT:
             return None
         if not all(is_small(i, region, is_image) or _is_broadcast(i, region) for i in call.inputs):
             return None

@@ -43,6 +43,7 @@ class RegionSpec(PackageSpec):
         training: whether it computes as in training.
         inlined: the small tensors outside of the region that the package computes itself.
         broadcast: whether the activation is broadcast with the other tensors before the call.
+        wide: the results that are of float32 beside an activation of 16 bits.
     """
 
     x: fx.Node
@@ -52,6 +53,7 @@ class RegionSpec(PackageSpec):
     training: bool
     inlined: frozenset[fx.Node]
     broadcast: bool
+    wide: frozenset[fx.Node]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def spec_text(
         dtype: what it is compiled for.
         dims: how many dims the activation has; 0 for any number.
         operands: the kind of each operand.
-        outputs: the names of the steps whose values it returns.
+        outputs: the steps whose values it returns, as YAML; empty if it is the last one.
         steps: its steps.
     """
     lines = [f"order: {order}", f"dtypes: [{str(dtype).removeprefix('torch.')}]"]
@@ -113,7 +115,7 @@ def spec_text(
         lines.append(f"dims: {dims}")
     if operands:
         lines += ["operands:", *(f"  {name}: {kind}" for name, kind in operands.items())]
-    if len(outputs) > 1:
+    if outputs:
         lines.append(f"outputs: [{', '.join(outputs)}]")
     return "\n".join([*lines, "chain:", *map(str, steps), ""])
 

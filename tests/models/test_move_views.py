@@ -1,4 +1,4 @@
-"""Views between ops: which are moved out of a region, and which stay, with the values and gradients of eager."""
+"""Views between ops: which are moved out of a region and which stay, with eager's values and gradients."""
 
 from __future__ import annotations
 

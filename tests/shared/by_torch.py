@@ -15,12 +15,22 @@ from fusegen.tools.check.reference import run_chain
 
 
 def reference(text: str) -> Callable[..., Any]:
-    """Return the `apply` of a spec, by torch's own functions."""
+    """Return the `apply` of a spec, by torch's own functions; 16 bits are computed in float32."""
     parsed = spec.parse(text, "region")
+    labels = parsed.outputs or (parsed.steps[-1].label,)
 
     @torch._dynamo.disable
     def apply(x: Tensor, *, training: bool = False, **operands: Tensor) -> Any:
-        return run_chain(parsed, x, operands, {}, training=training)
+        if x.dtype not in (torch.bfloat16, torch.float16):
+            return run_chain(parsed, x, operands, {}, training=training)
+        wide = {k: t.float() if t.is_floating_point() else t for k, t in operands.items()}
+        found = run_chain(parsed, x.float(), wide, {}, training=training)
+        values = found if isinstance(found, tuple) else (found,)
+        results = tuple(
+            value if label in parsed.float32 else value.to(x.dtype)
+            for label, value in zip(labels, values, strict=True)
+        )
+        return results if isinstance(found, tuple) else results[0]
 
     return apply
 
