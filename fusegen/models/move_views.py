@@ -7,7 +7,7 @@ and what others read of them is seen back. No element is moved, in the graph as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import fx
@@ -17,7 +17,7 @@ from fusegen.models.effects import Effects
 from fusegen.models.moved_region import may_move, move
 from fusegen.models.regions import Region, Search, joined_of
 from fusegen.models.shapes import same
-from fusegen.models.views import Step, base_of, inverse_of, step_of
+from fusegen.models.views import Step, base_of, inverse_of, sizes_of, step_of
 
 __all__ = ["move_views"]
 
@@ -67,6 +67,7 @@ def _sweep(graph: fx.Graph, search: Search, regions: Sequence[Region], effects: 
     """Move what can be moved, once for each region; return how often."""
     of_node = {node: region for region in regions for node in region.calls}
     meetings = sorted(_meetings(of_node, effects), key=lambda meeting: -bytes_of(meeting.value))
+    sizes = sizes_of(graph)
     changed: set[int] = set()  # regions that are not what they were
     count = 0
     for meeting in meetings:
@@ -77,10 +78,10 @@ def _sweep(graph: fx.Graph, search: Search, regions: Sequence[Region], effects: 
         # The smaller region is the one that is moved, if it can be.
         for region, steps in sorted(ways, key=lambda way: len(way[0].calls)):
             other = meeting.below if region is meeting.above else meeting.above
-            if _may_meet(region, steps, other):
+            if _may_meet(region, steps, other, sizes):
                 changed |= {id(of_node[n]) for n in _readers(region) if n in of_node}
                 changed |= {id(region), id(other)}
-                move(graph, region, steps, effects)
+                move(graph, region, steps, effects, sizes)
                 count += 1
                 break
     return count
@@ -129,7 +130,9 @@ def _readers(region: Region) -> Iterator[fx.Node]:
             pending += user.users
 
 
-def _may_meet(region: Region, steps: Sequence[Step], other: Region) -> bool:
+def _may_meet(
+    region: Region, steps: Sequence[Step], other: Region, sizes: Mapping[str, fx.Node]
+) -> bool:
     """Return whether a region can be computed in another's shape, and is one with it then."""
     joined = joined_of(replace(region, shape=other.shape), other)
-    return joined is not None and may_move(region, steps, in_rows=joined.rows is not None)
+    return joined is not None and may_move(region, steps, sizes, in_rows=joined.rows is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx
@@ -22,17 +22,28 @@ __all__ = ["may_move", "move"]
 _BY_ELEMENT = frozenset({"dropout", "alpha_dropout", "masked_fill"})
 
 
-def may_move(region: Region, steps: Sequence[Step], *, in_rows: bool) -> bool:
+def may_move(
+    region: Region, steps: Sequence[Step], sizes: Mapping[str, fx.Node], *, in_rows: bool
+) -> bool:
     """Return whether a region computes the same of tensors that take some steps, and none is copied for it.
 
     Args:
         region: the region.
         steps: the steps, of a tensor of the region's shape.
+        sizes: the sizes of the graph that change from call to call.
         in_rows: whether kernels then read rows, so that rows must stay in memory as they are.
     """
-    return all(_may_take(n, c, region, steps) for n, c in region.calls.items()) and all(
-        _is_viewed(node, region, steps, in_rows=in_rows) for node in region.inputs
-    )
+    if not all(_may_take(n, c, region, steps) for n, c in region.calls.items()):
+        return False
+    if not all(_is_viewed(n, region, steps, sizes, in_rows=in_rows) for n in region.inputs):
+        return False
+    back = inverse_of(steps)
+    for node in region.calls:
+        value = tensor_of(node)
+        moved = viewed_value(value, steps, sizes) if value is not None else None
+        if moved is None or viewed_value(moved, back, sizes) is None:
+            return False
+    return True
 
 
 def _may_take(node: fx.Node, call: Call, region: Region, steps: Sequence[Step]) -> bool:
@@ -81,13 +92,20 @@ def _dim_argument(node: fx.Node, call: Call) -> tuple[str | int, Any] | None:
     return (places[0], last) if len(places) == 1 else None
 
 
-def _is_viewed(node: fx.Node, region: Region, steps: Sequence[Step], *, in_rows: bool) -> bool:
+def _is_viewed(
+    node: fx.Node,
+    region: Region,
+    steps: Sequence[Step],
+    sizes: Mapping[str, fx.Node],
+    *,
+    in_rows: bool,
+) -> bool:
     """Return whether a tensor takes steps without a copy; a small one may be copied."""
     tensor = tensor_of(node)
     assert tensor is not None
     if image_of(steps, tuple(tensor.shape)) is None:
         return False
-    value = viewed_value(tensor, steps)
+    value = viewed_value(tensor, steps, sizes)
     if value is None:
         return False
     if TIMES * numel(tuple(tensor.shape)) <= numel(region.shape):
@@ -102,7 +120,13 @@ def _storage(value: Tensor) -> int:
     return int(value.untyped_storage()._cdata)
 
 
-def move(graph: fx.Graph, region: Region, steps: Sequence[Step], effects: Effects) -> None:
+def move(
+    graph: fx.Graph,
+    region: Region,
+    steps: Sequence[Step],
+    effects: Effects,
+    sizes: Mapping[str, fx.Node],
+) -> None:
     """Compute a region on tensors that take some steps, and see back what others read of it.
 
     Args:
@@ -110,6 +134,7 @@ def move(graph: fx.Graph, region: Region, steps: Sequence[Step], effects: Effect
         region: the region.
         steps: the steps.
         effects: what may not be moved.
+        sizes: the sizes of the graph that change from call to call.
     """
     new: dict[fx.Node, fx.Node] = {}
     for node, call in region.calls.items():
@@ -117,10 +142,10 @@ def move(graph: fx.Graph, region: Region, steps: Sequence[Step], effects: Effect
             condition = _condition(node) if isinstance(call.condition, Comparison) else None
             for used in call.inputs:
                 if used not in new:
-                    new[used] = viewed(graph, used, steps)
+                    new[used] = viewed(graph, used, steps, sizes)
             if condition is not None and condition not in new:
-                new[condition] = _copied(graph, condition, new, steps)
-            new[node] = _copied(graph, node, new, steps)
+                new[condition] = _copied(graph, condition, new, steps, sizes)
+            new[node] = _copied(graph, node, new, steps, sizes)
             if call.dims and call.op is not None and not call.op.takes_shape:
                 _set_dims(new[node], node, call)
     back = inverse_of(steps)
@@ -129,23 +154,27 @@ def move(graph: fx.Graph, region: Region, steps: Sequence[Step], effects: Effect
         users = [user for user in users if user not in new]  # a comparison that was computed for it
         if users:
             with graph.inserting_before(node):
-                seen = viewed(graph, new[node], back)
+                seen = viewed(graph, new[node], back, sizes)
             for user in users:
                 user.replace_input_with(node, seen)
-            _leave_out_undone(graph, seen, effects, effects.stretch[node])
+            _leave_out_undone(graph, seen, effects, effects.stretch[node], sizes)
     for node in reversed([n for n in graph.nodes if n in new and n not in region.inputs]):
         if not node.users:
             graph.erase_node(node)
 
 
 def _copied(
-    graph: fx.Graph, node: fx.Node, new: dict[fx.Node, fx.Node], steps: Sequence[Step]
+    graph: fx.Graph,
+    node: fx.Node,
+    new: dict[fx.Node, fx.Node],
+    steps: Sequence[Step],
+    sizes: Mapping[str, fx.Node],
 ) -> fx.Node:
     """Add a node that computes the same as another one of what is seen in another way."""
     made = graph.node_copy(node, lambda used: new.get(used, used))
     value = tensor_of(node)
     assert value is not None
-    made.meta = {**node.meta, "example_value": viewed_value(value, steps)}
+    made.meta = {**node.meta, "example_value": viewed_value(value, steps, sizes)}
     return made
 
 
@@ -160,17 +189,22 @@ def _set_dims(made: fx.Node, node: fx.Node, call: Call) -> None:
         made.args = (*made.args[:place], dims, *made.args[place + 1 :])
 
 
-def _leave_out_undone(graph: fx.Graph, seen: fx.Node, effects: Effects, stretch: int) -> None:
+def _leave_out_undone(
+    graph: fx.Graph, seen: fx.Node, effects: Effects, stretch: int, sizes: Mapping[str, fx.Node]
+) -> None:
     """Let those who read a view of a view that undoes it read what both are of."""
     for user in list(seen.users):
         step = step_of(user)
         if step is None or effects.stretch.get(user) != stretch or not effects.may_move(user):
             continue
+        value = tensor_of(seen)
+        if value is None or viewed_value(value, [step], sizes) is None:
+            continue
         with graph.inserting_before(user):
-            found = viewed(graph, seen, [step])
+            found = viewed(graph, seen, [step], sizes)
         if found.args and found.args[0] is seen:  # a view that undoes nothing
             graph.erase_node(found)
             continue
         user.replace_all_uses_with(found)
         graph.erase_node(user)
-        _leave_out_undone(graph, found, effects, stretch)
+        _leave_out_undone(graph, found, effects, stretch, sizes)

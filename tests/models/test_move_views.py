@@ -250,11 +250,23 @@ def test_sizes_that_change() -> None:
         torch.testing.assert_close(compiled(x, y), form(x, y))
     assert used.report.graphs == 1
     assert [region.ops for region in used.report.fused] == [("add", "layer_norm", "mul")]
+
+
+def test_several_sizes_that_change() -> None:
+    """Those that the graph is given are written as they are, a product of them as what is left."""
+
+    def form(x: Tensor, y: Tensor) -> Any:
+        total = x + y
+        rows = functional.layer_norm(total.view(-1, 6), NORMALISED)
+        return total, rows, total.unsqueeze(1) * 2
+
     used = FusegenBackend(everything=True)
     compiled = torch.compile(form, backend=used, dynamic=True)
     for batch, length in ((2, 12), (3, 24), (5, 36)):
         x, y = torch.randn(2, batch, length, 6, dtype=torch.float64)
-        torch.testing.assert_close(compiled(x, y), form(x, y))
+        for found, wanted in zip(compiled(x, y), form(x, y), strict=True):
+            torch.testing.assert_close(found, wanted)
+    assert used.report.fused[0].ops == ("add", "layer_norm", "mul")
 
 
 def test_drop_path_is_in_the_region() -> None:
