@@ -119,6 +119,8 @@ def call_of(node: fx.Node) -> Call:
     if op is None:
         raise UnfitError(f"{name_of(node)} is no op of fusegen")
     given = arguments_of(node, op)
+    if node.target in patterns.OF_CHANNELS:
+        given["dim"] = 1
     call = _of_op(op, given)
     for used in call.inputs:
         tensor = tensor_of(used)
@@ -184,6 +186,8 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         given = _of_kept(op, given)
     elif op.takes_shape:
         dims = tuple(range(-len(listed(given.pop("normalized_shape", ()))), 0))
+        if "dim" in given:  # of channels
+            dims = dims_of(given.pop("dim"), reads)
         if op.name == "rms_norm" and given.get("eps") is None:
             if reads is None or reads.dtype not in (torch.float32, torch.float64):
                 raise UnfitError("rms_norm of 16 bits without eps")

@@ -85,7 +85,7 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
         users = [user for user in node.users if user in plan.last]
         _convert(graph, node, users, _FORMATS[tensor.dim()])
     for node in plan.leaving:
-        users = [user for user in node.users if not _follows(user, effects)]
+        users = [user for user in node.users if _minds(user, effects)]
         _convert(graph, node, users, torch.contiguous_format)
     return len(convolutions)
 
@@ -126,7 +126,7 @@ def _plan(graph: fx.Graph, effects: Effects) -> _Plan:
                 plan.entering.discard(node)
                 plan.entering |= {image for image in images if image not in plan.last}
     for node in _images(plan.last - before):
-        if any(not _follows(user, effects) for user in node.users):
+        if any(_minds(user, effects) for user in node.users):
             plan.leaving.add(node)
         if node.target in _CONVOLUTIONS:
             plan.saved += 2 * sum(map(bytes_of, (*_images(_read(node)), node)))
@@ -161,6 +161,17 @@ def _follows(node: fx.Node, effects: Effects) -> bool:
     if call.name in patterns.KEPT:
         return call.name in ("batch_norm", "dropout", "masked_fill")
     return not call.dims or call.dims == (1 - value.dim(),)
+
+
+def _minds(node: fx.Node, effects: Effects) -> bool:
+    """Return whether a node that reads an image must find it in the format that it had.
+
+    What is permuted and then copied is the same in any format, and less work if the channels are last.
+    """
+    if _follows(node, effects):
+        return False
+    copied = all(user.target == "contiguous" and len(user.args) == 1 for user in node.users)
+    return node.target != "permute" or not copied or any(user.kwargs for user in node.users)
 
 
 def _images(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from fusegen.models.cost import Cost
 
-__all__ = ["ATTENTION", "CHANNELS_LAST", "VIEWS", "FusedRegion", "Report"]
+__all__ = ["ATTENTION", "CHANNELS_LAST", "CHANNEL_NORMS", "VIEWS", "FusedRegion", "Report"]
 
 #: What is done to a graph beside fusing regions.
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 CHANNELS_LAST = "convolutions, now in channels-last"
+CHANNEL_NORMS = "norms of permuted images, now over channels"
 VIEWS = "views, moved out from between ops"
 
 

@@ -54,6 +54,8 @@ def _may_take(node: fx.Node, call: Call, region: Region, steps: Sequence[Step]) 
         return False
     if call.name in ("batch_norm", "prelu") or call.classes is not None:
         return False
+    if node.target in patterns.OF_CHANNELS:
+        return False
     if not (call.keepdim or call.ends):
         return False
     count = len(call.dims) or int(call.op.paired)

@@ -22,11 +22,14 @@ __all__ = [
     "COMPARISONS",
     "INFIX",
     "KEPT",
+    "OF_CHANNELS",
     "PRODUCTS",
     "VIEWS",
+    "layer_norm_of_channels",
     "op_of",
     "op_of_function",
     "op_of_method",
+    "rms_norm_of_channels",
     "rotate_half",
 ]
 
@@ -35,6 +38,21 @@ def rotate_half(x: Tensor) -> Tensor:
     """The rotation of a row's halves, a function that torch lacks: models write it out (`rotary.py`)."""
     first, second = x.chunk(2, -1)
     return torch.cat((-second, first), -1)
+
+
+def layer_norm_of_channels(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """A layer norm over dim 1, with weights [C, 1, ...], that torch lacks (`channel_norms.py`)."""
+    weight, bias = (None if t is None else t.flatten() for t in (weight, bias))
+    rows = functional.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps)
+    return rows.movedim(-1, 1)
+
+
+def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """The same of an RMS norm."""
+    weight = None if weight is None else weight.flatten()
+    return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
 
 
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
@@ -76,6 +94,8 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.layer_norm: "layer_norm",
     torch.group_norm: "group_norm",
     rotate_half: "rotate_half",
+    layer_norm_of_channels: "layer_norm",
+    rms_norm_of_channels: "rms_norm",
 }
 #: The same for methods of a tensor. `sub` and the like are found under their own names.
 _METHODS: Mapping[str, str] = {
@@ -114,6 +134,8 @@ KEPT = frozenset(
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
 #: Pooling, with the number of dims that it reduces. To one value it is a mean.
 POOLS: Mapping[str, int] = {f"adaptive_avg_pool{n}d": n for n in (1, 2, 3)}
+#: Norms over dim 1.
+OF_CHANNELS = frozenset({layer_norm_of_channels, rms_norm_of_channels})
 #: What torch computes best.
 PRODUCTS = frozenset(
     {

@@ -16,10 +16,18 @@ from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.calls import Comparison, call_of
+from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
-from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, VIEWS, FusedRegion, Report
+from fusegen.models.fusion_report import (
+    ATTENTION,
+    CHANNEL_NORMS,
+    CHANNELS_LAST,
+    VIEWS,
+    FusedRegion,
+    Report,
+)
 from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
@@ -60,6 +68,7 @@ def plan_of(
     write_out_of_place(graph)
     before = effects_of(graph, inputs)
     write_rotations(graph, before)
+    report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)

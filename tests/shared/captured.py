@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
@@ -37,7 +38,9 @@ def tidied(module: fx.GraphModule) -> Effects:
     """Tidy a graph as the back end does, and return what may not be moved in it."""
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
-    write_rotations(module.graph, effects_of(module.graph))
+    effects = effects_of(module.graph)
+    write_rotations(module.graph, effects)
+    write_channel_norms(module.graph, effects)
     leave_out_unread(module.graph)
     move_views(module.graph, lambda: effects_of(module.graph))
     leave_out_unread(module.graph)
