@@ -14,7 +14,7 @@ from torch import fx
 
 from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
-from fusegen.models.moved_region import may_move, move
+from fusegen.models.moved_region import leave_out_undone, may_move, move
 from fusegen.models.regions import Region, Search, joined_of
 from fusegen.models.shapes import same
 from fusegen.models.views import Step, base_of, inverse_of, sizes_of, step_of
@@ -51,6 +51,11 @@ def move_views(graph: fx.Graph, effects_of: Callable[[], Effects]) -> int:
         graph: the graph, with what its nodes compute in their `example_value`. It is changed.
         effects_of: says what may not be moved in the graph as it is now.
     """
+    effects, sizes = effects_of(), sizes_of(graph)
+    for node in list(graph.nodes):
+        base = base_of(node) if step_of(node) is not None and effects.may_move(node) else None
+        if base is not None and effects.stretch[base] == effects.stretch[node]:
+            leave_out_undone(graph, node, effects, effects.stretch[node], sizes)
     count = 0
     for _ in range(_SWEEPS):
         effects = effects_of()

@@ -16,7 +16,7 @@ from fusegen.models.shapes import is_dense, numel
 from fusegen.models.small_tensors import TIMES
 from fusegen.models.views import Step, image_of, inverse_of, keeps, step_of, viewed, viewed_value
 
-__all__ = ["may_move", "move"]
+__all__ = ["leave_out_undone", "may_move", "move"]
 
 #: Steps of their own that compute each element from that element alone.
 _BY_ELEMENT = frozenset({"dropout", "alpha_dropout", "masked_fill"})
@@ -159,7 +159,7 @@ def move(
                 seen = viewed(graph, new[node], back, sizes)
             for user in users:
                 user.replace_input_with(node, seen)
-            _leave_out_undone(graph, seen, effects, effects.stretch[node], sizes)
+            leave_out_undone(graph, seen, effects, effects.stretch[node], sizes)
     for node in reversed([n for n in graph.nodes if n in new and n not in region.inputs]):
         if not node.users:
             graph.erase_node(node)
@@ -191,10 +191,18 @@ def _set_dims(made: fx.Node, node: fx.Node, call: Call) -> None:
         made.args = (*made.args[:place], dims, *made.args[place + 1 :])
 
 
-def _leave_out_undone(
+def leave_out_undone(
     graph: fx.Graph, seen: fx.Node, effects: Effects, stretch: int, sizes: Mapping[str, fx.Node]
 ) -> None:
-    """Let those who read a view of a view that undoes it read what both are of."""
+    """Let ops that read a view of a view that undoes it read what both are of.
+
+    Args:
+        graph: the graph. It is changed.
+        seen: the first view.
+        effects: what may not be moved.
+        stretch: the stretch of what it is a view of.
+        sizes: the sizes of the graph that change from call to call.
+    """
     for user in list(seen.users):
         step = step_of(user)
         if step is None or effects.stretch.get(user) != stretch or not effects.may_move(user):
@@ -207,6 +215,8 @@ def _leave_out_undone(
         if found.args and found.args[0] is seen:  # a view that undoes nothing
             graph.erase_node(found)
             continue
-        user.replace_all_uses_with(found)
-        graph.erase_node(user)
-        _leave_out_undone(graph, found, effects, stretch, sizes)
+        user.replace_all_uses_with(found, delete_user_cb=lambda reader: reader.op != "output")
+        if not user.users:
+            graph.erase_node(user)
+        if found is not seen:
+            leave_out_undone(graph, found, effects, stretch, sizes)
