@@ -101,9 +101,7 @@ def _meetings(of_node: dict[fx.Node, Region], effects: Effects) -> Iterator[_Mee
             value: fx.Node | None = read
             while value is not None and value not in of_node:
                 step = step_of(value)
-                if step is None or effects.stretch[value] != effects.stretch[node]:
-                    break
-                if not effects.may_move(value):
+                if step is None:
                     break
                 views.insert(0, value)
                 steps.insert(0, step)

@@ -151,6 +151,21 @@ def a_copy(x: Tensor, y: Tensor) -> Tensor:
     return functional.layer_norm((x + y).transpose(1, 2).reshape(2, 72) * 2, (72,))
 
 
+def a_copy_before_what_is_pointwise(x: Tensor, y: Tensor) -> Tensor:
+    return (x + y).transpose(1, 2).reshape(2, 72) * 2
+
+
+def a_copy_of_an_input(x: Tensor, y: Tensor) -> Tensor:
+    """The sum can be seen as one dim, but not what is added."""
+    total = y.view(2, 6, 12) + x.transpose(1, 2)
+    return (total.flatten(1) * 2).softmax(-1)
+
+
+def rows_that_lie_apart(x: Tensor, y: Tensor) -> Tensor:
+    """A kernel would copy rows whose elements are not beside each other."""
+    return (x + y).permute(0, 2, 3, 1).softmax(-1)
+
+
 def a_path_around(x: Tensor, y: Tensor) -> Tensor:
     total = (x + y).exp()
     product = total @ torch.eye(6, dtype=torch.float64)
@@ -196,6 +211,9 @@ def halves_of_rows(x: Tensor, y: Tensor) -> Tensor:
         (other_rows, (TOKENS,)),
         (a_tensor_in_another_shape, (TOKENS, OTHER)),
         (a_copy, (TOKENS, OTHER)),
+        (a_copy_before_what_is_pointwise, (TOKENS, OTHER)),
+        (a_copy_of_an_input, (TOKENS, OTHER)),
+        (rows_that_lie_apart, (IMAGE, IMAGE.roll(1, 1))),
         (a_path_around, (TOKENS, OTHER)),
         (changed_in_place, (TOKENS, OTHER)),
         (changed_through_the_view, (TOKENS, OTHER)),
