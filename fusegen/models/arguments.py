@@ -19,10 +19,13 @@ __all__ = [
     "UnfitError",
     "argument",
     "arguments_of",
+    "attributes_of",
+    "check_left",
     "constant",
     "dims_of",
     "listed",
     "name_of",
+    "operands_of",
     "size_of",
     "tensor_of",
 ]
@@ -31,6 +34,10 @@ __all__ = [
 Argument = fx.Node | float
 #: Parameters that torch's functions call by another name than ops do.
 _RENAMED = {"input": "x", "self": "x", "ord": "p"}
+
+
+#: Parameters that say nothing about the value.
+_IGNORED = frozenset({"inplace", "_stacklevel", "dtype", "stacklevel", "training", "train"})
 
 
 class UnfitError(Exception):
@@ -190,3 +197,44 @@ def dims_of(dim: Any, tensor: Tensor | None) -> tuple[int, ...]:
     if not all(isinstance(d, int) for d in found):
         raise UnfitError("dims that are not known before the call")
     return tuple(sorted(d - tensor.dim() if d >= 0 else d for d in found))
+
+
+def operands_of(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
+    """Take the operands out of the arguments; what decides a choice is none."""
+    operands = {}
+    for name in op.operands:
+        if name in op.conditions:
+            continue
+        value = given.pop(name, None)
+        if value is not None:
+            operands[name] = argument(value)
+        elif name not in op.optional:
+            raise UnfitError(f"{op.name} without {name}")
+    return operands
+
+
+def attributes_of(op: Op, given: dict[str, Any]) -> dict[str, float | int | bool | str]:
+    """Take the attributes out of the arguments; return those that are not the op's defaults."""
+    attributes = {}
+    for name, default in op.attributes.items():
+        if name in ("dim", "keepdim") and op.dims:
+            continue
+        value = given.pop(name, default)
+        if name == "p" and value in ("fro", None):
+            value = 2.0
+        if name == "correction" and "unbiased" in given:
+            value = int(given.pop("unbiased"))
+        if op.conditions and value in (math.inf, -math.inf):
+            value = "inf" if value > 0 else "-inf"
+        if value != default:
+            attributes[name] = constant(name, value)
+    return attributes
+
+
+def check_left(op: Op, given: dict[str, Any]) -> None:
+    """Refuse arguments that nothing has taken."""
+    left = {
+        k: v for k, v in given.items() if k not in _IGNORED and v is not None and v is not False
+    }
+    if left:
+        raise UnfitError(f"{op.name} with {', '.join(left)}")

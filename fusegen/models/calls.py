@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,19 +15,18 @@ from fusegen.models.arguments import (
     UnfitError,
     argument,
     arguments_of,
-    constant,
+    attributes_of,
+    check_left,
     dims_of,
     listed,
     name_of,
+    operands_of,
     size_of,
     tensor_of,
 )
 from fusegen.ops import Op, find
 
 __all__ = ["Call", "Comparison", "call_of", "call_or_none"]
-
-#: Parameters that say nothing about the value.
-_IGNORED = frozenset({"inplace", "_stacklevel", "dtype", "stacklevel", "training", "train"})
 
 
 @dataclass(frozen=True)
@@ -200,8 +198,8 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         condition = _condition(
             given.pop(op.conditions[0], None), compares=op.name not in patterns.KEPT
         )
-    operands, attributes = _operands(op, given), _attributes(op, given)
-    _check_left(op, given)
+    operands, attributes = operands_of(op, given), attributes_of(op, given)
+    check_left(op, given)
     if not isinstance(x, fx.Node) and op.name not in (*patterns.INFIX, "where"):
         raise UnfitError(f"{op.name} of a number")
     reduces = op.dims and "keepdim" in op.attributes
@@ -220,8 +218,8 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
 
 def _loss(op: Op, x: Any, given: dict[str, Any]) -> Call:
     """Return a loss: of each row against a class, or of each element against a target."""
-    operands, attributes = _operands(op, given), _attributes(op, given)
-    _check_left(op, given)
+    operands, attributes = operands_of(op, given), attributes_of(op, given)
+    check_left(op, given)
     reduction = attributes.get("reduction", op.attributes["reduction"])
     if not isinstance(x, fx.Node):
         raise UnfitError(f"{op.name} of a number")
@@ -241,51 +239,10 @@ def _loss(op: Op, x: Any, given: dict[str, Any]) -> Call:
 def _of_all(op: Op, x: Any, given: dict[str, Any], *, keepdim: bool) -> Call:
     """Return the sum or mean of all elements."""
     given.pop("dim", None)
-    _check_left(op, given)
+    check_left(op, given)
     if keepdim or not isinstance(x, fx.Node):
         raise UnfitError("a reduction over all dims")
     return Call(op, x, keepdim=False, ends=True)
-
-
-def _check_left(op: Op, given: dict[str, Any]) -> None:
-    """Refuse arguments that nothing has taken."""
-    left = {
-        k: v for k, v in given.items() if k not in _IGNORED and v is not None and v is not False
-    }
-    if left:
-        raise UnfitError(f"{op.name} with {', '.join(left)}")
-
-
-def _operands(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
-    """Take the operands out of the arguments; what decides a choice is none."""
-    operands = {}
-    for name in op.operands:
-        if name in op.conditions:
-            continue
-        value = given.pop(name, None)
-        if value is not None:
-            operands[name] = argument(value)
-        elif name not in op.optional:
-            raise UnfitError(f"{op.name} without {name}")
-    return operands
-
-
-def _attributes(op: Op, given: dict[str, Any]) -> dict[str, float | int | bool | str]:
-    """Take the attributes out of the arguments; return those that are not the op's defaults."""
-    attributes = {}
-    for name, default in op.attributes.items():
-        if name in ("dim", "keepdim") and op.dims:
-            continue
-        value = given.pop(name, default)
-        if name == "p" and value in ("fro", None):
-            value = 2.0
-        if name == "correction" and "unbiased" in given:
-            value = int(given.pop("unbiased"))
-        if op.conditions and value in (math.inf, -math.inf):
-            value = "inf" if value > 0 else "-inf"
-        if value != default:
-            attributes[name] = constant(name, value)
-    return attributes
 
 
 def _of_kept(op: Op, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from fusegen.models.effects import Effects
 from fusegen.models.moved_region import leave_out_undone, may_move, move
 from fusegen.models.regions import Region, Search, joined_of
 from fusegen.models.shapes import same
-from fusegen.models.views import Step, base_of, inverse_of, sizes_of, step_of
+from fusegen.models.views import Step, base_of, inverse_of, step_of
+from fusegen.models.written_views import sizes_of
 
 __all__ = ["move_views"]
 

@@ -14,7 +14,8 @@ from fusegen.models.effects import Effects, storages
 from fusegen.models.regions import Region
 from fusegen.models.shapes import is_dense, numel
 from fusegen.models.small_tensors import TIMES
-from fusegen.models.views import Step, image_of, inverse_of, keeps, step_of, viewed, viewed_value
+from fusegen.models.views import Step, image_of, inverse_of, keeps, step_of
+from fusegen.models.written_views import viewed, viewed_value
 
 __all__ = ["leave_out_undone", "may_move", "move"]
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from torch import fx
 
+from fusegen.models.activations import activations, dependents
 from fusegen.models.arguments import UnfitError
 from fusegen.models.calls import Call
 from fusegen.models.effects import Effects
-from fusegen.models.region_spec import activations, dependents, spec_of
+from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region
 from fusegen.models.spec_text import RegionSpec
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.activations import activations, dependents, shape_of
 from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison
 from fusegen.models.effects import Effects
@@ -16,11 +17,11 @@ from fusegen.models.naming import Naming
 from fusegen.models.operands import Held, how_held, of_channels
 from fusegen.models.region_dtype import dtype_of, has_channels, is_wide
 from fusegen.models.regions import Region
-from fusegen.models.shapes import Shape, equal, same
+from fusegen.models.shapes import same
 from fusegen.models.small_tensors import inlined
 from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
 
-__all__ = ["activations", "dependents", "spec_of"]
+__all__ = ["spec_of"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
@@ -47,47 +48,6 @@ def spec_of(
         except UnfitError as error:
             reasons.append(str(error))
     raise UnfitError(reasons[0] if reasons else "none of its inputs has the shape of its result")
-
-
-def activations(region: Region) -> list[fx.Node]:
-    """Return the inputs that may be the activation, that on which the most nodes depend first.
-
-    Where none has its shape, as in an outer product, one is broadcast with the others. Results have the
-    memory format of the activation, so one that has that of the last result comes before others.
-    """
-    numbers = [n for n in region.inputs if _is_floating(n)]
-    whole = [n for n in numbers if same(_shape(n), region.shape)]
-    found = whole if whole or isinstance(region.rows, str) else numbers
-    results = region.outputs or list(region.calls)
-    strides = _strides(results[-1])
-    return sorted(found, key=lambda n: (-len(dependents(region, [n])), _strides(n) != strides))
-
-
-def _is_floating(node: fx.Node) -> bool:
-    tensor = tensor_of(node)
-    return tensor is not None and tensor.is_floating_point()
-
-
-def dependents(region: Region, roots: Iterable[fx.Node]) -> set[fx.Node]:
-    """Return some nodes and those of a region that depend on them."""
-    found = set(roots)
-    for node, call in region.calls.items():
-        if any(i in found for i in call.inputs):
-            found.add(node)
-    return found
-
-
-def _shape(node: fx.Node) -> Shape:
-    tensor = tensor_of(node)
-    return tuple(tensor.shape) if tensor is not None else ()
-
-
-def _strides(node: fx.Node) -> list[str]:
-    """Return a tensor's strides, but for those of dims of size 1."""
-    tensor = tensor_of(node)
-    assert tensor is not None
-    pairs = zip(tensor.shape, tensor.stride(), strict=True)
-    return [str(stride) for size, stride in pairs if not equal(size, 1)]
 
 
 class _Writer:
@@ -151,7 +111,7 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
             frozenset(self._inlined),
-            not same(_shape(self._x), self._region.shape),
+            not same(shape_of(self._x), self._region.shape),
             wide,
         )
 
@@ -203,7 +163,7 @@ class _Writer:
             self._reduces = self._expands = False
             formula = self._formula(call)
             apart = self._expands or (self._reduces and not call.dims)
-            if apart and not same(_shape(node), self._region.shape):
+            if apart and not same(shape_of(node), self._region.shape):
                 raise UnfitError("a value of rows is computed with what varies along part of them")
             given = {"formula": f'"{formula}"'}
             if self._reduces and self._is_image:
@@ -302,7 +262,7 @@ class _Writer:
             number = int(value) if value == int(value) and abs(value) < 1e9 else value
             return repr(number) if value >= 0 else f"({number!r})"
         # A broadcast activation is larger than the tensor that it is of.
-        self._expands |= value is self._x and not same(_shape(value), self._region.shape)
+        self._expands |= value is self._x and not same(shape_of(value), self._region.shape)
         if value is self._current and not by_name:
             return "x"
         if value is self._x:
