@@ -143,6 +143,7 @@ class Op:
             group in the whole batch.
         halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
             as its second; the attribute `dim` says along which dim.
+        of_halves: the attributes that say something about these halves, so that only then they may be given.
         paired: whether its formula has the halves of a row (`fusegen.atoms.halves`).
         coarse: whether torch's function on CUDA rounds constants to float32 in float64 too. The formula is
             then the reference.
@@ -176,6 +177,7 @@ class Op:
     groups: str = ""
     several_values: bool = False
     halves: str = ""
+    of_halves: tuple[str, ...] = ()
     paired: bool = False
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -230,6 +232,7 @@ def op(
     groups: str = "",
     several_values: bool = False,
     halves: str = "",
+    of_halves: tuple[str, ...] = (),
     paired: bool = False,
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
@@ -285,6 +288,7 @@ def op(
             groups=groups,
             several_values=several_values,
             halves=halves,
+            of_halves=of_halves,
             paired=paired,
             coarse=coarse,
             choices=choices or {},

@@ -76,9 +76,10 @@ class _Binder:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
         halves = self._op.halves
-        if halves and halves in values and "dim" in values:
-            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
-            raise self._step.error("dim", message)
+        for name in self._op.of_halves:
+            if halves in values and name in values:
+                message = f"{self._word} takes {name} for the halves of one tensor: drop it, or {halves!r}"
+                raise self._step.error(name, message)
         for slot in self._slots:
             if slot == halves and slot not in values:
                 continue

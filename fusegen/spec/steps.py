@@ -236,18 +236,20 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
 def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
     line = names.document.line(draft.place)
     if draft.op is None:
-        formula, text, refs, over = read_formula(names, draft.place, draft.given)
-        return Step(
+        read = read_formula(names, draft.place, draft.given)
+        step = Step(
             label=label,
-            op=None,
-            formula=formula,
-            text=text,
-            operands=refs,
-            attributes=over,
+            op=read.op,
+            formula=None if read.op else read.expr,
+            text=read.text,
+            operands=read.refs,
+            attributes=read.dims,
             settings={},
             line=line,
             dims=names.dims,
         )
+        _check_source_of_halves(names, draft, step, before)
+        return step
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
     step = Step(
@@ -262,13 +264,27 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         dims=names.dims,
         float32=bound.float32,
     )
-    if step.halves and not all(s.op and s.op.source for s in before):
-        message = (
-            f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
-            f"directly after the source, or give it a second input: {{{step.halves}: ...}}"
-        )
-        raise names.document.error(draft.place, message)
+    _check_source_of_halves(names, draft, step, before)
     return step
+
+
+def _check_source_of_halves(
+    names: Names, draft: _Draft, step: Step, before: Sequence[Step]
+) -> None:
+    """Refuse a step that takes halves of anything else than x or the source's product.
+
+    Raises:
+        SpecError: it comes after another step.
+    """
+    if not step.halves or all(s.op and s.op.source for s in before):
+        return
+    given = "with halves" if draft.op is None else f"without {step.halves!r}"
+    second = "" if draft.op is None else f", or give it a second input: {{{step.halves}: ...}}"
+    message = (
+        f"{draft.word} {given} takes the halves of x or of the product: put it first, or directly after the "
+        f"source{second}"
+    )
+    raise names.document.error(draft.place, message)
 
 
 def _dims_after(step: Step) -> int:
