@@ -9,7 +9,7 @@ from typing import Any
 from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
-from fusegen.spec.bind import bind
+from fusegen.spec.bind import bind, taking
 from fusegen.spec.formula.step import check_op, read_formula
 from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Setting, Step
 from fusegen.spec.names import problem
@@ -250,11 +250,12 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         )
         _check_source_of_halves(names, draft, step, before)
         return step
-    bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
-    check_op(names, draft.place, draft.op, bound)
+    op = taking(names, draft.op, draft.given)
+    bound = bind(names, draft.place, op, draft.given, _sizes(before))
+    check_op(names, draft.place, op, bound)
     step = Step(
         label=label,
-        op=draft.op,
+        op=op,
         formula=None,
         text=bound.text,
         operands=bound.operands,
