@@ -141,6 +141,7 @@ class Op:
         over: the dims that it reduces over if no attribute names them.
         groups: the attribute with the number of groups of channels. A row is then the channels of a group
             with all dims after them.
+        indexes: whether its value is the number of a column, of int64: an output, from which no step goes on.
         several_values: whether torch refuses statistics of a single value: of a row, or, with `groups`, of a
             group in the whole batch.
         halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
@@ -178,6 +179,7 @@ class Op:
     several: bool = False
     over: Over | None = None
     groups: str = ""
+    indexes: bool = False
     several_values: bool = False
     halves: str = ""
     of_halves: tuple[str, ...] = ()
@@ -234,6 +236,7 @@ def op(
     several: bool = False,
     over: Over | None = None,
     groups: str = "",
+    indexes: bool = False,
     several_values: bool = False,
     halves: str = "",
     of_halves: tuple[str, ...] = (),
@@ -280,6 +283,7 @@ def op(
             several=several,
             over=over,
             groups=groups,
+            indexes=indexes,
             several_values=several_values,
             halves=halves,
             of_halves=of_halves,

@@ -75,6 +75,12 @@ class _Writer:
         if self.wide:
             self.lines.append("x, dtype_ = widened(x), x.dtype")
         value = self._step(step, span)
+        if (
+            step.indexes and step is not self.spec.steps[-1]
+        ):  # the next step goes on from other values
+            self.lines.append(f"{step.label} = {value}")
+            self.lines += ["x = x.to(dtype_)"] * self.wide
+            return
         self.lines.append(f"x = {value}")
         if self.wide and not returned:
             self.lines.append("x = x.to(dtype_)")

@@ -289,8 +289,8 @@ def _check_source_of_halves(
 
 
 def _dims_after(step: Step) -> int:
-    """Return the number of dims of a step's result, or 0 for any."""
-    if step.dims < 3 or step.op is None:
+    """Return the number of dims of what the next step starts from, or 0 for any."""
+    if step.dims < 3 or step.op is None or step.indexes:
         return step.dims
     if step.op.over == "channel":
         return step.dims - 1

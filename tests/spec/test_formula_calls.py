@@ -26,7 +26,7 @@ SYMBOLS = {"x": X, "a": A, "b": B}
 #: What formulas cannot call, beside sources.
 REFUSED = {
     *("dropout", "alpha_dropout", "batch_norm", "instance_norm", "group_norm"),
-    *("cross_entropy", "nll_loss", "causal_mask", "where", "masked_fill"),
+    *("argmax", "argmin", "cross_entropy", "nll_loss", "causal_mask", "where", "masked_fill"),
 }
 #: Values of required attributes, and of those whose defaults a formula cannot have.
 GIVEN = {"reduction": "none", "eps": 1e-6, "threshold": 0.5, "value": 2.0, "min": -1.0}

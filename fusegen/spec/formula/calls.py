@@ -36,6 +36,8 @@ def refusal(op: Op) -> str | None:
         return "draws random numbers in training only"
     if op.classes:
         return f"takes an int64 number for each row, its {op.classes!r}"
+    if op.indexes:
+        return "gives the number of a column, with which no step calculates"
     if op.conditions:
         return "chooses by a condition, which a formula writes as where(condition, value, other)"
     if op.trained or op.groups or op.over in ("inner", "channel"):
