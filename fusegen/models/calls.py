@@ -74,7 +74,14 @@ class Call:
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
+        if self.op is not None and self.op.indexes:
+            return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
+
+    @property
+    def halves(self) -> bool:
+        """Whether it takes the two halves of its x."""
+        return self.op is not None and bool(self.op.halves)
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -98,14 +105,14 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("a view or a selection, which computes nothing")
     if isinstance(node.meta.get("example_value"), tuple):
         raise UnfitError("it gives several tensors")
-    if value is None or not value.is_floating_point():
+    op = patterns.op_of(node)
+    if value is None or not (value.is_floating_point() or (op is not None and op.indexes)):
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    op = patterns.op_of(node)
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
@@ -168,7 +175,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
         features = size_of(reads.shape[1]) if op.submodule and op.submodule.operands else 0
-        given = _of_kept(op, given)
+        given = _of_halves(given, reads) if op.halves else _of_kept(op, given)
     elif op.takes_shape:
         dims = tuple(range(-len(listed(given.pop("normalized_shape", ()))), 0))
         if op.name == "rms_norm" and given.get("eps") is None:
@@ -214,7 +221,7 @@ def _operands(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
         value = given.pop(name, None)
         if value is not None:
             operands[name] = argument(value)
-        elif name not in op.optional:
+        elif name not in op.optional and name != op.halves:
             raise UnfitError(f"{op.name} without {name}")
     return operands
 
@@ -235,6 +242,18 @@ def _attributes(op: Op, given: dict[str, Any]) -> dict[str, float | int | bool |
         if value != default:
             attributes[name] = constant(name, value)
     return attributes
+
+
+def _of_halves(given: dict[str, Any], reads: Tensor) -> dict[str, Any]:
+    """Return the arguments of a gate of two halves, with their dim counted from the end.
+
+    Raises:
+        UnfitError: if they are halves of the rows of a matrix.
+    """
+    (dim,) = dims_of(given.get("dim", -1), reads)
+    if reads.dim() == 2 and dim != -1:
+        raise UnfitError("a gate of halves of the first of two dims")
+    return {**given, "dim": dim}
 
 
 def _of_kept(op: Op, given: dict[str, Any]) -> dict[str, Any]:

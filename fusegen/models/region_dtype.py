@@ -32,7 +32,8 @@ def dtype_of(
     read = leaves(region, small)
     tensors = map(tensor_of, (*read, *region.outputs))
     dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    inside = {t.dtype for t in map(tensor_of, (*region.calls, *small)) if t is not None}
+    computed = map(tensor_of, (*region.calls, *small))
+    inside = {t.dtype for t in computed if t is not None and t.is_floating_point()}
     if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
         return None
     channels = _read_by_channel(region)

@@ -52,8 +52,12 @@ def spec_of(
 def activations(region: Region) -> list[fx.Node]:
     """Return the inputs that may be the activation, that on which the most nodes depend first.
 
-    Where none has its shape, as in an outer product, one is broadcast with the others.
+    Where none has its shape, as in an outer product, one is broadcast with the others. A gate of two halves
+    comes first in a chain, which then is called on the tensor that has them.
     """
+    halved = [call.x for call in region.calls.values() if call.halves]
+    if halved:
+        return [x for x in dict.fromkeys(halved) if isinstance(x, fx.Node)]
     numbers = [n for n in region.inputs if _is_floating(n)]
     whole = [n for n in numbers if same(_shape(n), region.shape)]
     found = whole if whole or isinstance(region.rows, str) else numbers
@@ -123,6 +127,7 @@ class _Writer:
             steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
         )
         words = [call.name for call in self._region.calls.values() if call.op]
+        halved = any(call.halves for call in self._region.calls.values())
         return RegionSpec(
             package_name(words, text),
             text,
@@ -132,7 +137,7 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
             frozenset(self._inlined),
-            not same(_shape(self._x), self._region.shape),
+            not (halved or same(_shape(self._x), self._region.shape)),
         )
 
     def _kind(self, held: Held) -> str:
@@ -152,7 +157,8 @@ class _Writer:
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""
         rows = self._region.rows
-        if any(has_channels(call) for call in self._region.calls.values()):
+        calls = self._region.calls.values()
+        if any(has_channels(c) or (c.halves and c.attributes.get("dim", -1) != -1) for c in calls):
             return True
         if isinstance(rows, str) or (rows is not None and rows != (-1,)):
             return True
@@ -208,6 +214,8 @@ class _Writer:
         if call.x is not self._current:
             self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
         given = {k: yaml_text(v) for k, v in call.attributes.items()}
+        if call.op.indexes:
+            given |= {"dim": _dims(self._region), "keepdim": "true"}
         if call.features:
             given["features"] = str(call.features)
         if call.op.submodule and call.op.submodule.flag:

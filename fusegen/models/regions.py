@@ -166,7 +166,7 @@ def region_of(node: fx.Node, call: Call) -> Region:
     if call.name in patterns.KEPT:
         reads = tensor_of(call.x)
         assert reads is not None
-        shape: Shape | None = tuple(reads.shape)
+        shape: Shape | None = tuple(value.shape if call.halves else reads.shape)
         if call.name == "batch_norm":
             rows = "batch" if call.training else None
         elif call.op is not None and call.op.submodule and call.op.submodule.operands:
