@@ -23,6 +23,7 @@ from fusegen.models.arguments import (
     size_of,
     tensor_of,
 )
+from fusegen.models.losses import by_target
 from fusegen.ops import Op, find
 
 __all__ = ["Call", "Comparison", "call_of", "call_or_none"]
@@ -74,9 +75,14 @@ class Call:
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
-        if self.op is not None and self.op.indexes:
+        if self.is_loss or (self.op is not None and self.op.indexes):
             return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss of classes, whose result lacks their dim, or is one number."""
+        return self.op is not None and self.op.over == "channel"
 
     @property
     def halves(self) -> bool:
@@ -121,7 +127,8 @@ def call_of(node: fx.Node) -> Call:
     call = _of_op(op, given)
     for used in call.inputs:
         tensor = tensor_of(used)
-        if tensor is None or not (tensor.is_floating_point() or used is call.condition):
+        classes = call.op is not None and used is call.operands.get(call.op.classes)
+        if tensor is None or not (tensor.is_floating_point() or classes or used is call.condition):
             raise UnfitError("an input is no floating-point tensor")
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
@@ -171,7 +178,11 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
     dims: tuple[int, ...] = ()
     keepdim = bool(given.pop("keepdim", False))
     reads = tensor_of(x)
-    if op.name in patterns.KEPT:
+    if op.classes:
+        op, given = by_target(op, given, reads)
+        assert reads is not None
+        dims = (1 - reads.dim(),)
+    elif op.name in patterns.KEPT:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
         features = size_of(reads.shape[1]) if op.submodule and op.submodule.operands else 0
@@ -198,7 +209,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         raise UnfitError(f"{op.name} with {', '.join(left)}")
     if not isinstance(x, fx.Node) and op.name not in (*patterns.INFIX, "where"):
         raise UnfitError(f"{op.name} of a number")
-    reduces = op.dims and "keepdim" in op.attributes
+    reduces = (op.dims and "keepdim" in op.attributes) or op.over == "channel"
     return Call(
         op,
         argument(x),

@@ -52,9 +52,12 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
     before += sum(2 * bytes_of(n) for n in twice)
+    # So is a cross entropy: a log_softmax as large as the logits, and what takes the classes' from it.
+    losses = [n for n in computed if calls[n].is_loss and calls[n].name != "nll_loss"]
+    before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
-    launches = len(computed) + len(twice)
+    launches = len(computed) + len(twice) + len(losses)
     saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, launches, saved)
 

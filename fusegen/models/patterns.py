@@ -24,6 +24,7 @@ __all__ = [
     "INFIX",
     "KEPT",
     "PRODUCTS",
+    "STEPS",
     "VIEWS",
     "geglu",
     "glu",
@@ -152,6 +153,8 @@ KEPT = frozenset(
         *(name for name, op in registry().items() if op.halves),
     }
 )
+#: The same, and those whose results no step goes on from.
+STEPS = KEPT | {name for name, op in registry().items() if op.indexes or op.over == "channel"}
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
