@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from shared.chains_of_texts import built_texts, hold_each_shape
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.base.errors import SpecError
+from fusegen.base.errors import SpecError, UserError
 from fusegen.chain import Chain
 from fusegen.spec import parse
+from fusegen.tools.bench.subjects import subject
 from fusegen.tools.check import verify
+from fusegen.tools.tune import tune
 
 ALONE = "chain:\n  - argmin: {dim: -1}\n"
 #: A norm's value beside the number of its largest.
@@ -151,6 +154,15 @@ def test_rows_without_columns_have_no_number(indexed: Indexed) -> None:
     wide = torch.zeros(1).expand(1, 2**24 + 1)
     with pytest.raises(ValueError, match="got 16,777,217; convert x to float64"):
         package.apply(wide)
+
+
+def test_it_is_neither_timed_nor_tuned(tmp_path: Path) -> None:
+    path = tmp_path / "number.yaml"
+    path.write_text(ALONE)
+    with pytest.raises(UserError, match="numbers of columns, which have no backward to time"):
+        subject(SimpleNamespace(spec=path), None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="numbers of columns, which have no backward to tune"):
+        tune(path, None, print)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
