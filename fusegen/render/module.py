@@ -40,7 +40,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
     stepwise = stepwise_lines(spec, tensors, held) if fused else []
     outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
-    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
+    helpers = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),

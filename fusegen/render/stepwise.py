@@ -62,7 +62,14 @@ class _Writer:
 
     def add_span(self, span: Span) -> None:
         """Add the lines of a span's steps."""
-        self.reduced, start = False, len(self.lines)
+        self.reduced = False
+        used = {name for step in span.steps for name in step.tensors}
+        rows = [o.name for o in self.spec.operands if o.kind is Kind.ROW and not o.integer]
+        for place, name in enumerate(rows):
+            if name in used:
+                self.tensors[name] = f"rows{place}_"
+                self.lines.append(f"rows{place}_ = in_rows(x, {name}, {span.layout.columns})")
+        start = len(self.lines)
         for step in span.steps:
             self.add(step, span)
         if any(f", {_RANK})" in line for line in self.lines[start:]):
