@@ -17,8 +17,12 @@ def activations(region: Region) -> list[fx.Node]:
     """Return the inputs that may be the activation, that on which the most nodes depend first.
 
     Where none has its shape, as in an outer product, one is broadcast with the others. Results have the
-    memory format of the activation, so one that has that of the last result comes before others.
+    memory format of the activation, so one that has that of the last result comes before others. A gate of
+    two halves comes first in a chain, which then is called on the tensor that has them.
     """
+    halved = [call.x for call in region.calls.values() if call.halves]
+    if halved:
+        return [x for x in dict.fromkeys(halved) if isinstance(x, fx.Node)]
     numbers = [n for n in region.inputs if _is_floating(n)]
     whole = [n for n in numbers if same(shape_of(n), region.shape)]
     found = whole if whole or isinstance(region.rows, str) else numbers

@@ -208,7 +208,7 @@ def operands_of(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
         value = given.pop(name, None)
         if value is not None:
             operands[name] = argument(value)
-        elif name not in op.optional:
+        elif name not in op.optional and name != op.halves:
             raise UnfitError(f"{op.name} without {name}")
     return operands
 

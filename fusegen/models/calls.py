@@ -24,6 +24,7 @@ from fusegen.models.arguments import (
     size_of,
     tensor_of,
 )
+from fusegen.models.losses import by_target
 from fusegen.ops import Op, find
 
 __all__ = ["Call", "Comparison", "call_of", "call_or_none"]
@@ -52,7 +53,7 @@ class Call:
         training: whether it computes as in training.
         features: the number of channels, of an op that is a step of its own.
         condition: what a choice goes by: a comparison, or a tensor of bool.
-        ends: whether it is a loss, or the sum or mean of all elements: nothing of its region comes after it.
+        ends: whether it is a loss, or the sum or mean of all elements: nothing of its region goes on from it.
     """
 
     op: Op | None
@@ -74,13 +75,19 @@ class Call:
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
+        if self.ends or (self.op is not None and self.op.indexes):
+            return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
 
     @property
-    def classes(self) -> fx.Node | None:
-        """The tensor with the class of each row, of a loss."""
-        found = self.operands.get(self.op.classes) if self.op and self.op.classes else None
-        return found if isinstance(found, fx.Node) else None
+    def of_classes(self) -> bool:
+        """Whether it is a loss of classes, whose result lacks their dim, or is one number."""
+        return self.op is not None and self.op.over == "channel"
+
+    @property
+    def halves(self) -> bool:
+        """Whether it takes the two halves of its x."""
+        return self.op is not None and bool(self.op.halves)
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -104,14 +111,14 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("a view or a selection, which computes nothing")
     if isinstance(node.meta.get("example_value"), tuple):
         raise UnfitError("it gives several tensors")
-    if value is None or not value.is_floating_point():
+    op = patterns.op_of(node)
+    if value is None or not (value.is_floating_point() or (op is not None and op.indexes)):
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    op = patterns.op_of(node)
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
@@ -122,8 +129,8 @@ def call_of(node: fx.Node) -> Call:
     call = _of_op(op, given)
     for used in call.inputs:
         tensor = tensor_of(used)
-        whole = used is call.condition or used is call.classes
-        if tensor is None or not (tensor.is_floating_point() or whole):
+        classes = call.op is not None and used is call.operands.get(call.op.classes)
+        if tensor is None or not (tensor.is_floating_point() or classes or used is call.condition):
             raise UnfitError("an input is no floating-point tensor")
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
@@ -181,7 +188,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
         features = size_of(reads.shape[1]) if op.submodule and op.submodule.operands else 0
-        given = _of_kept(op, given)
+        given = _of_halves(given, reads) if op.halves else _of_kept(op, given)
     elif op.takes_shape:
         dims = tuple(range(-len(listed(given.pop("normalized_shape", ()))), 0))
         if "dim" in given:  # of channels
@@ -217,23 +224,22 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
 
 
 def _loss(op: Op, x: Any, given: dict[str, Any]) -> Call:
-    """Return a loss: of each row against a class, or of each element against a target."""
+    """Return a loss: of each row against its class or the classes' probabilities, or of each element."""
+    if not isinstance(x, fx.Node):
+        raise UnfitError(f"{op.name} of a number")
+    reads = tensor_of(x)
+    dims: tuple[int, ...] = ()
+    if op.classes:
+        op, given = by_target(op, given, reads)
+        assert reads is not None
+        dims = (1 - reads.dim(),)
     operands, attributes = operands_of(op, given), attributes_of(op, given)
     check_left(op, given)
     reduction = attributes.get("reduction", op.attributes["reduction"])
-    if not isinstance(x, fx.Node):
-        raise UnfitError(f"{op.name} of a number")
-    if not op.classes:
-        if reduction == "batchmean":
-            raise UnfitError(f"{op.name} with reduction batchmean")
-        ends = reduction != "none"
-        return Call(op, x, operands, attributes, keepdim=not ends, ends=ends)
-    shape, target = tensor_of(x), tensor_of(operands[op.classes])
-    if shape is None or shape.dim() != 2:
-        raise UnfitError(f"{op.name} of other than two dims")
-    if target is None or target.dtype is not torch.int64 or len(operands) > 1:
-        raise UnfitError(f"{op.name} with probabilities or weights of classes")
-    return Call(op, x, operands, attributes, (-1,), keepdim=False, ends=True)
+    if reduction == "batchmean":
+        raise UnfitError(f"{op.name} with reduction batchmean")
+    ends = bool(dims) or reduction != "none"
+    return Call(op, x, operands, attributes, dims, keepdim=not ends, ends=ends)
 
 
 def _of_all(op: Op, x: Any, given: dict[str, Any], *, keepdim: bool) -> Call:
@@ -243,6 +249,18 @@ def _of_all(op: Op, x: Any, given: dict[str, Any], *, keepdim: bool) -> Call:
     if keepdim or not isinstance(x, fx.Node):
         raise UnfitError("a reduction over all dims")
     return Call(op, x, keepdim=False, ends=True)
+
+
+def _of_halves(given: dict[str, Any], reads: Tensor) -> dict[str, Any]:
+    """Return the arguments of a gate of two halves, with their dim counted from the end.
+
+    Raises:
+        UnfitError: if they are halves of the rows of a matrix.
+    """
+    (dim,) = dims_of(given.get("dim", -1), reads)
+    if reads.dim() == 2 and dim != -1:
+        raise UnfitError("a gate of halves of the first of two dims")
+    return {**given, "dim": dim}
 
 
 def _of_kept(op: Op, given: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_of
 from fusegen.models.regions import Region
@@ -47,15 +48,25 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     """
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
     computed = [node for node, call in calls.items() if not _is_nothing(node, call)]
+    # A gate of two halves that is no function of torch is two ops, with a tensor between them.
+    twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
-    # torch writes what a loss adds up, or the logarithms of a softmax, and reads it again.
-    losses = [c.x for c in calls.values() if c.ends and c.op and "reduction" in c.op.attributes]
-    before += sum(2 * bytes_of(x) for x in losses if isinstance(x, fx.Node))
-    launches = len(computed) + len(losses)
+    before += sum(2 * bytes_of(n) for n in twice)
+    # So is a loss: torch writes what it adds up, or the logarithms of a softmax, and reads that again.
+    losses = [n for n in computed if _is_two(calls[n])]
+    before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
+    launches = len(computed) + len(twice) + len(losses)
     saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, launches, saved)
+
+
+def _is_two(call: Call) -> bool:
+    """Return whether torch runs a loss as two ops: but for `nll_loss`, which reads its logarithms once."""
+    if call.op is None or not call.ends:
+        return False
+    return "reduction" in call.op.attributes and call.name != "nll_loss"
 
 
 def _is_nothing(node: fx.Node, call: Call) -> bool:

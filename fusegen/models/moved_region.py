@@ -53,7 +53,7 @@ def _may_take(node: fx.Node, call: Call, region: Region, steps: Sequence[Step]) 
         return True
     if call.name in patterns.KEPT and call.name not in _BY_ELEMENT:
         return False
-    if call.name in ("batch_norm", "prelu") or call.classes is not None:
+    if call.name in ("batch_norm", "prelu") or call.of_classes:
         return False
     if node.target in patterns.OF_CHANNELS:
         return False

@@ -20,17 +20,23 @@ from fusegen.ops import Op, find, registry
 __all__ = [
     "CASTS",
     "COMPARISONS",
+    "GATES",
     "INFIX",
     "KEPT",
     "OF_CHANNELS",
     "PRODUCTS",
+    "STEPS",
     "VIEWS",
+    "geglu",
+    "glu",
     "layer_norm_of_channels",
     "op_of",
     "op_of_function",
     "op_of_method",
+    "reglu",
     "rms_norm_of_channels",
     "rotate_half",
+    "swiglu",
 ]
 
 
@@ -55,6 +61,37 @@ def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1
     return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
 
 
+def glu(x: Tensor, gate_first: bool) -> Tensor:
+    """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * torch.sigmoid(gate)
+
+
+def swiglu(x: Tensor, gate_first: bool) -> Tensor:
+    """The same with silu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.silu(gate)
+
+
+def geglu(x: Tensor, gate_first: bool, approximate: str = "none") -> Tensor:
+    """The same with gelu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.gelu(gate, approximate=approximate)
+
+
+def reglu(x: Tensor, gate_first: bool) -> Tensor:
+    """The same with relu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.relu(gate)
+
+
+def _value_and_gate(x: Tensor, gate_first: bool) -> tuple[Tensor, Tensor]:
+    first, second = x.chunk(2, -1)
+    return (second, first) if gate_first else (first, second)
+
+
+#: The gates of two halves that models write out.
+GATES = frozenset({glu, swiglu, geglu, reglu})
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
 #: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
 _FUNCTIONS: Mapping[Any, str] = {
@@ -96,6 +133,9 @@ _FUNCTIONS: Mapping[Any, str] = {
     rotate_half: "rotate_half",
     layer_norm_of_channels: "layer_norm",
     rms_norm_of_channels: "rms_norm",
+    functional.glu: "glu",
+    torch._C._nn.glu: "glu",
+    **{glu: "glu", swiglu: "swiglu", geglu: "geglu", reglu: "reglu"},
 }
 #: The same for methods of a tensor. `sub` and the like are found under their own names.
 _METHODS: Mapping[str, str] = {
@@ -125,10 +165,16 @@ COMPARISONS: Mapping[Any, str] = {
 }
 #: Ops that a formula writes with a sign between the two.
 INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
-#: Ops that are steps of their own, since they keep state, draw numbers or set the layout of rows.
+#: Ops that are steps of their own, since they keep state, draw numbers, set the layout of rows, or take the
+#: halves of a tensor.
 KEPT = frozenset(
-    {"batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"},
+    {
+        *("batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"),
+        *(name for name, op in registry().items() if op.halves),
+    }
 )
+#: The same, and those whose results no step goes on from.
+STEPS = KEPT | {name for name, op in registry().items() if op.indexes or op.over == "channel"}
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})

@@ -28,6 +28,7 @@ from fusegen.models.fusion_report import (
     FusedRegion,
     Report,
 )
+from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
@@ -67,8 +68,9 @@ def plan_of(
     leave_out_unread(graph)
     write_out_of_place(graph)
     before = effects_of(graph, inputs)
-    write_rotations(graph, before)
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
+    write_rotations(graph, before)
+    write_gates(graph, before)
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)

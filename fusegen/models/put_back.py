@@ -14,6 +14,7 @@ from fusegen.models.arguments import tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
+from fusegen.models.region_dtype import is_wide
 from fusegen.models.regions import Region
 from fusegen.models.shapes import is_dense
 from fusegen.models.spec_text import RegionSpec
@@ -80,7 +81,7 @@ def _call(
             value = graph.call_method("squeeze", (value, call.dims))
         elif _comes_in_another_format(wanted, spec.x):
             value = graph.call_method("contiguous", (value,))
-        if wanted.dtype is not spec.dtype and node not in spec.wide:
+        if wanted.dtype is not spec.dtype and not is_wide(node, region):
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value

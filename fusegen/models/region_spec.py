@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import fx
 
 from fusegen.models import patterns
 from fusegen.models.activations import activations, dependents, shape_of
-from fusegen.models.arguments import UnfitError, tensor_of
+from fusegen.models.arguments import UnfitError
 from fusegen.models.calls import Call, Comparison
+from fusegen.models.declared import dims_text, kind_text, needs_dims, outputs_text, stays_float32
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held, how_held, of_channels
-from fusegen.models.region_dtype import dtype_of, has_channels, is_wide
+from fusegen.models.region_dtype import dtype_of, has_channels
 from fusegen.models.regions import Region
 from fusegen.models.shapes import same
 from fusegen.models.small_tensors import inlined
 from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
+from fusegen.program import Kind
 
 __all__ = ["spec_of"]
 
@@ -63,7 +64,7 @@ class _Writer:
         self._words: dict[fx.Node, str] = {}
         self._current = x
         self._steps: list[Step] = []
-        self._is_image = len(region.shape) > 2 and self._needs_dims()
+        self._is_image = len(region.shape) > 2 and needs_dims(region)
         found = inlined(region, x, effects, is_image=self._is_image)
         choices = [
             (s, dtype)
@@ -78,6 +79,7 @@ class _Writer:
     def write(self) -> RegionSpec:
         """Return the spec."""
         outputs = self._region.outputs
+        # No step goes on from a loss or a sum of all elements, so it comes last.
         for node, call in sorted(self._region.calls.items(), key=lambda item: item[1].ends):
             if node in self._running:
                 self._step(node, call)
@@ -85,25 +87,21 @@ class _Writer:
                 raise UnfitError("a result does not depend on the tensor that the others depend on")
         if self._current not in outputs:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
-        words = [self._words[node] for node in outputs]
-        wide = frozenset(
-            n for n in outputs if self._dtype.itemsize < 4 and is_wide(n, self._region)
-        )
-        named = words if len(outputs) > 1 or wide else []
+        named = outputs_text({n: self._words[n] for n in outputs}, self._region, self._dtype)
         text = spec_text(
             order=self._order,
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
-            operands={n: self._kind(h) for n, h in self._operands.items() if not h.of_step},
-            outputs=[
-                f"{{name: {word}, dtype: float32}}" if node in wide else word
-                for node, word in zip(outputs, named, strict=False)
-            ],
-            steps=self._naming.tidied(self._steps, named),
+            operands={
+                n: kind_text(h, self._region) for n, h in self._operands.items() if not h.of_step
+            },
+            outputs=list(named.values()),
+            steps=self._naming.tidied(self._steps, [self._words[node] for node in named]),
         )
-        words = [call.name for call in self._region.calls.values() if call.op]
+        ops = [call.name for call in self._region.calls.values() if call.op]
+        halved = any(call.halves for call in self._region.calls.values())
         return RegionSpec(
-            package_name(words, text),
+            package_name(ops, text),
             text,
             self._x,
             self._operands,
@@ -111,43 +109,7 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
             frozenset(self._inlined),
-            not same(shape_of(self._x), self._region.shape),
-            wide,
-        )
-
-    def _kind(self, held: Held) -> str:
-        """Return how an operand is declared.
-
-        The tables of a rotation get no gradient if they need none: of each a kernel would write as much as of
-        x. Other operands get one, or training and evaluation would have two packages.
-        """
-        turns = any(call.name == "rotate_half" for call in self._region.calls.values())
-        tensor = tensor_of(held.node)
-        if held.float32:
-            return f"{{kind: {held.kind}, dtype: float32}}"
-        if turns and held.kind == "full" and tensor is not None and not tensor.requires_grad:
-            return "{kind: full, gradient: false}"
-        return held.kind
-
-    def _needs_dims(self) -> bool:
-        """Return whether the chain's rows or operands need to know the dims of the activation."""
-        rows = self._region.rows
-        if any(has_channels(call) for call in self._region.calls.values()):
-            return True
-        if isinstance(rows, str) or (rows is not None and rows != (-1,)):
-            return True
-        if rows == (-1,):
-            return False
-        held = (how_held(n, self._region, is_image=True) for n in self._region.inputs)
-        return any(h.kind == "channel" for h in held)
-
-    def _stays(self, node: fx.Node) -> bool:
-        """Return whether a tensor is of float32 beside others of 16 bits."""
-        tensor = tensor_of(node)
-        return (
-            tensor is not None
-            and tensor.dtype is torch.float32
-            and self._dtype in (torch.bfloat16, torch.float16)
+            not (halved or same(shape_of(self._x), self._region.shape)),
         )
 
     def _step(self, node: fx.Node, call: Call) -> None:
@@ -167,7 +129,7 @@ class _Writer:
                 raise UnfitError("a value of rows is computed with what varies along part of them")
             given = {"formula": f'"{formula}"'}
             if self._reduces and self._is_image:
-                given["dim"] = _dims(self._region)
+                given["dim"] = dims_text(self._region)
             self._steps.append(Step("expr", given, label))
         self._words[node] = label
         self._current = node
@@ -184,12 +146,22 @@ class _Writer:
             if self._current is call.x:
                 self._current = node
 
-    def _kept(self, call: Call, label: str) -> None:
-        """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
-        assert call.op is not None and isinstance(call.x, fx.Node)
+    def _called_on(self, call: Call) -> dict[str, str]:
+        """Let the steps go on from what a step of its own is called on; return the step's attributes."""
+        assert isinstance(call.x, fx.Node)
+        if call.x not in self._running:
+            raise UnfitError(f"{call.name} of another tensor than the others")
         if call.x is not self._current:
             self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
-        given = {k: yaml_text(v) for k, v in call.attributes.items()}
+            self._current = call.x
+        return {k: yaml_text(v) for k, v in call.attributes.items()}
+
+    def _kept(self, call: Call, label: str) -> None:
+        """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
+        assert call.op is not None
+        given = self._called_on(call)
+        if call.op.indexes:
+            given |= {"dim": dims_text(self._region), "keepdim": "true"}
         if call.features:
             given["features"] = str(call.features)
         if call.op.submodule and call.op.submodule.flag:
@@ -201,27 +173,28 @@ class _Writer:
             if not isinstance(value, fx.Node):
                 raise UnfitError(f"{name} of {call.name} is a number")
             self._operands[f"{label}_{name}"] = Held(
-                value, "channel", "flat", of_step=True, float32=self._stays(value)
+                value, "channel", "flat", of_step=True, float32=stays_float32(value, self._dtype)
             )
         if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
             given["dtype"] = "float32"
         self._steps.append(Step(call.name, given, label))
 
     def _ending(self, call: Call, label: str) -> None:
-        """Write a loss, or the sum or mean of all elements."""
-        assert isinstance(call.x, fx.Node)
-        if call.x is not self._current:
-            self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
-            self._current = call.x
-        given = {}
+        """Write a loss, or the sum or mean of all elements.
+
+        Its operands are named: values of the spec, or operands that it declares.
+        """
+        assert call.op is not None
+        given = self._called_on(call)
         for name, value in call.operands.items():
-            if value is call.classes and isinstance(value, fx.Node):
+            if name == call.op.classes and isinstance(value, fx.Node):
                 given[name] = self._declared(Held(value, "{kind: row, dtype: int64}", "as it is"))
-                continue
-            given[name] = self._value(value, by_name=True)
+            elif call.op.operands[name] is Kind.CHANNEL:
+                given[name] = self._channel(value)
+            else:
+                given[name] = self._value(value, by_name=True)
             if not given[name].isidentifier():
                 raise UnfitError(f"{name} of {call.name} is computed in the kernel")
-        given |= {k: yaml_text(v) for k, v in call.attributes.items()}
         self._steps.append(Step(call.name, given, label))
 
     def _formula(self, call: Call) -> str:
@@ -295,16 +268,10 @@ class _Writer:
 
     def _declared(self, held: Held) -> str:
         """Return the name of an operand that the spec declares."""
-        held = replace(held, float32=self._stays(held.node))
+        held = replace(held, float32=stays_float32(held.node, self._dtype))
         for name, known in self._operands.items():
             if known == held:
                 return name
         name = self._naming.operand(held)
         self._operands[name] = held
         return name
-
-
-def _dims(region: Region) -> str:
-    dims = region.rows
-    assert isinstance(dims, tuple)
-    return str(dims[0]) if len(dims) == 1 else f"[{', '.join(map(str, dims))}]"

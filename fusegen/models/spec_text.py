@@ -43,7 +43,6 @@ class RegionSpec(PackageSpec):
         training: whether it computes as in training.
         inlined: the small tensors outside of the region that the package computes itself.
         broadcast: whether the activation is broadcast with the other tensors before the call.
-        wide: the results that are of float32 beside an activation of 16 bits.
     """
 
     x: fx.Node
@@ -53,7 +52,6 @@ class RegionSpec(PackageSpec):
     training: bool
     inlined: frozenset[fx.Node]
     broadcast: bool
-    wide: frozenset[fx.Node]
 
 
 @dataclass(frozen=True)

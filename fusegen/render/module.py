@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
@@ -38,7 +39,8 @@ def module_context(chain: Chain) -> dict[str, object]:
     held = _held_attributes(chain) | _held_groups(chain)
     tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
     stepwise = stepwise_lines(spec, tensors, held) if fused else []
-    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
+    outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
+    helpers = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -51,7 +53,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "dtypes_of_their_own": _dtypes_of_their_own(chain),
         "layout": chain.layout,
         "segments": segments,
-        "outputs": [name if name in spec.further_outputs else "x" for name in spec.outputs],
+        "outputs": outputs,
+        "returned_values": _returned_values(spec, outputs),
         "output_steps": spec.outputs,
         "returned_dtypes": _returned_dtypes(spec),
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
@@ -93,11 +96,30 @@ def _dtypes_of_their_own(chain: Chain) -> str:
 
 def _returned_dtypes(spec: Spec) -> str:
     """Return the dtypes of what the chain returns, as text."""
-    wide = "in float32 unless x is float64"
-    labels = [label for label in spec.outputs if label in spec.float32]
-    if len(labels) == len(spec.outputs):
-        return wide if spec.float32 else "in x's dtype"
-    return f"in x's dtype; {', '.join(labels)}: {wide}" if labels else "in x's dtype"
+    dtypes = {
+        **dict.fromkeys(spec.float32, "in float32 unless x is float64"),
+        **{step.label: "in int64" for step in spec.steps if step.indexes},
+    }
+    labels = spec.outputs or (spec.steps[-1].label,)
+    found = [dtypes.get(label, "in x's dtype") for label in labels]
+    if len({*found}) == 1:
+        return found[0]
+    own = [f"{label}: {dtypes[label]}" for label in labels if label in dtypes]
+    return "; ".join(["in x's dtype", *own])
+
+
+def _returned_values(spec: Spec, outputs: Sequence[str]) -> list[str]:
+    """Return the text of each value that `apply` returns, if it is not what the last segment returns.
+
+    Kernels give the number of a column in their compute type.
+    """
+    indexes = {step.label for step in spec.steps if step.indexes}
+    if not outputs:
+        return ["x.long()"] if spec.steps[-1].indexes else []
+    return [
+        f"{name}.long()" if label in indexes else name
+        for label, name in zip(spec.outputs, outputs, strict=True)
+    ]
 
 
 def _word(step: Step) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusegen.ops import Op
+from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
 from fusegen.spec.model import Ref, Setting
 from fusegen.spec.operand import read_operand
@@ -15,7 +16,7 @@ from fusegen.spec.scope import Names, Reading, shown
 from fusegen.spec.size import read_size
 from fusegen.spec.yaml import Place
 
-__all__ = ["Bound", "bind"]
+__all__ = ["Bound", "bind", "taking"]
 
 #: The key for the dtype of the parameters in a step's submodule.
 _DTYPE = "dtype"
@@ -53,6 +54,18 @@ def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bou
     return _Binder(names, place, op, sizes).bind(given)
 
 
+def taking(names: Names, op: Op, given: Any) -> Op:
+    """Return the op that a step calls by its word: the one that takes probabilities, if it is given them."""
+    if op.by_probabilities is None:
+        return op
+    value = given.get(op.classes) if isinstance(given, dict) else given
+    operand = names.operands.get(value) if isinstance(value, str) else None
+    if operand is None:
+        return op.by_probabilities if value in names.values else op
+    classes = operand.integer or Kind.COL not in operand.kind
+    return op if classes else op.by_probabilities
+
+
 class _Binder:
     def __init__(self, names: Names, place: Place, op: Op, sizes: Settings) -> None:
         self._step, self._op = Reading(names, place, op), op
@@ -76,9 +89,10 @@ class _Binder:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
         halves = self._op.halves
-        if halves and halves in values and "dim" in values:
-            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
-            raise self._step.error("dim", message)
+        for name in self._op.of_halves:
+            if halves in values and name in values:
+                message = f"{self._word} takes {name} for the halves of one tensor: drop it, or {halves!r}"
+                raise self._step.error(name, message)
         for slot in self._slots:
             if slot == halves and slot not in values:
                 continue

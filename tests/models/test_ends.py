@@ -75,6 +75,23 @@ def in_another_shape(x: Tensor, y: Tensor) -> Any:
     return total, functional.layer_norm(total, (6,)).flatten().mean()
 
 
+def of_probable_classes(logits: Tensor) -> Tensor:
+    """With probabilities as target, and weights of classes."""
+    return functional.cross_entropy(logits * 2, logits.detach().softmax(-1), LOGITS[0].exp())
+
+
+def of_a_view(logits: Tensor) -> Tensor:
+    """The classes are dim 1 of what the logits are seen as."""
+    return functional.cross_entropy(
+        (logits * 2).view(3, 4, 7), CLASSES.repeat(2)[:21].view(3, 7) % 4
+    )
+
+
+def of_a_gate(x: Tensor) -> Tensor:
+    gate, up = x.chunk(2, -1)
+    return (up * functional.silu(gate)).view(2, -1).square().mean()
+
+
 def a_penalty(x: Tensor, y: Tensor) -> Any:
     """A sum of squares beside a norm; only one value of a region is added up."""
     total = (x * y).relu()
@@ -93,6 +110,9 @@ def of_a_vector(x: Tensor) -> Tensor:
         (smoothed, (LOGITS,), {"mul", "cross_entropy"}),
         (of_each_row, (LOGITS,), {"mul", "cross_entropy"}),
         (of_probabilities, (LOGITS,), {"log_softmax", "nll_loss"}),
+        (of_probable_classes, (LOGITS,), {"mul", "cross_entropy"}),
+        (of_a_view, (LOGITS,), {"mul", "cross_entropy"}),
+        (of_a_gate, (X,), {"swiglu", "square", "mean"}),
         (of_targets, (X, Y), {"sigmoid", "mul", "mse_loss"}),
         (of_computed_targets, (X, Y), {"exp", "add", "mul", "layer_norm", "smooth_l1_loss"}),
         (in_another_shape, (X, Y), {"add", "layer_norm", "mean"}),
@@ -111,11 +131,8 @@ def test_it_is_in_the_region(
 @pytest.mark.parametrize(
     "form",
     [
-        lambda x: functional.cross_entropy(x * 2, X.flatten(0, 1).softmax(-1)[:, :6]),
-        lambda x: functional.cross_entropy(x * 2, CLASSES % 6, torch.ones(6, dtype=x.dtype)),
-        lambda x: functional.cross_entropy(
-            (x * 2).view(3, 4, 6), CLASSES.view(6, 2)[:3].repeat(1, 3) % 4
-        ),
+        lambda x: functional.cross_entropy(x[0] * 2, CLASSES[0] % 6),
+        lambda x: functional.mse_loss(Y.view(12, 6) * 2, torch.sigmoid(x) * 2),
         lambda x: functional.kl_div((x * 2).log_softmax(-1), x.softmax(-1), reduction="batchmean"),
         lambda x: (x * 2).mean((0, 1)),
         lambda x: (x * 2).sum() + 1,

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.effects import Effects, effects_of
+from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.region_spec import spec_of
@@ -39,8 +40,9 @@ def tidied(module: fx.GraphModule) -> Effects:
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
     effects = effects_of(module.graph)
-    write_rotations(module.graph, effects)
     write_channel_norms(module.graph, effects)
+    write_rotations(module.graph, effects)
+    write_gates(module.graph, effects)
     leave_out_unread(module.graph)
     move_views(module.graph, lambda: effects_of(module.graph))
     leave_out_unread(module.graph)

@@ -250,8 +250,8 @@ MISTAKES: list[tuple[str, str, int]] = [
         3,
     ),
     (
-        "dims: 2\nchain:\n  - gelu: {name: bent}\n  - cross_entropy: {target: bent}\n",
-        "'target' of cross_entropy gets no gradient, so it cannot be 'bent'",
+        "dims: 2\nchain:\n  - gelu: {name: bent}\n  - nll_loss: {target: bent}\n",
+        "'target' of nll_loss gets no gradient, so it cannot be 'bent'",
         4,
     ),
     ("chain:\n  - glu\n  - add: input\n", "'input' is two halves, of which glu makes one", 3),

@@ -93,6 +93,7 @@ def _operand(op: Op, name: str) -> str:
     notes = [] if kind is None else [kind.label]
     if name == op.classes:
         notes = [Kind.ROW.label, "int64"]
+        notes += ["or full: a probability of each class"] if op.by_probabilities else []
     if op.submodule and name in op.submodule.operands:
         notes.append("in the submodule")
     notes += ["may be of bool"] if name in op.conditions else []
