@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
@@ -13,6 +14,7 @@ from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
 #: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
+_HELPERS = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
 
 
@@ -36,9 +38,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     training, members = _training(spec), _members(chain)
     fused = fused_submodules(chain, training)
     held = _held_attributes(chain) | _held_groups(chain)
-    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
-    stepwise = stepwise_lines(spec, tensors, held) if fused else []
-    helpers = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
+    stepwise = lines_in_torch(chain) if fused else []
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -69,9 +69,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "source": source_of(chain, _inputs(chain)),
         "fused": fused,
         "stepwise": stepwise,
-        "helpers": [
-            name for name in helpers if any(re.search(rf"\b{name}\(", line) for line in stepwise)
-        ],
+        "helpers": helpers_in(stepwise),
         "training": f"{local(training[0])}.training" if training else "",
         "held_operands": {
             o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
@@ -81,6 +79,17 @@ def module_context(chain: Chain) -> dict[str, object]:
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
         "norms": [local(t.label) for t in tracked],
     }
+
+
+def lines_in_torch(chain: Chain) -> list[str]:
+    """Return the lines of a `Module` that compute the chain's value step by step in torch."""
+    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
+    return stepwise_lines(chain.spec, tensors, _held_attributes(chain) | _held_groups(chain))
+
+
+def helpers_in(lines: Sequence[str]) -> list[str]:
+    """Return the helpers of `fusegen.runtime.steps` that lines of Python call."""
+    return [name for name in _HELPERS if any(re.search(rf"\b{name}\(", line) for line in lines)]
 
 
 def _dtypes_of_their_own(chain: Chain) -> str:

@@ -21,6 +21,7 @@ from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.checking import check
 from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
+from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
 from fusegen.tools.cli.options import ERR, OUT, Out, Specs
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
 )
 app.command("import")(import_)
+app.command()(export)
 app.command()(check)
 app.command()(bench)
 app.command()(tune)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from fusegen.models import Report
     from fusegen.tools.against_eager.bench import Timed
     from fusegen.tools.against_eager.check import Verdict
+
+#: Of a table in a file.
+_WIDTH = 140
 
 __all__ = ["bench_model", "check_model", "is_model"]
 
@@ -53,7 +57,7 @@ def check_model(text: str, inputs: str | None, device: str | None, dtypes: Seque
         table.add_column(column, overflow="fold")
     for verdict in verdicts:
         table.add_row(*map(Text, _row(verdict)))
-    OUT.print(table)
+    _show(table)
     OUT.print(_text(backend.report), markup=False, soft_wrap=True)
     for verdict in verdicts:
         for what in verdict.wrong:
@@ -99,7 +103,7 @@ def bench_model(
     if not any(report.fused for report in reports):
         raise nothing_fused(text, reports[0])
     where = torch.cuda.get_device_name() if original.device == "cuda" else "the CPU"
-    OUT.print(_times(f"{text} on {where}, medians in ms", found))
+    _show(_times(f"{text} on {where}, medians in ms", found))
     OUT.print(_text(reports[0]), markup=False, soft_wrap=True)
 
 
@@ -112,12 +116,12 @@ def _times(title: str, found: Sequence[Timed]) -> Table:
     for label in subjects:
         table.add_column(label, justify="right")
     for timed in found:
-        cells = []
-        for label in subjects:
-            taken, peak = timed.ms.get(label), timed.peak.get(label)
-            memory = f" ({peak / 2**20:.0f} MiB)" if peak is not None else ""
-            cells.append("fails" if taken is None else f"{taken:.4g}{memory}")
-        table.add_row(timed.dtype, timed.name, *cells)
+        times = [f"{timed.ms[label]:.4g}" if label in timed.ms else "fails" for label in subjects]
+        table.add_row(timed.dtype, timed.name, *times)
+        if timed.peak:
+            peaks = [timed.peak.get(label) for label in subjects]
+            shown = ["" if peak is None else f"{peak / 2**20:.0f} MiB" for peak in peaks]
+            table.add_row("", "  at its peak", *shown)
     return table
 
 
@@ -142,6 +146,12 @@ def _dtypes(names: Sequence[str]) -> list[torch.dtype]:
     from fusegen.tools.bench.cells import one_of
 
     return [getattr(torch, name) for name in one_of("--dtype", names, DTYPES)]
+
+
+def _show(table: Table) -> None:
+    """Print a table; a file or a pipe wraps none of its cells."""
+    console = OUT if OUT.is_terminal else Console(width=_WIDTH, highlight=False)
+    console.print(table)
 
 
 def _text(report: Report) -> str:
