@@ -94,7 +94,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
         for name in step.tensors:
             if name in declared:
                 operand = declared[name]
-                owner = name if operand.init else None
+                owner = None if operand.init is None else name
                 kind = _resolved(operand.kind, layout)
                 moves = not operand.constant and name not in _constants_of(step)
                 before = found.get(name)

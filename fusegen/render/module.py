@@ -15,7 +15,7 @@ from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 #: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
 _HELPERS = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
-_PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
+_PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Sequence[int]"}
 
 
 def module_context(chain: Chain) -> dict[str, object]:
@@ -211,7 +211,10 @@ def _parameter(operand: Operand) -> str:
     """Return the text that constructs the parameter for a declared operand."""
     assert operand.shape is not None
     shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
-    return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
+    if isinstance(operand.init, str):
+        return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
+    value = f"float({operand.init})" if isinstance(operand.init, Ref) else repr(operand.init)
+    return f"nn.Parameter(torch.full({', '.join([shape, value, *_FACTORY])}))"
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:

@@ -81,7 +81,9 @@ def steps(
     declared = {o.name: o for o in operands}
     if source is not None:
         declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
-    names = Names(document, {a.name: a for a in arguments}, declared, dims)
+    # A parameter may have the name of the argument that it starts with, and is what steps mean by it.
+    seen = {a.name: a for a in arguments if a.name not in declared}
+    names = Names(document, seen, declared, dims)
     values = () if source is not None else (INPUT,)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
@@ -184,6 +186,12 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
     op = find(word)
     if op is None:
         raise document.error(place, unknown_op(word))
+    owned = op.owned
+    if owned is not None and isinstance(given, dict) and owned.flag in given:
+        if given[owned.flag] is False:
+            given = {key: value for key, value in given.items() if key != owned.flag}
+        else:
+            op = replace(op, submodule=owned)
     return _Draft(place, word, op, given)
 
 
@@ -248,7 +256,10 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             line=line,
             dims=names.dims,
         )
-    bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
+    sizes = _sizes(before)
+    if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
+        sizes = {name: size for name, size in sizes.items() if name != "features"}
+    bound = bind(names, draft.place, draft.op, draft.given, sizes)
     check_op(names, draft.place, draft.op, bound)
     step = Step(
         label=label,
@@ -262,6 +273,14 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         dims=names.dims,
         float32=bound.float32,
     )
+    if draft.op.submodule is not None and draft.op.submodule.last:
+        last = (-1, names.dims - 1 if names.dims >= 3 else 1)
+        if step.attributes["dim"] not in last:
+            message = (
+                f"torch.{draft.op.submodule.module} has parameters for the last dim: for others give weight "
+                "an operand with init"
+            )
+            raise names.document.error((*draft.place, "dim"), message)
     if step.halves and not all(s.op and s.op.source for s in before):
         message = (
             f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "

@@ -85,7 +85,7 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
             if argument.default is None or argument.name in sizes:
                 given.append(_named(given, spec.arguments, argument.name, numbers[argument.name]))
         elif argument.default is None:
-            given.append("0.5" if argument.type == "float" else "(1,)")
+            given.append({"float": "0.5", "bool": "True"}.get(argument.type, "(1,)"))
     return Example(given, inputs)
 
 
