@@ -8,10 +8,11 @@ expression. Derivatives, kernels, tests and docs all follow from that.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import sympy as sp
@@ -206,6 +207,16 @@ class Op:
     def takes_tensors(self) -> bool:
         """Whether its torch function takes only tensors as operands, no numbers."""
         return self.torch in ("minimum", "maximum", "lerp", "addcmul")
+
+    def swapped(self) -> Op:
+        """Return the op of two halves with the first half in the place of its operand."""
+        formula = self.formula
+
+        @functools.wraps(formula)
+        def swapped(x: sp.Expr, second: sp.Expr, **attributes: Any) -> sp.Expr:
+            return formula(second, x, **attributes)
+
+        return replace(self, formula=swapped)
 
     def refusal(self, parameter: str) -> str | None:
         """Return why a parameter of the torch function is refused, and what to do; None if unknown."""

@@ -20,14 +20,16 @@ __all__ = ["Bound", "bind"]
 
 #: The key for the dtype of the parameters in a step's submodule.
 _DTYPE = "dtype"
+#: The key that says of an op of two halves that the first one is its operand, as in `gate_first: true`.
+_FIRST = "{}_first"
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
 
 @dataclass
 class Bound:
-    """The operands, attributes and settings that a step gives its op, and whether its parameters are of
-    float32."""
+    """The operands, attributes and settings that a step gives its op, whether its parameters are of float32,
+    and whether the first half of its input is its operand."""
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class Bound:
     )
     settings: dict[str, Setting] = field(default_factory=dict)
     float32: bool = False
+    swapped: bool = False
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
@@ -70,6 +73,8 @@ class _Binder:
         self._keys = [*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags]
         if self._inside and not op.source:
             self._keys.append(_DTYPE)
+        self._first = _FIRST.format(op.halves) if op.halves else ""
+        self._keys += [self._first] if op.halves else []
 
     def bind(self, given: Any) -> Bound:
         values = self._by_name(given)
@@ -80,6 +85,16 @@ class _Binder:
         if halves and halves in values and "dim" in values:
             message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
             raise self._step.error("dim", message)
+        if halves and self._first in values:
+            first = values[self._first]
+            if not isinstance(first, bool):
+                raise self._step.unfit(self._first, "true or false", first)
+            if halves in values:
+                message = (
+                    f"{self._first!r} says which half of one tensor {halves!r} is: give one of them"
+                )
+                raise self._step.error(self._first, message)
+            bound.swapped = first
         for slot in self._slots:
             if slot == halves and slot not in values:
                 continue

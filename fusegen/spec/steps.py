@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,10 @@ from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec.bind import bind
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Setting, Step
+from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
 from fusegen.spec.names import problem
 from fusegen.spec.scope import Names
+from fusegen.spec.widths import sizes_after
 from fusegen.spec.words import unknown_op
 from fusegen.spec.yaml import Document, Place
 
@@ -256,14 +257,14 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             line=line,
             dims=names.dims,
         )
-    sizes = _sizes(before)
+    sizes = sizes_after(before)
     if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
         sizes = {name: size for name, size in sizes.items() if name != "features"}
     bound = bind(names, draft.place, draft.op, draft.given, sizes)
     check_op(names, draft.place, draft.op, bound)
     step = Step(
         label=label,
-        op=draft.op,
+        op=draft.op.swapped() if bound.swapped else draft.op,
         formula=None,
         text=bound.text,
         operands=bound.operands,
@@ -301,24 +302,3 @@ def _dims_after(step: Step) -> int:
     named = [step.attributes[name] for name in step.op.dims]
     dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)
     return step.dims - dropped
-
-
-def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
-    """Return the sizes that the chain's source determines, if it has one."""
-    source = next((step for step in before if step.op is not None and step.op.source), None)
-    if source is None:
-        return {}
-    width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
-    if width is None:
-        return source.settings
-    features: Setting | None = source.settings[width]
-    if any(step.halves_channels for step in before):
-        features = _half(features)
-    return source.settings if features is None else {**source.settings, "features": features}
-
-
-def _half(size: Setting | None) -> Setting | None:
-    """Return half a width, or None if it may not be an integer."""
-    if isinstance(size, Ref):
-        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
-    return size // 2 if isinstance(size, int) and size % 2 == 0 else None

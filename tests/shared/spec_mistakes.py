@@ -370,6 +370,12 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
     ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),
     ("chain:\n  - expr: x * sqrt(-1)\n", "no real number", 2),
+    ("chain:\n  - glu: {gate_first: 1}\n", "'gate_first' of glu must be true or false, not 1", 2),
+    (
+        "operands: {g: full}\nchain:\n  - glu: {gate: g, gate_first: true}\n",
+        "says which half of one tensor 'gate' is",
+        3,
+    ),
     # parameters of a norm's own, bools, and how a parameter starts
     (
         LINEAR + "chain:\n  - linear\n  - layer_norm: {elementwise_affine: 3}\n",

@@ -98,7 +98,8 @@ def _operand(op: Op, name: str) -> str:
     notes += ["may be of bool"] if name in op.conditions else []
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
-    notes += ["without it, the second half of x"] if name == op.halves else []
+    if name == op.halves:
+        notes.append(f"without it, the second half of x, or the first with `{name}_first: true`")
     return f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
 
 
