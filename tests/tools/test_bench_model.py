@@ -61,5 +61,7 @@ def test_the_command_prints_times_and_the_report(tmp_path: Path) -> None:
     done = fusegen_here(*command, "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 2
     assert "nothing of pairs.py:pair is fused" in done.stderr
+    done = fusegen_here(*command, "--shape", "8x8", cwd=tmp_path)
+    assert done.returncode == 2 and "--shape is for specs" in done.stderr
     done = fusegen_here("bench", "--everything", cwd=tmp_path)
     assert done.returncode == 2 and "--everything is for a model" in done.stderr

@@ -149,6 +149,24 @@ def bench(
     Of a model, time a forward pass, a forward and a backward pass, and a training step against both.
     """
     if is_model(specs or [], inputs):
+        for option, given in (
+            ("--random", random is not None),
+            ("--suite", suite != "reference"),
+            ("--shape", shape),
+            ("--direction", direction),
+            ("--shard", shard != "1/1"),
+            ("--warm", warm),
+            ("--output", output),
+            ("--resume", resume),
+            ("--render", render),
+            ("--chart", chart),
+            ("--readme", readme),
+        ):
+            if given:
+                raise UserError(
+                    f"{option} is for specs: of a model, bench takes --inputs, --device, --dtype, --rounds, "
+                    "--everything and --no-compile"
+                )
         bench_model(
             (specs or [])[0],
             inputs,
