@@ -87,7 +87,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 halves = in_halves(kind) or (step.op.source and layout.halves_channels)
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
-                    *(full, code, kind, trained, f"{step.label}.{attribute}"),
+                    *(full, code, kind, trained, f"{step.place}.{attribute}"),
                     halves=halves,
                     float32=step.float32,
                 )

@@ -9,6 +9,7 @@ from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import fused_submodules, local, source_of
 from fusegen.render.module_segments import segment_contexts, tuple_text
+from fusegen.render.places import containers, keeping, kept_at
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
@@ -74,7 +75,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "held_operands": {
             o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
         },
-        "held_attributes": {name: _as_local(place) for name, place in held.items()},
+        "held_attributes": {name: _as_local(place, spec.steps) for name, place in held.items()},
         "groups": chain.groups,
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
         "norms": [local(t.label) for t in tracked],
@@ -160,7 +161,9 @@ def _members(chain: Chain) -> list[str]:
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
         if step.op and step.op.submodule:
-            lines.append(f"self.{step.label} = {_submodule(step)}")
+            kept = spec.steps[: spec.steps.index(step)]
+            lines += containers(step, [s for s in kept if s.op and s.op.submodule])
+            lines.append(keeping(step, _submodule(step)))
             held |= {
                 v.name
                 for k, v in step.attributes.items()
@@ -233,7 +236,7 @@ def _held_groups(chain: Chain) -> dict[str, str]:
     for step in chain.spec.steps:
         value = step.attributes[step.op.groups] if step.op and step.op.groups else None
         if step.op and isinstance(value, Ref):
-            places.setdefault(value.name, f"self.{step.label}.{step.op.groups}")
+            places.setdefault(value.name, f"{kept_at(step)}.{step.op.groups}")
     return places
 
 
@@ -246,12 +249,15 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
             if isinstance(value, Ref) and key in held:
                 held_already = places[value.name] != f"self.{value.name}"
                 places[value.name] = (
-                    places[value.name] if held_already else f"self.{step.label}.{key}"
+                    places[value.name] if held_already else f"{kept_at(step)}.{key}"
                 )
     return places
 
 
-def _as_local(place: str) -> str:
+def _as_local(place: str, steps: Sequence[Step]) -> str:
     """Return the text of a place in `forward`, which holds each submodule in a local variable."""
-    owner, _, attribute = place.removeprefix("self.").partition(".")
-    return f"{local(owner)}.{attribute}" if attribute else place
+    owner, _, attribute = place.rpartition(".")
+    for step in steps:
+        if step.op and step.op.submodule and kept_at(step) == owner:
+            return f"{local(step.label)}.{attribute}"
+    return place

@@ -133,6 +133,7 @@ class Step:
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
         float32: whether the parameters in its submodule are of float32 where x has 16 bits.
+        dotted: where the Module keeps its submodule, such as "block.norm", if that is not the label.
     """
 
     label: str
@@ -145,6 +146,12 @@ class Step:
     line: int
     dims: int = 0
     float32: bool = False
+    dotted: str = ""
+
+    @property
+    def place(self) -> str:
+        """The name of its submodule in the Module, as `get_submodule` takes it."""
+        return self.dotted or self.label
 
     @property
     def state(self) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec.bind import bind
+from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.formula.step import check_op, read_formula
 from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
 from fusegen.spec.names import problem
@@ -96,6 +97,8 @@ def steps(
         values = (*values, label) if draft.named else values
     _check_halves(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
+    declared_names = [*(a.name for a in arguments), *(o.name for o in operands)]
+    check_containers(document, [draft.place for draft in drafts], done, declared_names)
     used = {name for step in done for name in step.tensors}
     for operand in operands:
         if operand.name not in used:
@@ -209,13 +212,11 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
         if label is not None:
             place = (*place, "name")
             kept = draft.op is not None and draft.op.submodule is not None
-            wrong = (
-                problem(label, attribute=kept)
-                if isinstance(label, str)
-                else "a name must be a word"
-            )
+            check = submodule_problem if kept else problem
+            wrong = check(label) if isinstance(label, str) else "a name must be a word"
             if wrong:
                 raise document.error(place, wrong)
+            label = label.replace(".", "_")
         elif draft.op is not None and draft.op.submodule is not None:
             label = draft.op.name
         else:
@@ -273,6 +274,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         line=line,
         dims=names.dims,
         float32=bound.float32,
+        dotted=dotted_name(draft.given),
     )
     if draft.op.submodule is not None and draft.op.submodule.last:
         last = (-1, names.dims - 1 if names.dims >= 3 else 1)

@@ -22,13 +22,25 @@ operands:
   scale: {kind: scalar, init: scale, shape: []}
   shift: {kind: col, init: -0.25}
 chain:
-  - linear
-  - layer_norm: {name: LayerNorm, elementwise_affine: true, eps: 1e-3}
+  - linear: {name: mlp.0}
+  - layer_norm: {name: mlp.1.LayerNorm, elementwise_affine: true, eps: 1e-3}
   - swish
   - scale: scale
   - rms_norm: {name: last, eps: 1e-5, elementwise_affine: bias}
   - add: shift
 """
+
+
+class Norm(nn.Module):
+    """A norm within a module of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(width, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.LayerNorm(x)
+        return out
 
 
 class Original(nn.Module):
@@ -38,14 +50,14 @@ class Original(nn.Module):
         self, in_features: int, out_features: int, bias: bool = True, scale: float = 0.5
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, out_features, bias=bias)
-        self.LayerNorm = nn.LayerNorm(out_features, eps=1e-3)
+        linear = nn.Linear(in_features, out_features, bias=bias)
+        self.mlp = nn.Sequential(linear, Norm(out_features))
         self.scale = nn.Parameter(torch.tensor(scale))
         self.last = nn.RMSNorm(out_features, eps=1e-5, elementwise_affine=bias)
         self.shift = nn.Parameter(torch.full((out_features,), -0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.silu(self.LayerNorm(self.linear(x))) * self.scale
+        x = nn.functional.silu(self.mlp(x)) * self.scale
         return self.last(x) + self.shift
 
 
@@ -72,7 +84,7 @@ def test_a_checkpoint_of_the_original_is_one_of_the_module(package: ModuleType, 
     fused = package.Module(33, 65, bias, scale=1.5)
     started, state = fused.state_dict(), original.state_dict()
     assert started.keys() == state.keys()
-    for name in ("scale", "shift", "LayerNorm.weight"):
+    for name in ("scale", "shift", "mlp.1.LayerNorm.weight"):
         assert torch.equal(started[name], state[name]), name
     for parameter in original.parameters():  # none that changes nothing
         nn.init.normal_(parameter)
@@ -91,6 +103,7 @@ def test_a_norm_with_a_hook_is_called(package: ModuleType) -> None:
     fused = package.Module(33, 65)
     x = torch.randn(7, 33)
     before = fused(x)
-    fused.LayerNorm.register_forward_hook(lambda *_: torch.zeros(7, 65))
+    norm = fused.get_submodule("mlp.1.LayerNorm")
+    norm.register_forward_hook(lambda *_: torch.zeros(7, 65))
     assert not torch.allclose(fused(x), before)
     torch.testing.assert_close(fused(x), fused.shift.expand(7, 65))

@@ -376,6 +376,21 @@ MISTAKES: list[tuple[str, str, int]] = [
         "says which half of one tensor 'gate' is",
         3,
     ),
+    # dotted names
+    (LINEAR + "chain:\n  - linear: {name: mlp..a}\n", "'' is no name", 3),
+    (LINEAR + "chain:\n  - linear: {name: mlp.half}\n", "'half' cannot be a name here", 3),
+    (LINEAR + "chain:\n  - linear: {name: 0.a}\n", "'0' is no name", 3),
+    (LINEAR + "chain:\n  - swish: {name: mlp.a}\n", "'mlp.a' is no name", 3),
+    (
+        LINEAR + "chain:\n  - linear: {name: a}\n  - dropout: {name: a.b}\n",
+        "'a.b' cannot be a name here: 'a' is something else",
+        4,
+    ),
+    (
+        LINEAR + "chain:\n  - linear: {name: a.b}\n  - dropout: {name: a_b}\n",
+        "'a_b' is already the name of another step",
+        4,
+    ),
     # parameters of a norm's own, bools, and how a parameter starts
     (
         LINEAR + "chain:\n  - linear\n  - layer_norm: {elementwise_affine: 3}\n",
