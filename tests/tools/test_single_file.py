@@ -139,6 +139,8 @@ def test_its_models_fit_their_examples(name: str, tmp_path: Path) -> None:
     assert isinstance(out, Tensor)
     assert "import fusegen" not in text and "from fusegen" not in text
     assert text.count("_SOURCES[") == text.count("#pragma once") + len(single._SOURCES) + 1
+    calls = re.findall(r"(?:run_form|scratch_of)<([^(]*)>\(", single._ENTRY_POINTS)
+    assert calls and all(call.endswith("FUSEGEN_STORED") for call in calls)
     code = "\n".join(single._SOURCES.values())
     assert set(re.findall(r'^#include "(.+)"', code, re.MULTILINE)) <= single._SOURCES.keys()
     for unit in (("kernel.cpp", "binding.cpp", *single._SHARED), ("kernel.cu",)):
