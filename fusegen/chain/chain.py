@@ -163,10 +163,13 @@ def _check_float32(spec: Spec, spans: Sequence[Span]) -> None:
     """
     for span in spans:
         for step in spec.steps:
-            if step.label in spec.float32.intersection((*span.begins, *span.handed)):
+            if step.label in spec.unrounded.intersection((*span.begins, *span.handed)):
+                returned, remedy = "returned with `dtype: float32`", "leave out the dtype, or"
+                if step.indexes:
+                    returned, remedy = "of int64", "make it the last step, or"
                 message = (
-                    f"{step.label} is returned with `dtype: float32`, and {span.steps[0].label} starts "
-                    "another segment that takes it, in x's dtype: leave out the dtype, or make two chains"
+                    f"{step.label} is {returned}, and {span.steps[0].label} starts another segment that "
+                    f"takes it, in x's dtype: {remedy} make two chains"
                 )
                 raise SpecError(message, spec.path, step.line)
 

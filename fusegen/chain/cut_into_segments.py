@@ -113,9 +113,12 @@ class _Walk:
             given = {name: self._dims(name, layout.columns) for name in named}
             before, self.value = self.value, extent_after(step, self.value, given, layout)
             self._check_without_x(step, layout, reach)
-            self.moved |= self.value.rank < before.rank and self._drops_front(step, before.rank)
+            dropped = self.value.rank < before.rank and not step.indexes
+            self.moved |= dropped and self._drops_front(step, before.rank)
             biasless = step.op is not None and step.op.source and not step.state
             self.named[step.label] = (-1 if biasless else here, self.value)
+            if step.indexes:  # the next step goes on from other values
+                self.value = before
             count += 1
         check_grouped(self.spec, steps[:count], layout)
         made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, handed)

@@ -134,11 +134,12 @@ def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
 
 
 def reduces(step: Step) -> bool:
-    """Whether a step needs rows of several columns."""
+    """Whether a step needs rows of several columns; a sum of all elements does not."""
     if step.op is None:
         return has_row_functions(step)
     op = step.op
-    return bool(op.dims or op.over or op.groups or op.trained)
+    named = any(step.attributes[name] is not None for name in op.dims)
+    return bool(named or op.over or op.groups or op.trained)
 
 
 def _flat_layout(spec: Spec) -> Layout:

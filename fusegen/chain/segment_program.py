@@ -87,8 +87,8 @@ def forward_program(
 
 def _of_float32(spec: Spec, span: Span) -> set[str]:
     """Return the outputs of a span that are of float32 where x has 16 bits, as its program names them."""
-    last = {"y"} if span.steps[-1].label in spec.float32 else set()
-    return last | {spec.code(label) for label in spec.float32.intersection(span.returned)}
+    last = {"y"} if span.steps[-1].label in spec.unrounded else set()
+    return last | {spec.code(label) for label in spec.unrounded.intersection(span.returned)}
 
 
 def _not_reduced(spec: Spec, span: Span, name: str) -> SpecError:
@@ -151,6 +151,14 @@ def _run(
     own = {step.label for step in steps}
     found: dict[str, tuple[Value, Value | None, Outline]] = {}
     for step in span.steps:
+        if step.indexes and step is not span.steps[-1]:  # the next step goes on from other values
+            if outline in ("row", "scalar"):
+                raise reduced_already(spec, step)
+            index, kind = step_value(
+                spec, builder, step, value, outline=outline, named=named, training=training
+            )
+            found[spec.code(step.label)] = index, None, outline_after(step, kind, outline)
+            continue
         if step.label in own:
             axes = kind_of_outline(outline)
             apply = partial(

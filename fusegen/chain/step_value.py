@@ -114,6 +114,8 @@ def step_value(
         message = f"{step.label}: two of its names are the same value, and then it has {wrong}"
         raise SpecError(message, spec.path, step.line)
     label = f"{spec.code(step.label)}{ending}"
+    if step.indexes:  # 0 in a row of one element, also if that is NaN
+        return formula_value(builder, label, formula, own.note, gone=gone), kind
     return _value(builder, label, (formula, own.note), x, (gone, kind)), kind
 
 

@@ -23,6 +23,7 @@ from fusegen.models.arguments import (
     size_of,
     tensor_of,
 )
+from fusegen.models.losses import by_target
 from fusegen.ops import Op, find
 
 __all__ = ["Call", "Comparison", "call_of", "call_or_none"]
@@ -74,7 +75,19 @@ class Call:
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
+        if self.is_loss or (self.op is not None and self.op.indexes):
+            return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss of classes, whose result lacks their dim, or is one number."""
+        return self.op is not None and self.op.over == "channel"
+
+    @property
+    def halves(self) -> bool:
+        """Whether it takes the two halves of its x."""
+        return self.op is not None and bool(self.op.halves)
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -98,14 +111,14 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("a view or a selection, which computes nothing")
     if isinstance(node.meta.get("example_value"), tuple):
         raise UnfitError("it gives several tensors")
-    if value is None or not value.is_floating_point():
+    op = patterns.op_of(node)
+    if value is None or not (value.is_floating_point() or (op is not None and op.indexes)):
         raise UnfitError("its value is no floating-point tensor")
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    op = patterns.op_of(node)
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
     if op is None:
@@ -114,7 +127,8 @@ def call_of(node: fx.Node) -> Call:
     call = _of_op(op, given)
     for used in call.inputs:
         tensor = tensor_of(used)
-        if tensor is None or not (tensor.is_floating_point() or used is call.condition):
+        classes = call.op is not None and used is call.operands.get(call.op.classes)
+        if tensor is None or not (tensor.is_floating_point() or classes or used is call.condition):
             raise UnfitError("an input is no floating-point tensor")
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
@@ -164,11 +178,15 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
     dims: tuple[int, ...] = ()
     keepdim = bool(given.pop("keepdim", False))
     reads = tensor_of(x)
-    if op.name in patterns.KEPT:
+    if op.classes:
+        op, given = by_target(op, given, reads)
+        assert reads is not None
+        dims = (1 - reads.dim(),)
+    elif op.name in patterns.KEPT:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
         features = size_of(reads.shape[1]) if op.submodule and op.submodule.operands else 0
-        given = _of_kept(op, given)
+        given = _of_halves(given, reads) if op.halves else _of_kept(op, given)
     elif op.takes_shape:
         dims = tuple(range(-len(listed(given.pop("normalized_shape", ()))), 0))
         if op.name == "rms_norm" and given.get("eps") is None:
@@ -191,7 +209,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         raise UnfitError(f"{op.name} with {', '.join(left)}")
     if not isinstance(x, fx.Node) and op.name not in (*patterns.INFIX, "where"):
         raise UnfitError(f"{op.name} of a number")
-    reduces = op.dims and "keepdim" in op.attributes
+    reduces = (op.dims and "keepdim" in op.attributes) or op.over == "channel"
     return Call(
         op,
         argument(x),
@@ -214,7 +232,7 @@ def _operands(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
         value = given.pop(name, None)
         if value is not None:
             operands[name] = argument(value)
-        elif name not in op.optional:
+        elif name not in op.optional and name != op.halves:
             raise UnfitError(f"{op.name} without {name}")
     return operands
 
@@ -235,6 +253,18 @@ def _attributes(op: Op, given: dict[str, Any]) -> dict[str, float | int | bool |
         if value != default:
             attributes[name] = constant(name, value)
     return attributes
+
+
+def _of_halves(given: dict[str, Any], reads: Tensor) -> dict[str, Any]:
+    """Return the arguments of a gate of two halves, with their dim counted from the end.
+
+    Raises:
+        UnfitError: if they are halves of the rows of a matrix.
+    """
+    (dim,) = dims_of(given.get("dim", -1), reads)
+    if reads.dim() == 2 and dim != -1:
+        raise UnfitError("a gate of halves of the first of two dims")
+    return {**given, "dim": dim}
 
 
 def _of_kept(op: Op, given: dict[str, Any]) -> dict[str, Any]:

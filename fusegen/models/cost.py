@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_of
 from fusegen.models.regions import Region
@@ -47,11 +48,18 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     """
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
     computed = [node for node, call in calls.items() if not _is_nothing(node, call)]
+    # A gate of two halves that is no function of torch is two ops, with a tensor between them.
+    twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
+    before += sum(2 * bytes_of(n) for n in twice)
+    # So is a cross entropy: a log_softmax as large as the logits, and what takes the classes' from it.
+    losses = [n for n in computed if calls[n].is_loss and calls[n].name != "nll_loss"]
+    before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
-    saved = (before - after) / _RATE[kind] + len(computed) * _LAUNCH[kind] - _CALL[kind]
-    return Cost(before, after, len(computed), saved)
+    launches = len(computed) + len(twice) + len(losses)
+    saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
+    return Cost(before, after, launches, saved)
 
 
 def _is_nothing(node: fx.Node, call: Call) -> bool:

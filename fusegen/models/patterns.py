@@ -20,14 +20,20 @@ from fusegen.ops import Op, find, registry
 __all__ = [
     "CASTS",
     "COMPARISONS",
+    "GATES",
     "INFIX",
     "KEPT",
     "PRODUCTS",
+    "STEPS",
     "VIEWS",
+    "geglu",
+    "glu",
     "op_of",
     "op_of_function",
     "op_of_method",
+    "reglu",
     "rotate_half",
+    "swiglu",
 ]
 
 
@@ -37,6 +43,37 @@ def rotate_half(x: Tensor) -> Tensor:
     return torch.cat((-second, first), -1)
 
 
+def glu(x: Tensor, gate_first: bool) -> Tensor:
+    """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * torch.sigmoid(gate)
+
+
+def swiglu(x: Tensor, gate_first: bool) -> Tensor:
+    """The same with silu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.silu(gate)
+
+
+def geglu(x: Tensor, gate_first: bool, approximate: str = "none") -> Tensor:
+    """The same with gelu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.gelu(gate, approximate=approximate)
+
+
+def reglu(x: Tensor, gate_first: bool) -> Tensor:
+    """The same with relu."""
+    value, gate = _value_and_gate(x, gate_first)
+    return value * functional.relu(gate)
+
+
+def _value_and_gate(x: Tensor, gate_first: bool) -> tuple[Tensor, Tensor]:
+    first, second = x.chunk(2, -1)
+    return (second, first) if gate_first else (first, second)
+
+
+#: The gates of two halves that models write out.
+GATES = frozenset({glu, swiglu, geglu, reglu})
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
 #: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
 _FUNCTIONS: Mapping[Any, str] = {
@@ -76,6 +113,9 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.layer_norm: "layer_norm",
     torch.group_norm: "group_norm",
     rotate_half: "rotate_half",
+    functional.glu: "glu",
+    torch._C._nn.glu: "glu",
+    **{glu: "glu", swiglu: "swiglu", geglu: "geglu", reglu: "reglu"},
 }
 #: The same for methods of a tensor. `sub` and the like are found under their own names.
 _METHODS: Mapping[str, str] = {
@@ -105,10 +145,16 @@ COMPARISONS: Mapping[Any, str] = {
 }
 #: Ops that a formula writes with a sign between the two.
 INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
-#: Ops that are steps of their own, since they keep state, draw numbers or set the layout of rows.
+#: Ops that are steps of their own, since they keep state, draw numbers, set the layout of rows, or take the
+#: halves of a tensor.
 KEPT = frozenset(
-    {"batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"},
+    {
+        *("batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"),
+        *(name for name, op in registry().items() if op.halves),
+    }
 )
+#: The same, and those whose results no step goes on from.
+STEPS = KEPT | {name for name, op in registry().items() if op.indexes or op.over == "channel"}
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})

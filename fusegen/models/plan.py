@@ -20,6 +20,7 @@ from fusegen.models.channels_last import use_channels_last
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import ATTENTION, CHANNELS_LAST, FusedRegion, Report
+from fusegen.models.gates import write_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.region_spec import spec_of
@@ -59,6 +60,7 @@ def plan_of(
     write_out_of_place(graph)
     before = effects_of(graph, inputs)
     write_rotations(graph, before)
+    write_gates(graph, before)
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)

@@ -75,7 +75,7 @@ def _call(
             value = graph.call_function(operator.getitem, (result, place))
         call, wanted = region.calls[node], tensor_of(node)
         assert wanted is not None
-        if not call.keepdim:
+        if not (call.keepdim or call.is_loss):
             value = graph.call_method("squeeze", (value, call.dims))
         if wanted.dtype is not spec.dtype:
             value = graph.call_method("to", (value, wanted.dtype))

@@ -58,7 +58,9 @@ def readable_spec_of(
     except UserError:  # a step takes less than a formula: a kind of operand, a place
         spec = _spec_of(region, order, effects, names, as_ops=False)
         chain.derive(specs.parse(spec.text, spec.name))
-    shape = f"[{', '.join(map(str, region.shape))}]"
+    own = tensor_of(spec.x)
+    sizes = region.shape if spec.broadcast or own is None else own.shape
+    shape = f"[{', '.join(map(str, sizes))}]"
     to = "broadcast to " if spec.broadcast else ""
     head = [f"# x is {names.source(spec.x)}, {to}{shape}."]
     for name, held in spec.operands.items():
@@ -68,7 +70,7 @@ def readable_spec_of(
     if any(t is not None and t.is_floating_point() and t.dtype is not spec.dtype for t in tensors):
         dtype = str(spec.dtype).removeprefix("torch.")
         head.append(f"# Convert the tensors to {dtype}: in the model they have several dtypes.")
-    dropped = [n for n in spec.outputs if not region.calls[n].keepdim]
+    dropped = [n for n in spec.outputs if not (region.calls[n].keepdim or region.calls[n].is_loss)]
     if dropped:
         dims = region.calls[dropped[0]].dims
         head.append(
@@ -132,7 +134,7 @@ class _ReadableNaming(Naming):
         for step in steps:
             # A name before a parenthesis is a function.
             used = any(re.search(rf"\b{step.label}\b(?!\()", text) for text in read)
-            if not used and step.label not in returned and step.op not in patterns.KEPT:
+            if not used and step.label not in returned and step.op not in patterns.STEPS:
                 step = replace(step, label="")
             tidied.append(_as_op(step) if self._as_ops else step)
         return tidied

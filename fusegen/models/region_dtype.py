@@ -22,7 +22,8 @@ def dtype_of(
 ) -> torch.dtype | None:
     """Return the dtype that all tensors are read and written in; None if it would round some.
 
-    Small tensors of float32 beside others of 16 bits stay as they are.
+    Small tensors of float32 beside others of 16 bits stay as they are. So do losses: one for each row, or one
+    number.
 
     Args:
         region: the region.
@@ -30,14 +31,16 @@ def dtype_of(
         is_image: whether the spec says how many dims the activation has.
     """
     read = leaves(region, small)
-    tensors = map(tensor_of, (*read, *region.outputs))
+    outputs = [node for node in region.outputs if not region.calls[node].is_loss]
+    tensors = map(tensor_of, (*read, *outputs))
     dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    inside = {t.dtype for t in map(tensor_of, (*region.calls, *small)) if t is not None}
+    computed = map(tensor_of, (*region.calls, *small))
+    inside = {t.dtype for t in computed if t is not None and t.is_floating_point()}
     if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
         return None
     channels = _read_by_channel(region)
     large = [n for n in read if n not in channels and not is_small(n, region, is_image)]
-    tensors = map(tensor_of, (*large, *region.outputs))
+    tensors = map(tensor_of, (*large, *outputs))
     rest = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
     if len(rest) == 1 and dtypes <= {*rest, torch.float32}:
         return rest.pop()

@@ -19,6 +19,7 @@ from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, same
 from fusegen.models.small_tensors import inlined
 from fusegen.models.spec_text import RegionSpec, Step, package_name, spec_text, yaml_text
+from fusegen.program import Kind
 
 __all__ = ["activations", "dependents", "spec_of"]
 
@@ -52,8 +53,12 @@ def spec_of(
 def activations(region: Region) -> list[fx.Node]:
     """Return the inputs that may be the activation, that on which the most nodes depend first.
 
-    Where none has its shape, as in an outer product, one is broadcast with the others.
+    Where none has its shape, as in an outer product, one is broadcast with the others. A gate of two halves
+    comes first in a chain, which then is called on the tensor that has them.
     """
+    halved = [call.x for call in region.calls.values() if call.halves]
+    if halved:
+        return [x for x in dict.fromkeys(halved) if isinstance(x, fx.Node)]
     numbers = [n for n in region.inputs if _is_floating(n)]
     whole = [n for n in numbers if same(_shape(n), region.shape)]
     found = whole if whole or isinstance(region.rows, str) else numbers
@@ -107,7 +112,8 @@ class _Writer:
     def write(self) -> RegionSpec:
         """Return the spec."""
         outputs = self._region.outputs
-        for node, call in self._region.calls.items():
+        # No step goes on from a loss, and it drops dims, so it comes last.
+        for node, call in sorted(self._region.calls.items(), key=lambda item: item[1].is_loss):
             if node in self._running:
                 self._step(node, call)
             elif node in outputs:
@@ -119,10 +125,11 @@ class _Writer:
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
             operands={n: self._kind(h) for n, h in self._operands.items() if not h.of_step},
-            outputs=[self._words[node] for node in outputs],
+            outputs=[self._output(node) for node in outputs],
             steps=self._naming.tidied(self._steps, [self._words[node] for node in outputs]),
         )
         words = [call.name for call in self._region.calls.values() if call.op]
+        halved = any(call.halves for call in self._region.calls.values())
         return RegionSpec(
             package_name(words, text),
             text,
@@ -132,16 +139,26 @@ class _Writer:
             self._dtype,
             any(call.training for call in self._region.calls.values()),
             frozenset(self._inlined),
-            not same(_shape(self._x), self._region.shape),
+            not (halved or same(_shape(self._x), self._region.shape)),
         )
+
+    def _output(self, node: fx.Node) -> str:
+        """Return how an output is listed: a loss keeps its float32 beside logits of 16 bits."""
+        tensor = tensor_of(node)
+        wide = self._region.calls[node].is_loss and self._dtype in (torch.bfloat16, torch.float16)
+        if wide and tensor is not None and tensor.dtype is torch.float32:
+            return f"{{name: {self._words[node]}, dtype: float32}}"
+        return self._words[node]
 
     def _kind(self, held: Held) -> str:
         """Return how an operand is declared.
 
-        The tables of a rotation get no gradient if they need none: of each a kernel would write as much as of
-        x. Other operands get one, or training and evaluation would have two packages.
+        The tables of a rotation, and targets of a loss, get no gradient if they need none: a kernel would
+        write as much for each as for x. Other operands get one, or training and evaluation would have two
+        packages.
         """
-        turns = any(call.name == "rotate_half" for call in self._region.calls.values())
+        calls = self._region.calls.values()
+        turns = any(call.name == "rotate_half" or call.is_loss for call in calls)
         tensor = tensor_of(held.node)
         if held.float32:
             return f"{{kind: {held.kind}, dtype: float32}}"
@@ -152,7 +169,8 @@ class _Writer:
     def _needs_dims(self) -> bool:
         """Return whether the chain's rows or operands need to know the dims of the activation."""
         rows = self._region.rows
-        if any(has_channels(call) for call in self._region.calls.values()):
+        calls = self._region.calls.values()
+        if any(has_channels(c) or (c.halves and c.attributes.get("dim", -1) != -1) for c in calls):
             return True
         if isinstance(rows, str) or (rows is not None and rows != (-1,)):
             return True
@@ -205,9 +223,16 @@ class _Writer:
     def _kept(self, call: Call, label: str) -> None:
         """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
         assert call.op is not None and isinstance(call.x, fx.Node)
+        if call.x not in self._running:
+            raise UnfitError(f"{call.name} of another tensor than the others")
         if call.x is not self._current:
             self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}))
         given = {k: yaml_text(v) for k, v in call.attributes.items()}
+        if call.is_loss:
+            self._steps.append(Step(call.name, given | self._loss_operands(call), label))
+            return
+        if call.op.indexes:
+            given |= {"dim": _dims(self._region), "keepdim": "true"}
         if call.features:
             given["features"] = str(call.features)
         if call.op.submodule and call.op.submodule.flag:
@@ -224,6 +249,25 @@ class _Writer:
         if any(self._operands[f"{label}_{name}"].float32 for name in call.operands):
             given["dtype"] = "float32"
         self._steps.append(Step(call.name, given, label))
+
+    def _loss_operands(self, call: Call) -> dict[str, str]:
+        """Return the operands of a loss: names of values of the spec, or of operands that it declares."""
+        found = {}
+        for name, value in call.operands.items():
+            if not isinstance(value, fx.Node):
+                raise UnfitError(f"{name} of {call.name} is a number")
+            assert call.op is not None
+            if name == call.op.classes:
+                found[name] = self._declared(Held(value, "{kind: row, dtype: int64}", "as it is"))
+            elif call.op.operands[name] is Kind.CHANNEL:
+                found[name] = self._channel(value)
+            elif value is self._x or value in self._words:
+                found[name] = "input" if value is self._x else self._words[value]
+            elif value in self._region.calls or value in self._inlined:
+                raise UnfitError(f"{name} of {call.name} is computed from other tensors")
+            else:
+                found[name] = self._operand(value)
+        return found
 
     def _formula(self, call: Call) -> str:
         """Return what a call computes as a formula."""

@@ -163,10 +163,10 @@ def region_of(node: fx.Node, call: Call) -> Region:
     tensors = {used: tensor_of(used) for used in call.inputs}
     shapes = [tuple(t.shape) for t in tensors.values() if t is not None]
     rows: tuple[int, ...] | str | None = call.dims or None
-    if call.name in patterns.KEPT:
+    if call.name in patterns.KEPT or call.is_loss:
         reads = tensor_of(call.x)
         assert reads is not None
-        shape: Shape | None = tuple(reads.shape)
+        shape: Shape | None = tuple(value.shape if call.halves else reads.shape)
         if call.name == "batch_norm":
             rows = "batch" if call.training else None
         elif call.op is not None and call.op.submodule and call.op.submodule.operands:
@@ -212,6 +212,8 @@ def _joined(a: Region, b: Region) -> Region | None:
         return None
     dropped = [n for region in (a, b) for n, c in region.calls.items() if not c.keepdim]
     calls = {**a.calls, **b.calls}
+    if sum(call.is_loss for call in calls.values()) > 1:
+        return None
     if any(user in calls for node in dropped for user in node.users):
         return None
     joined = Region(calls, shape, rows, a.device)

@@ -16,7 +16,7 @@ from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import same
 
-__all__ = ["write_rotations"]
+__all__ = ["half_of", "write_rotations"]
 
 _JOINS = (torch.cat, torch.concat, torch.concatenate)
 _SPLITS = frozenset({"chunk", "split", "tensor_split"})
@@ -55,7 +55,7 @@ def _turned(node: fx.Node, effects: Effects) -> fx.Node | None:
     if op is None or op.name != "neg":
         return None
     (second,) = minus.all_input_nodes
-    one, other = _half(first), _half(second)
+    one, other = half_of(first), half_of(second)
     if one is None or other is None or one[0] is not other[0] or (one[1], other[1]) != (0, 1):
         return None
     among = [node, minus, first, second]
@@ -63,7 +63,7 @@ def _turned(node: fx.Node, effects: Effects) -> fx.Node | None:
     return one[0] if still else None
 
 
-def _half(node: fx.Node) -> tuple[fx.Node, int] | None:
+def half_of(node: fx.Node) -> tuple[fx.Node, int] | None:
     """Return the tensor of whose last dim a node is a half, and which half; None if it is none."""
     value = tensor_of(node)
     if value is None or node.target is not operator.getitem:

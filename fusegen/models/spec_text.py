@@ -105,7 +105,7 @@ def spec_text(
         dtype: what it is compiled for.
         dims: how many dims the activation has; 0 for any number.
         operands: the kind of each operand.
-        outputs: the names of the steps whose values it returns.
+        outputs: the steps whose values it returns: a name, or `{name: ..., dtype: float32}`.
         steps: its steps.
     """
     lines = [f"order: {order}", f"dtypes: [{str(dtype).removeprefix('torch.')}]"]
@@ -113,7 +113,7 @@ def spec_text(
         lines.append(f"dims: {dims}")
     if operands:
         lines += ["operands:", *(f"  {name}: {kind}" for name, kind in operands.items())]
-    if len(outputs) > 1:
+    if len(outputs) > 1 or any(output.startswith("{") for output in outputs):
         lines.append(f"outputs: [{', '.join(outputs)}]")
     return "\n".join([*lines, "chain:", *map(str, steps), ""])
 

@@ -8,7 +8,6 @@ expression. Derivatives, kernels, tests and docs all follow from that.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -127,6 +126,8 @@ class Op:
         constant: operands that get no gradient.
         optional: operands that may be left out, each with the formula's default for it.
         classes: the operand that has the class, or another column number, of each row, as int64.
+        by_probabilities: the op that takes a probability of each class of each row in that operand's place,
+            if there is one. It is not registered.
         conditions: operands that decide a choice, by whether they are 0; they may be of bool, and get no
             gradient.
         eval_mode: what it does in evaluation.
@@ -143,10 +144,12 @@ class Op:
         over: the dims that it reduces over if no attribute names them.
         groups: the attribute with the number of groups of channels. A row is then the channels of a group
             with all dims after them.
+        indexes: whether its value is the number of a column, of int64: an output, from which no step goes on.
         several_values: whether torch refuses statistics of a single value: of a row, or, with `groups`, of a
             group in the whole batch.
         halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
             as its second; the attribute `dim` says along which dim.
+        of_halves: the attributes that say something about these halves, so that only then they may be given.
         paired: whether its formula has the halves of a row (`fusegen.atoms.halves`).
         coarse: whether torch's function on CUDA rounds constants to float32 in float64 too. The formula is
             then the reference.
@@ -166,6 +169,7 @@ class Op:
     constant: tuple[str, ...] = ()
     optional: Mapping[str, int | None] = field(default_factory=dict)
     classes: str = ""
+    by_probabilities: Op | None = None
     conditions: tuple[str, ...] = ()
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
@@ -179,8 +183,10 @@ class Op:
     several: bool = False
     over: Over | None = None
     groups: str = ""
+    indexes: bool = False
     several_values: bool = False
     halves: str = ""
+    of_halves: tuple[str, ...] = ()
     paired: bool = False
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -208,16 +214,6 @@ class Op:
         """Whether its torch function takes only tensors as operands, no numbers."""
         return self.torch in ("minimum", "maximum", "lerp", "addcmul")
 
-    def swapped(self) -> Op:
-        """Return the op of two halves with the first half in the place of its operand."""
-        formula = self.formula
-
-        @functools.wraps(formula)
-        def swapped(x: sp.Expr, second: sp.Expr, **attributes: Any) -> sp.Expr:
-            return formula(second, x, **attributes)
-
-        return replace(self, formula=swapped)
-
     def refusal(self, parameter: str) -> str | None:
         """Return why a parameter of the torch function is refused, and what to do; None if unknown."""
         return self.refused.get(parameter) or REFUSED.get(parameter)
@@ -229,6 +225,7 @@ def op(
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
     classes: str = "",
+    by_probabilities: Callable[..., sp.Expr] | None = None,
     conditions: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
@@ -244,8 +241,10 @@ def op(
     several: bool = False,
     over: Over | None = None,
     groups: str = "",
+    indexes: bool = False,
     several_values: bool = False,
     halves: str = "",
+    of_halves: tuple[str, ...] = (),
     paired: bool = False,
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
@@ -253,6 +252,8 @@ def op(
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments.
+
+    `by_probabilities` is the formula of that op; it lacks the attributes that it has no use for.
 
     Raises:
         ValueError: if `over` is not valid, or an op of the name exists.
@@ -263,25 +264,13 @@ def op(
 
     def declare(formula: Callable[..., sp.Expr]) -> Op:
         name = formula.__name__.rstrip("_")
-        operands: dict[str, Kind | None] = {}
-        attributes: dict[str, Attribute | None] = {}
-        required = []
-        optional: dict[str, int | None] = {}
-        for parameter in list(inspect.signature(formula).parameters.values())[1:]:
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                missing = parameter.default is parameter.empty
-                attributes[parameter.name] = None if missing else parameter.default
-                required += [parameter.name] if missing else []
-            else:
-                operands[parameter.name] = (kinds or {}).get(parameter.name)
-                if parameter.default is not parameter.empty:
-                    optional[parameter.name] = parameter.default
+        operands, attributes, required, optional = _parameters(formula, kinds or {})
         declared = Op(
             name=name,
             formula=formula,
             operands=operands,
             attributes=attributes,
-            required=frozenset(required),
+            required=required,
             torch=torch,
             own=own,
             constant=(*constant, *conditions, *([classes] if classes else [])),
@@ -300,8 +289,10 @@ def op(
             several=several,
             over=over,
             groups=groups,
+            indexes=indexes,
             several_values=several_values,
             halves=halves,
+            of_halves=of_halves,
             paired=paired,
             coarse=coarse,
             choices=choices or {},
@@ -309,6 +300,11 @@ def op(
             refused=refused or {},
             aliases=aliases,
         )
+        if by_probabilities is not None:
+            declared = replace(
+                declared,
+                by_probabilities=_by_probabilities(declared, by_probabilities, kinds or {}),
+            )
         for key in (name, *aliases):
             if key in _REGISTRY or key in _ALIASES:
                 raise ValueError(f"two ops are called {key!r}")
@@ -317,6 +313,49 @@ def op(
         return declared
 
     return declare
+
+
+def _parameters(
+    formula: Callable[..., sp.Expr], kinds: Mapping[str, Kind]
+) -> tuple[
+    dict[str, Kind | None], dict[str, Attribute | None], frozenset[str], dict[str, int | None]
+]:
+    """Return a formula's operands with their kinds, its attributes, which of these must be given, and the
+    operands that may be left out."""
+    operands: dict[str, Kind | None] = {}
+    attributes: dict[str, Attribute | None] = {}
+    required: set[str] = set()
+    optional: dict[str, int | None] = {}
+    for parameter in list(inspect.signature(formula).parameters.values())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            missing = parameter.default is parameter.empty
+            attributes[parameter.name] = None if missing else parameter.default
+            required |= {parameter.name} if missing else set()
+        else:
+            operands[parameter.name] = kinds.get(parameter.name)
+            if parameter.default is not parameter.empty:
+                optional[parameter.name] = parameter.default
+    return operands, attributes, frozenset(required), optional
+
+
+def _by_probabilities(
+    classed: Op, formula: Callable[..., sp.Expr], kinds: Mapping[str, Kind]
+) -> Op:
+    """Return the op that takes probabilities where another one takes classes."""
+    operands, attributes, required, optional = _parameters(formula, kinds)
+    no_use = f"only a {classed.classes} of int64 has it"
+    lacking = dict.fromkeys(classed.attributes.keys() - attributes.keys(), no_use)
+    return replace(
+        classed,
+        formula=formula,
+        operands=operands,
+        attributes=attributes,
+        required=required,
+        optional=optional,
+        classes="",
+        constant=tuple(name for name in classed.constant if name != classed.classes),
+        refused={**classed.refused, **lacking},
+    )
 
 
 def registered() -> Mapping[str, Op]:

@@ -1,10 +1,13 @@
 """Gated linear units: x times a function of a gate.
 
 The gate is an operand. Without it, an op uses the two halves of one tensor along `dim`: the value, then the
-gate.
+gate; with `gate_first`, the gate, then the value. What else is done to the halves, such as a clamp, is a
+formula that names them: `expr: {formula: ..., halves: [gate, up]}`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import sympy as sp
 
@@ -12,26 +15,46 @@ from fusegen.atoms import sigmoid
 from fusegen.ops.activations import gelu, relu, swish
 from fusegen.ops.declare import op
 
+_OF_HALVES: dict[str, Any] = {"halves": "gate", "of_halves": ("dim", "gate_first")}
 
-@op(halves="gate")
-def glu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1) -> sp.Expr:
+
+def _value_and_gate(x: sp.Expr, gate: sp.Expr, gate_first: bool) -> tuple[sp.Expr, sp.Expr]:
+    """Return the value and the gate, which come from the first and the second half, or the reverse."""
+    return (gate, x) if gate_first else (x, gate)
+
+
+@op(**_OF_HALVES)
+def glu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False) -> sp.Expr:
     """x sigmoid(gate). Dauphin et al. 2016, arXiv:1612.08083; torch.nn.GLU."""
+    x, gate = _value_and_gate(x, gate, gate_first)
     return x * sigmoid(gate)
 
 
-@op(halves="gate", choices={"approximate": ("none", "tanh")})
-def geglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, approximate: str = "none") -> sp.Expr:
+@op(choices={"approximate": ("none", "tanh")}, **_OF_HALVES)
+def geglu(
+    x: sp.Expr,
+    gate: sp.Expr,
+    *,
+    dim: int = -1,
+    gate_first: bool = False,
+    approximate: str = "none",
+) -> sp.Expr:
     """x gelu(gate). Shazeer 2020, arXiv:2002.05202."""
+    x, gate = _value_and_gate(x, gate, gate_first)
     return x * gelu.formula(gate, approximate=approximate)
 
 
-@op(halves="gate")
-def swiglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, beta: float = 1.0) -> sp.Expr:
+@op(**_OF_HALVES)
+def swiglu(
+    x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False, beta: float = 1.0
+) -> sp.Expr:
     """x swish(gate), swish(y) = y sigmoid(beta y). Shazeer 2020, arXiv:2002.05202."""
+    x, gate = _value_and_gate(x, gate, gate_first)
     return x * swish.formula(gate, beta=beta)
 
 
-@op(halves="gate")
-def reglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1) -> sp.Expr:
+@op(**_OF_HALVES)
+def reglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False) -> sp.Expr:
     """x max(gate, 0). Shazeer 2020, arXiv:2002.05202."""
+    x, gate = _value_and_gate(x, gate, gate_first)
     return x * relu.formula(gate)

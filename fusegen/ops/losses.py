@@ -148,7 +148,33 @@ def nll_loss(
     return _of_rows(-share * row_take(x, target), share, target, ignore_index, reduction)
 
 
-@op("nn.functional.cross_entropy", ranges={"label_smoothing": Range(-math.inf, 1)}, **_ROWS)
+def _of_probabilities(
+    x: sp.Expr,
+    target: sp.Expr,
+    weight: sp.Expr | None = None,
+    *,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> sp.Expr:
+    """sum weight target (log sum exp(x) - x) over the classes. torch.nn.CrossEntropyLoss."""
+    largest = row_shift(x)
+    log_sum = let("log_sum", log(row_sum(exp(x - largest))))
+    if label_smoothing:
+        target = let("smoothed", (1 - label_smoothing) * target + label_smoothing / COLS)
+    share = target if weight is None else let("share", weight * target)
+    # Nothing cancels: largest - x and log_sum are 0 or more. So all sums of a row are taken at once.
+    loss = let("loss", row_sum(share * (largest - x)) + log_sum * row_sum(share))
+    if reduction == "none":
+        return loss
+    return total(loss) / ROWS if reduction == "mean" else total(loss)
+
+
+@op(
+    "nn.functional.cross_entropy",
+    ranges={"label_smoothing": Range(-math.inf, 1)},
+    by_probabilities=_of_probabilities,
+    **_ROWS,
+)
 def cross_entropy(
     x: sp.Expr,
     target: sp.Expr,
@@ -160,7 +186,8 @@ def cross_entropy(
 ) -> sp.Expr:
     """weight[target] (log sum exp(x) - x[target]); NaN if target is no column. torch.nn.CrossEntropyLoss.
 
-    With label smoothing s, (1 - s) times that and s mean(weight (log sum exp(x) - x)).
+    With label smoothing s, (1 - s) times that and s mean(weight (log sum exp(x) - x)). With a probability of
+    each class as target, sum(weight target (log sum exp(x) - x)) over the classes.
     """
     largest = row_shift(x)
     log_sum = let("log_sum", log(row_sum(exp(x - largest))))

@@ -1,4 +1,8 @@
-"""Reductions: of each row to one value, or, without `dim`, of the whole tensor to one number."""
+"""Reductions: of each row to one value, or, without `dim`, of the whole tensor to one number.
+
+`argmax` and `argmin` give the number of a column, of int64; in a row with NaN, that of the first. No step
+goes on from it: it is the last step's value, or one of several outputs. It has no gradient.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +76,26 @@ def _first(x: sp.Expr, ranked: sp.Expr, sign: int) -> sp.Expr:
     place = let("place", where(ranked < largest, COLS, where(ranked >= largest, COLUMN, -1)))
     first = let("first", -row_shift(-place))
     return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), sign * largest)
+
+
+@op("argmax", dims=("dim",), indexes=True)
+def argmax(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """The number of the column with a row's largest value, of equal ones the first. torch.argmax."""
+    return _first_column(x)
+
+
+@op("argmin", dims=("dim",), indexes=True)
+def argmin(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """The number of the column with a row's smallest value, of equal ones the first. torch.argmin."""
+    return _first_column(let("negative", -x))
+
+
+def _first_column(ranked: sp.Expr) -> sp.Expr:
+    """The number of the first column with the largest value. A row with NaN has NaN for its largest value."""
+    largest = row_shift(ranked)
+    is_nan = where(ranked <= infinity, COLS, COLUMN)
+    place = let("place", where(ranked < largest, COLS, where(ranked >= largest, COLUMN, is_nan)))
+    return -row_shift(-place)
 
 
 @op("var", dims=("dim",), several=True, refused=_UNBIASED)

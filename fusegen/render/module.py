@@ -40,6 +40,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     fused = fused_submodules(chain, training)
     held = _held_attributes(chain) | _held_groups(chain)
     stepwise = lines_in_torch(chain) if fused else []
+    outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -52,7 +53,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "dtypes_of_their_own": _dtypes_of_their_own(chain),
         "layout": chain.layout,
         "segments": segments,
-        "outputs": [name if name in spec.further_outputs else "x" for name in spec.outputs],
+        "outputs": outputs,
+        "returned_values": _returned_values(spec, outputs),
         "output_steps": spec.outputs,
         "returned_dtypes": _returned_dtypes(spec),
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
@@ -103,11 +105,30 @@ def _dtypes_of_their_own(chain: Chain) -> str:
 
 def _returned_dtypes(spec: Spec) -> str:
     """Return the dtypes of what the chain returns, as text."""
-    wide = "in float32 unless x is float64"
-    labels = [label for label in spec.outputs if label in spec.float32]
-    if len(labels) == len(spec.outputs):
-        return wide if spec.float32 else "in x's dtype"
-    return f"in x's dtype; {', '.join(labels)}: {wide}" if labels else "in x's dtype"
+    dtypes = {
+        **dict.fromkeys(spec.float32, "in float32 unless x is float64"),
+        **{step.label: "in int64" for step in spec.steps if step.indexes},
+    }
+    labels = spec.outputs or (spec.steps[-1].label,)
+    found = [dtypes.get(label, "in x's dtype") for label in labels]
+    if len({*found}) == 1:
+        return found[0]
+    own = [f"{label}: {dtypes[label]}" for label in labels if label in dtypes]
+    return "; ".join(["in x's dtype", *own])
+
+
+def _returned_values(spec: Spec, outputs: Sequence[str]) -> list[str]:
+    """Return the text of each value that `apply` returns, if it is not what the last segment returns.
+
+    Kernels give the number of a column in their compute type.
+    """
+    indexes = {step.label for step in spec.steps if step.indexes}
+    if not outputs:
+        return ["x.long()"] if spec.steps[-1].indexes else []
+    return [
+        f"{name}.long()" if label in indexes else name
+        for label, name in zip(spec.outputs, outputs, strict=True)
+    ]
 
 
 def _word(step: Step) -> str:

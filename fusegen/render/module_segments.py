@@ -20,6 +20,7 @@ class SegmentContext:
         reaching: the name of its activation in messages.
         broadcasters: the places of the operands that make its activation larger than the value that reaches
             it.
+        indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
         taken: the tensors that a call takes beside x.
@@ -32,6 +33,7 @@ class SegmentContext:
     segment: Segment
     reaching: str
     broadcasters: tuple[int, ...]
+    indexes: bool
     several_values: bool
     modes: list[dict[str, object]]
     taken: list[str]
@@ -71,6 +73,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                     for place, operand in enumerate(segment.operands)
                     if operand.name in segment.span.broadcasters
                 ),
+                indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
                 taken=[o.name for o in segment.operands if o.name != "x"],

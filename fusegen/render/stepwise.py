@@ -63,7 +63,14 @@ class _Writer:
 
     def add_span(self, span: Span) -> None:
         """Add the lines of a span's steps."""
-        self.reduced, start = False, len(self.lines)
+        self.reduced = False
+        used = {name for step in span.steps for name in step.tensors}
+        rows = [o.name for o in self.spec.operands if o.kind is Kind.ROW and not o.integer]
+        for place, name in enumerate(rows):
+            if name in used:
+                self.tensors[name] = f"rows{place}_"
+                self.lines.append(f"rows{place}_ = in_rows(x, {name}, {span.layout.columns})")
+        start = len(self.lines)
         for step in span.steps:
             self.add(step, span)
         if any(f", {_RANK})" in line for line in self.lines[start:]):
@@ -76,6 +83,12 @@ class _Writer:
         if self.wide:
             self.lines.append("x, dtype_ = widened(x), x.dtype")
         value = self._step(step, span)
+        if (
+            step.indexes and step is not self.spec.steps[-1]
+        ):  # the next step goes on from other values
+            self.lines.append(f"{step.label} = {value}")
+            self.lines += ["x = x.to(dtype_)"] * self.wide
+            return
         self.lines.append(f"x = {value}")
         if self.wide and not returned:
             self.lines.append("x = x.to(dtype_)")

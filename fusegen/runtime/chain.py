@@ -68,6 +68,8 @@ class Chain:
         broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger
             than x. x itself then is the first operand, of kind "row".
         several_values: whether a row of one value is refused, or a batch with one value per group.
+        indexes: whether it gives numbers of columns, so that a row must have one, and no more than float32
+            counts.
 
     Raises:
         ImportError: if the libraries were not built, or do not match the package.
@@ -87,17 +89,15 @@ class Chain:
         reaching: str = "x",
         broadcasters: tuple[int, ...] = (),
         several_values: bool = False,
+        indexes: bool = False,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching, self.broadcasters, self.several_values = (
-            reaching,
-            broadcasters,
-            several_values,
-        )
+        self.reaching, self.broadcasters = reaching, broadcasters
+        self.several_values, self.indexes = several_values, indexes
         namespace = getattr(torch.ops, self.namespace)
         self._modes = {}
         for name, mode in modes.items():
@@ -246,6 +246,8 @@ class Chain:
                 f"{self.package}: {self.reaching}: expected more than one value to normalise, got shape "
                 f"{tuple(x.shape)}"
             )
+        if self.indexes:
+            self._check_indexes(x)
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)
         if mode.random:
@@ -253,6 +255,21 @@ class Chain:
         if mode.attributes:
             args += tuple([float(attributes[i]) for i in mode.attributes])
         return (*args, groups) if self.grouped else args
+
+    def _check_indexes(self, x: Tensor) -> None:
+        """Refuse rows whose columns have no numbers, or numbers that kernels would round.
+
+        Raises:
+            ValueError: there are too few columns, or too many.
+        """
+        columns = self._values(x, 1)
+        most = 2**53 if x.dtype is torch.float64 else 2**24
+        if not 1 <= columns <= most:
+            remedy = "" if columns < 1 else "; convert x to float64"
+            raise ValueError(
+                f"{self.package}: {self.reaching}: expected rows of 1 to {most:,} elements to number, got "
+                f"{columns:,}{remedy}"
+            )
 
     def _values(self, x: Tensor, groups: int) -> int:
         """Return how many values a statistic is computed from; torch counts those of a group in the whole

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fusegen.runtime.batching import batched
 from fusegen.runtime.operators import BoundOperator
@@ -90,11 +91,15 @@ def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -
     return saved
 
 
-def mark_statistics(ctx: Any, operator: BoundOperator, out: Any) -> None:
-    """Tell autograd that the statistics of a forward get no gradient, and that None means zeros. Otherwise
-    torch would fill a tensor of zeros for each of them, in a separate kernel."""
+def mark_outputs(ctx: Any, operator: BoundOperator, out: Any) -> None:
+    """Tell autograd that the statistics of a forward get no gradient, and that None means zeros.
+
+    Otherwise torch would fill a tensor of zeros for each of them, and for each output from which nothing is
+    computed, in a separate kernel.
+    """
     if operator.order == 0 and operator.statistics:
         ctx.mark_non_differentiable(*out[len(operator.like) :])
+    if operator.returned > 1:
         ctx.set_materialize_grads(False)
 
 
@@ -103,7 +108,7 @@ def pull(
 ) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, computed by the next operator."""
     given = cotangents[: len(operator.like)]  # the others are those of statistics
-    if all(cotangent is None for cotangent in given):  # for zeros; see mark_statistics
+    if all(cotangent is None for cotangent in given):  # for zeros; see mark_outputs
         return [None] * (operator.given_tensors + len(ctx.numbers))
     following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
@@ -172,9 +177,27 @@ def _several(out: Any) -> Sequence[Tensor]:
 
 
 def _zeros(operator: BoundOperator, place: int, tensors: Sequence[Tensor]) -> Tensor:
-    """Return an output of zeros."""
+    """Return an output of zeros.
+
+    One of the activation's size is a row of zeros, or a matrix where dims come after the columns, expanded to
+    all rows. So next to nothing is filled, and kernels read it from a cache.
+    """
     x = tensors[0]
-    return x.new_zeros(operator.shape(place, tensors), dtype=operator.dtype(place, x.dtype))
+    shape, dtype = operator.shape(place, tensors), operator.dtype(place, x.dtype)
+    across = len(shape) + operator.columns[0]
+    if operator.output_kinds[place] not in ("full", "half") or across < 1 or _has_rules(x):
+        return x.new_zeros(shape, dtype=dtype)
+    like = tensors[operator.like[place]]
+    if like.shape == shape and not like.is_contiguous():  # in its memory format
+        first = torch.zeros_like(like[(slice(1),) * across], dtype=dtype)
+    else:
+        first = x.new_zeros((*[1] * across, *shape[across:]), dtype=dtype)
+    return first.expand(shape)
+
+
+def _has_rules(x: Tensor) -> bool:
+    """Return whether a tensor is a subclass around others, such as a DTensor, with rules of its own."""
+    return type(x) is not Tensor and is_traceable_wrapper_subclass(x)
 
 
 def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:
@@ -196,7 +219,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
         out = _recorded(ctx, operator, args)
-        mark_statistics(ctx, operator, out)
+        mark_outputs(ctx, operator, out)
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
@@ -210,6 +233,8 @@ class _Value(_Eager):
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
         out = _several(_recorded(ctx, operator, args))
+        if len(operator.like) > 1:
+            ctx.set_materialize_grads(False)
         return out[0] if len(operator.like) == 1 else tuple(out[: len(operator.like)])
 
 
@@ -219,7 +244,7 @@ class _Seen(_Eager):
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, seen: Callable[[Any], None], *args: Any) -> Any:
         out = _recorded(ctx, operator, args)
-        mark_statistics(ctx, operator, out)
+        mark_outputs(ctx, operator, out)
         seen(out)
         return out if isinstance(out, Tensor) else tuple(out)
 
@@ -249,7 +274,7 @@ class _Transformable(torch.autograd.Function):
         operator, *args = inputs
         ctx.operator = operator
         ctx.save_for_forward(*remember(ctx, operator, args, output))
-        mark_statistics(ctx, operator, output)
+        mark_outputs(ctx, operator, output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:

@@ -211,11 +211,15 @@ def asks_for_float32(x: Any, operands: Sequence[Operand], given: Sequence[Any]) 
 
 
 def _expanded(tensor: Tensor, kind: str, x: Sequence[int], columns: tuple[int, int]) -> Tensor:
-    """Return an operand in the shape of its kind, or as it is if torch would not broadcast it to that."""
+    """Return an operand in the shape of its kind, or as it is if torch would not broadcast it to that.
+
+    One of rows may also lack the row's dims, as a loss of each row does.
+    """
     own, wanted = tensor.shape, broadcast_shape(kind, x, columns)
     missing = len(wanted) - len(own)
     if kind == "scalar" or missing < 0:
         return tensor
     if any(size not in (1, to) for size, to in zip(own, wanted[missing:], strict=True)):
-        return tensor
+        dropped = kind == "row" and tuple(own) == without_columns(x, columns)
+        return tensor.reshape(wanted) if dropped else tensor
     return tensor.expand(wanted)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.runtime.derivative import mark_statistics, pull, remember
+from fusegen.runtime.derivative import mark_outputs, pull, remember
 from fusegen.runtime.memory import keeps_strides
 from fusegen.runtime.operators import BoundOperator, computed_in
 from fusegen.runtime.sharding import know_shardings
@@ -41,7 +41,7 @@ def register(operator: BoundOperator) -> None:
 
     def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
         remember(ctx, operator, inputs, output)
-        mark_statistics(ctx, operator, output)
+        mark_outputs(ctx, operator, output)
 
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         return tuple(pull(ctx, operator, cotangents))

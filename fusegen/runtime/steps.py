@@ -42,6 +42,24 @@ def operand_beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...], rank: in
     return tensor.reshape([size for dim, size in sizes if dim not in columns])
 
 
+def in_rows(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return an operand of rows as it is, or, if it lacks the columns as a loss of each row does, with size 1
+    in them.
+
+    Args:
+        x: the activation.
+        tensor: the operand.
+        columns: the dims that make up a row, counted from the end.
+    """
+    sizes = dict(enumerate(x.shape, -x.dim()))
+    rows = [1 if dim in columns else size for dim, size in sizes.items()]
+    lacks = list(tensor.shape) == [size for dim, size in sizes.items() if dim not in columns]
+    pairs = zip(reversed(tensor.shape), reversed(rows), strict=False)
+    return (
+        tensor.reshape(rows) if lacks and any(own not in (1, to) for own, to in pairs) else tensor
+    )
+
+
 def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
     """Return a tensor with one number per row, in x's shape without its columns, in a shape that broadcasts
     with `x`."""

@@ -12,7 +12,7 @@ from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Reading, shown
 
-__all__ = ["check_key", "read_attribute"]
+__all__ = ["check_key", "read_attribute", "type_of"]
 
 _WANTED = {
     "float": "a number or a float argument",
@@ -32,7 +32,7 @@ def read_attribute(
     """
     if isinstance(value, list) and name in step.op.dims and step.op.several:
         return _several(step, name, value)
-    kind = _type(step.op, name)
+    kind = type_of(step.op, name)
     near = ""
     if isinstance(value, str):
         choices = step.op.choices.get(name, ())
@@ -77,7 +77,7 @@ def check_key(step: Reading, key: str, known: Collection[str]) -> None:
     raise step.error(key, message)
 
 
-def _type(op: Op, name: str) -> str:
+def type_of(op: Op, name: str) -> str:
     """Return the type of an attribute: that of its default, else that in its declaration."""
     default = op.attributes[name]
     if default is not None:

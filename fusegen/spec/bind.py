@@ -9,6 +9,7 @@ from typing import Any
 
 from fusegen.base.errors import nearest
 from fusegen.ops import Op
+from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
 from fusegen.spec.model import Ref, Setting
 from fusegen.spec.operand import read_operand
@@ -16,20 +17,18 @@ from fusegen.spec.scope import Names, Reading, shown
 from fusegen.spec.size import read_size
 from fusegen.spec.yaml import Place
 
-__all__ = ["Bound", "bind"]
+__all__ = ["Bound", "bind", "taking"]
 
 #: The key for the dtype of the parameters in a step's submodule.
 _DTYPE = "dtype"
-#: The key that says of an op of two halves that the first one is its operand, as in `gate_first: true`.
-_FIRST = "{}_first"
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
 
 @dataclass
 class Bound:
-    """The operands, attributes and settings that a step gives its op, whether its parameters are of float32,
-    and whether the first half of its input is its operand."""
+    """The operands, attributes and settings that a step gives its op, and whether its parameters are of
+    float32."""
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
@@ -38,7 +37,6 @@ class Bound:
     )
     settings: dict[str, Setting] = field(default_factory=dict)
     float32: bool = False
-    swapped: bool = False
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
@@ -57,6 +55,18 @@ def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bou
     return _Binder(names, place, op, sizes).bind(given)
 
 
+def taking(names: Names, op: Op, given: Any) -> Op:
+    """Return the op that a step calls by its word: the one that takes probabilities, if it is given them."""
+    if op.by_probabilities is None:
+        return op
+    value = given.get(op.classes) if isinstance(given, dict) else given
+    operand = names.operands.get(value) if isinstance(value, str) else None
+    if operand is None:
+        return op.by_probabilities if value in names.values else op
+    classes = operand.integer or Kind.COL not in operand.kind
+    return op if classes else op.by_probabilities
+
+
 class _Binder:
     def __init__(self, names: Names, place: Place, op: Op, sizes: Settings) -> None:
         self._step, self._op = Reading(names, place, op), op
@@ -73,8 +83,6 @@ class _Binder:
         self._keys = [*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags]
         if self._inside and not op.source:
             self._keys.append(_DTYPE)
-        self._first = _FIRST.format(op.halves) if op.halves else ""
-        self._keys += [self._first] if op.halves else []
 
     def bind(self, given: Any) -> Bound:
         values = self._by_name(given)
@@ -82,19 +90,10 @@ class _Binder:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
         halves = self._op.halves
-        if halves and halves in values and "dim" in values:
-            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
-            raise self._step.error("dim", message)
-        if halves and self._first in values:
-            first = values[self._first]
-            if not isinstance(first, bool):
-                raise self._step.unfit(self._first, "true or false", first)
-            if halves in values:
-                message = (
-                    f"{self._first!r} says which half of one tensor {halves!r} is: give one of them"
-                )
-                raise self._step.error(self._first, message)
-            bound.swapped = first
+        for name in self._op.of_halves:
+            if halves in values and name in values:
+                message = f"{self._word} takes {name} for the halves of one tensor: drop it, or {halves!r}"
+                raise self._step.error(name, message)
         for slot in self._slots:
             if slot == halves and slot not in values:
                 continue

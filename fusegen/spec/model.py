@@ -180,6 +180,11 @@ class Step:
         return self.formula is None or sp.Symbol("x", real=True) in self.formula.free_symbols
 
     @property
+    def indexes(self) -> bool:
+        """Whether its value is the number of a column, of int64."""
+        return self.op is not None and self.op.indexes
+
+    @property
     def by_channel(self) -> bool:
         """Whether a setting says that the parameter in the op's submodule has one number per channel."""
         named = self.op.submodule.channels if self.op and self.op.submodule else ""
@@ -267,6 +272,11 @@ class Spec:
     dtypes: tuple[str, ...] = DTYPES
     outputs: tuple[str, ...] = ()
     float32: frozenset[str] = frozenset()
+
+    @property
+    def unrounded(self) -> frozenset[str]:
+        """The steps whose values kernels return as they compute them, also where x has 16 bits."""
+        return self.float32 | {step.label for step in self.steps if step.indexes}
 
     @property
     def further_outputs(self) -> frozenset[str]:

@@ -83,6 +83,8 @@ def _check_dtype(step: Reading, slot: str, operand: Operand) -> None:
             f"{slot!r} of {step.word} holds a whole number for each row: declare "
             f"{operand.name}: {{kind: row, dtype: int64}}"
         )
+        if step.op.by_probabilities is not None:
+            message += f", or {operand.name}: full for a probability of each class"
         raise step.error(slot, message)
     if slot != step.op.classes and operand.integer:
         message = f"{operand.name!r} holds int64 numbers, but {slot!r} of {step.word} does not"

@@ -12,6 +12,7 @@ from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import SpecError
 from fusegen.spec.code_names import code_names
 from fusegen.spec.empty import check_given
+from fusegen.spec.indexes import check_indexes
 from fusegen.spec.model import Argument, Operand, Ref, Spec, Step
 from fusegen.spec.names import package_problem
 from fusegen.spec.outputs import outputs
@@ -61,6 +62,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
     chain, operands, dims = steps(document, arguments, operands, model.dims)
     returned, wide = outputs(document, model.outputs, chain)
     check_used(document, chain, returned)
+    check_indexes(document, chain, wide)
     return Spec(
         name=name,
         path=path,

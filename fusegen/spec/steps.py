@@ -9,7 +9,7 @@ from typing import Any
 from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
-from fusegen.spec.bind import bind
+from fusegen.spec.bind import bind, taking
 from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.formula.step import check_op, read_formula
 from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
@@ -246,26 +246,29 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
 def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
     line = names.document.line(draft.place)
     if draft.op is None:
-        formula, text, refs, over = read_formula(names, draft.place, draft.given)
-        return Step(
+        read = read_formula(names, draft.place, draft.given)
+        step = Step(
             label=label,
-            op=None,
-            formula=formula,
-            text=text,
-            operands=refs,
-            attributes=over,
+            op=read.op,
+            formula=None if read.op else read.expr,
+            text=read.text,
+            operands=read.refs,
+            attributes=read.dims,
             settings={},
             line=line,
             dims=names.dims,
         )
+        _check_source_of_halves(names, draft, step, before)
+        return step
     sizes = sizes_after(before)
     if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
         sizes = {name: size for name, size in sizes.items() if name != "features"}
-    bound = bind(names, draft.place, draft.op, draft.given, sizes)
-    check_op(names, draft.place, draft.op, bound)
+    op = taking(names, draft.op, draft.given)
+    bound = bind(names, draft.place, op, draft.given, sizes)
+    check_op(names, draft.place, op, bound)
     step = Step(
         label=label,
-        op=draft.op.swapped() if bound.swapped else draft.op,
+        op=op,
         formula=None,
         text=bound.text,
         operands=bound.operands,
@@ -284,18 +287,32 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
                 "an operand with init"
             )
             raise names.document.error((*draft.place, "dim"), message)
-    if step.halves and not all(s.op and s.op.source for s in before):
-        message = (
-            f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
-            f"directly after the source, or give it a second input: {{{step.halves}: ...}}"
-        )
-        raise names.document.error(draft.place, message)
+    _check_source_of_halves(names, draft, step, before)
     return step
 
 
+def _check_source_of_halves(
+    names: Names, draft: _Draft, step: Step, before: Sequence[Step]
+) -> None:
+    """Refuse a step that takes halves of anything else than x or the source's product.
+
+    Raises:
+        SpecError: it comes after another step.
+    """
+    if not step.halves or all(s.op and s.op.source for s in before):
+        return
+    given = "with halves" if draft.op is None else f"without {step.halves!r}"
+    second = "" if draft.op is None else f", or give it a second input: {{{step.halves}: ...}}"
+    message = (
+        f"{draft.word} {given} takes the halves of x or of the product: put it first, or directly after the "
+        f"source{second}"
+    )
+    raise names.document.error(draft.place, message)
+
+
 def _dims_after(step: Step) -> int:
-    """Return the number of dims of a step's result, or 0 for any."""
-    if step.dims < 3 or step.op is None:
+    """Return the number of dims of what the next step starts from, or 0 for any."""
+    if step.dims < 3 or step.op is None or step.indexes:
         return step.dims
     if step.op.over == "channel":
         return step.dims - 1

@@ -58,6 +58,8 @@ def attributes_of(op: Op, draft: Generator, keep: tuple[str, ...] = ()) -> dict[
             if dim is not None:
                 given[name] = dim
             continue
+        if name in op.of_halves:
+            continue
         if name not in op.required and rng.random() < 0.4:
             continue
         value = _value(op, name, default, rng)

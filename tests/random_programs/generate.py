@@ -267,7 +267,7 @@ class Generator:
             names = ("softmax", "softmin", "log_softmax", "layer_norm", "rms_norm", "normalize")
             more = ("batch_norm", "group_norm", "instance_norm", "prelu", "dropout")
             return self._op(find(rng.choice((*names, *more))))
-        ops = [op for op in registry().values() if not (op.source or op.paired)]
+        ops = [op for op in registry().values() if not (op.source or op.paired or op.indexes)]
         weights = [_WEIGHTS.get(op.name, 1.0) for op in ops]
         return self._op(rng.choices(ops, weights)[0])
 

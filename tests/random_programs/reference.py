@@ -114,9 +114,10 @@ class _Run:
         if op.trained is not None:
             return self._batch_norm(label, x, attributes), (), label
         if op.halves:
-            dim = attributes.pop("dim")
+            dim, swapped = attributes.pop("dim"), attributes.pop("gate_first")
             if operands[op.halves] is None:
-                x, operands[op.halves] = x.chunk(2, dim)
+                first, second = x.chunk(2, dim)
+                x, operands[op.halves] = (second, first) if swapped else (first, second)
         dims = _dims(op, attributes, x)
         function = OWN.get(op.name) or functools.partial(declared, op)
         if self.call.written_out:

@@ -22,6 +22,7 @@ from fusegen.render.stepwise import stepwise_lines
 from fusegen.runtime.steps import (
     beside,
     column_numbers,
+    in_rows,
     one_a_row,
     operand_beside,
     widened,
@@ -53,7 +54,7 @@ def compiled(spec: Spec, operands: dict[str, SegmentOperand]) -> Callable[..., T
     inputs = spec.steps[0].op.inputs if spec.steps[0].op else ()
     head = f"def run(self, numbers, x, {', '.join([*operands, *inputs])}):"
     text = "\n    ".join([head, *lines, "return x"])
-    helpers = (beside, column_numbers, one_a_row, operand_beside, widened)
+    helpers = (beside, column_numbers, in_rows, one_a_row, operand_beside, widened)
     scope: dict[str, Any] = {"torch": torch, **{h.__name__: h for h in helpers}}
     exec(text, scope)  # noqa: S102 # it is what a package would hold
     run: Callable[..., Tensor] = scope["run"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fusegen.models.effects import Effects, effects_of
+from fusegen.models.gates import write_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions
@@ -37,6 +38,7 @@ def tidied(module: fx.GraphModule) -> Effects:
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
     write_rotations(module.graph, effects_of(module.graph))
+    write_gates(module.graph, effects_of(module.graph))
     leave_out_unread(module.graph)
     return effects_of(module.graph)
 

@@ -250,8 +250,8 @@ MISTAKES: list[tuple[str, str, int]] = [
         3,
     ),
     (
-        "dims: 2\nchain:\n  - gelu: {name: bent}\n  - cross_entropy: {target: bent}\n",
-        "'target' of cross_entropy gets no gradient, so it cannot be 'bent'",
+        "dims: 2\nchain:\n  - gelu: {name: bent}\n  - nll_loss: {target: bent}\n",
+        "'target' of nll_loss gets no gradient, so it cannot be 'bent'",
         4,
     ),
     ("chain:\n  - glu\n  - add: input\n", "'input' is two halves, of which glu makes one", 3),
@@ -373,7 +373,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - glu: {gate_first: 1}\n", "'gate_first' of glu must be true or false, not 1", 2),
     (
         "operands: {g: full}\nchain:\n  - glu: {gate: g, gate_first: true}\n",
-        "says which half of one tensor 'gate' is",
+        "takes gate_first for the halves of one tensor: drop it, or 'gate'",
         3,
     ),
     # dotted names

@@ -40,6 +40,8 @@ VARIANTS: dict[str, list[str]] = {
     "swish": ["", "beta: 1.5"],
     "amax": ["dim: -1", "dim: -1, keepdim: true"],
     "amin": ["dim: -1"],
+    "argmax": ["dim: -1", "dim: 1, keepdim: true"],
+    "argmin": ["dim: -1"],
     "cross_entropy": [
         *("", "reduction: none, ignore_index: 2", "reduction: sum, label_smoothing: 0.1"),
         "label_smoothing: 0.2, ignore_index: 1",

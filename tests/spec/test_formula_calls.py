@@ -10,6 +10,7 @@ import sympy as sp
 import torch
 
 from fusegen import atoms
+from fusegen.atoms.values import evaluate
 from fusegen.base.errors import SpecError
 from fusegen.chain import derive
 from fusegen.ops import Op, call, registry
@@ -25,7 +26,7 @@ SYMBOLS = {"x": X, "a": A, "b": B}
 #: What formulas cannot call, beside sources.
 REFUSED = {
     *("dropout", "alpha_dropout", "batch_norm", "instance_norm", "group_norm"),
-    *("cross_entropy", "nll_loss", "causal_mask", "where", "masked_fill"),
+    *("argmax", "argmin", "cross_entropy", "nll_loss", "causal_mask", "where", "masked_fill"),
 }
 #: Values of required attributes, and of those whose defaults a formula cannot have.
 GIVEN = {"reduction": "none", "eps": 1e-6, "threshold": 0.5, "value": 2.0, "min": -1.0}
@@ -197,6 +198,15 @@ def test_a_float_argument_is_an_attribute_and_counts_as_named() -> None:
         chain("expr: clamp(x, min='low')", before="arguments: {low: float}\n")
     with pytest.raises(SpecError, match="only a float attribute can be an argument"):
         chain("expr: var(x, correction=low)", before="arguments: {low: float}\n")
+
+
+def test_an_expression_of_float_arguments_is_an_attribute() -> None:
+    before = "arguments: {low: float}\noperands: {w: full}\n"
+    (step,) = chain("expr: clamp(x * w, min=-2 * low)", before=before).steps
+    known = {X: -5, sp.Symbol("low", real=True): 1, sp.Symbol("w", real=True): 1}
+    assert evaluate(step.formula, known) == -2
+    with pytest.raises(SpecError, match="'min' of clamp must be a number or a float argument"):
+        chain("expr: clamp(x, min=-w)", before="operands: {w: full}\n")
 
 
 def test_a_choice_is_no_mention_of_an_operand_with_its_name() -> None:

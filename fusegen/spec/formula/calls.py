@@ -16,7 +16,7 @@ import sympy as sp
 from fusegen.atoms import ColumnSum, Rng, RowTake, SampleSum, Total
 from fusegen.atoms.constants import parts, value_of
 from fusegen.ops import Op, RefusedError
-from fusegen.spec.attribute import check_key, read_attribute
+from fusegen.spec.attribute import check_key, read_attribute, type_of
 from fusegen.spec.formula.functions import Word, of_op
 from fusegen.spec.formula.syntax import MADE_OF, FormulaError
 from fusegen.spec.model import Ref
@@ -36,6 +36,8 @@ def refusal(op: Op) -> str | None:
         return "draws random numbers in training only"
     if op.classes:
         return f"takes an int64 number for each row, its {op.classes!r}"
+    if op.indexes:
+        return "gives the number of a column, with which no step calculates"
     if op.conditions:
         return "chooses by a condition, which a formula writes as where(condition, value, other)"
     if op.trained or op.groups or op.over in ("inner", "channel"):
@@ -71,20 +73,25 @@ class OpCall(Reading):
         operands = {name: self._operand(name, given) for name in op.operands if name in given}
         self._check_operands(given)
         attributes: dict[str, Any] = {}
+        varying: list[str] = []
         for name in op.attributes:
             if name in given:
+                if self._varies(name, given[name]):
+                    varying.append(name)
+                    continue
                 attributes[name] = self._attribute(name, given[name])
+                if isinstance(attributes[name], Ref):
+                    varying.append(name)
             elif name in op.required and name not in op.dims:
                 raise self.failed(self.node, f"{self.word} needs {name!r}; write {self._example()}")
-        refs = {name: value for name, value in attributes.items() if isinstance(value, Ref)}
-        symbols = [self.read(given[name]) for name in refs]
+        symbols = [self.read(given[name]) for name in varying]
         attributes |= dict.fromkeys(op.dims, -1)
         arguments = [self.read(x), *operands.values(), *symbols]
 
         def function(x: sp.Expr, *rest: sp.Expr) -> sp.Expr:
-            named = dict(zip([*operands, *refs], rest, strict=True))
+            named = dict(zip([*operands, *varying], rest, strict=True))
             bound = {name: named[name] for name in operands}
-            return self._value(x, bound, {**attributes, **{name: named[name] for name in refs}})
+            return self._value(x, bound, {**attributes, **{name: named[name] for name in varying}})
 
         return Word(function, len(arguments), not (op.dims or op.over)), arguments
 
@@ -134,7 +141,7 @@ class OpCall(Reading):
     @property
     def _attributes(self) -> list[str]:
         """The attributes that a call may give."""
-        left_out = ("keepdim", "dim" if self.op.halves else "", *self.op.dims)
+        left_out = ("keepdim", *self.op.of_halves, *self.op.dims)
         return [name for name in self.op.attributes if name not in left_out]
 
     def _check_dims(self, key: str) -> None:
@@ -148,8 +155,8 @@ class OpCall(Reading):
         if key == "keepdim" and key in self.op.attributes:
             message = f"{self.word} keeps its dim in a formula, with size 1: leave keepdim out"
             raise self.error(key, message)
-        if key == "dim" and self.op.halves:
-            message = f"{self.word} takes dim for the halves of one tensor: leave it out"
+        if key in self.op.of_halves:
+            message = f"{self.word} takes {key} for the halves of one tensor: leave it out"
             raise self.error(key, message)
 
     def _operand(self, name: str, given: Mapping[str, ast.expr]) -> sp.Expr:
@@ -181,6 +188,14 @@ class OpCall(Reading):
     def _attribute(self, name: str, node: ast.expr) -> Any:
         """Return the value of an attribute, with the checks of a step's attributes."""
         return read_attribute(self, name, self._written(name, node))
+
+    def _varies(self, name: str, node: ast.expr) -> bool:
+        """Return whether a number is given as an expression of float arguments, such as `-limit`."""
+        if isinstance(node, ast.Name | ast.Constant) or type_of(self.op, name) != "float":
+            return False
+        found = self.read(node).free_symbols
+        floats = {sp.Symbol(argument, real=True) for argument in self.names.of_type("float")}
+        return bool(found) and found <= floats
 
     def _written(self, name: str, node: ast.expr) -> Any:
         """Return an attribute as a spec would give it: a number, a word, or true or false."""

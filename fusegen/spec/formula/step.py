@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy as sp
@@ -16,28 +17,47 @@ from fusegen.program import Kind
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.formula import parser as formula
+from fusegen.spec.formula.of_halves import dim_of_halves, names_of_halves, op_of_halves
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
 
-__all__ = ["check_op", "read_formula"]
+__all__ = ["InlineFormula", "check_op", "read_formula"]
 
 _X = sp.Symbol("x", real=True)
-
+#: What a step with a formula may give.
+_KEYS = ("formula", "dim", "halves", "name")
 
 #: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]
 
 
-def read_formula(
-    names: Names, place: Place, given: Any
-) -> tuple[sp.Expr, str, Mapping[str, Ref], Dims]:
-    """Return an inline formula, its text, its names in order of first mention, and its dims.
+@dataclass(frozen=True)
+class InlineFormula:
+    """A formula of a step.
+
+    Args:
+        expr: its expression.
+        text: the formula, in one line.
+        refs: its names, in order of first mention.
+        dims: its `dim`.
+        op: if it is of two halves, the op that stands for it.
+    """
+
+    expr: sp.Expr
+    text: str
+    refs: Mapping[str, Ref]
+    dims: Dims
+    op: Op | None = None
+
+
+def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
+    """Return an inline formula.
 
     Args:
         names: the spec's names.
         place: the step's place in the spec.
-        given: what follows `expr:`: the formula, or a mapping with it and a `dim`.
+        given: what follows `expr:`: the formula, or a mapping with it, a `dim` and the names of two halves.
 
     Raises:
         SpecError: if it is not a formula, or cannot be a step of a chain.
@@ -48,12 +68,18 @@ def read_formula(
             place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
         )
     for key in parts:
-        if key not in ("formula", "dim", "name"):
-            near = nearest(str(key), ["formula", "dim", "name"])
+        if key not in _KEYS:
+            near = nearest(str(key), _KEYS)
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
     text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]
-    symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
+    own: tuple[str, ...] = ("x",)
+    halves = None
+    if "halves" in parts:
+        own = halves = names_of_halves(names, place, parts["halves"])
+        said = f"the halves of x are called {halves[0]} and {halves[1]}"
+        names = replace(names, unnamed={**names.unnamed, "x": said})
+    symbols = {name: sp.Symbol(name, real=True) for name in (*own, *known)}
     masks = [name for name in known if name in names.operands and names.operands[name].mask]
     try:
         read = formula.read(text, symbols | {n: sp.Ne(symbols[n], 0) for n in masks}, names)
@@ -61,21 +87,31 @@ def read_formula(
         excerpt = text[max(error.column - 30, 0) : error.column + 30]
         message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"
         raise names.document.error(place, message) from None
-    expr, used = read.expr, [name for name in read.names if name != "x"]
+    expr, used = read.expr, [name for name in read.names if name not in own]
     for name in read.names:  # torch's result would still have the shape of the operand that cancels
         if symbols[name] not in expr.free_symbols:
             message = f"the formula {_short(text)!r} does not depend on {name}: leave it out"
             raise names.document.error(place, message)
-    if "x" not in read.names and not any(name in names.values for name in used):
+    for name in halves or ():
+        if name not in read.names:
+            message = (
+                f"the formula {_short(text)!r} does not depend on {name}, one of its halves: use both, or "
+                "call the package on a slice"
+            )
+            raise names.document.error(place, message)
+    if own[0] not in read.names and not any(name in names.values for name in used):
         message = f"the formula {_short(text)!r} does not depend on x, nor on the value of a step"
         raise names.document.error(place, message)
     refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
     kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     kinds |= {symbols[name]: Kind.FULL for name in names.values}
-    wrong = _problem(expr, {**kinds, _X: Kind.FULL})
+    wrong = _problem(expr, {**kinds, **{symbols[name]: Kind.FULL for name in own}})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
-    return expr, text, refs, _dims(names, place, expr, parts)
+    if halves is None:
+        return InlineFormula(expr, text, refs, _dims(names, place, expr, parts))
+    dim = dim_of_halves(names, place, expr, parts.get("dim"))
+    return InlineFormula(expr, text, refs, {"dim": dim}, op_of_halves(expr, halves, refs, dim))
 
 
 def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -> Dims:

@@ -140,12 +140,16 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
 
     Raises:
         SpecError: if its spec is wrong.
-        UserError: if it returns several values.
+        UserError: if it returns several values, or none with a gradient.
         ImportError: if its package is not built.
     """
     chain = pipeline.derive(group.spec)
     if chain.spec.outputs:
         raise UserError(f"{group.spec}: it returns several values; only chains of one are timed")
+    if chain.spec.steps[-1].indexes:
+        raise UserError(
+            f"{group.spec}: it returns numbers of columns, which have no backward to time"
+        )
     needed = group.kind == "model" or not compiled_alone
     package = load_package(group.name, choice.out) if needed else None
     torch.manual_seed(0)

@@ -84,8 +84,17 @@ def gradients(
         drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
         # The same cotangent in every dtype: it has bfloat16's digits, and near 0 float16's subnormal numbers.
         cotangents.append(drawn.bfloat16().half().to(value.dtype))
-    found = torch.autograd.grad(values, leaves, cotangents, materialize_grads=True)
-    return [*(value.detach() for value in values), *found]
+    moving = [(v, c) for v, c in zip(values, cotangents, strict=True) if v.requires_grad]
+    found: Sequence[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
+    if moving:
+        outputs, along = zip(*moving, strict=True)
+        found = torch.autograd.grad(outputs, leaves, along, materialize_grads=True)
+    return [*(_as_float(value.detach()) for value in values), *found]
+
+
+def _as_float(value: Tensor) -> Tensor:
+    """Return numbers of columns in float64, so that they are compared like other values."""
+    return value if value.is_floating_point() else value.double()
 
 
 def each(values: Values) -> tuple[Tensor, ...]:
@@ -285,7 +294,7 @@ def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> lis
     found = comparison.results(ours)
     given = comparison.given
     with torch.no_grad():
-        alone = each(ours(given.pop("x"), given))
+        alone = [_as_float(value) for value in each(ours(given.pop("x"), given))]
     errors: list[Error] = []
     with one_thread():
         truths = comparison.truth()

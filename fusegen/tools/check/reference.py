@@ -63,7 +63,11 @@ def run_chain(
                     x = _run_formula(step, x, given, attributes, drawn, columns)
                     stream += 1
             else:
-                x = _run_step(spec, step, x, given, attributes, columns, training=training)
+                value = _run_step(spec, step, x, given, attributes, columns, training=training)
+                if step.indexes and step is not spec.steps[-1]:
+                    named[step.label] = value  # the next step goes on from other values
+                    continue
+                x = value
             given = {**given, step.label: x}
             named[step.label] = x
     return tuple(named[label] for label in spec.outputs) if spec.outputs else x

@@ -93,13 +93,13 @@ def _operand(op: Op, name: str) -> str:
     notes = [] if kind is None else [kind.label]
     if name == op.classes:
         notes = [Kind.ROW.label, "int64"]
+        notes += ["or full: a probability of each class"] if op.by_probabilities else []
     if op.submodule and name in op.submodule.operands:
         notes.append("in the submodule")
     notes += ["may be of bool"] if name in op.conditions else []
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
-    if name == op.halves:
-        notes.append(f"without it, the second half of x, or the first with `{name}_first: true`")
+    notes += ["without it, the second half of x"] if name == op.halves else []
     return f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -1,0 +1,152 @@
+"""Gates of one projection and numbers of columns in captured graphs: as people write them, and what stays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from shared.by_torch import seen
+from shared.captured import captured, ops_of, texts_of, tidied
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusegen.models.backend import FusegenBackend
+from fusegen.models.cost import cost_of
+from fusegen.models.regions import find_regions
+
+X = torch.randn(4, 5, 16, dtype=torch.float64)
+IMAGE = torch.randn(2, 6, 5, 5, dtype=torch.float64)
+
+
+def chunked(x: Tensor) -> Tensor:
+    gate, up = x.chunk(2, dim=-1)
+    return up * F.silu(gate)
+
+
+def sliced(x: Tensor) -> Tensor:
+    return F.gelu(x[..., 8:], approximate="tanh") * x[..., :8]
+
+
+def split(x: Tensor) -> Tensor:
+    up, gate = torch.split(x, 8, dim=2)
+    return torch.sigmoid(gate) * up
+
+
+def relued(x: Tensor) -> Tensor:
+    gate, up = x.tensor_split(2, -1)
+    return torch.mul(gate.relu(), up)
+
+
+@pytest.mark.parametrize(
+    ("written", "step"),
+    [
+        (chunked, "swiglu: {name: swiglu_1, gate_first: true}"),
+        (sliced, "geglu: {name: geglu_1, approximate: 'tanh'}"),
+        (split, "glu: {name: glu_1}"),
+        (relued, "reglu: {name: reglu_1, gate_first: true}"),
+        (F.glu, "glu: {name: glu_1}"),
+    ],
+)
+def test_every_way_to_write_it_is_one_step(written: Callable[[Tensor], Tensor], step: str) -> None:
+    def gated(x: Tensor) -> Tensor:
+        return written(x) * 2
+
+    module = captured(gated, X)
+    (text,) = texts_of(module)
+    assert f"  - {step}\n" in text
+    module.recompile()  # what is not fused after all runs as it was
+    assert torch.equal(module(X)[0], gated(X))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: F.silu(x[..., :8]) * x[..., :8],
+        lambda x: F.silu(x[..., :8]) * x[..., 4:12],
+        lambda x: F.silu(x[..., ::2]) * x[..., 1::2],
+        lambda x: F.silu(x[..., :8]) + x[..., 8:],
+        lambda x: F.silu(gate := x[..., :8]) * x[..., 8:] + gate,
+        lambda x: F.silu(x[..., :8]) * (2 * x)[..., 8:],
+        lambda x: F.glu(x[:, 0], 0),
+    ],
+)
+def test_what_only_looks_like_one_stays(other: Callable[[Tensor], Tensor]) -> None:
+    found = {op for region in ops_of(captured(lambda x: other(x) * 2, X)) for op in region}
+    assert not found & {"glu", "swiglu", "geglu", "reglu"}
+
+
+class Mlp(nn.Module):
+    """As Phi and GLM have it, with a norm after the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 24, bias=False), nn.Linear(12, 16)
+        self.norm = nn.LayerNorm(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.up(x).chunk(2, -1)
+        return x + self.down(self.norm(up * F.silu(gate)))
+
+
+class Channels(nn.Module):
+    """A gate of halves of the channels, as torch has it, and a residual of the halves' shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 12, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.glu(self.conv(x), dim=1) + x
+
+
+class TwoGates(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return chunked(x) + split(2 * x).tanh()
+
+
+class Classes(nn.Module):
+    """Probabilities and the likeliest class of each row, of a head with a temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.head(x) / 0.7
+        return torch.argmax(logits, dim=-1), logits.softmax(-1), logits.argmin(2, keepdim=True)
+
+
+MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
+    "mlp": (Mlp, X, {"swiglu", "layer_norm"}),
+    "channels": (Channels, IMAGE, {"glu", "add"}),
+    "two gates": (TwoGates, X, {"swiglu", "glu", "tanh", "add"}),
+    "classes": (Classes, X, {"div", "argmax", "softmax", "argmin"}),
+}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fused_model_is_the_model(name: str) -> None:
+    made, x, ops = MODELS[name]
+    torch.manual_seed(0)
+    model = made().double()
+    other = copy.deepcopy(model)
+    used = FusegenBackend(everything=True)
+    wanted, found = seen(model, (x,), model), seen(other, (x,), torch.compile(other, backend=used))
+    for got, truth in zip(found, wanted, strict=True):
+        got, truth = (t[0] if isinstance(t, tuple) else t for t in (got, truth))
+        torch.testing.assert_close(got, truth)
+    fused = {op for region in used.report.regions if not region.reason for op in region.ops}
+    assert ops <= fused, used.report
+
+
+def test_a_gate_counts_as_the_two_ops_that_it_was() -> None:
+    """Between which torch writes and reads a tensor; so one alone is worth it where it is large."""
+
+    module = captured(lambda x: chunked(x), X)
+    ((region,), _) = find_regions(module.graph, tidied(module))
+    cost = cost_of(region)
+    size = X.numel() * X.element_size()
+    assert (cost.launches, cost.bytes_before, cost.bytes_after) == (2, 2.5 * size, 1.5 * size)

@@ -1,0 +1,148 @@
+"""Losses of classes in captured graphs: one step with what comes before, in float32 beside 16 bits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from shared.by_torch import seen
+from shared.captured import captured, ops_of, texts_of, tidied
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusegen.models.backend import FusegenBackend
+from fusegen.models.cost import cost_of
+from fusegen.models.regions import find_regions
+
+X = torch.randn(6, 5, dtype=torch.float64)
+IMAGE = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+ROWS, PLACES = torch.randint(5, (6,)), torch.randint(5, (2, 3, 4))
+
+
+def capped(x: Tensor, target: Tensor) -> Tensor:
+    """As Gemma's: the logits are capped in float32."""
+    return F.cross_entropy(30 * torch.tanh(x.float() / 30), target, ignore_index=2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "inputs", "lines"),
+    [
+        (
+            capped,
+            (X.bfloat16(), ROWS),
+            [
+                *("dtypes: [bfloat16]", "t1: {kind: row, dtype: int64}"),
+                "outputs: [{name: cross_entropy_1, dtype: float32}]",
+                "cross_entropy: {name: cross_entropy_1, ignore_index: 2, target: t1}",
+            ],
+        ),
+        (
+            lambda x, t, w: F.cross_entropy(2 * x, t, w, reduction="none", label_smoothing=0.1),
+            (IMAGE, PLACES, torch.rand(5, dtype=X.dtype)),
+            ["dims: 4", "t2: channel", "label_smoothing: 0.1, target: t1, weight: t2}"],
+        ),
+        (
+            lambda x, t: F.cross_entropy(x.tanh(), t, reduction="sum"),
+            (X, X.softmax(1)),
+            ["t1: {kind: full, gradient: false}", "reduction: 'sum', target: t1}"],
+        ),
+        (
+            lambda x: F.cross_entropy(x, (h := x.softmax(1)), reduction="none") * h.sum(),
+            (X,),
+            ["target: softmax_1}"],
+        ),
+        (
+            lambda x, t: F.nll_loss(F.log_softmax(x, 1), t),
+            (X, ROWS),
+            ["nll_loss: {name: nll_loss_1, target: t1}"],
+        ),
+    ],
+)
+def test_a_loss_is_the_last_step(
+    loss: Callable[..., Tensor], inputs: tuple[Tensor, ...], lines: list[str]
+) -> None:
+    (text,) = texts_of(captured(loss, *inputs))
+    for line in lines:
+        assert line in text, text
+
+
+def test_two_losses_are_two_regions() -> None:
+    def both(x: Tensor, target: Tensor) -> Tensor:
+        h = x.tanh()
+        return F.cross_entropy(h, target) + F.cross_entropy(2 * h, target)
+
+    assert ops_of(captured(both, X, ROWS)) == [["tanh", "cross_entropy", "mul"]]
+
+
+def test_it_counts_as_the_two_ops_that_torch_runs() -> None:
+    def loss(x: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(x, target)
+
+    module = captured(loss, X, ROWS)
+    ((region,), _) = find_regions(module.graph, tidied(module))
+    cost, size = cost_of(region), X.numel() * 8
+    assert (cost.launches, cost.bytes_before - cost.bytes_after) == (2, 2 * size)
+
+
+class Head(nn.Module):
+    """A loss beside what is shown of the logits, which is computed after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 7)
+        self.loss = nn.CrossEntropyLoss(weight=torch.rand(7), label_smoothing=0.2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        logits = self.head(x).tanh()
+        loss = self.loss(logits, ROWS)
+        return loss, logits.softmax(-1), logits.argmax(-1)
+
+
+class Distilled(nn.Module):
+    """The target is the softmax of another head, which learns too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(5, 7), nn.Linear(5, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.cross_entropy(self.one(x) / 2, self.other(x).softmax(-1)) * 4
+
+
+class Segmented(nn.Module):
+    """A loss of each place, weighted; two losses of the same logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(5, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.conv(x)
+        places = F.cross_entropy(logits.relu(), PLACES, reduction="none", ignore_index=1)
+        return (places * x[:, 0]).mean() + F.nll_loss(logits.log_softmax(1), PLACES)
+
+
+MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
+    "head": (Head, X, {"tanh", "cross_entropy", "softmax", "argmax"}),
+    "distilled": (Distilled, X, {"div", "cross_entropy"}),
+    "segmented": (Segmented, IMAGE, {"relu", "cross_entropy", "log_softmax", "nll_loss"}),
+}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fused_model_is_the_model(name: str) -> None:
+    made, x, ops = MODELS[name]
+    torch.manual_seed(0)
+    model = made().double()
+    other = copy.deepcopy(model)
+    used = FusegenBackend(everything=True)
+    wanted, found = seen(model, (x,), model), seen(other, (x,), torch.compile(other, backend=used))
+    for got, truth in zip(found, wanted, strict=True):
+        both: Any = tuple(t[0] if isinstance(t, tuple) else t for t in (got, truth))
+        torch.testing.assert_close(*both)
+    fused = {op for region in used.report.regions if not region.reason for op in region.ops}
+    assert ops <= fused, used.report

@@ -1,0 +1,167 @@
+"""An output from which nothing is computed: its cotangent is neither filled nor read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from shared.chains_of_texts import built_texts
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusegen.chain import Chain
+from fusegen.runtime import derivative
+
+NORM = """
+operands: {residual: full}
+outputs: [norm, total]
+chain:
+  - add: {name: total, other: residual}
+  - rms_norm: {name: norm, eps: 1e-6}
+"""
+#: Without statistics, and with rows of any contiguous run.
+POINTWISE = """
+operands: {residual: full}
+outputs: [act, total]
+chain:
+  - add: {name: total, other: residual}
+  - gelu: {name: act}
+"""
+#: Columns with dims after them, in any memory format.
+CHANNELS = """
+dims: 4
+operands: {residual: full}
+outputs: [soft, total]
+chain:
+  - add: {name: total, other: residual}
+  - softmax: {name: soft, dim: 1}
+"""
+GROUPS = """
+dims: 3
+operands: {residual: full}
+outputs: [norm, total]
+chain:
+  - add: {name: total, other: residual}
+  - group_norm: {name: norm, num_groups: 2, features: 6, affine: false}
+"""
+TEXTS = {
+    "missing_norm": NORM,
+    "missing_pointwise": POINTWISE,
+    "missing_channels": CHANNELS,
+    "missing_groups": GROUPS,
+}
+AFTER: dict[str, Callable[[Tensor], Tensor]] = {
+    "missing_norm": lambda t: F.rms_norm(t, t.shape[-1:], eps=1e-6),
+    "missing_pointwise": F.gelu,
+    "missing_channels": lambda t: t.softmax(1),
+    "missing_groups": lambda t: F.group_norm(t, 2),
+}
+SHAPES = {
+    **dict.fromkeys(TEXTS, ((1, 1), (9, 33), (2, 3, 1023), (64,))),
+    "missing_channels": ((1, 1, 1, 1), (3, 5, 7, 33), (2, 31, 4, 4)),
+    "missing_groups": ((1, 6, 2), (5, 6, 33)),
+}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, ModuleType]]:
+    """Gives the chain and the built package of each spec."""
+    dtypes = dict.fromkeys(TEXTS, ("float64", "bfloat16"))
+    return built_texts(tmp_path_factory, "missing_cotangents", TEXTS, dtypes)
+
+
+Packages = dict[str, tuple[Chain, ModuleType]]
+
+
+@pytest.fixture
+def bytes_taken(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Gives the bytes of memory behind each tensor that derivatives are called with, call by call."""
+    found: list[list[int]] = []
+    kept = derivative.call
+
+    def noting(operator: Any, args: Sequence[Any], **options: Any) -> Any:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        found.append([t.untyped_storage().nbytes() for t in tensors])
+        return kept(operator, tuple(args), **options)
+
+    monkeypatch.setattr(derivative, "call", noting)
+    return found
+
+
+def orders(
+    function: Callable[..., Any], x: Tensor, residual: Tensor, place: int
+) -> tuple[Tensor, Tensor]:
+    """Return the first derivative of one output by x, and the second."""
+    value = function(x, residual)[place]
+    weight = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).view(value.shape)
+    (first,) = torch.autograd.grad((value * weight).sin().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    return first, second
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("name", TEXTS)
+def test_derivatives_of_one_output_are_torchs(name: str, place: int, packages: Packages) -> None:
+    def by_torch(x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        return AFTER[name](x + residual), x + residual
+
+    for shape in SHAPES[name]:
+        x, residual = (
+            torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2)
+        )
+        formats = [x]
+        if len(shape) == 4:
+            formats.append(x.detach().to(memory_format=torch.channels_last).requires_grad_())
+        for given in formats:
+            found = orders(packages[name][1].apply, given, residual, place)
+            wanted = orders(by_torch, given, residual, place)
+            for got, expected in zip(found, wanted, strict=True):
+                torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_missing_one_takes_no_memory_of_its_size(
+    name: str, packages: Packages, bytes_taken: list[list[int]]
+) -> None:
+    """Of the tensors of a call, all others of which are of the activation's size or small."""
+    shape = {"missing_channels": (64, 6, 4, 33), "missing_groups": (64, 6, 33)}.get(name, (64, 33))
+    x, residual = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    for place in (0, 1):
+        bytes_taken.clear()
+        value = packages[name][1].apply(x, residual)[place]
+        torch.autograd.grad(value, x, torch.randn_like(value))
+        ((*_, backward),) = [call for call in [bytes_taken] if call]
+        full = x.numel() * 8
+        assert sum(size >= full for size in backward) <= 3, backward  # x, residual, and a cotangent
+        assert any(0 < size <= full / 64 for size in backward), backward
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_kernels_read_it_as_it_is(name: str, packages: Packages) -> None:
+    shape = {"missing_channels": (64, 6, 4, 33), "missing_groups": (64, 6, 33)}.get(name, (64, 33))
+    x, residual = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    for place in (0, 1):
+        value = packages[name][1].apply(x, residual)[place]
+        cotangent = torch.randn_like(value)
+        with torch.profiler.profile() as profile:
+            torch.autograd.grad(value, x, cotangent)
+        names = {event.key for event in profile.key_averages()}
+        assert "aten::expand" in names
+        assert not names & {"aten::contiguous", "aten::clone", "aten::copy_"}
+
+
+def test_in_16_bits_and_in_channels_last(packages: Packages) -> None:
+    x = torch.randn(3, 8, 5, 5).to(torch.bfloat16, memory_format=torch.channels_last)
+    x.requires_grad_()
+    residual = torch.randn_like(x)
+    soft, _ = packages["missing_channels"][1].apply(x, residual)
+    (got,) = torch.autograd.grad(soft.square().sum(), x)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    wide = x.detach().double().requires_grad_()
+    wanted = (wide + residual.double()).softmax(1).square().sum()
+    torch.testing.assert_close(
+        got.double(), torch.autograd.grad(wanted, wide)[0], atol=4e-3, rtol=2e-2
+    )
