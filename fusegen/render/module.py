@@ -15,7 +15,7 @@ from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
 #: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
-_HELPERS = ("beside", "column_numbers", "one_a_row", "operand_beside", "widened")
+_HELPERS = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
 _PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Sequence[int]"}
 
 
