@@ -8,6 +8,7 @@ makes nodes of them.
 from __future__ import annotations
 
 from fusegen.atoms.absolute_value import absolute, sign, softsign
+from fusegen.atoms.constant_parts import detach
 from fusegen.atoms.declare import ATOMS, Atom, Cancels, Pointwise, Shape
 from fusegen.atoms.elementary import exp, expm1, log, log1p, rsqrt, sqrt
 from fusegen.atoms.halves import (
@@ -89,6 +90,7 @@ __all__ = [
     "absolute",
     "at_half",
     "column_sum",
+    "detach",
     "erf",
     "exp",
     "expm1",

@@ -87,14 +87,14 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 halves = in_halves(kind) or (step.op.source and layout.halves_channels)
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
-                    *(full, code, kind, trained, f"{step.label}.{attribute}"),
+                    *(full, code, kind, trained, f"{step.place}.{attribute}"),
                     halves=halves,
                     float32=step.float32,
                 )
         for name in step.tensors:
             if name in declared:
                 operand = declared[name]
-                owner = name if operand.init else None
+                owner = None if operand.init is None else name
                 kind = _resolved(operand.kind, layout)
                 moves = not operand.constant and name not in _constants_of(step)
                 before = found.get(name)

@@ -11,12 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-__all__ = ["Inputs", "call", "call_once", "copied", "entry"]
+__all__ = ["FunctionModel", "Inputs", "call", "call_once", "copied", "entry"]
 
 #: Example inputs: a tensor, positional inputs, or keyword inputs.
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 _COUNT = itertools.count()
+
+
+class FunctionModel(nn.Module):
+    """A function of tensors as a model."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.forward = function
 
 
 def entry(model: nn.Module) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from fusegen.base.errors import UserError
-from fusegen.models.call_once import call_once, copied, entry
+from fusegen.models.call_once import FunctionModel, call_once, copied, entry
 from fusegen.models.cost import Cost
 from fusegen.models.fusion_report import Report
 from fusegen.models.model_names import ModelNames, words
@@ -62,7 +62,7 @@ def import_model(
     Raises:
         UserError: if the model fails on the inputs, or torch captures nothing of it.
     """
-    module = model if isinstance(model, nn.Module) else _Function(model)
+    module = model if isinstance(model, nn.Module) else FunctionModel(model)
     args, keywords = copied((inputs.args, inputs.kwargs))
     given = inputs.signature.bind(*args, **keywords).arguments
     try:
@@ -83,14 +83,6 @@ def import_model(
             "torch.compiler.disable marks"
         )
     return list(reader.found.values()), reader.report
-
-
-class _Function(nn.Module):
-    """A function of tensors as a model."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.forward = function
 
 
 class _Reader:
@@ -128,7 +120,9 @@ class _Reader:
 
     def _name(self, place: str, contents: Sequence[str]) -> str:
         """Return a name of a package that no other region has."""
-        kind = type(self._model).__name__ if not isinstance(self._model, _Function) else "function"
+        kind = (
+            type(self._model).__name__ if not isinstance(self._model, FunctionModel) else "function"
+        )
         name = words(kind, place, *contents[:_WORDS])[: MAX_LENGTH - 4].strip("_")
         taken = {spec.name for spec in self.found.values()}
         number = 1

@@ -65,6 +65,7 @@ class Submodule:
         flagged: the flag's default.
         channels: the constructor parameter with the number of elements of the operands: one per channel,
             unless it is 1.
+        last: whether its width is the size of the last dim, not the number of channels.
         fixed: attributes of the module, beside the keywords, that must have this value if the kernels replace
             the module.
 
@@ -80,6 +81,7 @@ class Submodule:
     flag: str = ""
     flagged: bool = True
     channels: str = ""
+    last: bool = False
     fixed: Mapping[str, str | bool | None] = field(default_factory=dict)
 
     def module_for(self, dims: int) -> str:
@@ -130,6 +132,7 @@ class Op:
             gradient.
         eval_mode: what it does in evaluation.
         submodule: the module that a generated `Module` keeps for it, if any.
+        owned: the module that it keeps instead of none if a spec sets the module's flag.
         trained: its formula in training, if that is different.
         tracked: the running averages, one number per channel, each with the part of that formula that it
             averages. The attribute `momentum` is the weight of a batch.
@@ -170,6 +173,7 @@ class Op:
     conditions: tuple[str, ...] = ()
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
+    owned: Submodule | None = None
     trained: Callable[..., sp.Expr] | None = None
     tracked: Mapping[str, str] = field(default_factory=dict)
     source: bool = False
@@ -227,6 +231,7 @@ def op(
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
     submodule: Submodule | None = None,
+    owned: Submodule | None = None,
     trained: Callable[..., sp.Expr] | None = None,
     tracked: Mapping[str, str] | None = None,
     source: bool = False,
@@ -274,6 +279,7 @@ def op(
             conditions=conditions,
             eval_mode=eval_mode,
             submodule=submodule,
+            owned=owned,
             trained=trained,
             tracked=tracked or {},
             source=source,

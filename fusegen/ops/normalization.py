@@ -11,7 +11,6 @@ from fusegen.program import Kind
 
 _SHAPE = {
     "normalized_shape": "give the dims that it is of, dim: [2, 3]; by default the last",
-    "elementwise_affine": "give weight an operand, or none",
 }
 _STATISTICS = "an instance is normalised by its own statistics; for running ones take batch_norm"
 _HELD = ("running_mean", "running_var", "weight", "bias")
@@ -124,12 +123,25 @@ def group_norm(
     return _standardised(x, eps) * weight + bias
 
 
+def _owned(module: str, *operands: str) -> Submodule:
+    """Return the module of a norm of the last dim with parameters of its own."""
+    return Submodule(
+        module,
+        sized_by=("features",),
+        keywords=("eps",),
+        operands=operands,
+        flag="elementwise_affine",
+        last=True,
+    )
+
+
 @op(
     "nn.functional.layer_norm",
     own=("dim",),
     dims=("dim",),
     several=True,
     kinds={"weight": Kind.COL, "bias": Kind.COL},
+    owned=_owned("nn.LayerNorm", "weight", "bias"),
     refused=_SHAPE,
 )
 def layer_norm(
@@ -145,6 +157,7 @@ def layer_norm(
     dims=("dim",),
     several=True,
     kinds={"weight": Kind.COL},
+    owned=_owned("nn.RMSNorm", "weight"),
     refused=_SHAPE,
 )
 def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float, dim: int = -1) -> sp.Expr:

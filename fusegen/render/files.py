@@ -87,6 +87,27 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         chain: what to render.
         tuned: launch parameters by operator and name; those of the spec override them.
     """
+    shared = context_of(chain, tuned)
+    files: dict[str, str] = {}
+    doing("rendering")
+    for file, template in _FILES.items():
+        comment = "#" if file.endswith(".py") else "//"
+        context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
+        if file.endswith(".py"):
+            context |= {**module_context(chain), "made_of": "", "result": RESULT, "alone": False}
+            everything = [*files.values(), environment().get_template(template).render(context)]
+            context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
+        text = environment().get_template(template).render(context)
+        if file.endswith(".py"):
+            check_hidden(chain, text)
+        files[file] = text if file.endswith(".py") else formatted(text)
+    return files
+
+
+def context_of(
+    chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, object]:
+    """Return what the templates of all files of a package know of its chain; see `render`."""
     launch = {
         name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})}
         for name in OPERATORS
@@ -105,7 +126,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
     ]
     kernels = [part for op in operators for part in op.kernel.parts]
     name = chain.spec.name
-    shared = {
+    return {
         "name": name,
         "version": __version__,
         "namespace": f"fusegen_{name}",
@@ -123,27 +144,12 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         },
         "layouts": {part.name: op.layout for op in operators for part in op.kernel.parts},
     }
-    environment = _environment()
-    files: dict[str, str] = {}
-    doing("rendering")
-    for file, template in _FILES.items():
-        comment = "#" if file.endswith(".py") else "//"
-        context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
-        if file.endswith(".py"):
-            context |= {**module_context(chain), "made_of": "", "result": RESULT}
-            everything = [*files.values(), environment.get_template(template).render(context)]
-            context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
-        text = environment.get_template(template).render(context)
-        if file.endswith(".py"):
-            check_hidden(chain, text)
-        files[file] = text if file.endswith(".py") else formatted(text)
-    return files
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Return jinja2's environment with our templates, in which an undefined name is an error."""
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -151,9 +157,9 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals["gpu_form"] = GpuForm
-    environment.globals["describe"] = Description
-    return environment
+    made.globals["gpu_form"] = GpuForm
+    made.globals["describe"] = Description
+    return made
 
 
 def _banner(chain: Chain, comment: str) -> str:

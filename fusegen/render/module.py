@@ -9,12 +9,14 @@ from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import fused_submodules, local, source_of
 from fusegen.render.module_segments import segment_contexts, tuple_text
+from fusegen.render.places import containers, keeping, kept_at
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
 #: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
-_PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
+_HELPERS = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
+_PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Sequence[int]"}
 
 
 def module_context(chain: Chain) -> dict[str, object]:
@@ -37,10 +39,8 @@ def module_context(chain: Chain) -> dict[str, object]:
     training, members = _training(spec), _members(chain)
     fused = fused_submodules(chain, training)
     held = _held_attributes(chain) | _held_groups(chain)
-    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
-    stepwise = stepwise_lines(spec, tensors, held) if fused else []
+    stepwise = lines_in_torch(chain) if fused else []
     outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
-    helpers = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -72,18 +72,27 @@ def module_context(chain: Chain) -> dict[str, object]:
         "source": source_of(chain, _inputs(chain)),
         "fused": fused,
         "stepwise": stepwise,
-        "helpers": [
-            name for name in helpers if any(re.search(rf"\b{name}\(", line) for line in stepwise)
-        ],
+        "helpers": helpers_in(stepwise),
         "training": f"{local(training[0])}.training" if training else "",
         "held_operands": {
             o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
         },
-        "held_attributes": {name: _as_local(place) for name, place in held.items()},
+        "held_attributes": {name: _as_local(place, spec.steps) for name, place in held.items()},
         "groups": chain.groups,
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
         "norms": [local(t.label) for t in tracked],
     }
+
+
+def lines_in_torch(chain: Chain) -> list[str]:
+    """Return the lines of a `Module` that compute the chain's value step by step in torch."""
+    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
+    return stepwise_lines(chain.spec, tensors, _held_attributes(chain) | _held_groups(chain))
+
+
+def helpers_in(lines: Sequence[str]) -> list[str]:
+    """Return the helpers of `fusegen.runtime.steps` that lines of Python call."""
+    return [name for name in _HELPERS if any(re.search(rf"\b{name}\(", line) for line in lines)]
 
 
 def _dtypes_of_their_own(chain: Chain) -> str:
@@ -173,7 +182,9 @@ def _members(chain: Chain) -> list[str]:
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
         if step.op and step.op.submodule:
-            lines.append(f"self.{step.label} = {_submodule(step)}")
+            kept = spec.steps[: spec.steps.index(step)]
+            lines += containers(step, [s for s in kept if s.op and s.op.submodule])
+            lines.append(keeping(step, _submodule(step)))
             held |= {
                 v.name
                 for k, v in step.attributes.items()
@@ -224,7 +235,10 @@ def _parameter(operand: Operand) -> str:
     """Return the text that constructs the parameter for a declared operand."""
     assert operand.shape is not None
     shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
-    return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
+    if isinstance(operand.init, str):
+        return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
+    value = f"float({operand.init})" if isinstance(operand.init, Ref) else repr(operand.init)
+    return f"nn.Parameter(torch.full({', '.join([shape, value, *_FACTORY])}))"
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:
@@ -243,7 +257,7 @@ def _held_groups(chain: Chain) -> dict[str, str]:
     for step in chain.spec.steps:
         value = step.attributes[step.op.groups] if step.op and step.op.groups else None
         if step.op and isinstance(value, Ref):
-            places.setdefault(value.name, f"self.{step.label}.{step.op.groups}")
+            places.setdefault(value.name, f"{kept_at(step)}.{step.op.groups}")
     return places
 
 
@@ -256,12 +270,15 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
             if isinstance(value, Ref) and key in held:
                 held_already = places[value.name] != f"self.{value.name}"
                 places[value.name] = (
-                    places[value.name] if held_already else f"self.{step.label}.{key}"
+                    places[value.name] if held_already else f"{kept_at(step)}.{key}"
                 )
     return places
 
 
-def _as_local(place: str) -> str:
+def _as_local(place: str, steps: Sequence[Step]) -> str:
     """Return the text of a place in `forward`, which holds each submodule in a local variable."""
-    owner, _, attribute = place.removeprefix("self.").partition(".")
-    return f"{local(owner)}.{attribute}" if attribute else place
+    owner, _, attribute = place.rpartition(".")
+    for step in steps:
+        if step.op and step.op.submodule and kept_at(step) == owner:
+            return f"{local(step.label)}.{attribute}"
+    return place

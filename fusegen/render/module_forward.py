@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain
 from fusegen.chain.layout import CHANNEL_DIM
+from fusegen.render.places import kept_at
 from fusegen.spec.model import Ref, Step
 
 
@@ -16,11 +17,13 @@ class Held:
 
     Args:
         label: its name.
+        place: the text of where the `Module` keeps it.
         conditions: what must hold so that the kernels may take its parameters instead of calling it. The last
             conditions also assign its tensors to local variables with the names of the chain's operands.
     """
 
     label: str
+    place: str
     conditions: tuple[str, ...]
 
     @property
@@ -115,4 +118,4 @@ def _held(step: Step, first: Step, shared: dict[str, str]) -> Held:
             conditions.append(f"({step.label}_{attribute} := {own}.{attribute}) is not None")
         else:
             conditions.append(f"{own}.{attribute} is None")
-    return Held(step.label, tuple(conditions))
+    return Held(step.label, kept_at(step), tuple(conditions))

@@ -16,6 +16,7 @@ from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.chain.outline import names_reduced
 from fusegen.ops import Op
 from fusegen.program import SECOND, Kind
+from fusegen.render.places import kept_at
 from fusegen.render.torch_text import TorchText
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
@@ -108,7 +109,7 @@ class _Writer:
             reduced = [n for n in names_reduced(step.formula) if n == "x" or n in tensors]
             return self._formula(step.formula, names, columns, reduced)
         if op.submodule:
-            return f"self.{step.label}({', '.join(['x', *op.inputs])})"
+            return f"{kept_at(step)}({', '.join(['x', *op.inputs])})"
         if op.source:
             return f"torch.{op.torch}({', '.join(['x', *op.inputs])})"
         if step.halves:

@@ -8,7 +8,6 @@ shape and dtype.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -20,9 +19,11 @@ from fusegen.runtime.operators import computed_in, half_shape
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True)
 class Operand:
     """An operand of the chain.
+
+    It is no dataclass: a single file (alone.py) may be run by a loader that registers no module, which those
+    need.
 
     Args:
         name: its name in `apply`.
@@ -37,16 +38,18 @@ class Operand:
         typed: whether its dtype may be another than x's.
     """
 
-    name: str
-    kind: Literal["full", "col", "row", "channel", "scalar"]
-    integer: bool = False
-    halves: bool = False
-    mask: bool = False
-    float32: bool = False
-    typed: bool = field(init=False)  # each call asks for it: a property would take 50 ns
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "typed", self.integer or self.float32)
+    def __init__(
+        self,
+        name: str,
+        kind: Literal["full", "col", "row", "channel", "scalar"],
+        integer: bool = False,
+        halves: bool = False,
+        mask: bool = False,
+        float32: bool = False,
+    ) -> None:
+        self.name, self.kind = name, kind
+        self.integer, self.halves, self.mask, self.float32 = integer, halves, mask, float32
+        self.typed = integer or float32  # each call asks for it: a property would take 50 ns
 
     def dtype(self, x: torch.dtype) -> torch.dtype:
         """Return the dtype in which the operators take it, for an activation of a dtype."""

@@ -7,8 +7,7 @@ for each of its outputs. The mathematics is in fusegen/program/calculus.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,11 +30,10 @@ _profiled = torch._C._autograd._profiler_enabled
 _traced = torch._C._get_tracing_state
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """One operator of a mode: the forward, or the derivative of the operator before.
 
-    Args:
+    Attributes:
         name: its name below `torch.ops.fusegen_<package>_<hash>`.
         like: for each output, the index of the input whose kind and shape it has; in a derivative that is the
             input that the gradient belongs to.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fusegen.base.errors import nearest
 from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
@@ -124,9 +125,14 @@ class _Binder:
             if name in values or by_name:
                 bound.settings[name] = read_size(self._step, name, values, default)
         for name, usual in self._flags.items():
-            flag = values.get(name, usual)
+            bools = self._step.names.of_type("bool")
+            flag = values.get(name, name if name in bools else usual)
+            if isinstance(flag, str) and flag in bools:
+                bound.settings[name] = Ref(flag, is_argument=True)
+                continue
             if not isinstance(flag, bool):
-                raise self._step.unfit(name, "true or false", flag)
+                near = nearest(flag[:64], bools) if isinstance(flag, str) and bools else ""
+                raise self._step.unfit(name, "true, false or a bool argument", flag, near)
             bound.settings[name] = flag
         if _DTYPE in self._keys and _DTYPE in values:
             if values[_DTYPE] != "float32":

@@ -37,7 +37,7 @@ INPUT = "input"
 #: The word for an inline formula in a chain.
 EXPR = "expr"
 #: The types of arguments.
-Type = Literal["int", "float", "shape"]
+Type = Literal["int", "float", "bool", "shape"]
 #: How a parameter starts: `torch.zeros`, `torch.ones` or `torch.randn`.
 Init = Literal["zeros", "ones", "randn"]
 #: A shape: sizes, or names of int arguments.
@@ -68,7 +68,8 @@ class Operand:
     Args:
         name: its name.
         kind: the axes it varies along.
-        init: how a parameter of Module starts; None for an input of `Module.forward`.
+        init: how a parameter of Module starts: with a number, or with that of a float argument, if it is no
+            word; None for an input of `Module.forward`.
         shape: a parameter's shape, or the shape argument that gives it; None for an input.
         line: where the spec declares it.
         integer: whether it has int64 numbers, such as the classes of the rows.
@@ -79,7 +80,7 @@ class Operand:
 
     name: str
     kind: Kind
-    init: Init | None
+    init: Init | float | Ref | None
     shape: str | Shape | None
     line: int
     integer: bool = False
@@ -132,6 +133,7 @@ class Step:
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
         float32: whether the parameters in its submodule are of float32 where x has 16 bits.
+        dotted: where the Module keeps its submodule, such as "block.norm", if that is not the label.
     """
 
     label: str
@@ -144,6 +146,12 @@ class Step:
     line: int
     dims: int = 0
     float32: bool = False
+    dotted: str = ""
+
+    @property
+    def place(self) -> str:
+        """The name of its submodule in the Module, as `get_submodule` takes it."""
+        return self.dotted or self.label
 
     @property
     def state(self) -> Mapping[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
-from fusegen.spec.model import Argument, Operand, Shape
+from fusegen.spec.model import Argument, Init, Operand, Ref, Shape
 from fusegen.spec.names import problem
 from fusegen.spec.section_models import KINDS, Sections, shown
 from fusegen.spec.yaml import Document, Place
@@ -45,19 +45,20 @@ def operands_of(
     for name, given in model.operands.items():
         place = ("operands", name)
         wrong = problem(name, attribute=given.init is not None)
-        if wrong is None and name in model.arguments:
+        if wrong is None and name in model.arguments and given.init != name:
             wrong = f"{name!r} is also an argument: choose another name for one of them"
         if wrong:
             raise document.error(place, wrong)
+        init = None if given.init is None else _init(model, document, place, given.init)
         kind = KINDS[given.kind]
         shape = None
         integer, mask = given.dtype == "int64", given.dtype == "bool"
         message = ""
-        if integer and (kind is not Kind.ROW or given.init):
+        if integer and (kind is not Kind.ROW or init is not None):
             message = (
                 f"{name!r} of int64 must be an input of kind row: one number a row, without init"
             )
-        if mask and given.init:
+        if mask and init is not None:
             message = f"{name!r} of bool must be an input, without init: it gets no gradient"
         float32 = given.dtype == "float32"
         if float32 and kind is Kind.FULL:
@@ -67,21 +68,41 @@ def operands_of(
             )
         if message:
             raise document.error((*place, "dtype"), message)
-        if given.init:
+        if init is not None:
             shape = _parameter_shape(model, document, place, arguments)
         elif given.shape is not None:
             message = (
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
-        if given.init and not given.gradient:
+        if init is not None and not given.gradient:
             message = f"{name!r} is a parameter, which has a gradient: drop init, or gradient"
             raise document.error((*place, "gradient"), message)
         line = document.line(place)
         constant = mask or integer or not given.gradient
         marks = (integer, mask, float32, constant)
-        operands.append(Operand(name, kind, given.init, shape, line, *marks))
+        operands.append(Operand(name, kind, init, shape, line, *marks))
     return tuple(operands)
+
+
+def _init(model: Sections, document: Document, place: Place, given: Any) -> Init | float | Ref:
+    """Return how a parameter starts: a word, a number, or a float argument.
+
+    Raises:
+        SpecError: if it is none of them.
+    """
+    words: tuple[Init, ...] = get_args(Init)
+    floats = [name for name, argument in model.arguments.items() if argument.type == "float"]
+    for word in words:
+        if given == word:
+            return word
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    if isinstance(given, str) and given in floats:
+        return Ref(given, is_argument=True)
+    near = nearest(given[:64], [*words, *floats]) if isinstance(given, str) else ""
+    message = f"the init of {place[1]!r} must be {', '.join(words)}, a number or a float argument"
+    raise document.error((*place, "init"), f"{message}, not {shown(given)}{near}")
 
 
 def _parameter_shape(

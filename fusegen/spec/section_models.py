@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
-from fusegen.spec.model import Init, Type
+from fusegen.spec.model import Type
 
 __all__ = [
     "KINDS",
@@ -87,7 +87,7 @@ class OperandSection(Section):
 
     kind: Annotated[str, _one_of(KINDS)]
     dtype: Annotated[str | None, _one_of(("int64", "bool", "float32"))] = None
-    init: Annotated[Init | None, _one_of(get_args(Init))] = None
+    init: Any = None
     shape: Any = None
     gradient: bool = True
 

@@ -148,7 +148,10 @@ def _default(
         return float(value)
     if kind == "int" and number and isinstance(value, int):
         return value
+    if kind == "bool" and isinstance(value, bool):
+        return value
     if kind == "shape" and isinstance(value, list):
         return shape_of(value, model, document, place)
-    wanted = {"int": "a whole number", "float": "a number", "shape": "a list of sizes"}[kind]
-    raise document.error(place, f"the default of {place[1]!r} must be {wanted}, not {shown(value)}")
+    wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    message = f"the default of {place[1]!r} must be {wanted.get(kind, 'a list of sizes')}, not {shown(value)}"
+    raise document.error(place, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +10,12 @@ from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
+from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Setting, Step
+from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
 from fusegen.spec.names import problem
 from fusegen.spec.scope import Names
+from fusegen.spec.widths import sizes_after
 from fusegen.spec.words import unknown_op
 from fusegen.spec.yaml import Document, Place
 
@@ -81,7 +83,9 @@ def steps(
     declared = {o.name: o for o in operands}
     if source is not None:
         declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
-    names = Names(document, {a.name: a for a in arguments}, declared, dims)
+    # A parameter may have the name of the argument that it starts with, and is what steps mean by it.
+    seen = {a.name: a for a in arguments if a.name not in declared}
+    names = Names(document, seen, declared, dims)
     values = () if source is not None else (INPUT,)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
@@ -93,6 +97,8 @@ def steps(
         values = (*values, label) if draft.named else values
     _check_halves(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
+    declared_names = [*(a.name for a in arguments), *(o.name for o in operands)]
+    check_containers(document, [draft.place for draft in drafts], done, declared_names)
     used = {name for step in done for name in step.tensors}
     for operand in operands:
         if operand.name not in used:
@@ -184,6 +190,12 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
     op = find(word)
     if op is None:
         raise document.error(place, unknown_op(word))
+    owned = op.owned
+    if owned is not None and isinstance(given, dict) and owned.flag in given:
+        if given[owned.flag] is False:
+            given = {key: value for key, value in given.items() if key != owned.flag}
+        else:
+            op = replace(op, submodule=owned)
     return _Draft(place, word, op, given)
 
 
@@ -200,13 +212,11 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
         if label is not None:
             place = (*place, "name")
             kept = draft.op is not None and draft.op.submodule is not None
-            wrong = (
-                problem(label, attribute=kept)
-                if isinstance(label, str)
-                else "a name must be a word"
-            )
+            check = submodule_problem if kept else problem
+            wrong = check(label) if isinstance(label, str) else "a name must be a word"
             if wrong:
                 raise document.error(place, wrong)
+            label = label.replace(".", "_")
         elif draft.op is not None and draft.op.submodule is not None:
             label = draft.op.name
         else:
@@ -250,8 +260,11 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         )
         _check_source_of_halves(names, draft, step, before)
         return step
+    sizes = sizes_after(before)
+    if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
+        sizes = {name: size for name, size in sizes.items() if name != "features"}
     op = taking(names, draft.op, draft.given)
-    bound = bind(names, draft.place, op, draft.given, _sizes(before))
+    bound = bind(names, draft.place, op, draft.given, sizes)
     check_op(names, draft.place, op, bound)
     step = Step(
         label=label,
@@ -264,7 +277,16 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         line=line,
         dims=names.dims,
         float32=bound.float32,
+        dotted=dotted_name(draft.given),
     )
+    if draft.op.submodule is not None and draft.op.submodule.last:
+        last = (-1, names.dims - 1 if names.dims >= 3 else 1)
+        if step.attributes["dim"] not in last:
+            message = (
+                f"torch.{draft.op.submodule.module} has parameters for the last dim: for others give weight "
+                "an operand with init"
+            )
+            raise names.document.error((*draft.place, "dim"), message)
     _check_source_of_halves(names, draft, step, before)
     return step
 
@@ -299,24 +321,3 @@ def _dims_after(step: Step) -> int:
     named = [step.attributes[name] for name in step.op.dims]
     dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)
     return step.dims - dropped
-
-
-def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
-    """Return the sizes that the chain's source determines, if it has one."""
-    source = next((step for step in before if step.op is not None and step.op.source), None)
-    if source is None:
-        return {}
-    width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
-    if width is None:
-        return source.settings
-    features: Setting | None = source.settings[width]
-    if any(step.halves_channels for step in before):
-        features = _half(features)
-    return source.settings if features is None else {**source.settings, "features": features}
-
-
-def _half(size: Setting | None) -> Setting | None:
-    """Return half a width, or None if it may not be an integer."""
-    if isinstance(size, Ref):
-        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
-    return size // 2 if isinstance(size, int) and size % 2 == 0 else None

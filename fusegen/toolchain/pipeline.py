@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import sympy as sp
@@ -31,7 +32,7 @@ def render_package(path: Path) -> RenderedPackage:
     """
     derived = derive(path)
     files = render.render(derived, tuned.read(path))
-    named = {s.op.formula.__code__.co_filename for s in derived.spec.steps if s.op}
+    named = {inspect.unwrap(s.op.formula).__code__.co_filename for s in derived.spec.steps if s.op}
     named |= {ATOMS[function].source for function in _functions(derived) if function in ATOMS}
     foreign = sorted(path for path in paths.foreign(named) if path.exists())
     return RenderedPackage(derived.spec.name, files, tuple(foreign))

@@ -89,7 +89,7 @@ def test_the_text_for_torch_is_the_function(name: str, precise: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "detach"])  # 0 by its meaning
 def test_the_derivative_is_the_slope(name: str) -> None:
     function = NAMES[name]
     symbols = ARGUMENTS[: arity(function)]
@@ -174,7 +174,9 @@ def test_the_printer_writes_the_declared_function(name: str) -> None:
     function = NAMES[name]
     symbols = ARGUMENTS[: arity(function)]
     code = Printer({X: Variable("x"), Y: Variable("y")}, lambda _: 1)(function(*symbols))
-    assert code.text == f"{ATOMS[function].cpp}({', '.join(map(str, symbols))})"
+    cpp, names = ATOMS[function].cpp, [*map(str, symbols)]
+    written = f"({cpp.format(*names)})" if "{0}" in cpp else f"{cpp}({', '.join(names)})"
+    assert code.text == written
     assert code.calls == ATOMS[function].calls
 
 

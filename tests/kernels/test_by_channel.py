@@ -29,7 +29,7 @@ SHAPES = [
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
-    dtypes = {name: ("float32", "bfloat16") for name in TEXTS}
+    dtypes = dict.fromkeys(TEXTS, ("float32", "bfloat16"))
     return built_texts(tmp_path_factory, "by_channel", TEXTS, dtypes)
 
 

@@ -55,7 +55,7 @@ def test_each_node_of_a_program_has_a_line_of_its_own(
 
 
 def test_an_undefined_name_in_a_template_is_an_error() -> None:
-    environment = files._environment()
+    environment = files.environment()
     assert environment.undefined is jinja2.StrictUndefined
     with pytest.raises(jinja2.UndefinedError):
         environment.from_string("{{ nobody }}").render()

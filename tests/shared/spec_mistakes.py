@@ -39,7 +39,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("arguments: [a]\nchain: [swish]\n", "arguments must be a mapping", 1),
     # arguments
     ("arguments:\n  a: {type: flaot}\nchain: [swish]\n", "did you mean 'float'?", 2),
-    ("arguments:\n  a: real\nchain: [swish]\n", "valid here: float, int, shape", 2),
+    ("arguments:\n  a: real\nchain: [swish]\n", "valid here: bool, float, int, shape", 2),
     ("arguments:\n  a: {typ: int}\nchain: [swish]\n", "did you mean 'type'?", 2),
     ("arguments:\n  a: {default: 1}\nchain: [swish]\n", "the type of 'a' is missing", 2),
     ("arguments:\n  a: {type: int, default: 1.5}\nchain: [swish]\n", "a whole number, not 1.5", 2),
@@ -315,7 +315,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),
     (LINEAR + "chain:\n  - swish\n  - linear\n", "linear can only be the first step", 4),
     ("chain:\n  - linear\n", "linear needs 'in_features': declare `in_features: int`", 2),
-    (LINEAR + "chain:\n  - linear: {bias: 1}\n", "must be true or false", 3),
+    (LINEAR + "chain:\n  - linear: {bias: 1}\n", "must be true, false or a bool argument", 3),
     (LINEAR + "chain:\n  - linear: {in_features: p}\n", "must be an int argument", 3),
     (LINEAR + "chain:\n  - linear: {in_features: 0}\n", "must be an int argument", 3),
     (LINEAR + "chain:\n  - linear: {weight: p}\n", "no attribute or operand 'weight'", 3),
@@ -370,4 +370,78 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
     ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),
     ("chain:\n  - expr: x * sqrt(-1)\n", "no real number", 2),
+    ("chain:\n  - glu: {gate_first: 1}\n", "'gate_first' of glu must be true or false, not 1", 2),
+    (
+        "operands: {g: full}\nchain:\n  - glu: {gate: g, gate_first: true}\n",
+        "takes gate_first for the halves of one tensor: drop it, or 'gate'",
+        3,
+    ),
+    # dotted names
+    (LINEAR + "chain:\n  - linear: {name: mlp..a}\n", "'' is no name", 3),
+    (LINEAR + "chain:\n  - linear: {name: mlp.half}\n", "'half' cannot be a name here", 3),
+    (LINEAR + "chain:\n  - linear: {name: 0.a}\n", "'0' is no name", 3),
+    (LINEAR + "chain:\n  - swish: {name: mlp.a}\n", "'mlp.a' is no name", 3),
+    (
+        LINEAR + "chain:\n  - linear: {name: a}\n  - dropout: {name: a.b}\n",
+        "'a.b' cannot be a name here: 'a' is something else",
+        4,
+    ),
+    (
+        LINEAR + "chain:\n  - linear: {name: a.b}\n  - dropout: {name: a_b}\n",
+        "'a_b' is already the name of another step",
+        4,
+    ),
+    # parameters of a norm's own, bools, and how a parameter starts
+    (
+        LINEAR + "chain:\n  - linear\n  - layer_norm: {elementwise_affine: 3}\n",
+        "must be true, false or a bool argument, not 3",
+        4,
+    ),
+    (
+        LINEAR + "chain:\n  - linear\n  - layer_norm: {elementwise_affine: true, weight: 2}\n",
+        "'weight' of layer_norm lives in its torch.nn.LayerNorm",
+        4,
+    ),
+    (
+        "dims: 3\nchain:\n  - layer_norm: {elementwise_affine: true, features: 8, dim: 1}\n",
+        "torch.nn.LayerNorm has parameters for the last dim",
+        3,
+    ),
+    (
+        "dims: 3\nchain:\n  - rms_norm: {elementwise_affine: true, eps: 1e-6}\n",
+        "rms_norm needs 'features'",
+        3,
+    ),
+    (
+        "arguments: {use: {type: bool, default: 1}}\nchain: [swish]\n",
+        "the default of 'use' must be true or false, not 1",
+        1,
+    ),
+    (
+        "arguments: {wide: bool, in_features: int, out_features: int}\nchain:\n  - linear: {bias: wid}\n",
+        "did you mean 'wide'?",
+        3,
+    ),
+    (
+        "arguments: {start: float}\noperands:\n  w: {kind: scalar, init: stat}\nchain: [{add: w}]\n",
+        "did you mean 'start'?",
+        3,
+    ),
+    ("operands:\n  w: {kind: scalar, init: true}\nchain: [{add: w}]\n", "a number or a float", 2),
+    (
+        "arguments: {w: float}\noperands:\n  w: {kind: scalar, init: ones}\nchain: [{add: w}]\n",
+        "'w' is also an argument",
+        3,
+    ),
+    (
+        "arguments: {p: float}\noperands: {p: {kind: scalar, init: p}}\n"
+        "chain:\n  - add: p\n  - dropout: p\n",
+        "'p' of dropout must be a number or a float argument",
+        5,
+    ),
+    (
+        "arguments: {p: int}\noperands:\n  p: {kind: scalar, init: p}\nchain: [{add: p}]\n",
+        "a number or a float argument",
+        3,
+    ),
 ]

@@ -38,7 +38,7 @@ def texts() -> dict[str, str]:
     found = {name: text for op in lone_ops() for name, text in specs_of(op).items()}
     found = {n: t for n, t in found.items() if "operands" not in t}
     for name, word in functions().items():
-        if word.arity == 1 and name not in registry():
+        if word.arity == 1 and name not in registry() and name != "detach":  # x itself
             found[f"formula_{name}"] = f'chain:\n  - expr: "{name}(x)"\n'
     found["clamp_crossed"] = "chain:\n  - clamp: {min: 1, max: -1}\n"
     return {name: f"order: 2\n{text}" for name, text in found.items()}

@@ -18,8 +18,10 @@ from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
-from fusegen.toolchain.spec_files import expand, find_spec
+from fusegen.toolchain.spec_files import find_spec
+from fusegen.tools.cli.checking import check
 from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
+from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
 from fusegen.tools.cli.options import ERR, OUT, Out, Specs
@@ -34,6 +36,8 @@ app = typer.Typer(
     help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
 )
 app.command("import")(import_)
+app.command()(export)
+app.command()(check)
 app.command()(bench)
 app.command()(tune)
 
@@ -195,28 +199,6 @@ def show(
         OUT.print(table)
     else:
         OUT.print(f"{folder} is not there yet: run `fusegen build`")
-
-
-@app.command()
-def check(specs: Specs = None, out: Out = Path("generated")) -> None:
-    """Run gradcheck on built packages, and compare every dtype with a float64 reference."""
-    from fusegen.tools.check import verify
-
-    try:
-        verdicts = verify.check(expand(specs or []), out)
-    except ImportError as error:  # not built, or not loadable; the message says which
-        raise UserError(str(error)) from error
-    table = Table()
-    for column in ("package", "device", "what", "worst", "bound", ""):
-        table.add_column(column, overflow="fold")
-    for v in verdicts:
-        verdict = "ok" if v.passed else "FAILED"
-        table.add_row(v.package, v.device, v.what, Text(v.worst), v.bound, verdict)
-    OUT.print(table)
-    failed = [v for v in verdicts if not v.passed]
-    if failed:
-        ERR.print(f"{len(failed)} of {len(verdicts)} checks failed")
-        raise typer.Exit(1)
 
 
 @app.command()

@@ -10,7 +10,8 @@ import typer
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.display import BuildDisplay
-from fusegen.tools.cli.options import ERR, OUT, Device
+from fusegen.tools.cli.options import ERR, OUT, Device, Inputs
+from fusegen.tools.cli.whole_models import bench_model, is_model
 
 if TYPE_CHECKING:
     from fusegen.tools.bench.sweep.measure import Sweep
@@ -42,7 +43,10 @@ def tune(
 def bench(
     specs: Annotated[
         list[str] | None,
-        typer.Argument(help="Spec files, or their names.", show_default="the reference specs"),
+        typer.Argument(
+            help="Spec files, or their names; or one model: model.py:Class.",
+            show_default="the reference specs",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -51,6 +55,13 @@ def bench(
             show_default="generated, and random_bench with --random",
         ),
     ] = None,
+    inputs: Inputs = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything", help="Of a model: fuse also what the estimate says is slower."
+        ),
+    ] = False,
     device: Annotated[
         Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
     ] = None,
@@ -133,7 +144,41 @@ def bench(
         Path | None, typer.Option(help="A file whose table between markers is rewritten.")
     ] = None,
 ) -> None:
-    """Time built packages against eager torch, torch.compile and a copy."""
+    """Time built packages against eager torch, torch.compile and a copy.
+
+    Of a model, time a forward pass, a forward and a backward pass, and a training step against both.
+    """
+    if is_model(specs or [], inputs):
+        for option, given in (
+            ("--random", random is not None),
+            ("--suite", suite != "reference"),
+            ("--shape", shape),
+            ("--direction", direction),
+            ("--shard", shard != "1/1"),
+            ("--warm", warm),
+            ("--output", output),
+            ("--resume", resume),
+            ("--render", render),
+            ("--chart", chart),
+            ("--readme", readme),
+        ):
+            if given:
+                raise UserError(
+                    f"{option} is for specs: of a model, bench takes --inputs, --device, --dtype, --rounds, "
+                    "--everything and --no-compile"
+                )
+        bench_model(
+            (specs or [])[0],
+            inputs,
+            device and device.value,
+            dtype or [],
+            compiled=compile_,
+            everything=everything,
+            rounds=rounds,
+        )
+        return
+    if everything:
+        raise UserError("--everything is for a model: model.py:Class")
     from fusegen.tools.bench import cells as suites
     from fusegen.tools.bench import command, record
     from fusegen.tools.bench.sweep import command as sweeps

@@ -34,7 +34,7 @@ _BELOW = 2
 
 
 def inputs_of(
-    text: str, model: Callable[..., Any], dtype: torch.dtype = torch.float32
+    text: str, model: Callable[..., Any], dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> inspect.BoundArguments:
     """Return example inputs of a model.
 
@@ -42,11 +42,12 @@ def inputs_of(
         text: inputs in the order of the model's parameters or by their names, with a comma between them.
         model: the model, or a function of tensors.
         dtype: the dtype of inputs that name none.
+        seed: of the random numbers.
 
     Raises:
         UserError: if the text says nothing that the model takes.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     positional: list[Any] = []
     named: dict[str, Any] = {}
     for item in re.split(r",(?![^(\[]*[)\]])", text):

@@ -81,7 +81,7 @@ def _facts(op: Op) -> dict[str, str]:
         "operands": ", ".join(_operand(op, name) for name in op.operands),
         "attributes": ", ".join(_attribute(op, name) for name in op.attributes),
         "reduces": _GROUP if op.groups else _OVER[op.over],
-        "submodule of `Module`": f"`torch.{op.submodule.module}`" if op.submodule else "",
+        "submodule of `Module`": f"`torch.{op.submodule.module}`" if op.submodule else _owned(op),
         "in evaluation": "does nothing" if op.eval_mode == "identity" else "",
         "refused": "; ".join(f"`{name}` ({reason})" for name, reason in refused.items()),
     }
@@ -114,3 +114,8 @@ def _attribute(op: Op, name: str) -> str:
 
 def _code(words: Sequence[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
+
+
+def _owned(op: Op) -> str:
+    """Return which module an op has if its spec asks for parameters of its own."""
+    return f"`torch.{op.owned.module}` with `{op.owned.flag}: true`" if op.owned else ""

@@ -86,7 +86,11 @@ __global__ void __launch_bounds__(256)
     typename K::Row row[V] = {};
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      P::load_row(args, c + v, row[v]);
+      const uint32_t channel = uint32_t(c + v) % uint32_t(args.channels);
+      each(Only<InputsOf<D>, Role::row>{}, [&](auto item, auto) {
+        using Item = decltype(item);
+        row[v].*item.field = T(load(pointer<typename Item::type, Item::arg>(args) + channel));
+      });
       P::template begin_stage<All>(scalar, row[v]);
     }
     // Not unrolled, because most threads take only one batch.
@@ -142,7 +146,7 @@ __global__ void __launch_bounds__(256)
 template <class D, class L, class S>
 struct ByChannelPlan : PartialCounts {
   using P = GpuParts<D, S>;
-  static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4);
+  static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4), batches = 8;
 
   int width;
   ChannelWalkDown walk;
@@ -158,14 +162,14 @@ struct ByChannelPlan : PartialCounts {
     while (across < 32 && across < columns) across *= 2;
     threads = dim3(across, 256 / across);
     const int64_t tiles = (columns + across - 1) / across;
-    int64_t down = (walk.steps + threads.y * in_flight - 1) / (threads.y * in_flight);
-    if constexpr (P::RowSums::size + P::Totals::size > 0) {
-      // Each block leaves partial sums: no more of them than the chip holds at a time. Rounded
-      // down: a few blocks more would take as long again as all the others.
-      const int64_t resident =
-          visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); });
-      down = std::min(down, std::max<int64_t>(1, resident / tiles));
-    }
+    // Blocks that take one batch of each thread, and blocks that the chip holds at a time.
+    const int64_t most = (walk.steps + threads.y * in_flight - 1) / (threads.y * in_flight);
+    const int64_t resident =
+        visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); }) / tiles;
+    // If blocks leave partial sums, no more of them. Otherwise each thread takes several batches,
+    // as long as there are enough blocks: what it loads once for its channels then costs little.
+    constexpr bool sums = P::RowSums::size + P::Totals::size > 0;
+    const int64_t down = std::min(most, sums ? resident : std::max(most / batches, 4 * resident));
     grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     blocks = int64_t(grid.x) * grid.y;
   }
@@ -209,7 +213,8 @@ struct ByChannel {
     if constexpr (!serves) {
       return false;
     } else {
-      bool can = args.channel_run == 1 && args.inner == args.channels && args.rows > 0;
+      bool can = args.channel_run == 1 && args.inner == args.channels && args.rows > 0 &&
+                 args.channels < INT32_MAX / 32;
       const auto check = [&](auto item, auto) {
         if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
       };

@@ -135,19 +135,17 @@ __device__ __forceinline__ void leave_totals(const typename P::Partial& partial,
 #error "compile kernel.cu once for each dtype, for example with -DFUSEGEN_STORED=float"
 #endif
 
-// Runs a kernel in a form. It returns an error message, or null.
+// Runs a kernel in a form, for numbers stored as S. It returns an error message, or null.
 template <template <class, class, class> class Gpu, template <class> class Form, class L,
-          class Args>
+          class S = FUSEGEN_STORED, class Args>
 const char* run_form(const Args& args, void* workspace, void* stream) {
-  using S = FUSEGEN_STORED;
   Gpu<Form<S>, L, S>::run(args, workspace, static_cast<cudaStream_t>(stream));
   return last_error();
 }
 // Bytes of scratch that it needs on the device.
 template <template <class, class, class> class Gpu, template <class> class Form, class L,
-          class Args>
+          class S = FUSEGEN_STORED, class Args>
 int64_t scratch_of(const Args& args) {
-  using S = FUSEGEN_STORED;
   return Gpu<Form<S>, L, S>::workspace(args);
 }
 

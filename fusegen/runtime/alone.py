@@ -1,0 +1,227 @@
+"""The chain of a single file, in place of `Chain`: it needs no package of fusegen beside it.
+
+`fusegen export --single-file` copies this class into the file that it writes. It runs in plain eager, with
+derivatives of any order that the file has kernels for; `torch.func`, forward mode and fake tensors need the
+package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.runtime.averages import Average, move
+from fusegen.runtime.broadcasting import broadcast
+from fusegen.runtime.explain import fits
+from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
+from fusegen.runtime.operators import Operator, half_shape
+
+
+class Mode:
+    """The chain as it runs in training or in evaluation.
+
+    Args:
+        operands, attributes: the operands and the attributes that it takes, by their index.
+        operators: the forward and its derivatives, by order.
+        saved: the kinds of the statistics that the forward saves for the derivatives.
+        random: whether it draws random numbers, and so takes a seed.
+    """
+
+    def __init__(
+        self,
+        operands: tuple[int, ...],
+        attributes: tuple[int, ...],
+        operators: tuple[Operator, ...],
+        saved: tuple[str, ...],
+        random: bool,
+    ) -> None:
+        self.operands, self.attributes, self.operators = operands, attributes, operators
+        self.saved, self.random = saved, random
+
+
+class Chain:
+    """A chain of kernels as one differentiable function.
+
+    Args:
+        package: its name, for messages.
+        compiled: compiles the kernels for a device, "cpu" or "cuda", and returns their operators.
+        dtypes: the dtypes that they are compiled for.
+        operands: every operand, in order.
+        modes: "same", or "train" and "eval".
+        rank: the number of dims that x must have, or 0 for any.
+        columns: the first and the last dim along which a row runs, counted from the end.
+        grouped: whether these dims are cut into groups, and a row is one of them.
+        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
+        reaching: what messages call the activation.
+        broadcasters: the operands whose shape x is broadcast to, by their index.
+        several_values: whether a row of one value is refused.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        compiled: Callable[[str], Any],
+        dtypes: Sequence[torch.dtype],
+        operands: Sequence[Operand],
+        modes: Mapping[str, Mode],
+        rank: int = 0,
+        columns: tuple[int, int] = (-1, -1),
+        grouped: bool = False,
+        halved: int = 0,
+        reaching: str = "x",
+        broadcasters: tuple[int, ...] = (),
+        several_values: bool = False,
+    ) -> None:
+        self.package, self.compiled, self.dtypes = package, compiled, dtypes
+        self.operands, self.modes = operands, modes
+        self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
+        self.reaching, self.broadcasters = reaching, broadcasters
+        self.several_values = several_values
+
+    def __call__(self, mode: str, *args: Any, **options: Any) -> Tensor:
+        """Return the chain's value; see `with_values`."""
+        return self.with_values(mode, *args, **options)[0]
+
+    def with_values(self, mode: str, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, ...]:
+        """Return the chain's value, and after it the values that later segments use."""
+        first = self.modes[mode].operators[0]
+        return self._in_dtype(first, self._run(mode, x, *args, **options), x.dtype)
+
+    def with_averages(
+        self, mode: str, x: Tensor, *args: Any, averages: Sequence[Average], **options: Any
+    ) -> tuple[Tensor, ...]:
+        """Return the same, and update running averages with the batch's statistics."""
+        shape = half_shape(x.shape, self.halved) if self.halved else x.shape
+        values = math.prod((shape[0], *shape[2:]))
+        if values == 1:
+            raise ValueError(
+                f"{self.package}: expected more than one value per channel in training"
+            )
+        first = self.modes[mode].operators[0]
+        out = self._run(mode, x, *args, keep=True, **options)
+        move(averages, out[len(first.like) :], values)
+        return self._in_dtype(first, out, x.dtype)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _run(
+        self,
+        name: str,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        attributes: tuple[float, ...] = (),
+        seed: int | Tensor | None = None,
+        groups: int = 1,
+        keep: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs of the forward operator; without `keep` it may leave out its statistics."""
+        mode, start, taken = self.modes[name], x, operands
+        if self.broadcasters:
+            kinds = [self.operands[place].kind for place in self.broadcasters]
+            operands = (x, *operands)
+            x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
+        own = [self.operands[i] for i in mode.operands]
+        given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
+        given = adapted(x, own, given, self.columns, self.halved)
+        if torch.float32 in self.dtypes and asks_for_float32(x, own, given):
+            return several(self._run(name, start.float(), taken, attributes, seed, groups, keep))
+        self._check(x, own, given, groups)
+        args = (x, *given)
+        if mode.random:
+            args += (_seed(seed, x),)
+        args += tuple([float(attributes[i]) for i in mode.attributes])
+        args += (groups,) if self.grouped else ()
+        operators = self.compiled("cuda" if x.is_cuda else "cpu")
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given)):
+            return several(Fused.apply(operators, mode, 0, 1 + len(given), *args))
+        first = mode.operators[0]
+        called = f"{first.name}_value" if first.value and not keep else first.name
+        return several(getattr(operators, called)(*args))
+
+    def _check(self, x: Tensor, operands: Any, given: Any, groups: int) -> None:
+        """Refuse what the kernels don't take: an error in them would end the process."""
+        named = zip(operands, given, strict=True)
+        shown = [f"{o.name} {tuple(t.shape)} {t.dtype}" for o, t in named]
+        what = f"{self.package}: {', '.join([f'x {tuple(x.shape)} {x.dtype}', *shown])}"
+        if not fits(x, operands, given, self.rank, self.columns, self.halved):
+            raise ValueError(f"{what}: these do not fit together; see the docstring of apply")
+        if x.dtype not in self.dtypes:
+            raise TypeError(f"{what}: the kernels of this file are for {self.dtypes}")
+        shape = half_shape(x.shape, self.halved)
+        if self.grouped and (groups < 1 or shape[1] % groups):
+            raise ValueError(f"{what}: {groups} groups do not divide the channels")
+        first, last = self.columns
+        values = (
+            math.prod(shape) // groups
+            if self.grouped
+            else math.prod(shape[first:][: last - first + 1])
+        )
+        if self.several_values and values == 1:
+            raise ValueError(f"{what}: expected more than one value to normalise")
+
+    def _in_dtype(
+        self, forward: Operator, out: Sequence[Tensor], dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """Return a forward's values, without its statistics, in x's dtype or in float32 if they are of it."""
+        wide = forward.float32 or (False,) * len(forward.like)
+        return tuple([o if w else o.to(dtype) for o, w in zip(out, wide, strict=False)])
+
+
+class Fused(torch.autograd.Function):
+    """One operator of a mode. Its backward is the next operator, called the same way, so derivatives of any
+    order are exact or refused."""
+
+    @staticmethod
+    def forward(ctx: Any, operators: Any, mode: Mode, order: int, count: int, *args: Any) -> Any:
+        """Run the operator: its first `count` arguments are x, the operands and cotangents."""
+        declared = mode.operators[order]
+        out = several(getattr(operators, declared.name)(*args))
+        own = len(declared.like)
+        if order == 0:
+            statistics, rest = out[own:], args[count:]
+        else:
+            after = count + len(mode.saved)
+            statistics, rest = args[count:after], args[after:]
+        ctx.called = operators, mode, order, count
+        ctx.numbers = rest[mode.random :]
+        ctx.outputs = [(o.shape, o.dtype) for o in out[:own]]
+        ctx.save_for_backward(*args[:count], *statistics, *rest[: mode.random])
+        ctx.mark_non_differentiable(*out[own:])
+        ctx.set_materialize_grads(False)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+        """Return the gradient of each tensor that the operator took."""
+        operators, mode, order, count = ctx.called
+        if order + 1 == len(mode.operators):
+            raise RuntimeError(f"the derivatives in this file go to order {order}")
+        saved, following = ctx.saved_tensors, mode.operators[order + 1]
+        given = [
+            saved[0].new_zeros(shape, dtype=dtype) if cotangent is None else cotangent
+            for cotangent, (shape, dtype) in zip(cotangents, ctx.outputs, strict=False)
+        ]
+        args = (*saved[:count], *given, *saved[count:], *ctx.numbers)
+        found = Fused.apply(operators, mode, order + 1, count + len(given), *args)
+        taken = len(args) - len(given) - (0 if order else len(mode.saved))
+        gradients: list[Tensor | None] = [None] * taken
+        for place, gradient in zip(following.like, found, strict=True):
+            gradients[place] = gradient
+        return (None, None, None, None, *gradients)
+
+
+def several(out: Any) -> tuple[Tensor, ...]:
+    """Return an operator's outputs, of which there may be one."""
+    return (out,) if isinstance(out, Tensor) else tuple(out)
+
+
+def _seed(seed: int | Tensor | None, x: Tensor) -> Tensor:
+    """Return the seed as one int64 on x's device; without one, from torch's generator."""
+    if seed is None:
+        return torch.randint(2**63 - 1, (1,), dtype=torch.int64, device=x.device)
+    if isinstance(seed, Tensor):
+        return seed.to(x.device)
+    return torch.full((1,), (seed + 2**63) % 2**64 - 2**63, dtype=torch.int64, device=x.device)

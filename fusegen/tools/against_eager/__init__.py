@@ -1,0 +1,1 @@
+"""A model against itself fused: `fusegen check model.py:Class` and `fusegen bench model.py:Class`."""

@@ -1,0 +1,118 @@
+"""Writes a chain as one Python file."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fusegen import render, spec
+from fusegen.base.activity import doing
+from fusegen.chain import Chain, derive
+from fusegen.render.files import context_of, environment
+from fusegen.render.module import helpers_in, lines_in_torch, module_context
+from fusegen.render.module_names import RESULT
+from fusegen.spec.model import INPUT
+from fusegen.toolchain import tuned
+from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
+from fusegen.tools.single_file.example_sizes import example_of
+from fusegen.tools.single_file.python_parts import python_parts
+
+__all__ = ["single_file"]
+
+#: What the file imports itself.
+_IMPORTS = (
+    "import functools",
+    "import platform",
+    "import re",
+    "from typing import Any",
+    "import torch",
+    "import torch.utils.cpp_extension",
+    "from torch import Tensor, nn",
+)
+_ALONE = "fusegen.runtime.alone"
+#: A function of kernel.cu that there is for each dtype.
+_ENTRY_POINT = re.compile(r"^template <>\n(?:(?!\}).*\n)*\}\n\n?", re.MULTILINE)
+
+
+def single_file(path: Path, dtypes: Iterable[str], sizes: Mapping[str, int]) -> str:
+    """Return the text of the file for a spec.
+
+    Args:
+        path: the spec.
+        dtypes: what its kernels are compiled for.
+        sizes: of the example; see `example_of`.
+
+    Raises:
+        SpecError: where the spec is wrong.
+        UserError: if a size is unknown.
+    """
+    chain = derive(spec.load(path))
+    files = render.render(chain, tuned.read(path))
+    return _text(chain, files, tuple(dtypes), sizes)
+
+
+def _text(
+    chain: Chain, files: Mapping[str, str], dtypes: tuple[str, ...], sizes: Mapping[str, int]
+) -> str:
+    shared = context_of(chain)
+    in_torch = lines_in_torch(chain)
+    context = {**shared, **module_context(chain)}
+    kept = [f"{INPUT} = x"] if context["keeps_input"] else []
+    example = example_of(chain, sizes)
+    entries = "".join(_ENTRY_POINT.findall(files["kernel.cu"])).rstrip() + "\n"
+    entries = entries.replace("Launch>(", "Launch, FUSEGEN_STORED>(")
+    package = shared["namespace"]
+    given = {**files, "kernel.cu": _ENTRY_POINT.sub("", files["kernel.cu"])}
+    units = ("element.h", "kernel.h", "form.h", "kernel.cpp", "binding.cpp", "kernel.cu")
+    sources = cpp_parts(given, [*units, *shared_sources()])
+    own = {name: sources[name] for name in units}
+    sources = {**own, **{name: text for name, text in sources.items() if name not in own}}
+    wanted = [(_ALONE, name) for name in ("Chain", "Mode", "Operand", "Operator")]
+    wanted += [("fusegen.runtime.steps", name) for name in helpers_in(in_torch)]
+    if context["fused"] or getattr(context["source"], "held", None):
+        wanted.append(("fusegen.runtime.submodules", "plain"))
+    if getattr(context["source"], "bias", ""):
+        wanted.append(("fusegen.runtime.submodules", "no_bias"))
+    if context["tracked"]:
+        wanted.append(("fusegen.runtime.averages", "batch_weight"))
+    parts = python_parts(wanted)
+    context |= {
+        "alone": True,
+        "result": RESULT,
+        "source_name": chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml",
+        "digest": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12],
+        "formulas": shared["chain"],
+        "imports": _sorted([*_IMPORTS, *parts.imports]),
+        "in_torch": [*kept, *in_torch],
+        "init_inputs": example.arguments,
+        "example_inputs": example.inputs,
+        "python": list(parts.texts.values()),
+        "schemas": [op.schema for op in shared["operators"]],  # type: ignore[attr-defined]
+        "compiled_dtypes": dtypes,
+        "shared": tuple(shared_sources()),
+        "sources": sources,
+        "entry_points": f"namespace {package} {{\n\n{entries}\n}}  // namespace {package}\n",
+    }
+    doing("rendering")
+    text = environment().get_template("single_file.py.j2").render(context)
+    return re.sub(r"\n{4,}", "\n\n\n", re.sub(r"[ \t]+\n", "\n", text))
+
+
+def _sorted(imports: Iterable[str]) -> list[str]:
+    """Return import statements without repetition: the standard library first, then torch."""
+    plain: set[str] = set()
+    names: dict[str, set[str]] = {}
+    for line in imports:
+        (node,) = ast.parse(line).body
+        if isinstance(node, ast.ImportFrom):
+            said = {f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names}
+            names.setdefault(str(node.module), set()).update(said)
+        else:
+            plain.add(line)
+    lines = sorted(plain)
+    lines += [f"from {m} import {', '.join(sorted(n))}" for m, n in sorted(names.items())]
+    torchs = [line for line in lines if line.split()[1].startswith("torch")]
+    return [*(line for line in lines if line not in torchs), "", *torchs]
