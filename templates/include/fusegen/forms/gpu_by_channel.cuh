@@ -3,8 +3,8 @@
 //
 // A thread keeps V neighbouring channels and their operands, and walks down the places with R of
 // them in flight. Sums by channel stay with the thread until the end; then its block adds them up.
-// If an access holds no whole number of channels, several places are taken together as one. Bound:
-// memory.
+// If accesses do not divide the channels of one place, they divide those of several places, which
+// are then a step of the walk. Bound: memory.
 #pragma once
 
 #include <numeric>
@@ -40,13 +40,13 @@ constexpr bool others_compute_nothing(List<First, Others...>) {
 }
 
 // How a call's elements are taken: `together` of them, whole places, are a step of the walk.
-struct ChannelWalkDown {
+struct PlaceWalk {
   int64_t steps, together;
 };
 
 template <class D, class L, class S, int V, int R>
 __global__ void __launch_bounds__(256)
-    by_channel(typename D::Args args, [[maybe_unused]] uint64_t policy, ChannelWalkDown walk,
+    by_channel(typename D::Args args, [[maybe_unused]] uint64_t policy, PlaceWalk walk,
                typename GpuParts<D, S>::Partial partial) {
   using P = GpuParts<D, S>;
   using K = typename P::K;
@@ -64,9 +64,9 @@ __global__ void __launch_bounds__(256)
   const auto to = P::results(args);
   Elements<P, V> leaves;
   T sums[Sums::size + 1][V] = {};
+  constexpr uint32_t every = (uint64_t(1) << V) - 1;
   // Computes the elements from `at` on whose bits are set.
   const auto take = [&](const Packed<S, V>* raw, const auto& row, int64_t at, uint32_t wanted) {
-    constexpr uint32_t every = (uint64_t(1) << V) - 1;
     typename K::Full full[V];
     P::template unpack_inputs<All>(args, full, raw, at);
 #pragma unroll
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(256)
       });
       P::template begin_stage<All>(scalar, row[v]);
     }
-    // Not unrolled, because most threads take only one batch.
+    // Not unrolled: a batch has enough accesses in flight.
 #pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < walk.steps;
          first += stride * R) {
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
       for (int i = 0; i < R; ++i) {
         const int64_t step = first + i * stride;
-        if (step < walk.steps) take(raw[i], row, step * walk.together + c, (uint64_t(1) << V) - 1);
+        if (step < walk.steps) take(raw[i], row, step * walk.together + c, every);
       }
     }
     // The places that are left: fewer than a step has.
@@ -149,7 +149,7 @@ struct ByChannelPlan : PartialCounts {
   static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4), batches = 8;
 
   int width;
-  ChannelWalkDown walk;
+  PlaceWalk walk;
   dim3 threads, grid;
 
   explicit ByChannelPlan(const typename D::Args& args) {
