@@ -7,6 +7,7 @@
 // cache. Bound: memory, as long as they fit there.
 #pragma once
 
+#include "fusegen/forms/by_channel.h"
 #include "fusegen/forms/cpu_parts.h"
 
 namespace fusegen {
@@ -214,13 +215,32 @@ struct OuterTask {
   }
 };
 
+// A call with samples of another size, if rows differ by their channels alone: as few as there is
+// work for threads, because a task has its own cost. They must divide the places, which they do
+// better the more factors their number has.
+template <class D, class Args>
+Args with_large_samples(const Args& args) {
+  Args found = args;
+  if constexpr (differs_by_channel<D>) {
+    if (has_adjacent_channels<D>(args)) {
+      const int64_t places = args.rows / args.inner * args.cols;
+      int64_t samples = std::min<int64_t>(places, 64);
+      while (places % samples != 0) --samples;
+      found.rows = samples * args.inner;
+      found.cols = places / samples;
+    }
+  }
+  return found;
+}
+
 // The kernel that D describes, for tensors stored as S.
 template <class D, class S>
-void outer_of(const typename D::Args& args) {
+void outer_of(const typename D::Args& given) {
   using P = Parts<D, S>;
   using T = typename P::T;
   using K = typename P::K;
   using Task = OuterTask<D, S>;
+  const auto args = with_large_samples<D>(given);
   const int64_t rows = args.rows, cols = args.cols, inner = args.inner;
   const typename K::Scalar scalar = P::scalars(args);
   const auto tiling = OuterTiling::of(rows, cols, inner);

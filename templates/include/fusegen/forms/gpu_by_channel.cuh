@@ -9,35 +9,11 @@
 
 #include <numeric>
 
+#include "fusegen/forms/by_channel.h"
 #include "fusegen/forms/gpu_strand_sums.cuh"
 
 namespace fusegen {
 namespace {
-
-// Whether the numbers of rows belong to channels alone, and a sum over the rows of a channel is one
-// of a stage over the columns: a row is then nothing but some elements of its channel.
-template <class... Rows>
-constexpr bool all_per_channel(List<Rows...>) {
-  return (Rows::per_channel && ...);
-}
-template <class Sum, class Total>
-constexpr bool is_sum_of = std::is_same_v<Behind<Sum::row>, Behind<Total::value>>;
-template <class Total, class... Sums>
-constexpr bool is_summed(List<Sums...>) {
-  return (is_sum_of<Sums, Total> || ...);
-}
-template <class Sums, class... Totals>
-constexpr bool all_summed(List<Totals...>) {
-  return (is_summed<Totals>(Sums{}) && ...);
-}
-template <class... Stages>
-constexpr int stages_of_elements(List<Stages...>) {
-  return (0 + ... + int(Stages::has_elements));
-}
-template <class First, class... Others>
-constexpr bool others_compute_nothing(List<First, Others...>) {
-  return ((Only<Others, Role::row_lines>::size == 0) && ...);
-}
 
 // How a call's elements are taken: `together` of them, whole places, are a step of the walk.
 struct PlaceWalk {
@@ -196,33 +172,9 @@ struct ByChannel {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
   using Plan = ByChannelPlan<D, L, S>;
-  using Rows = Only<InputsOf<D>, Role::row>;
-  // Whether a kernel's rows differ by their channels alone.
-  static constexpr bool serves =
-      Rows::size + P::RowSums::size > 0 &&
-      all_per_channel(Rows{}) && Only<InputsOf<D>, Role::taken>::size == 0 &&
-      P::Cols::size + P::Indices::size == 0 && P::Spreads::size == 0 && !P::derives
-      && P::ColumnSums::size + P::RowTotals::size == 0 &&
-      Only<ResultsOf<D>, Role::row_store>::size == 0 &&
-      Only<typename P::AllStages, Role::largest>::size == 0 &&
-      stages_of_elements(StagesOf<D>{}) == 1 && others_compute_nothing(StagesOf<D>{}) &&
-      all_summed<Only<typename P::AllStages, Role::sum>>(typename P::RowSums{});
+  static constexpr bool serves = differs_by_channel<D>;
 
-  // Whether the channels of a place are adjacent, and no tensor has gaps.
-  static bool fits(const Args& args) {
-    if constexpr (!serves) {
-      return false;
-    } else {
-      bool can = args.channel_run == 1 && args.inner == args.channels && args.rows > 0 &&
-                 args.channels < INT32_MAX / 32;
-      const auto check = [&](auto item, auto) {
-        if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
-      };
-      each(typename P::Fulls{}, check);
-      each(typename P::Stores{}, check);
-      return can;
-    }
-  }
+  static bool fits(const Args& args) { return has_adjacent_channels<D>(args); }
   static int64_t workspace(const Args& args) {
     const Plan plan(args);
     return scratch_bytes<D, S>(plan.as_summed(args), plan);
