@@ -25,6 +25,9 @@ def reference(text: str) -> Callable[..., Any]:
             return run_chain(parsed, x, operands, {}, training=training)
         wide = {k: t.float() if t.is_floating_point() else t for k, t in operands.items()}
         found = run_chain(parsed, x.float(), wide, {}, training=training)
+        for name, tensor in operands.items():
+            if not torch.equal(wide[name], tensor.to(wide[name].dtype)):  # a running average
+                tensor.copy_(wide[name])
         values = found if isinstance(found, tuple) else (found,)
         results = tuple(
             value if label in parsed.float32 else value.to(x.dtype)
