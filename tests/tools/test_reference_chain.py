@@ -11,6 +11,7 @@ from shared.segment_originals import SEGMENTS
 from shared.shaped_originals import doubled
 
 from fusegen.toolchain import pipeline
+from fusegen.tools.bench import plain
 from fusegen.tools.check.compare import Comparison
 from fusegen.tools.check.rounding import EXACT, RandomRounding
 from fusegen.tools.check.verify import make_case
@@ -41,6 +42,19 @@ def test_a_chain_of_any_layout(path: Path) -> None:
 @pytest.mark.parametrize("name", SEGMENTS)
 def test_segments(name: str) -> None:
     assert_same(ROOT / "tests" / "segments" / f"{name}.yaml", SEGMENTS[name][3][0])
+
+
+@pytest.mark.parametrize("norm", ["layer_norm: {dim: 1}", "rms_norm: {dim: 1, eps: 1e-6}"])
+def test_a_norm_of_channels_without_weights(norm: str, tmp_path: Path) -> None:
+    """Torch has no function for it, so its own formula is computed, with the defaults of its operands."""
+    path = tmp_path / "weightless.yaml"
+    path.write_text(f"dims: 3\nchain:\n  - {norm}\n  - tanh\n")
+    assert_same(path)
+    x = torch.randn(3, 6, 31, dtype=torch.float64)
+    of_rows = torch.nn.functional.layer_norm if "layer" in norm else torch.nn.functional.rms_norm
+    eps = 1e-5 if "layer" in norm else 1e-6
+    wanted = of_rows(x.movedim(1, -1), (6,), eps=eps).movedim(-1, 1).tanh()
+    torch.testing.assert_close(plain.tail(pipeline.derive(path), {})(x), wanted)
 
 
 def test_an_error_is_of_the_size_that_it_is_drawn_with(tmp_path: Path) -> None:

@@ -131,20 +131,20 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         name: numbers[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()
     }
-    taken = [
-        SECOND if name == step.halves else _operand(step, name, numbers)
+    taken = {
+        name: SECOND if name == step.halves else _operand(step, name, numbers)
         for name in step.op.operands
-    ]
+    }
     function = torch_call(step.op, attributes, training=True)
     if function is not None:
-        return lambda x, operands: function(x, [_value(t, operands) for t in taken])
-    names = list(step.op.operands)
-    symbols = {name: sp.Symbol(name, real=True) for name in names}
+        return lambda x, operands: function(x, [_value(t, operands) for t in taken.values()])
+    taken = {name: t for name, t in taken.items() if t is not None}  # the op has defaults
+    symbols = {name: sp.Symbol(name, real=True) for name in taken}
     formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {}, columns)
     classes = step.op.classes
 
     def run(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
-        given = {n: _value(t, operands) for n, t in zip(names, taken, strict=True)}
+        given = {n: _value(t, operands) for n, t in taken.items()}
         if isinstance(of_rows := given.get(classes), Tensor):
             given[classes] = one_a_row(of_rows, x, columns)
         result: Tensor = formula({"x": x, **given})

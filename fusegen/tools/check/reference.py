@@ -133,11 +133,10 @@ def _run_formula(
 ) -> Tensor:
     """Return an op's value by its own formula."""
     assert step.op is not None
-    names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    values = {name: _operand(step, name, operands, attributes) for name in step.op.operands}
+    given = {name: torch.as_tensor(v).to(x) for name, v in values.items() if v is not None}
+    names = {name: sp.Symbol(name, real=True) for name in given}
     expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
-    given = {
-        name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
-    }
     if step.op.classes:
         given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
         given[str(atoms.COLUMN)] = column_numbers(x, columns)
