@@ -1,15 +1,20 @@
-"""Rewrites templates/include/fusegen/fitted.h: `python -m fusegen.tools.fitted_header`."""
+"""Rewrites the headers with fitted numbers, fitted.h and remainders.h: `python -m fusegen.tools.fitted_header`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fusegen.lower.polynomials import elementary as fitted
+from fusegen.lower.polynomials import quadrants
 from fusegen.render import formatted
 
 
-def text() -> str:
-    """Return the header's text: every polynomial of `lower/polynomials/elementary.py`, formatted."""
-    return formatted(fitted.header())
+def texts() -> dict[Path, str]:
+    """Return the text of each header, formatted: the polynomials of `lower/polynomials/elementary.py`, and the
+    constants of `quadrants.py`."""
+    return {header.path(): formatted(header.header()) for header in (fitted, quadrants)}
 
 
 if __name__ == "__main__":
-    fitted.path().write_text(text())
+    for path, text in texts().items():
+        path.write_text(text)

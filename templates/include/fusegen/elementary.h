@@ -17,6 +17,7 @@
 
 #include "fusegen/fitted.h"
 #include "fusegen/arithmetic.h"
+#include "fusegen/quadrant.h"
 
 namespace fusegen {
 
@@ -128,7 +129,20 @@ struct FastMath : Math<float> {
   static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
   static constexpr Digits digits = brief ? Digits::brief : Digits::single;
 
-#if defined(__CUDA_ARCH__)
+#if !defined(__CUDA_ARCH__)
+  static FUSEGEN_FN float sin(float x) { return on_circle(quadrant_of(x), 0); }
+  static FUSEGEN_FN float cos(float x) { return on_circle(quadrant_of(x), 1); }
+
+  // The sine, `turned` quadrants further.
+  static FUSEGEN_FN float on_circle(Quadrant place, int32_t turned) {
+    const float x = place.rest, s = x * x;
+    const int32_t number = place.number + turned;
+    const float sine = x * fitted::sin_ratio(fitted::Single{}, s);
+    const float cosine = fitted::cos_of_root(fitted::Single{}, s);
+    const float size = number & 1 ? cosine : sine;
+    return bit_cast<float>(bit_cast<int32_t>(size) ^ int32_t(uint32_t(number & 2) << 30));
+  }
+#else
   static FUSEGEN_FN float exp2(float x) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));

@@ -96,6 +96,20 @@ FUSEGEN_FN float erf_ratio(Brief, float s) {
   return polynomial(s, T(1.1282908), T(-0.37291682), T(0.0949675));
 }
 
+// sin(x) / x with s = x^2, |x| <= pi / 4, for s from 0 to 0.6169.
+// single: degree 3, error 3.9e-08 (0.33 ulp of float32).
+FUSEGEN_FN float sin_ratio(Single, float s) {
+  using T = float;
+  return polynomial(s, T(1), T(-0.16666655), T(0.00833216), T(-0.0001951525));
+}
+
+// cos(x) with s = x^2, |x| <= pi / 4, for s from 0 to 0.6169.
+// single: degree 3, error 9.3e-08 (0.78 ulp of float32).
+FUSEGEN_FN float cos_of_root(Single, float s) {
+  using T = float;
+  return polynomial(s, T(1), T(-0.49999884), T(0.041655775), T(-0.001359183));
+}
+
 // normcdf(-x) exp(x^2 / 2) / s with s = 1 / (1 + x / 4), 0 <= x <= 15, for s from 0.21053 to 1.
 // single: degree 9, error 1.0e-07 (0.88 ulp of float32).
 FUSEGEN_FN float tail_ratio(Single, float s) {
