@@ -1,4 +1,4 @@
-"""Rewrites the headers with fitted numbers, fitted.h and remainders.h: `python -m fusegen.tools.fitted_header`."""
+"""Rewrites the headers fitted.h and remainders.h: `python -m fusegen.tools.fitted_header`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fusegen.render import formatted
 
 
 def texts() -> dict[Path, str]:
-    """Return the text of each header, formatted: the polynomials of `lower/polynomials/elementary.py`, and the
-    constants of `quadrants.py`."""
+    """Return each header's text, formatted: polynomials of `lower/polynomials/elementary.py`, and the constants
+    of `quadrants.py`."""
     return {header.path(): formatted(header.header()) for header in (fitted, quadrants)}
 
 
