@@ -10,8 +10,10 @@ from fusegen.render import formatted
 
 
 def texts() -> dict[Path, str]:
-    """Return each header's text, formatted: polynomials of `lower/polynomials/elementary.py`, and the constants
-    of `quadrants.py`."""
+    """Return each header's text, formatted.
+
+    They are the polynomials of `lower/polynomials/elementary.py`, and the constants of `quadrants.py`.
+    """
     return {header.path(): formatted(header.header()) for header in (fitted, quadrants)}
 
 
