@@ -17,17 +17,8 @@ from fusegen.ops import (
     rotary,
     softmax,
 )
-from fusegen.ops.declare import (
-    Op,
-    Range,
-    RefusedError,
-    Submodule,
-    aliases,
-    call,
-    find,
-    op,
-    registered,
-)
+from fusegen.ops.declare import RefusedError, aliases, call, find, op, registered
+from fusegen.ops.model import Op, Range, Submodule
 
 __all__ = ["Op", "Range", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
 

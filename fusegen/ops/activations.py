@@ -25,7 +25,8 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.ops.declare import Range, Submodule, op
+from fusegen.ops.declare import op
+from fusegen.ops.model import Range, Submodule
 from fusegen.program import Kind
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import sqrt, uniform, where
-from fusegen.ops.declare import Range, Submodule, op
+from fusegen.ops.declare import op
+from fusegen.ops.model import Range, Submodule
 
 
 @op(

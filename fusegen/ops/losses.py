@@ -23,7 +23,8 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.ops.declare import Range, op
+from fusegen.ops.declare import op
+from fusegen.ops.model import Range
 from fusegen.program import Kind
 
 _REDUCTIONS = {"reduction": ("none", "mean", "sum")}

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from fusegen.ops.declare import Op, Submodule, op
+from fusegen.ops.declare import op
+from fusegen.ops.model import Op, Submodule
 from fusegen.program import Kind
 
 

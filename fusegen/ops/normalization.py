@@ -5,7 +5,8 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import ROWS, SAMPLE, column_sum, let, row_mean, rsqrt, sample_sum, where
-from fusegen.ops.declare import Submodule, op
+from fusegen.ops.declare import op
+from fusegen.ops.model import Submodule
 from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
