@@ -298,6 +298,21 @@ CELL_KEYS = [
 ]
 
 
+def test_the_truth_does_not_depend_on_the_memory_format() -> None:
+    """Torch's own instance norm of one sample has a wrong gradient if that of its value is channels-last."""
+    text = "dims: 4\norder: 1\narguments: {channels: int}\nchain:\n"
+    text += "- instance_norm: {features: channels, affine: true}\n- tanh\n"
+    case = a_case(text, (1, 16, 5, 4), format=Format("channels_last"))
+    of_case, given = made(case)
+
+    def by_formula(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        centred = x - x.mean((2, 3), keepdim=True)
+        scale = torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + 1e-5)
+        return torch.tanh(centred * scale * weight.view(-1, 1, 1) + bias.view(-1, 1, 1))
+
+    assert correct.wrong(of_case, given, {}, by_formula, None, backward=True) is None
+
+
 def test_a_run_checks_times_and_records(
     fake: Callable[[Callable[[str, Tensor], Tensor]], None], tmp_path: Path
 ) -> None:

@@ -105,8 +105,10 @@ def _reference(
 ) -> list[Tensor]:
     names = _names(chain)
 
+    # Contiguous: torch 2.13's instance norm of one sample has a wrong gradient if that of its value is
+    # channels-last.
     def double(tensor: Tensor) -> Tensor:
-        found = tensor.detach()
+        found = tensor.detach().contiguous()
         return found.double() if found.is_floating_point() else found.clone()
 
     made = {id(t): double(t) for t in tensors.given}
@@ -118,7 +120,7 @@ def _reference(
         assert isinstance(value, Tensor)
         found = [value.detach()]
         if backward:
-            cotangent = tensors.cotangent.double()
+            cotangent = double(tensors.cotangent)
             found += torch.autograd.grad(value, leaves, cotangent, materialize_grads=True)
     return found
 
