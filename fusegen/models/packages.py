@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +37,9 @@ def packages_of(
     names = list(dict.fromkeys(spec.name for spec in specs))
     refused: dict[str, str] = {}
     if build:
-        with _LOCK, _for_this_machine():
+        from fusegen.toolchain.compilers import for_this_machine
+
+        with _LOCK, for_this_machine():
             paths = []
             for spec in {spec.name: spec for spec in specs}.values():
                 path = folder / "specs" / f"{spec.name}.yaml"
@@ -80,15 +81,3 @@ def _build(paths: Sequence[Path], out: Path) -> dict[str, str]:
             refused |= _build([path], out)
         return refused
     return refused | _build(left, out)
-
-
-@contextlib.contextmanager
-def _for_this_machine() -> Iterator[None]:
-    """Compile for this processor alone: a third of the time."""
-    before = os.environ.get("FUSEGEN_NATIVE")
-    os.environ["FUSEGEN_NATIVE"] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["FUSEGEN_NATIVE"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import Backend, Progress
+from fusegen.toolchain.compilers import for_this_machine
 from fusegen.tools.bench.sweep.specs import DrawnSpec
 
 
@@ -39,7 +38,7 @@ def build(
         device: "cuda" or "cpu".
         progress: where to say how far it is.
     """
-    with _for_this_machine():
+    with for_this_machine():
         return _build(write_specs(specs, out), out, "cuda" if device == "cuda" else "cpu", progress)
 
 
@@ -57,14 +56,3 @@ def _build(
     return _build(paths[:middle], out, backend, progress) | _build(
         paths[middle:], out, backend, progress
     )
-
-
-@contextlib.contextmanager
-def _for_this_machine() -> Iterator[None]:
-    before = os.environ.get("FUSEGEN_NATIVE")
-    os.environ["FUSEGEN_NATIVE"] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["FUSEGEN_NATIVE"]
