@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from shared.by_torch import seen
+from shared.by_torch import hold_fused
 from shared.captured import captured, ops_of, texts_of, tidied
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusegen.models.backend import FusegenBackend
 from fusegen.models.cost import cost_of
 from fusegen.models.regions import find_regions
 
@@ -146,14 +143,4 @@ MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
 @pytest.mark.usefixtures("specs_by_torch")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fused_model_is_the_model(name: str) -> None:
-    made, x, ops = MODELS[name]
-    torch.manual_seed(0)
-    model = made().double()
-    other = copy.deepcopy(model)
-    used = FusegenBackend(everything=True)
-    wanted, found = seen(model, (x,), model), seen(other, (x,), torch.compile(other, backend=used))
-    for got, truth in zip(found, wanted, strict=True):
-        both: Any = tuple(t[0] if isinstance(t, tuple) else t for t in (got, truth))
-        torch.testing.assert_close(*both)
-    fused = {op for region in used.report.regions if not region.reason for op in region.ops}
-    assert ops <= fused, used.report
+    hold_fused(*MODELS[name])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from fusegen import spec
+from fusegen.models.backend import FusegenBackend
 from fusegen.tools.check.reference import run_chain
 
 
@@ -57,3 +59,43 @@ def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
     if isinstance(model, nn.Module):
         grads += [p.grad for p in model.parameters()]
     return [*((o.detach(), o.requires_grad) for o in outs), *grads, *given, *state.values()]
+
+
+def hold_seen(found: Sequence[Any], wanted: Sequence[Any], *, equal_nan: bool = False) -> None:
+    """Compare all that two calls gave, in float64."""
+    assert len(found) == len(wanted)
+    for got, truth in zip(found, wanted, strict=True):
+        if isinstance(truth, tuple):
+            assert got[1] == truth[1]
+            got, truth = got[0], truth[0]
+        assert (got is None) == (truth is None)
+        if truth is not None:
+            torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-10, equal_nan=equal_nan)
+
+
+def hold_fused(made: type[nn.Module], x: Tensor, ops: set[str]) -> None:
+    """Compare a model with itself fused, in float64; some ops must be fused."""
+    torch.manual_seed(0)
+    model = made().double()
+    other = copy.deepcopy(model)
+    used = FusegenBackend(everything=True)
+    wanted, found = seen(model, (x,), model), seen(other, (x,), torch.compile(other, backend=used))
+    for got, truth in zip(found, wanted, strict=True):
+        both: Any = tuple(t[0] if isinstance(t, tuple) else t for t in (got, truth))
+        torch.testing.assert_close(*both)
+    fused = {op for region in used.report.regions if not region.reason for op in region.ops}
+    assert ops <= fused, used.report
+
+
+def replayed(
+    steps: Sequence[tuple[Callable[..., Any], tuple[int, ...]]], returned: Sequence[int]
+) -> Callable[..., list[Tensor]]:
+    """Return the graph of some steps, each a function of the inputs and earlier values by their places."""
+
+    def graph(*given: Tensor) -> list[Tensor]:
+        found = list(given)
+        for function, places in steps:
+            found.append(function(*(found[place] for place in places)))
+        return [found[place] * 1 if place < len(given) else found[place] for place in returned]
+
+    return graph
