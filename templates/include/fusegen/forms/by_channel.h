@@ -16,8 +16,6 @@ constexpr bool all_per_channel(List<Rows...>) {
 }
 // Whether what is summed over the rows of a channel is a sum over the columns: then the channel's
 // sum is one over all its elements.
-template <auto MEMBER>
-struct Member;
 template <class Sum, class Total>
 constexpr bool is_sum_of = std::is_same_v<Member<Sum::row>, Member<Total::value>>;
 template <class Total, class... Sums>

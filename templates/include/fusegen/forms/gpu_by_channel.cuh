@@ -138,14 +138,17 @@ struct ByChannelPlan : PartialCounts {
     while (across < 32 && across < columns) across *= 2;
     threads = dim3(across, 256 / across);
     const int64_t tiles = (columns + across - 1) / across;
-    // Blocks that take one batch of each thread, and blocks that the chip holds at a time.
+    // Blocks that take one batch of each thread.
     const int64_t most = (walk.steps + threads.y * in_flight - 1) / (threads.y * in_flight);
-    const int64_t resident =
-        visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); }) / tiles;
-    // If blocks leave partial sums, no more of them. Otherwise each thread takes several batches,
-    // as long as there are enough blocks: what it loads once for its channels then costs little.
-    constexpr bool sums = P::RowSums::size + P::Totals::size > 0;
-    const int64_t down = std::min(most, sums ? resident : std::max(most / batches, 4 * resident));
+    int64_t down;
+    if constexpr (P::Partials::size > 0) {  // each block leaves partial sums: no more than fit
+      down = visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); }) / tiles;
+    } else {
+      // Several batches a thread, as long as there are four times as many blocks as fit, at most
+      // eight of 256 threads: what a thread loads once for its channels then costs little.
+      down = std::max(most / batches, 4 * 8 * int64_t(chip().multiprocessors) / tiles);
+    }
+    down = std::min(down, most);
     grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     blocks = int64_t(grid.x) * grid.y;
   }
@@ -176,6 +179,7 @@ struct ByChannel {
 
   static bool fits(const Args& args) { return has_adjacent_channels<D>(args); }
   static int64_t workspace(const Args& args) {
+    if constexpr (P::Partials::size == 0) return 0;
     const Plan plan(args);
     return scratch_bytes<D, S>(plan.as_summed(args), plan);
   }

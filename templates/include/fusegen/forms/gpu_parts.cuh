@@ -21,12 +21,10 @@ __device__ __forceinline__ Packed<S, V> read(const S* from, [[maybe_unused]] uin
 }
 
 // The first of some items that lies behind the same gaps as this one.
-template <auto GAP>
-struct Behind;
 template <class Item, class... Items>
 FUSEGEN_FN constexpr int same_gap(List<Items...>) {
   int place = 0;
-  (void)((std::is_same_v<Behind<Items::gap>, Behind<Item::gap>> || (++place, false)) || ...);
+  (void)((std::is_same_v<Member<Items::gap>, Member<Item::gap>> || (++place, false)) || ...);
   return place;
 }
 

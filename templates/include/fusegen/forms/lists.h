@@ -104,6 +104,10 @@ struct Slots<Kind, List<Items...>> : Slot<Items, typename Kind::template of<Item
   }
 };
 
+// A type for each member of a struct, to compare members of different structs.
+template <auto MEMBER>
+struct Member;
+
 // Whether an item is in a list, and at which place.
 template <class Item, class Items>
 constexpr bool has = false;
