@@ -25,6 +25,9 @@ SOURCES = (
     *("kernel.cpp", "kernel.cu", "kernel.h"),
 )
 
+#: How a generated `__init__.py` says which version generated it, its name, and a hash of all its files.
+_MADE_BY = re.compile(r'^made_by\("([^"]+)", "(\w+)", "(\w+)"\)', re.MULTILINE)
+
 _MAGIC = b"fusegen stamp 1\n"
 #: The features of an x86 processor that a compiler makes use of.
 _FEATURES = re.compile(
@@ -51,6 +54,8 @@ class Stamp:
         headers: a hash of fusegen's own headers, and of what bindings share.
         packages: of each package in it, a hash of each file by the file's name.
         dtypes: of each package, the dtypes that it was compiled for.
+        architectures: the GPUs that it has machine code for, such as ("80", "90"). It has PTX, which newer
+            GPUs can run, for the newest of these.
         digest: a hash of the whole file.
     """
 
@@ -61,6 +66,7 @@ class Stamp:
     headers: str
     packages: Mapping[str, Mapping[str, str]]
     dtypes: Mapping[str, Sequence[str]]
+    architectures: tuple[str, ...] = ()
     digest: str = ""
 
     def describes(self, other: Stamp) -> bool:
@@ -77,6 +83,7 @@ class Stamp:
             "headers": self.headers,
             "packages": {name: dict(files) for name, files in self.packages.items()},
             "dtypes": {name: list(dtypes) for name, dtypes in self.dtypes.items()},
+            "architectures": list(self.architectures),
         }
 
     def namespace(self, package: str) -> str:
@@ -134,6 +141,46 @@ def misfit(stamp: Stamp, device: str, version: str) -> str | None:
     return None
 
 
+def difference(
+    stamp: Stamp, package: str, folder: Path, include: Path, leaving_out: Sequence[str] = ()
+) -> str | None:
+    """Return how a library differs from the files beside it, or None.
+
+    A package may be shipped without its C++ sources, or without fusegen's headers. Missing files are not
+    compared.
+
+    Args:
+        stamp: the library's.
+        package: the package's name.
+        folder: where its files are.
+        include: where fusegen's headers are.
+        leaving_out: the files of the package that are not compared.
+    """
+    compiled = stamp.packages.get(package)
+    if compiled is None:
+        return f"is the library of {', '.join(stamp.packages)}"
+    present = hashes(folder)
+    changed = [
+        name
+        for name, digest in present.items()
+        if name not in leaving_out and compiled.get(name) != digest
+    ]
+    if not changed and include.is_dir() and headers_hash(include) != stamp.headers:
+        changed = ["fusegen's own headers"]
+    return (
+        f"was compiled from another {' and '.join(changed)} than there is now" if changed else None
+    )
+
+
+def made_by(text: str) -> tuple[str, str, str] | None:
+    """Return what a generated `__init__.py` says of itself, or None of another file.
+
+    That is the version that generated it, the package's name, and a hash of all its files.
+    """
+    call = _MADE_BY.search(text)
+    return (call[1], call[2], call[3]) if call else None
+
+
 def append(library: Path, stamp: Mapping[str, Any]) -> None:
     """Write a stamp after a library's bytes."""
     text = json.dumps(stamp, sort_keys=True).encode()
@@ -167,15 +214,18 @@ def read(library: Path) -> Stamp:
         raise StampError("is damaged")
     try:
         said = json.loads(bytes(whole[len(whole) - length :]))
-        return Stamp(**{**said, "features": tuple(said["features"])}, digest=digest.hexdigest())
+        lists = {"features": tuple(said["features"])}
+        lists["architectures"] = tuple(said.get("architectures", ()))
+        return Stamp(**{**said, **lists}, digest=digest.hexdigest())
     except (ValueError, KeyError, TypeError):
         raise StampError("has the stamp of another version of fusegen") from None
 
 
 def main() -> None:
-    """Append the stamp in a file to a library, for a device: `base/stamp.py LIBRARY FILE DEVICE`."""
-    library, file, device = sys.argv[1:]
-    append(Path(library), {**json.loads(Path(file).read_text()), "device": device})
+    """Append the stamp in a file to a library: `base/stamp.py LIBRARY FILE DEVICE [ARCHITECTURE…]`."""
+    library, file, device, *architectures = sys.argv[1:]
+    said = json.loads(Path(file).read_text())
+    append(Path(library), {**said, "device": device, "architectures": architectures})
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def build(
         )
         variables = {**launched, **kept_object.environment()}
         ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock, variables)
-        ran = _compile(out, stamps, backends, ninja)
+        ran = _compile(out, stamps, backends, codes, ninja)
         if not cuda:
             _remove_old_cuda(out, stamps, progress)
     return [
@@ -138,7 +138,11 @@ def _check_dtypes(out: Path, names: Sequence[str], dtypes: Sequence[str]) -> Non
 
 
 def _compile(
-    out: Path, stamps: Mapping[str, Stamp], backends: Sequence[str], ninja: Ninja
+    out: Path,
+    stamps: Mapping[str, Stamp],
+    backends: Sequence[str],
+    codes: tuple[str, ...],
+    ninja: Ninja,
 ) -> dict[str, list[tuple[str, float]]]:
     """Make the libraries; return what each package's compilers made, with seconds.
 
@@ -153,7 +157,9 @@ def _compile(
         ).items():
             made.setdefault(name, []).extend(ran)
         wanted = {
-            out / name / f"_{device}.so": replace(stamp, device=device)
+            out / name / f"_{device}.so": replace(
+                stamp, device=device, architectures=codes if device == "cuda" else ()
+            )
             for name, stamp in stamps.items()
             for device in backends
         }
@@ -184,7 +190,7 @@ def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress)
     """Remove CUDA's libraries that are older than the sources, which a build for the CPU leaves there."""
     for name, stamp in stamps.items():
         path = out / name / "_cuda.so"
-        if path.exists() and not fits(path, replace(stamp, device="cuda")):
+        if path.exists() and not fits(path, replace(stamp, device="cuda"), of_any_gpu=True):
             path.unlink()
             progress.say(
                 f"removed {path}, which is older than its sources; --backend cuda builds it"

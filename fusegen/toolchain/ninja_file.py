@@ -46,7 +46,7 @@ def ninja_text(
         compiler = f"{cxx} {_joined([*compilers.kernel_flags(isa), *few])}"
         lines += _rule(f"kernel_{isa}", compiler, f"C++  $in {isa}")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
-    lines += _link_rules(compilers, cuda=bool(architectures))
+    lines += _link_rules(compilers, architectures)
     hashes = SourceHashes(paths.include())
     for device in ("cpu", "cuda") if architectures else ("cpu",):
         lines += _shared(device, compilers, hashes)
@@ -84,7 +84,7 @@ def _rule(name: str, compiler: str, description: str) -> list[str]:
     ]
 
 
-def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
+def _link_rules(compilers: Compilers, architectures: Sequence[str]) -> list[str]:
     """Return the rules that link libraries, each stamped and moved into place when it is whole.
 
     They are linked against empty stand-ins called as torch's own libraries, which the process that
@@ -98,10 +98,11 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
     lines += ["rule stamp", f"  command = {named}", "  description = C++  $in", ""]
     stamped = f"{_joined([sys.executable, '-I', '-S', stamp.__file__])} $out.new $stamp"
     linkers = {"cpu": f"{cxx} -shared $objects -Wl,--no-as-needed"}
-    if cuda:
+    if architectures:
         linkers["cuda"] = f"{nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
     for device, linker in linkers.items():
-        finish = f"-o $out.new && {stamped} {device} && mv -f $out.new $out"
+        said = " ".join([device, *(architectures if device == "cuda" else ())])
+        finish = f"-o $out.new && {stamped} {said} && mv -f $out.new $out"
         libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
         lines += [
             f"rule link_{device}",
@@ -109,7 +110,7 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
             "  description = LINK $out",
             "",
         ]
-    for name in _TORCH_LIBRARIES["cuda" if cuda else "cpu"]:
+    for name in _TORCH_LIBRARIES["cuda" if architectures else "cpu"]:
         lines += [f"build {_stub(name)}: stub", f"  name = lib{name}.so", ""]
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fusegen.base import paths
@@ -48,9 +49,17 @@ def write_stamp(
     return stamp
 
 
-def fits(library: Path, stamp: Stamp) -> bool:
-    """Return whether a library is complete and has this stamp."""
+def fits(library: Path, stamp: Stamp, *, of_any_gpu: bool = False) -> bool:
+    """Return whether a library is complete and has this stamp.
+
+    Args:
+        library: the library.
+        stamp: what it should say.
+        of_any_gpu: whether it may be for other GPUs.
+    """
     try:
-        return read(library).describes(stamp)
+        found = read(library)
     except (StampError, OSError):
         return False
+    wanted = replace(stamp, architectures=found.architectures) if of_any_gpu else stamp
+    return found.describes(wanted)

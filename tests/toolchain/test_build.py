@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 import fusegen
+from fusegen.base import stamp
 from fusegen.base.errors import SpecError, UserError
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError, compile_error
@@ -250,6 +251,8 @@ def test_cuda_builds_without_a_gpu(tmp_path: Path) -> None:
     spec = write(tmp_path, "for_cuda")
     builder.build([spec], out=tmp_path / "out", backend="cuda", arch=["90"], dtypes=["float32"])
     library = tmp_path / "out" / "for_cuda" / "_cuda.so"
+    assert stamp.read(library).architectures == ("90",)
+    assert stamp.read(library.with_name("_cpu.so")).architectures == ()
     needed = subprocess.run(
         ["readelf", "-d", library], capture_output=True, text=True, check=True
     ).stdout
