@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fusegen.base import paths, stamp
+from fusegen.base.shipped import DISTRIBUTION
 from fusegen.base.version import __version__
+from fusegen.runtime.registered import LOADING, registered
 
 #: The values of FUSEGEN_CPU (fusegen/isa.h).
 _ISAS = ("portable", "avx2", "avx512")
 
-#: Held while a package is imported.
-LOADING = threading.RLock()
-
 #: How often each library was loaded, by its path.
 _loaded: dict[Path, int] = {}
-#: The namespaces that have operators, each with the name of a library that registered some.
-_registered: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -87,18 +83,23 @@ def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
         found = find_binaries(package, directory, made_of)
         # Libraries of the same sources register the same operators, wherever the files are. Registering them
         # twice would end the process.
+        known = registered(found.namespace)
         for library in (found.cpu, found.cuda):
-            if library is not None and (found.namespace, library.name) not in _registered:
+            if library is not None and library.name not in known:
                 if library != found.cpu or not _loaded_by_others(found.namespace):
                     _load(package, library, found.namespace)
-                _registered.add((found.namespace, library.name))
+                known.add(library.name)
     return found
 
 
 def remedy(directory: Path) -> str:
-    """Return the command that builds the package in a folder."""
+    """Return what makes the package in a folder whole again."""
+    if DISTRIBUTION:
+        return f"install {DISTRIBUTION} again"
     out = directory.parent
-    return f"`fusegen build {directory.name}{'' if out.name == 'generated' else f' --out {out}'}`"
+    return (
+        f"run `fusegen build {directory.name}{'' if out.name == 'generated' else f' --out {out}'}`"
+    )
 
 
 def _checked(package: str, library: Path, device: str) -> stamp.Stamp:
@@ -108,39 +109,19 @@ def _checked(package: str, library: Path, device: str) -> stamp.Stamp:
     try:
         found = stamp.read(library)
     except FileNotFoundError:
-        raise ImportError(
-            f"{package}: {library} does not exist; run {build} to compile it"
-        ) from None
+        raise ImportError(f"{package}: {library} does not exist; {build}") from None
     except OSError as error:
         raise ImportError(f"{package}: {library} cannot be read ({error.strerror})") from None
     except stamp.StampError as error:
-        raise ImportError(f"{package}: {library} {error}; run {build}") from None
-    wrong = stamp.misfit(found, device, __version__) or _difference(found, package, folder)
-    if wrong:
-        raise ImportError(f"{package}: {library} {wrong}; run {build}")
-    return found
-
-
-def _difference(found: stamp.Stamp, package: str, folder: Path) -> str | None:
-    """Return how a library differs from the files beside it, or None.
-
-    A package may be shipped without its C++ sources; missing files are not compared.
-    """
-    compiled = found.packages.get(package)
-    if compiled is None:
-        return f"is the library of {', '.join(found.packages)}"
-    present = stamp.hashes(folder)
-    changed = [name for name, digest in present.items() if compiled.get(name) != digest]
-    if not changed and paths.include().is_dir() and headers() != found.headers:
-        changed = ["fusegen's own headers"]
-    return (
-        f"was compiled from another {' and '.join(changed)} than there is now" if changed else None
+        raise ImportError(f"{package}: {library} {error}; {build}") from None
+    # `fusegen package` changes the imports of __init__.py.
+    changed = ("__init__.py",) if DISTRIBUTION else ()
+    wrong = stamp.misfit(found, device, __version__) or stamp.difference(
+        found, package, folder, paths.include(), changed
     )
-
-
-def headers() -> str:
-    """Return a hash of fusegen's own headers."""
-    return stamp.headers_hash(paths.include())
+    if wrong:
+        raise ImportError(f"{package}: {library} {wrong}; {build}")
+    return found
 
 
 def _loaded_by_others(namespace: str) -> bool:
@@ -163,7 +144,7 @@ def _load(package: str, library: Path, namespace: str) -> None:
         )
     except (OSError, ValueError) as error:
         raise ImportError(
-            f"{package}: {library} cannot be loaded here ({error}); run {remedy(library.parent)}"
+            f"{package}: {library} cannot be loaded here ({error}); {remedy(library.parent)}"
         ) from error
     _loaded[real] = _loaded.get(real, 0) + 1
     if symbol.value.decode() != namespace:

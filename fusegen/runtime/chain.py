@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusegen.base.shipped import DISTRIBUTION
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
@@ -24,10 +25,9 @@ from fusegen.runtime.operand_shapes import (
     masks_as_numbers,
 )
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
+from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
-
-_registered: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,12 @@ class Chain:
                 halved=halved,
             )
             self._modes[name] = _Bound(mode, operators, self.operands)
-            for operator in operators:
-                if operator.name not in _registered:
-                    register(operator)
-                    _registered.add(operator.name)
+            with LOADING:
+                known = registered(self.namespace)
+                for operator in operators:
+                    if operator.name not in known:
+                        register(operator)
+                        known.add(operator.name)
 
     def __call__(
         self,
@@ -232,9 +234,10 @@ class Chain:
                 f"`dtypes:` in the spec, or to --dtypes, and build again"
             )
         if x.is_cuda and not self._has_cuda:
+            remedy = f"{DISTRIBUTION} has no kernels for a GPU" if DISTRIBUTION else ""
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, since the package was built only for that, "
-                f"got one on {x.device}; run `fusegen build --backend cuda`"
+                f"got one on {x.device}; {remedy or 'run `fusegen build --backend cuda`'}"
             )
         if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
             raise ValueError(

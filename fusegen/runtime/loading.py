@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from fusegen.base import stamp
 from fusegen.base.version import __version__
-from fusegen.runtime.binaries import LOADING, find_binaries, remedy
+from fusegen.runtime.binaries import find_binaries, remedy
+from fusegen.runtime.registered import LOADING
 
 _PARENT = "fusegen_generated"
 
@@ -30,7 +31,7 @@ def load_package(name: str, out: Path) -> ModuleType:
     _check_name(name)
     file = (out / name / "__init__.py").resolve()
     if not file.is_file():
-        raise ImportError(f"{name}: {file} does not exist; run {remedy(file.parent)}")
+        raise ImportError(f"{name}: {file} does not exist; {remedy(file.parent)}")
     qualified = f"{_PARENT}.{name}"
     with LOADING:
         text = file.read_bytes()
@@ -97,12 +98,12 @@ def _check_name(name: str) -> None:
 
 def _made_by_this_version(name: str, text: bytes) -> tuple[str, str]:
     """Return a package's name and hash from its call of `made_by`, which is checked here too."""
-    call = re.search(rb'^made_by\("([^"]+)", "(\w+)", "(\w+)"\)', text, re.MULTILINE)
-    if call is None:
+    said = stamp.made_by(text.decode(errors="replace"))
+    if said is None:
         raise ImportError(
             f"{name}: this is not a package of fusegen {__version__}; run `fusegen build {name}`"
         )
-    version, package, made_of = (part.decode() for part in call.groups())
+    version, package, made_of = said
     made_by(version, package, made_of)
     return package, made_of
 

@@ -51,7 +51,7 @@ def test_a_package_imports_with_torch_and_the_runtime_alone(
         "ninja",
         "mpmath",
     }
-    parts = ("base", "base.version", "base.stamp", "base.paths")
+    parts = ("base", "base.version", "base.shipped", "base.stamp", "base.paths")
     beside = {"fusegen", *(f"fusegen.{name}" for name in parts)}
     assert all(name in beside or "runtime" in name for name in ours), ours
 

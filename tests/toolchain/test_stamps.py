@@ -163,12 +163,12 @@ print(sorted(name for name in sys.modules if name.startswith("fusegen.") and "ru
 
 
 def test_what_a_shipped_package_needs(package: Path, tmp_path: Path) -> None:
-    """Torch, the runtime and five small files: no compiler, no templates, no sources."""
+    """Torch, the runtime and six small files: no compiler, no templates, no sources."""
     site = tmp_path / "site" / "fusegen"
     shutil.copytree(ROOT / "fusegen" / "runtime", site / "runtime")
     shutil.copy(ROOT / "fusegen" / "__init__.py", site)
     (site / "base").mkdir()
-    for name in ("__init__", "version", "stamp", "paths"):
+    for name in ("__init__", "version", "stamp", "shipped", "paths"):
         shutil.copy(ROOT / "fusegen" / "base" / f"{name}.py", site / "base")
     for path in package.iterdir():
         if path.name not in ("__init__.py", "_cpu.so"):
@@ -178,7 +178,8 @@ def test_what_a_shipped_package_needs(package: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    needed = ["fusegen.base", *(f"fusegen.base.{name}" for name in ("paths", "stamp", "version"))]
+    parts = ("paths", "shipped", "stamp", "version")
+    needed = ["fusegen.base", *(f"fusegen.base.{name}" for name in parts)]
     assert done.stdout.splitlines() == ["[2.0, -6.0]", str(needed)], done.stderr
 
 
