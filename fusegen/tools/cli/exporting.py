@@ -54,7 +54,7 @@ def export(
 
     if not single_file:
         raise UserError(
-            "give --single-file: a package that `fusegen build` made is a folder that you can copy"
+            "give --single-file; `fusegen package` writes a wheel of what `fusegen build` made"
         )
     path = find_spec(name)
     spec = load(path)

@@ -1,0 +1,47 @@
+"""The command `fusegen package`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from fusegen.tools.cli.options import OUT
+
+__all__ = ["package"]
+
+
+def package(
+    packages: Annotated[
+        list[Path],
+        typer.Argument(help="Built packages: their folders, such as generated/my_act, or names."),
+    ],
+    name: Annotated[
+        str, typer.Option(help="The wheel's name, which its users import.", show_default=False)
+    ],
+    version: Annotated[str, typer.Option(help="The wheel's version.")] = "1.0",
+    out: Annotated[Path, typer.Option("--out", help="The folder for the wheel.")] = Path("dist"),
+) -> None:
+    """Write built packages as a wheel that needs torch alone: no compiler, and no fusegen."""
+    from fusegen.tools.shipping import write_wheel
+
+    wheel = write_wheel(packages, name, version, out)
+    table = Table()
+    for column in ("import", "dtypes", "GPUs"):
+        table.add_column(column, overflow="fold")
+    for built in wheel.packages:
+        gpus = ", ".join(f"sm_{number}" for number in sorted(built.architectures, key=int))
+        table.add_row(
+            f"{name}.{built.name}",
+            ", ".join(built.dtypes),
+            f"{gpus} and newer ones" if gpus else "none",
+        )
+    OUT.print(table)
+    glibc = f", for glibc {wheel.glibc} and later" if wheel.glibc else ""
+    OUT.print(
+        f"{wheel.path}: {wheel.path.stat().st_size / 1e6:.1f} MB{glibc}; `pip install {wheel.path}`",
+        markup=False,
+        soft_wrap=True,
+    )
