@@ -121,9 +121,10 @@ def of_any_machine(text: str) -> str:
 
 @pytest.mark.slow
 def test_it_trains_where_neither_a_compiler_nor_fusegen_is(
-    wheels: list[Path], tmp_path: Path
+    wheels: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page's example and two wheels."""
+    monkeypatch.delenv("FUSEGEN_NATIVE", raising=False)
     (tmp_path / "my_act.yaml").write_text(SPEC)
     for command in COMMANDS.splitlines():
         said = fusegen_here(*command.split()[1:], cwd=tmp_path)
@@ -348,4 +349,4 @@ def test_the_licence_of_an_installed_fusegen(
     monkeypatch.setattr("fusegen.base.paths.package", lambda: tmp_path / "fusegen")
     (tmp_path / "LICENSE").write_text("of something else")
     (tmp_path / "fusegen" / "templates").mkdir(parents=True)
-    assert shipping._licence() == (ROOT / "LICENSE").read_text()
+    assert shipping.licence() == (ROOT / "LICENSE").read_text()

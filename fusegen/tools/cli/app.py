@@ -25,7 +25,7 @@ from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
 from fusegen.tools.cli.options import ERR, OUT, Out, Specs
-from fusegen.tools.cli.packaging import package
+from fusegen.tools.cli.packaging import kernels_hub, package
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.command("import")(import_)
 app.command()(export)
 app.command()(package)
+app.command("kernels-hub")(kernels_hub)
 app.command()(check)
 app.command()(bench)
 app.command()(tune)

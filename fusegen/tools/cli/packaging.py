@@ -1,4 +1,4 @@
-"""The command `fusegen package`."""
+"""The commands `fusegen package` and `fusegen kernels-hub`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fusegen.tools.cli.options import OUT
 
-__all__ = ["package"]
+__all__ = ["kernels_hub", "package"]
 
 
 def package(
@@ -45,3 +45,23 @@ def package(
         markup=False,
         soft_wrap=True,
     )
+
+
+def kernels_hub(
+    name: Annotated[
+        Path, typer.Argument(help="A built package: its folder, or its name in generated/.")
+    ],
+    version: Annotated[int, typer.Option(min=0, help="The kernel's version.")] = 1,
+    license_name: Annotated[
+        str, typer.Option("--license", help="The kernels' licence, as the hub calls it.")
+    ] = "apache-2.0",
+    out: Annotated[Path, typer.Option("--out", help="The folder for the kernel.")] = Path("hub"),
+) -> None:
+    """Lay a built package out as a kernel of Hugging Face's hub, for the library `kernels`."""
+    from fusegen.tools.shipping import write_hub_kernel
+
+    kernel = write_hub_kernel(name, version, license_name, out)
+    for variant in kernel.variants:
+        OUT.print(f"{kernel.folder / 'build' / variant}", markup=False, soft_wrap=True)
+    glibc = f"; it needs glibc {kernel.glibc}" if kernel.glibc else ""
+    OUT.print(f"layer {kernel.layer}{glibc}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class Built:
 
     Args:
         name: the name of its folder, by which it is imported.
+        namespace: the namespace of its operators below `torch.ops`.
         folder: where it is.
         dtypes: the dtypes that it was built for.
         architectures: the GPUs that it was built for, such as ("80", "90").
@@ -27,10 +29,21 @@ class Built:
     """
 
     name: str
+    namespace: str
     folder: Path
     dtypes: tuple[str, ...]
     architectures: tuple[str, ...]
     files: tuple[Path, ...]
+
+    @property
+    def code(self) -> str:
+        """Its `__init__.py`."""
+        return (self.folder / "__init__.py").read_text()
+
+    @property
+    def docs(self) -> str:
+        """Its docstring."""
+        return ast.get_docstring(ast.parse(self.code)) or self.name
 
     @property
     def libraries(self) -> tuple[Path, ...]:
@@ -95,7 +108,9 @@ def _read(folder: Path) -> Built:
         architectures = cuda.architectures
         libraries.append(folder / _CUDA)
     sources = [folder / file for file in stamp.SOURCES if (folder / file).is_file()]
-    return Built(name, folder, dtypes, architectures, (*sources, *libraries))
+    return Built(
+        name, cpu.namespace(package), folder, dtypes, architectures, (*sources, *libraries)
+    )
 
 
 def _checked(library: Path, package: str, device: str, again: str) -> stamp.Stamp:

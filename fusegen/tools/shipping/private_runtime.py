@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from fusegen.base import paths
 from fusegen.tools.shipping.names import RUNTIME
@@ -88,6 +89,25 @@ def _source(name: str) -> str | None:
     return (paths.package() / file).read_text() if file else None
 
 
-def package_code(text: str) -> str:
-    """Return the `__init__.py` of a generated package as it is in a wheel, where the copy is beside it."""
-    return relative(text, 1, RUNTIME)
+def write_runtime(folder: Path, distribution: str, users: Iterable[str]) -> None:
+    """Write the copy into a folder.
+
+    Args:
+        folder: the folder.
+        distribution: as in `runtime_files`.
+        users: as in `runtime_files`.
+    """
+    for path, text in runtime_files(distribution, users).items():
+        file = folder / RUNTIME / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def package_code(text: str, depth: int) -> str:
+    """Return the `__init__.py` of a generated package with imports of the copy.
+
+    Args:
+        text: the file.
+        depth: how many folders it is below the one that has the copy.
+    """
+    return relative(text, depth, RUNTIME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import json
 import re
@@ -19,7 +18,7 @@ from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.tools.shipping.built import Built, glibc_of, read_all
 from fusegen.tools.shipping.names import RUNTIME, check_name, check_version
-from fusegen.tools.shipping.private_runtime import package_code, runtime_files
+from fusegen.tools.shipping.private_runtime import package_code, write_runtime
 
 #: What the runtime needs; the same as in pyproject.toml.
 PYTHON, TORCH = ">=3.11", "torch>=2.11"
@@ -111,7 +110,7 @@ def write_wheel(given: Sequence[Path], name: str, version: str, out: Path) -> Wh
         root = Path(folder)
         _stage(root / name, packages, name, version)
         (root / "fusegen").mkdir()
-        (root / "fusegen" / "LICENSE").write_text(_licence())
+        (root / "fusegen" / "LICENSE").write_text(licence())
         builder = _tagged(WheelBuilder, tag)(
             folder, config=_project(packages, name, version, glibc)
         )
@@ -132,19 +131,13 @@ def _tagged(builder: Any, tag: str) -> Any:
 
 def _stage(root: Path, packages: Sequence[Built], name: str, version: str) -> None:
     """Write the tree of the wheel."""
-    users = []
     for built in packages:
         folder = root / built.name
         folder.mkdir(parents=True)
         for file in built.files:
             shutil.copyfile(file, folder / file.name)
-        code = (built.folder / "__init__.py").read_text()
-        users.append(code)
-        (folder / "__init__.py").write_text(package_code(code))
-    for path, text in runtime_files(name, users).items():
-        file = root / RUNTIME / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        (folder / "__init__.py").write_text(package_code(built.code, 1))
+    write_runtime(root, name, [built.code for built in packages])
     contents = [f"    from {name}.{built.name} import Module, apply" for built in packages]
     (root / "__init__.py").write_text(
         _INIT.format(
@@ -164,7 +157,7 @@ def _project(
     readme = _README.format(
         name=name,
         first=packages[0].name,
-        packages="".join(f"## {built.name}\n\n```\n{_docs(built)}\n```\n\n" for built in packages),
+        packages="".join(f"## {built.name}\n\n```\n{built.docs}\n```\n\n" for built in packages),
         and_glibc=f", glibc {glibc} or later" if glibc else "",
         fusegen=__version__,
         runtime=RUNTIME,
@@ -185,12 +178,7 @@ def _project(
     }
 
 
-def _docs(built: Built) -> str:
-    text = (built.folder / "__init__.py").read_text()
-    return ast.get_docstring(ast.parse(text)) or built.name
-
-
-def _licence() -> str:
+def licence() -> str:
     """Return the text of fusegen's licence, from a checkout or from what is installed."""
     beside = paths.package().parent / "LICENSE"
     if paths.templates().parent == paths.package().parent and beside.is_file():
