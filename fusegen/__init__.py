@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from fusegen.base.version import __version__
 
 if TYPE_CHECKING:
-    from fusegen.models import fuse, load_fused, report
+    from fusegen.models import fuse, load_fused, report, wait_for_builds
     from fusegen.toolchain.builder import BuildResult
 
-__all__ = ["__version__", "build", "fuse", "load", "load_fused", "report"]
+__all__ = ["__version__", "build", "fuse", "load", "load_fused", "report", "wait_for_builds"]
 
 
 def build(
@@ -88,7 +88,7 @@ def load(name: str, out: str | Path | None = None) -> ModuleType:
 
 def __getattr__(name: str) -> Any:
     """Return what reads models when it is first asked for: it needs torch, which takes seconds to import."""
-    if name not in ("fuse", "load_fused", "report"):
+    if name not in ("fuse", "load_fused", "report", "wait_for_builds"):
         raise AttributeError(f"module 'fusegen' has no attribute {name!r}")
     from fusegen import models
 

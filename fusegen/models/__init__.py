@@ -7,7 +7,8 @@ a generated package, and a report that says what was fused and what was not, wit
 from __future__ import annotations
 
 from fusegen.models.backend import FusegenBackend
+from fusegen.models.background import wait_for_builds
 from fusegen.models.fused_model import fuse, load_fused, report
 from fusegen.models.fusion_report import Report
 
-__all__ = ["FusegenBackend", "Report", "fuse", "load_fused", "report"]
+__all__ = ["FusegenBackend", "Report", "fuse", "load_fused", "report", "wait_for_builds"]

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import fx
 
 from fusegen.base.errors import UserError
-from fusegen.models.fusion_report import Report
-from fusegen.models.packages import default_folder, packages_of
-from fusegen.models.plan import note, plan_of
+from fusegen.models.background import Build, start_build
+from fusegen.models.fusion_report import FusedRegion, Report
+from fusegen.models.packages import are_built, default_folder, load_packages, packages_of
+from fusegen.models.plan import Plan, note, plan_of
 from fusegen.models.put_back import put_back
+from fusegen.models.spec_text import PackageSpec
+from fusegen.models.switching import Switching
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
 
 #: What `torch.compile(..., options=...)` may give.
-OPTIONS = ("folder", "order", "everything", "rest")
+OPTIONS = ("folder", "order", "everything", "rest", "background")
+#: Why a region is not fused whose package is being built.
+BUILDING = "runs as eager until the call after its package is built"
 
 _REPORT = Report()
+#: The packages of which it was said that they stay eager.
+_WARNED: set[str] = set()
 
 
 @dataclass
@@ -32,6 +41,7 @@ class FusegenBackend:
         order: how many derivatives the packages have: 1, or 2 and 3 for double backward.
         everything: fuse what the estimate says is slower, too.
         rest: what runs the other ops: "eager" or "inductor".
+        background: whether graphs run as eager while their packages are built.
         build: whether to build what the folder lacks; otherwise no compiler is needed.
         report: what was fused and what was not.
     """
@@ -40,6 +50,7 @@ class FusegenBackend:
     order: int = 1
     everything: bool = False
     rest: str = "eager"
+    background: bool = False
     build: bool = True
     report: Report = field(default_factory=Report)
 
@@ -53,28 +64,71 @@ class FusegenBackend:
             raise UserError(f"rest is 'eager' or 'inductor', not {self.rest!r}")
         if self.order not in (1, 2, 3):
             raise UserError(f"order is 1, 2 or 3, not {self.order!r}")
+        if not isinstance(self.background, bool):
+            raise UserError(f"background is True or False, not {self.background!r}")
+        if self.background and self.rest != "eager":
+            raise UserError(
+                "background needs rest='eager': Inductor would compile the rest when the packages are there, "
+                "which is what a build in the background is to avoid"
+            )
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         """Return a captured graph with its regions fused."""
         plan = plan_of(module.graph, inputs, self.order, self.report, everything=self.everything)
-        packages, refused = packages_of([s for _, s in plan.specs], self.folder, build=self.build)
-        fused = []
+        specs = [spec for _, spec in plan.specs]
+        if self.background and self._must_wait(specs):
+            return self._later(module, plan)
+        packages, refused = packages_of(specs, self.folder, build=self.build)
         for region, spec in plan.specs:
-            reason = refused.get(spec.name, "")
-            note(self.report, region, reason, spec)
-            if not reason:
-                fused.append((region, spec, packages[spec.name].apply))
-        if fused:
-            result = put_back(module, fused, plan.effects)
-        else:
-            result = module
-            result.recompile()
+            note(self.report, region, refused.get(spec.name, ""), spec)
+        result = _fused(module, plan, packages)
         if self.rest == "inductor":
             from torch._inductor.compile_fx import compile_fx
 
             compiled: Callable[..., Any] = compile_fx(result, list(inputs))  # type: ignore[assignment]
             return compiled
         return result.forward
+
+    def _must_wait(self, specs: Sequence[PackageSpec]) -> bool:
+        """Return whether packages are to be built, by a process that knows all ops of the specs."""
+        if not specs or not self.build or are_built(specs, self.folder):
+            return False
+        from fusegen.toolchain.render_pool import has_own_declarations
+
+        return not has_own_declarations()
+
+    def _later(self, module: fx.GraphModule, plan: Plan) -> Callable[..., Any]:
+        """Return a graph that runs as eager until its packages are built."""
+        noted = [note(self.report, region, BUILDING, spec) for region, spec in plan.specs]
+        module.recompile()
+
+        def switched(build: Build) -> Callable[..., Any]:
+            packages, refused = load_packages(build.specs, self.folder, build.refused)
+            self._report(noted, refused)
+            return _fused(module, plan, packages).forward
+
+        build = start_build([spec for _, spec in plan.specs], self.folder)
+        return Switching(module.forward, build, switched).call
+
+    def _report(self, noted: Sequence[FusedRegion], refused: Mapping[str, str]) -> None:
+        """Say in the report what became of regions; warn of what stays eager, since nobody has seen that."""
+        for region in noted:
+            self.report.settle(region, refused.get(region.package, ""))
+        for name, reason in refused.items():
+            if name not in _WARNED:
+                _WARNED.add(name)
+                warnings.warn(f"{name} cannot be built; it stays eager: {reason}", stacklevel=4)
+
+
+def _fused(
+    module: fx.GraphModule, plan: Plan, packages: Mapping[str, ModuleType]
+) -> fx.GraphModule:
+    """Return a graph with the regions fused that have a package."""
+    fused = [(r, s, packages[s.name].apply) for r, s in plan.specs if s.name in packages]
+    if fused:
+        return put_back(module, fused, plan.effects)
+    module.recompile()
+    return module
 
 
 def fusegen(
@@ -85,7 +139,7 @@ def fusegen(
     Args:
         module: the graph that torch.compile captured.
         inputs: example inputs.
-        options: `folder`, `order`, `everything` and `rest` of `FusegenBackend`.
+        options: `folder`, `order`, `everything`, `rest` and `background` of `FusegenBackend`.
 
     Raises:
         UserError: if an option is unknown.

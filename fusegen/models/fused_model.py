@@ -38,6 +38,7 @@ def fuse(
     order: int = 1,
     everything: bool = False,
     rest: str = "eager",
+    background: bool = False,
 ) -> Model: ...
 
 
@@ -50,6 +51,7 @@ def fuse(
     order: int = 1,
     everything: bool = False,
     rest: str = "eager",
+    background: bool = False,
 ) -> Callable[..., Any]: ...
 
 
@@ -61,8 +63,9 @@ def fuse(
     order: int = 1,
     everything: bool = False,
     rest: str = "eager",
+    background: bool = False,
 ) -> Any:
-    """Return the model with what can be fused computed by packages; they are built now.
+    """Return the model with what can be fused computed by packages; they are built now, or in the background.
 
     A formula (`fuse("x * tanh(softplus(x))")`) or a chain (`fuse(["gelu", {"softmax": {"dim": -1}}])`) gives
     a function of x: the `apply` of its package. A function of tensors gives that function, fused.
@@ -82,12 +85,13 @@ def fuse(
         order: how many derivatives: 1, or 2 and 3 for double backward.
         everything: fuse what the estimate says is slower, too.
         rest: what runs the other ops: "eager", torch's own kernels, or "inductor".
+        background: return at once. The model runs as eager until its packages are built.
 
     Raises:
         UserError: if an option is not valid, or torch captured nothing of the model.
     """
     where = Path(folder) if folder is not None else default_folder()
-    backend = FusegenBackend(where, order, everything, rest)
+    backend = FusegenBackend(where, order, everything, rest, background)
     if isinstance(model, str | list | tuple):
         given = example_inputs if isinstance(example_inputs, Tensor) else None
         dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fusegen.models.cost import Cost
 
@@ -52,6 +52,11 @@ class Report:
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
     graphs: int = 0
     changed: Counter[str] = field(default_factory=Counter)
+
+    def settle(self, region: FusedRegion, reason: str) -> None:
+        """Say of a region in the report why it is not fused, or that it is: an empty reason."""
+        place = next(n for n, known in enumerate(self.regions) if known is region)
+        self.regions[place] = replace(region, reason=reason)
 
     @property
     def fused(self) -> list[FusedRegion]:

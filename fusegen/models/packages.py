@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from fusegen.base.errors import UserError
+import torch
+
 from fusegen.base.files import write_if_different
 from fusegen.models.spec_text import PackageSpec
 from fusegen.runtime.loading import load_package
 
-__all__ = ["default_folder", "packages_of"]
+__all__ = ["are_built", "default_folder", "load_packages", "packages_of", "write_specs"]
 
 _LOCK = threading.Lock()
 
@@ -34,21 +35,28 @@ def packages_of(
         folder: holds `specs/`, for people to read, and `generated/`.
         build: whether to build what is not there; otherwise no compiler is needed.
     """
-    names = list(dict.fromkeys(spec.name for spec in specs))
     refused: dict[str, str] = {}
     if build:
+        from fusegen.toolchain.build_each import build_each
         from fusegen.toolchain.compilers import for_this_machine
 
         with _LOCK, for_this_machine():
-            paths = []
-            for spec in {spec.name: spec for spec in specs}.values():
-                path = folder / "specs" / f"{spec.name}.yaml"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_if_different(path, spec.text)
-                paths.append(path)
-            refused = _build(paths, folder / "generated")
-    loaded = {}
-    for name in names:
+            refused = build_each(write_specs(specs, folder), folder / "generated")
+    return load_packages(specs, folder, refused)
+
+
+def load_packages(
+    specs: Sequence[PackageSpec], folder: Path, refused: dict[str, str]
+) -> tuple[dict[str, ModuleType], dict[str, str]]:
+    """Return the packages of some specs by name, as they are in a folder, and why the others have none.
+
+    Args:
+        specs: the specs.
+        folder: the folder.
+        refused: why some could not be built.
+    """
+    refused, loaded = dict(refused), {}
+    for name in dict.fromkeys(spec.name for spec in specs):
         if name not in refused:
             try:
                 loaded[name] = load_package(name, folder / "generated")
@@ -57,27 +65,26 @@ def packages_of(
     return loaded, refused
 
 
-def _build(paths: Sequence[Path], out: Path) -> dict[str, str]:
-    """Build packages; return why some cannot be built. One that is refused does not stop the others."""
-    from fusegen.toolchain import builder, pipeline
+def write_specs(specs: Sequence[PackageSpec], folder: Path) -> list[Path]:
+    """Write specs into a folder, and return their files."""
+    paths = []
+    for spec in {spec.name: spec for spec in specs}.values():
+        path = folder / "specs" / f"{spec.name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_if_different(path, spec.text)
+        paths.append(path)
+    return paths
 
-    if not paths:
-        return {}
-    try:
-        builder.build(paths, out=out)
-        return {}
-    except UserError as error:
-        if len(paths) == 1:
-            return {paths[0].stem: str(error)}
-    refused = {}
-    for path in paths:
-        try:
-            pipeline.derive(path)
-        except UserError as error:
-            refused[path.stem] = str(error)
-    left = [path for path in paths if path.stem not in refused]
-    if not refused:  # the compiler, or the folder
-        for path in left:
-            refused |= _build([path], out)
-        return refused
-    return refused | _build(left, out)
+
+def are_built(specs: Sequence[PackageSpec], folder: Path) -> bool:
+    """Return whether a build of some packages would have nothing to compile."""
+    from fusegen.toolchain.builder import is_rendered
+    from fusegen.toolchain.compilers import find_nvcc
+
+    out = folder / "generated"
+    cuda = torch.cuda.is_available() and find_nvcc() is not None
+    libraries = ("_cpu.so", "_cuda.so") if cuda else ("_cpu.so",)
+    return all(
+        is_rendered(path, out) and all((out / path.stem / file).exists() for file in libraries)
+        for path in write_specs(specs, folder)
+    )

@@ -24,7 +24,7 @@ from fusegen.toolchain.render_pool import render_all
 from fusegen.toolchain.spec_files import expand
 from fusegen.toolchain.stamping import fits, write_stamp
 
-__all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand"]
+__all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand", "is_rendered"]
 
 Backend = Literal["auto", "cpu", "cuda"]
 
@@ -56,6 +56,7 @@ def build(
     arch: Sequence[str] = (),
     dtypes: Sequence[str] = (),
     jobs: int | None = None,
+    workers: bool = True,
     verbose: bool = False,
     progress: Progress | None = None,
 ) -> list[BuildResult]:
@@ -71,6 +72,7 @@ def build(
         arch: GPU architectures; those of the present GPUs by default.
         dtypes: the dtypes to compile for, of those that a spec has; all of them by default.
         jobs: compilers at once, and processes that render; else MAX_JOBS, else what cores and memory allow.
+        workers: whether processes of their own derive specs; otherwise this one derives them all.
         verbose: show the commands.
         progress: where to say how far it is.
 
@@ -98,7 +100,7 @@ def build(
             raise UserError(f"--dtypes {dtype}: no dtype of a kernel{nearest(dtype, DTYPES)}")
     work = out / ".build"
     with build_lock(work, progress.say) as lock:
-        rendered = _render(files, out, jobs, progress)
+        rendered = _render(files, out, jobs if workers else 1, progress)
         names = [path.stem for path in files]
         _check_dtypes(out, names, dtypes)
         manifest = ninja_text(out, packages_under(out), compilers, codes, chosen)
@@ -199,8 +201,8 @@ def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress)
 
 def _render(files: Sequence[Path], out: Path, jobs: int | None, progress: Progress) -> set[str]:
     """Write the sources of the packages that are not fresh; return their names."""
-    records = {path: out / ".build" / path.stem / "rendered.json" for path in files}
-    stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
+    records = {path: _record(out, path) for path in files}
+    stale = [p for p in files if not is_rendered(p, out)]
     if not stale:
         return set()
     inputs = [freshness.inputs_of(path) for path in stale]
@@ -212,6 +214,15 @@ def _render(files: Sequence[Path], out: Path, jobs: int | None, progress: Progre
                 shutil.rmtree(out / path.stem / "__pycache__", ignore_errors=True)
         freshness.write_record(given, package.files, records[path], package.sources)
     return {path.stem for path in stale}
+
+
+def _record(out: Path, spec: Path) -> Path:
+    return out / ".build" / spec.stem / "rendered.json"
+
+
+def is_rendered(spec: Path, out: Path) -> bool:
+    """Return whether the sources of a spec's package in the folder `out` are what it would render to."""
+    return freshness.is_fresh(spec, out / spec.stem, _record(out, spec))
 
 
 def check(

@@ -6,7 +6,6 @@ The processes are not those of `multiprocessing`, which import the caller's scri
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from types import TracebackType
 from fusegen.base import paths
 from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
+from fusegen.toolchain import python_process
 from fusegen.toolchain.jobs import WORKER, cores, jobs
 from fusegen.toolchain.ninja_run import Progress
 from fusegen.toolchain.rendered import RenderedPackage
@@ -39,7 +39,7 @@ def render_all(
         UserError: where specs are wrong, with the mistake of each.
     """
     count = min(len(specs), jobs(requested, WORKER), cores())
-    alone = count < 2 or _has_own_declarations()
+    alone = count < 2 or has_own_declarations()
     done = _here(specs, progress) if alone else _by_workers(specs, count, progress)
     found = [done[path] for path in specs]
     wrong = [result for result in found if isinstance(result, UserError)]
@@ -51,7 +51,7 @@ def render_all(
     return [result for result in found if not isinstance(result, UserError)]
 
 
-def _has_own_declarations() -> bool:
+def has_own_declarations() -> bool:
     """Return whether this process has declared ops or atoms that a new process would not know."""
     files: set[str] = set()
     if "fusegen.atoms" in sys.modules:  # importing it takes a second
@@ -117,12 +117,10 @@ class _Worker:
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
-        search = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         with theirs:
             self._process = subprocess.Popen(
-                # -P: a file of the working folder must not stand for a module.
-                [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": search},
+                python_process.command(_MODULE, [str(theirs.fileno())]),
+                env=python_process.environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 process_group=0,  # Ctrl-C is for this process, which ends the others
