@@ -64,7 +64,7 @@ class Segment:
         span: the steps, their place in the chain, and the values that they take and hand on.
         operands: every tensor that the steps name, in order.
         attributes: the float arguments that the steps take, in the spec's order.
-        modes: only "same", or "train" and "eval".
+        modes: only "same", or "train" and "eval"; only "train" if the spec has no other.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Segment:
     @property
     def moded(self) -> bool:
         """Whether training differs from evaluation."""
-        return len(self.modes) == 2
+        return self.modes[0].name != "same"
 
     @property
     def random(self) -> bool:
@@ -119,7 +119,8 @@ def make_segment(spec: Spec, span: Span, name: str, streams: int) -> Segment:
     operands = operands_of(spec, span)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
     modes = []
-    for mode in ("train", "eval") if differs else ("same",):
+    both = ("train",) if spec.mode == "training" else ("train", "eval")
+    for mode in both if differs else ("same",):
         kept = _steps_of(steps, mode)
         modes.append(_mode(spec, span, (name, mode), kept, operands, streams))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}

@@ -96,7 +96,8 @@ def _spec_of(
         source = made[-1].sources.get(lines[place].strip().partition(":")[0])
         if source and lines[place].startswith("  "):
             lines[place] = f"{lines[place]:<24} # {source}"
-    return replace(spec, text="\n".join([*lines, ""]))
+    owned = [line for line in lines if line != "mode: training"]  # people evaluate with it, too
+    return replace(spec, text="\n".join([*owned, ""]))
 
 
 class _ReadableNaming(Naming):

@@ -88,10 +88,12 @@ class _Writer:
         if self._current not in outputs:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
         named = outputs_text({n: self._words[n] for n in outputs}, self._region, self._dtype)
+        training = any(call.training for call in self._region.calls.values())
         text = spec_text(
             order=self._order,
             dtype=self._dtype,
             dims=len(self._region.shape) if self._is_image else 0,
+            training=training,
             operands={
                 n: kind_text(h, self._region) for n, h in self._operands.items() if not h.of_step
             },
@@ -107,7 +109,7 @@ class _Writer:
             self._operands,
             outputs,
             self._dtype,
-            any(call.training for call in self._region.calls.values()),
+            training,
             frozenset(self._inlined),
             not (halved or same(shape_of(self._x), self._region.shape)),
         )

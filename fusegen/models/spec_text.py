@@ -94,6 +94,7 @@ def spec_text(
     order: int,
     dtype: torch.dtype,
     dims: int,
+    training: bool,
     operands: Mapping[str, str],
     outputs: Sequence[str],
     steps: Sequence[Step],
@@ -104,11 +105,14 @@ def spec_text(
         order: how many derivatives it has.
         dtype: what it is compiled for.
         dims: how many dims the activation has; 0 for any number.
+        training: whether it is only called as in training.
         operands: the kind of each operand.
         outputs: the steps whose values it returns, as YAML; empty if it is the last one.
         steps: its steps.
     """
     lines = [f"order: {order}", f"dtypes: [{str(dtype).removeprefix('torch.')}]"]
+    if training:
+        lines.append("mode: training")
     if dims:
         lines.append(f"dims: {dims}")
     if operands:

@@ -18,6 +18,7 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.modes import Modes
 from fusegen.runtime.operand_shapes import (
     Operand,
     adapted,
@@ -99,7 +100,7 @@ class Chain:
         self.reaching, self.broadcasters = reaching, broadcasters
         self.several_values, self.indexes = several_values, indexes
         namespace = getattr(torch.ops, self.namespace)
-        self._modes = {}
+        self._modes = Modes[_Bound](package)
         for name, mode in modes.items():
             operators = bind_operators(
                 package,

@@ -253,6 +253,7 @@ class Spec:
         launch: launch parameters of the GPU's kernels that the spec sets, by operator and name.
         codes: the names in generated C++; see `code_names`.
         dtypes: the dtypes that kernels are compiled for, in the order of `DTYPES`.
+        mode: "both", or "training" if kernels are generated for training alone.
         outputs: the labels of the steps whose values the chain returns, in order, if they are several;
             otherwise empty, and it returns the last step's.
         float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
@@ -270,6 +271,7 @@ class Spec:
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
     dtypes: tuple[str, ...] = DTYPES
+    mode: str = "both"
     outputs: tuple[str, ...] = ()
     float32: frozenset[str] = frozenset()
 

@@ -75,6 +75,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         order=model.order,
         launch=model.launch,
         dtypes=tuple(dtype for dtype in DTYPES if dtype in model.dtypes),
+        mode=model.mode,
         outputs=returned,
         float32=wide,
         codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),

@@ -124,4 +124,5 @@ class Sections(Section):
     order: int = 2
     launch: dict[str, dict[str, int]] = {}
     dtypes: list[Annotated[str, _one_of(DTYPES)]] = list(DTYPES)
+    mode: Annotated[str, _one_of(("both", "training"))] = "both"
     outputs: list[OutputSection] | None = None

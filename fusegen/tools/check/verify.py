@@ -116,7 +116,8 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
         if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
             devices.append("cuda")
         for device in devices:
-            for training in (False, True) if derived.moded else (False,):
+            alone = derived.spec.mode == "training"
+            for training in ((True,) if alone else (False, True)) if derived.moded else (False,):
                 verdicts += _check_mode(package, derived, training, device)
     return verdicts
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fusegen import render, spec
 from fusegen.base.activity import doing
+from fusegen.base.errors import UserError
 from fusegen.chain import Chain, derive
 from fusegen.render.files import context_of, environment
 from fusegen.render.module import helpers_in, lines_in_torch, module_context
@@ -50,6 +51,8 @@ def single_file(path: Path, dtypes: Iterable[str], sizes: Mapping[str, int]) -> 
         UserError: if a size is unknown.
     """
     chain = derive(spec.load(path))
+    if chain.spec.mode != "both":
+        raise UserError(f"{path}: a single file runs in both modes; leave out `mode:`")
     files = render.render(chain, tuned.read(path))
     return _text(chain, files, tuple(dtypes), sizes)
 
