@@ -61,9 +61,8 @@ def find_package(name: str, folder: str = "generated") -> Path:
     for place in places:
         if (place / folder / name / "__init__.py").is_file():
             return place / folder
-    looked = " and ".join(
-        dict.fromkeys(str(p / folder) for p in (here, places[-1]) if p != Path("/"))
-    )
+    beside = [places[-1]] if program else []
+    looked = " and ".join(dict.fromkeys(str(place / folder) for place in (here, *beside)))
     raise ImportError(
         f"{name}: there is no such package in {looked}; run `fusegen build {name}`, or say where it "
         f"was built: load({name!r}, out=...)"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from fusegen.base.dtypes import DTYPES
+from fusegen.base.dtypes import DTYPES, dtype_named
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec.model import Type
@@ -37,11 +37,10 @@ def _one_of(words: Iterable[str]) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if value not in valid:
-            near = (
-                nearest(value, valid)
-                if isinstance(value, str)
-                else f"; valid here: {', '.join(valid)}"
-            )
+            near = f"; valid here: {', '.join(valid)}"
+            if isinstance(value, str):
+                meant = dtype_named(value)
+                near = nearest(meant if meant in valid else value, valid)
             raise _wrong(f"cannot be {shown(value)}{near}")
         return value
 

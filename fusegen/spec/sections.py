@@ -37,6 +37,15 @@ _EXPECTED = {
     "model_type": "must be a mapping: {type: float, default: 2.0}, or {kind: col, init: zeros}",
     "list_type": "must be a list, each step on a line that starts with -",
 }
+#: Lists that are no chain, each with an example.
+_LISTS = {"dtypes": "[float32, bfloat16]", "outputs": "[first, second]"}
+#: What newcomers call a section.
+_OTHER_SECTIONS = {
+    **dict.fromkeys(("steps", "ops", "layers", "forward", "graph", "formula"), "chain"),
+    **dict.fromkeys(("inputs", "params", "parameters", "tensors", "weights"), "operands"),
+    **dict.fromkeys(("args", "attributes", "constants", "hyperparameters"), "arguments"),
+    **{"dtype": "dtypes", "ndim": "dims", "derivatives": "order", "doc": "description"},
+}
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:
@@ -108,11 +117,19 @@ def _message(details: ErrorDetails) -> str:
         section = _SECTIONS.get(str(around[0]), OperandSection)
     where = f" of {around[-1]!r}" if len(around) > 1 and isinstance(around[-1], str) else ""
     if details["type"] == "extra_forbidden":
-        return f"unknown key {last!r}{where}{nearest(str(last), section.model_fields)}"
+        if not around and last == "name":
+            return "unknown key 'name': a package is named after its file"
+        meant = None if around else _OTHER_SECTIONS.get(str(last))
+        near = f"; did you mean {meant!r}?" if meant else nearest(str(last), section.model_fields)
+        return f"unknown key {last!r}{where}{near}"
+    if isinstance(last, int):  # an entry of a list
+        last, where = around[-1], ""
     if details["type"] == "missing":
         if last == "chain":
             return "the chain is missing: a spec needs `chain:` and the list of its steps"
         return f"the {last}{where} is missing"
+    if details["type"] == "list_type" and last in _LISTS:
+        return f"{last} must be a list: {_LISTS[str(last)]}"
     message = (
         details["msg"]
         if details["type"] == "spec"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
-from fusegen.ops import aliases, registry
+from fusegen.base.errors import nearest
+from fusegen.ops import aliases, find, registry
 
-__all__ = ["unknown_op"]
+__all__ = ["FORMULAS", "meant_op", "unknown_function", "unknown_op"]
 
 _MOVES = (
     "it moves elements and computes nothing, so it stays with torch: end the chain before it, "
@@ -21,6 +23,10 @@ _WINDOWS = (
 _PRODUCT = (
     "a chain starts from one product, and can only start from it: put linear, bmm or a convolution "
     "first, or call it in torch"
+)
+_ATOM = (
+    "no chain has this function: leave it to torch, before or after the chain, or declare it as an atom "
+    "(docs/adding_an_op.md)"
 )
 _BLOCK = "it consists of several chains: write one for the steps between its products"
 #: torch's functions of a window of elements.
@@ -44,27 +50,72 @@ _MEANT = {
         _PRODUCT,
     ),
     **dict.fromkeys(
-        """multiheadattention scaleddotproductattention transformer transformerencoderlayer lstm gru
-        rnn sequential""".split(),  # noqa: SIM905
+        """multiheadattention scaleddotproductattention attention attn selfattention transformer
+        transformerencoderlayer mlp lstm gru rnn sequential""".split(),  # noqa: SIM905
         _BLOCK,
     ),
-    "argmax": "it has no gradient and is no number: call torch.argmax on what the chain returns",
-    "argmin": "it has no gradient and is no number: call torch.argmin on what the chain returns",
+    **dict.fromkeys(
+        """acos acosh arccos arcsin arctan arctan2 asin asinh atan atan2 digamma erfinv fmod i0
+        lgamma mod remainder rrelu sinc""".split(),  # noqa: SIM905
+        _ATOM,
+    ),
+    **dict.fromkeys(
+        "round floor ceil trunc fix frac floordivide".split(),  # noqa: SIM905
+        "its steps have no useful derivative: leave it to torch, before or after the chain",
+    ),
+    **dict.fromkeys(
+        "eq ne gt lt ge le greater less isnan isinf isfinite".split(),  # noqa: SIM905
+        'a comparison is part of a formula: - expr: "where(x > 0, x, 0)"',
+    ),
+    **dict.fromkeys(
+        "act activation nonlinearity".split(),  # noqa: SIM905
+        "name the function itself, such as relu, gelu or silu",
+    ),
     "cumsum": "it needs every element before it, so it stays with torch: end the chain before it",
+    **dict.fromkeys(
+        "median mode quantile nanmedian kthvalue".split(),  # noqa: SIM905
+        "it sorts, so it stays with torch: end the chain before it",
+    ),
     "dropout1d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "dropout2d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "dropout3d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "prod": "write the factors: - mul, or a formula",
     "bceloss": "it loses digits; use binary_cross_entropy_with_logits on what comes before the sigmoid",
     "binarycrossentropy": "it loses digits; use binary_cross_entropy_with_logits before the sigmoid",
+    "bce": "it loses digits; use binary_cross_entropy_with_logits on what comes before the sigmoid",
     "formula": 'an inline formula is - expr: "x * sigmoid(x)"',
     "lambda": 'an inline formula is - expr: "x * sigmoid(x)"',
 }
+#: Functions that have no op of their own, each as a formula.
+FORMULAS = {
+    **{"log2": "log(x) / log(2)", "log10": "log(x) / log(10)", "exp2": "exp(x * log(2))"},
+    **{
+        "sinh": "(exp(x) - exp(-x)) / 2",
+        "cosh": "(exp(x) + exp(-x)) / 2",
+        "tan": "sin(x) / cos(x)",
+    },
+    **{"atanh": "(log1p(x) - log1p(-x)) / 2", "arctanh": "(log1p(x) - log1p(-x)) / 2"},
+    **{"erfc": "2 * normcdf(-x * sqrt(2))", "logit": "log(x) - log1p(-x)"},
+    **dict.fromkeys(("relu2", "squaredrelu", "relusquared"), "relu(x)**2"),
+}
+#: Names of the form of gelu that has a tanh in it.
+_GELU_OF_TANH = ("gelutanh", "gelunew", "gelufast", "gelupytorchtanh", "fastgelu", "geluapprox")
 #: Names of torch's modules and operators whose op has another name.
 _OTHER_NAMES = {
     **{"bcewithlogits": "binary_cross_entropy_with_logits", "power": "pow", "negative": "neg"},
     **{"truediv": "div"},
-    **{"fullyconnected": "linear", "dense": "linear", "average": "mean", "avg": "mean"},
+    **{"fullyconnected": "linear", "dense": "linear", "fc": "linear", "gemm": "linear"},
+    **{"average": "mean", "avg": "mean", "conv": "conv2d", "convolution": "conv2d"},
+    **{
+        "mse": "mse_loss",
+        "mae": "l1_loss",
+        "l1": "l1_loss",
+        "ce": "cross_entropy",
+        "drop": "dropout",
+    },
+    **{"bn": "batch_norm", "ln": "layer_norm", "gn": "group_norm", "rms": "rms_norm"},
+    **{"l2norm": "normalize", "l2normalize": "normalize", "skip": "add", "shortcut": "add"},
+    **{"rotary": "rope", "rotaryemb": "rope", "rotaryembedding": "rope"},
     **{
         "bias": "add",
         "biasadd": "add",
@@ -84,7 +135,9 @@ _OTHER_NAMES = {
 def unknown_op(word: str) -> str:
     """Return the one-line message for a step whose word is not an op."""
     shown = repr(word[:64])
-    plain = re.sub(r"[\W_]", "", word.rsplit(".", 1)[-1].lower())[:64]
+    if re.search(r"[\s()+*/<>^@]", word):
+        return f"unknown op {shown}; {_of_a_formula(word)}"
+    plain = _plain(word)
     if whole := _ADAPTIVE.fullmatch(plain):
         op = "mean" if whole[1] == "avg" else "amax"
         dims = list(range(2, 2 + int(whole[2])))
@@ -96,17 +149,78 @@ def unknown_op(word: str) -> str:
         return f"{shown} is no op: {_WINDOWS}"
     if plain in _MEANT:
         return f"{shown} is no op: {_MEANT[plain]}"
-    known = {re.sub("_", "", name): name for name in (*registry(), *aliases(), "expr")}
-    candidates = [
-        plain,
-        re.sub("[123]d$", "", plain),
-        re.sub("(loss|layer|activation)$", "", plain),
-    ]
-    for candidate in candidates:
-        name = known.get(candidate) or _OTHER_NAMES.get(candidate)
-        if name:
-            return f"unknown op {shown}; did you mean {name!r}?"
+    if plain in FORMULAS:
+        return f'{shown} is no op, but a formula: - expr: "{FORMULAS[plain]}"'
+    if plain in _GELU_OF_TANH:
+        return f"unknown op {shown}; write - gelu: {{approximate: tanh}}"
+    if name := meant_op(word):
+        return f"unknown op {shown}; did you mean {name!r}?"
+    known = _known()
     close = get_close_matches(plain, list(known), n=1, cutoff=0.7)
     if close:
         return f"unknown op {shown}; did you mean {known[close[0]]!r}?"
     return f'unknown op {shown}: `fusegen ops` lists them, and an inline formula is - expr: "..."'
+
+
+def unknown_function(name: str, functions: Iterable[str]) -> str:
+    """Return the one-line message for a function that formulas lack.
+
+    Args:
+        name: the function.
+        functions: those that formulas have, beside ops.
+    """
+    shown, plain = repr(name[:64]), _plain(name)
+    if plain in FORMULAS:
+        return f"unknown function {shown}: of x it is {FORMULAS[plain]}"
+    if plain in _MEANT:
+        return f"unknown function {shown}: {_MEANT[plain]}"
+    near = nearest(name, {*functions, *registry(), *aliases()})
+    if "did you mean" in near:
+        return f"unknown function {shown}{near}"
+    if meant := meant_op(name):
+        return f"unknown function {shown}; did you mean {meant!r}?"
+    # All of them are too many for a message.
+    return (
+        f"unknown function {shown}: a formula calls the functions of docs/specs.md, and ops "
+        "(`fusegen ops`)"
+    )
+
+
+def meant_op(word: str) -> str | None:
+    """Return the op that another spelling means, such as `nn.GELU` or `BatchNorm2d`."""
+    plain, known = _plain(word), _known()
+    candidates = (
+        plain,
+        re.sub("[123]d$", "", plain),
+        re.sub("(loss|layer|activation)$", "", plain),
+    )
+    found = (known.get(name) or _OTHER_NAMES.get(name) for name in candidates)
+    return next((name for name in found if name), None)
+
+
+def _of_a_formula(word: str) -> str:
+    """Return what to write instead of a step that is a formula, or a call as in Python."""
+    call = re.fullmatch(r"\s*([\w.]+)\((.*)\)\s*", word)
+    name = meant_op(call[1]) if call else None
+    if call is None or name is None or re.search(r"\bx\b", call[2]):
+        return f"an inline formula is - expr: {_quoted(word)}"
+    if not call[2].strip():
+        return f"did you mean {name!r}?"
+    op = find(name)
+    keys = re.findall(r"(\w+)\s*=", call[2]) or list(op.attributes if op is not None else ())[:1]
+    settings = ", ".join(f"{key}: ..." for key in keys)
+    return f"write - {name}: {{{settings}}}" if settings else f"did you mean {name!r}?"
+
+
+def _quoted(word: str) -> str:
+    text = word[:64]
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
+def _plain(word: str) -> str:
+    """Return a word without capitals, underscores and the module before it."""
+    return re.sub(r"[\W_]", "", word.rsplit(".", 1)[-1].lower())[:64]
+
+
+def _known() -> dict[str, str]:
+    return {re.sub("_", "", name): name for name in (*registry(), *aliases(), "expr")}

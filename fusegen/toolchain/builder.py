@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fusegen.base.dtypes import DTYPES
+from fusegen.base.dtypes import DTYPES, dtype_named
 from fusegen.base.errors import UserError, nearest
 from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
@@ -94,6 +94,7 @@ def build(
     codes = architectures(arch, compilers.nvcc) if cuda and compilers.nvcc else ()
     if arch and not cuda:
         progress.say(f"--arch {','.join(arch)} is not used: this builds for the CPU alone")
+    dtypes = [dtype_named(dtype) for dtype in dtypes]
     chosen = [dtype for dtype in DTYPES if not dtypes or dtype in dtypes]
     for dtype in dtypes:
         if dtype not in DTYPES:

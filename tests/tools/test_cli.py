@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from shared.command import fusegen, fusegen_here
 
-from fusegen import __version__
+from fusegen import __version__, load
+from fusegen.base.dtypes import dtype_named
 from fusegen.ops import registry
+from fusegen.tools.bench.cells import one_of
 
 
 def test_version() -> None:
@@ -122,3 +125,75 @@ def test_code_and_paths_are_not_wrapped(tmp_path: Path) -> None:
     done = fusegen_here("build", "fine.yaml", "--check", cwd=tmp_path, COLUMNS="40")
     assert done.returncode == 1
     assert long in done.stdout
+
+
+def test_every_command_has_help_with_a_short_flag() -> None:
+    listed = fusegen_here("-h")
+    assert listed.returncode == 0
+    commands = ("build", "show", "check", "bench", "tune", "import", "export", "ops", "clean")
+    places = [listed.stdout.index(f"│ {command} ") for command in commands]
+    assert places == sorted(places)  # what comes first is needed first
+    for command in commands:
+        done = fusegen_here(command, "-h")
+        assert done.returncode == 0
+        assert f"Usage: fusegen {command}" in done.stdout
+
+
+def test_a_shell_completes_specs(tmp_path: Path) -> None:
+    (tmp_path / "my_chain.yaml").write_text("chain:\n  - swish\n")
+    (tmp_path / "my_folder").mkdir()
+    done = fusegen(
+        cwd=tmp_path,
+        _FUSEGEN_COMPLETE="complete_bash",
+        COMP_WORDS="fusegen show my",
+        COMP_CWORD="2",
+    )
+    assert done.stdout.split() == ["my_chain", "my_chain.yaml", "my_folder/"]
+
+
+def test_a_table_in_a_pipe_is_neither_wrapped_nor_padded(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    lines = fusegen("ops", COLUMNS="40").stdout.splitlines()
+    assert lines[0] == f"{len(registry())} ops"
+    (row,) = (line for line in lines if line.startswith("│ hardsigmoid "))
+    assert "min(max(x / 6 + 1 / 2, 0), 1); the derivative at -3 and 3 is 0" in row
+    assert "torch.nn.functional.hardsigmoid" in row
+
+
+def test_ops_finds_what_a_word_means() -> None:
+    assert "1 op\n" in fusegen_here("ops", "nn.LayerNorm").stdout
+    printed = fusegen_here("ops", "softmax").stdout
+    assert "log_softmax" in printed
+    assert "gelu" not in printed
+    done = fusegen_here("ops", "view")
+    assert done.returncode == 2
+    assert "stays with torch" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--shape", "8x"), "--shape 8x: expected sizes, such as 8192x8192"),
+        (("--shape", "8x8x8"), "tune takes rows and columns"),
+        (("--dtype", "bf17"), "--dtype bf17: not known"),
+        (("--device", "cpu", "--dtype", "int8"), "--dtype int8: not known"),
+    ],
+)
+def test_tune_refuses_what_it_cannot_read(options: tuple[str, ...], message: str) -> None:
+    done = fusegen_here("tune", "specs/scale_softmax.yaml", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_dtypes_have_the_names_that_people_use() -> None:
+    assert [dtype_named(word) for word in ("fp32", "bf16", "half", "torch.float64", torch.float16)] == [
+        "float32", "bfloat16", "float16", "float64", "float16",
+    ]  # fmt: skip
+    assert dtype_named("int8") == "int8"
+    assert one_of("--dtype", ["fp32"], ("float32", "tf32")) == ["float32"]
+
+
+def test_a_package_that_is_nowhere_names_the_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    with pytest.raises(ImportError, match="no such package in /generated"):
+        load("nowhere")

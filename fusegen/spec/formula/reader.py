@@ -19,7 +19,7 @@ from fusegen.atoms import (
 from fusegen.atoms.constants import MAX_EXPONENT, number, problem, value_of
 from fusegen.atoms.values import evaluate
 from fusegen.base.errors import nearest
-from fusegen.ops import aliases, find, registry
+from fusegen.ops import find
 from fusegen.spec.formula.calls import OpCall
 from fusegen.spec.formula.functions import Word, functions
 from fusegen.spec.formula.pieces import (
@@ -32,6 +32,7 @@ from fusegen.spec.formula.pieces import (
 )
 from fusegen.spec.formula.syntax import MADE_OF, FormulaError
 from fusegen.spec.scope import Names
+from fusegen.spec.words import unknown_function
 
 __all__ = ["MAX_DEPTH", "Reader"]
 
@@ -200,12 +201,14 @@ class Reader:
         if op is not None and (called is None or (node.keywords and name != "where")):
             return OpCall(self._names, (name,), op, node, read, self._error).bound()
         if called is None:
+            if isinstance(node.func, ast.Attribute):  # torch.sigmoid(x)
+                last = node.func.attr
+                raise self._error(
+                    node, f"functions have no module before their name: write {last}(...)"
+                )
             if not name or name in self._symbols:
                 raise self._error(node, "this is no function to call: a product is written with *")
-            near = nearest(name, {*self._functions, *registry(), *aliases()})
-            if "did you mean" not in near:  # all of them are too many for a message
-                near = ": a formula calls the functions of docs/specs.md, and ops (`fusegen ops`)"
-            raise self._error(node, f"unknown function {name!r}{near}")
+            raise self._error(node, unknown_function(name, self._functions))
         if node.keywords:
             raise self._error(node, f"the arguments of {name} have no names")
         if len(node.args) != called.arity:

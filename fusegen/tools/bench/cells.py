@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fusegen.base.dtypes import dtype_named
 from fusegen.base.errors import UserError, nearest
 from fusegen.tools.bench.record import Direction, Kind, cell_key
 
@@ -199,15 +200,16 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def one_of(option: str, words: Sequence[str], valid: Sequence[str]) -> list[str]:
-    """Return the words, each of which must be valid for an option.
+    """Return the words, each of which must be valid for an option; a dtype may have another name, as fp32.
 
     Raises:
         UserError: if one is not.
     """
-    for word in words:
+    found = [dtype_named(word) for word in words]
+    for word in found:
         if word not in valid:
             raise UserError(f"{option} {word}: not known{nearest(word, valid)}")
-    return list(words)
+    return found
 
 
 def _is_number(text: str) -> bool:

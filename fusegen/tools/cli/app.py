@@ -24,25 +24,19 @@ from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
 from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
-from fusegen.tools.cli.options import ERR, OUT, Out, Specs
+from fusegen.tools.cli.options import ERR, OUT, Out, Specs, complete_specs, show_table
 from fusegen.tools.cli.packaging import kernels_hub, package
+from fusegen.tools.cli.vocabulary import ops
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
 )
-app.command("import")(import_)
-app.command()(export)
-app.command()(package)
-app.command("kernels-hub")(kernels_hub)
-app.command()(check)
-app.command()(bench)
-app.command()(tune)
 
 
 class BackendChoice(enum.StrEnum):
@@ -68,7 +62,6 @@ def _root(
     del version  # the callback has shown it
 
 
-@app.command()
 def build(
     specs: Specs = None,
     out: Out = Path("generated"),
@@ -123,44 +116,17 @@ def build(
             verbose=verbose,
             progress=display,
         )
-    OUT.print(results_table(results, time.perf_counter() - started))
+    show_table(results_table(results, time.perf_counter() - started))
 
 
-@app.command()
-def ops(
-    docs: Annotated[
-        Path | None, typer.Option(help="Write the manual of the ops into this folder instead.")
-    ] = None,
-) -> None:
-    """List the ops that a chain can use."""
-    from fusegen.ops import registry
-
-    if docs is not None:
-        from fusegen.tools.manual.pages import write
-
-        files, changed = write(docs)
-        OUT.print(f"{docs}: {files} files, {changed} changed", markup=False)
-        return
-
-    table = Table(title=f"{len(registry())} ops", title_justify="left")
-    for column in ("op", "operands", "attributes", "formula", "torch"):
-        table.add_column(column, overflow="fold")
-    for name, op in registry().items():
-        attributes = ", ".join(f"{k}={v}" for k, v in op.attributes.items())
-        known_as = "".join(f", {alias}" for alias in op.aliases)
-        table.add_row(
-            name + known_as,
-            ", ".join(op.operands),
-            attributes,
-            Text(op.statement),  # its [brackets] are not markup
-            f"torch.{op.torch}",
-        )
-    OUT.print(table)
-
-
-@app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A spec file, or the name of one here or in specs/.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A spec file, or the name of one here or in specs/.",
+            autocompletion=complete_specs,
+        ),
+    ],
     out: Out = Path("generated"),
     passes: Annotated[
         bool,
@@ -189,7 +155,7 @@ def show(
             table.add_column("what it did", overflow="fold")
             for each, what in changes(program, given):
                 table.add_row(each, Text(what))
-            OUT.print(table)
+            show_table(table)
         return
     OUT.print(derived.describe(), markup=False, soft_wrap=True)
     folder = out / derived.spec.name
@@ -199,22 +165,34 @@ def show(
         table.add_column("lines", justify="right")
         for path in sorted(p for p in folder.iterdir() if p.suffix in (".h", ".cpp", ".cu", ".py")):
             table.add_row(path.name, str(len(path.read_bytes().splitlines())))
-        OUT.print(table)
+        show_table(table)
     else:
         OUT.print(f"{folder} is not there yet: run `fusegen build`")
 
 
-@app.command()
 def clean(out: Out = Path("generated")) -> None:
     """Remove compiled files; the generated sources stay."""
     for path in builder.clean(out):
         OUT.print(f"removed {path}", markup=False, soft_wrap=True)
 
 
+app.command()(build)
+app.command()(show)
+app.command()(check)
+app.command()(bench)
+app.command()(tune)
+app.command("import")(import_)
+app.command()(export)
+app.command()(package)
+app.command("kernels-hub")(kernels_hub)
+app.command()(ops)
+app.command()(clean)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     try:
-        app()
+        app(prog_name="fusegen")
     except CompileError as error:
         ERR.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(1)

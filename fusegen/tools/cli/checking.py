@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import expand
-from fusegen.tools.cli.options import ERR, OUT, Device, Inputs, Out
+from fusegen.tools.cli.options import ERR, Device, Inputs, Out, complete_specs, show_table
 from fusegen.tools.cli.whole_models import check_model, is_model
 
 __all__ = ["check"]
@@ -23,6 +23,7 @@ def check(
         typer.Argument(
             help="Spec files, their names, or folders of them; or one model: model.py:Class.",
             show_default="specs/",
+            autocompletion=complete_specs,
         ),
     ] = None,
     out: Out = Path("generated"),
@@ -57,7 +58,7 @@ def check(
     for v in verdicts:
         verdict = "ok" if v.passed else "FAILED"
         table.add_row(v.package, v.device, v.what, Text(v.worst), v.bound, verdict)
-    OUT.print(table)
+    show_table(table)
     failed = [v for v in verdicts if not v.passed]
     if failed:
         ERR.print(f"{len(failed)} of {len(verdicts)} checks failed")

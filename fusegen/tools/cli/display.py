@@ -64,7 +64,8 @@ class BuildDisplay:
 
 def results_table(results: Sequence[BuildResult], seconds: float) -> Table:
     """Return a table of what a build did, one row per package."""
-    table = Table(title=f"{len(results)} packages in {seconds:.1f} s", title_justify="left")
+    count = "1 package" if len(results) == 1 else f"{len(results)} packages"
+    table = Table(title=f"{count} in {seconds:.1f} s", title_justify="left")
     table.add_column("package")
     table.add_column("for")
     table.add_column("state")

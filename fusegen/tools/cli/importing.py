@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,22 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fusegen.base.errors import UserError
-from fusegen.tools.cli.options import OUT
+from fusegen.tools.cli.options import OUT, show_table
 
 if TYPE_CHECKING:
     from fusegen.models import Report
     from fusegen.models.imported import ImportedSpec
 
 __all__ = ["import_"]
-
-
-class Dtype(enum.StrEnum):
-    """The dtype of a model."""
-
-    float64 = "float64"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 def import_(
@@ -51,7 +41,8 @@ def import_(
         int, typer.Option(min=1, max=3, help="How many derivatives the specs have.")
     ] = 1,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Convert the model to it.", show_default="as it is")
+        str | None,
+        typer.Option(help="Convert the model to it, such as bfloat16.", show_default="as it is"),
     ] = None,
     evaluation: Annotated[
         bool, typer.Option("--eval", help="Read the model as in evaluation.")
@@ -62,20 +53,23 @@ def import_(
     import torch
     from torch import nn
 
+    from fusegen.base.dtypes import DTYPES
     from fusegen.models.imported import import_model
+    from fusegen.tools.bench.cells import one_of
     from fusegen.tools.importing import inputs_of, model_of, write_specs
 
+    wanted = [getattr(torch, name) for name in one_of("--dtype", [dtype] if dtype else [], DTYPES)]
     torch.manual_seed(0)
     made = model_of(model)
     if isinstance(made, nn.Module):
-        made = made.to(getattr(torch, dtype)) if dtype else made
+        made = made.to(wanted[0]) if wanted else made
         made = made.eval() if evaluation else made
-    given = inputs_of(inputs, made, getattr(torch, dtype or "float32"))
+    given = inputs_of(inputs, made, *wanted)
     specs, report = import_model(made, given, title=model, order=order)
     if not specs:
         raise UserError("\n".join([f"there is nothing to fuse in {model}:", *_left(report)]))
     paths = write_specs(specs, out, force=force)
-    OUT.print(_table(specs, out))
+    show_table(_table(specs, out))
     left = _left(report)
     if left:
         OUT.print("\n".join(["not in a spec:", *left]), markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.display import BuildDisplay
-from fusegen.tools.cli.options import ERR, OUT, Device, Inputs
+from fusegen.tools.cli.options import ERR, OUT, Device, Inputs, complete_specs
 from fusegen.tools.cli.whole_models import bench_model, is_model
 
 if TYPE_CHECKING:
@@ -20,24 +20,32 @@ __all__ = ["bench", "tune"]
 
 
 def tune(
-    specs: Annotated[list[str], typer.Argument(help="Spec files, or their names.")],
+    specs: Annotated[
+        list[str],
+        typer.Argument(help="Spec files, or their names.", autocompletion=complete_specs),
+    ],
     shape: Annotated[str, typer.Option(help="Such as 8192x8192.")] = "8192x8192",
     dtype: Annotated[str, typer.Option(help="Such as bfloat16.")] = "bfloat16",
-    device: Annotated[str, typer.Option(help="cuda, or cpu to try the command.")] = "cuda",
+    device: Annotated[Device, typer.Option(help="cuda, or cpu to try the command.")] = Device.cuda,
 ) -> None:
     """Measure launch parameters on this GPU, and save the best beside each spec for `build`."""
     import torch
 
+    from fusegen.base.dtypes import DTYPES
+    from fusegen.tools.bench.cells import one_of, parse_shape
     from fusegen.tools.tune import Case
     from fusegen.tools.tune import tune as tune_spec
 
+    (named,) = one_of("--dtype", [dtype], DTYPES)
+    rows, cols, *more = parse_shape(shape)
+    if more:
+        raise UserError(f"--shape {shape}: tune takes rows and columns, such as 8192x8192")
+    paths = [find_spec(name) for name in specs]
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("fusegen tune needs a GPU, and there is none here")
-    rows, cols = (int(n) for n in shape.split("x"))
-    for name in specs:
-        path = find_spec(name)
+    for path in paths:
         ERR.print(f"{path}", markup=False)
-        tune_spec(path, Case(rows, cols, getattr(torch, dtype), device), ERR.print)
+        tune_spec(path, Case(rows, cols, getattr(torch, named), device.value), ERR.print)
 
 
 def bench(
@@ -46,6 +54,7 @@ def bench(
         typer.Argument(
             help="Spec files, or their names; or one model: model.py:Class.",
             show_default="the reference specs",
+            autocompletion=complete_specs,
         ),
     ] = None,
     out: Annotated[

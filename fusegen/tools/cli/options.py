@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import enum
+import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-__all__ = ["ERR", "OUT", "Device", "Inputs", "Out", "Specs"]
+__all__ = ["ERR", "OUT", "Device", "Inputs", "Out", "Specs", "complete_specs", "show_table"]
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
+#: Wider than any table.
+_WIDE = 10_000
+
+
+def complete_specs(incomplete: str) -> list[str]:
+    """Return what a shell offers for a spec: names here and in specs/, and files and folders."""
+    names = {path.stem for folder in ("", "specs") for path in Path(folder).glob("*.yaml")}
+    parent = Path(incomplete).parent if not incomplete.endswith("/") else Path(incomplete)
+    beside = parent.iterdir() if parent.is_dir() else ()
+    paths = {f"{path}/" if path.is_dir() else str(path) for path in beside}
+    files = {path for path in paths if path.endswith(("/", ".yaml", ".yml"))}
+    return sorted(word for word in names | files if word.startswith(incomplete))
+
+
+def show_table(table: Table) -> None:
+    """Print a table. In a file or a pipe no cell is wrapped and no line is padded."""
+    if OUT.is_terminal:
+        OUT.print(table)
+        return
+    title, table.title = table.title, None
+    if title:
+        OUT.print(title, markup=False, soft_wrap=True)
+    console = Console(file=io.StringIO(), width=_WIDE, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    OUT.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
 Specs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Spec files, their names, or folders of them.", show_default="specs/"),
+    typer.Argument(
+        help="Spec files, their names, or folders of them.",
+        show_default="specs/",
+        autocompletion=complete_specs,
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The folder of the generated packages.")]
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fusegen.base.errors import UserError
-from fusegen.tools.cli.options import ERR, OUT
+from fusegen.tools.cli.options import ERR, OUT, show_table
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from fusegen.models import Report
     from fusegen.tools.against_eager.bench import Timed
     from fusegen.tools.against_eager.check import Verdict
-
-#: Of a table in a file.
-_WIDTH = 140
 
 __all__ = ["bench_model", "check_model", "is_model"]
 
@@ -57,7 +53,7 @@ def check_model(text: str, inputs: str | None, device: str | None, dtypes: Seque
         table.add_column(column, overflow="fold")
     for verdict in verdicts:
         table.add_row(*map(Text, _row(verdict)))
-    _show(table)
+    show_table(table)
     OUT.print(_text(backend.report), markup=False, soft_wrap=True)
     for verdict in verdicts:
         for what in verdict.wrong:
@@ -103,7 +99,7 @@ def bench_model(
     if not any(report.fused for report in reports):
         raise nothing_fused(text, reports[0])
     where = torch.cuda.get_device_name() if original.device == "cuda" else "the CPU"
-    _show(_times(f"{text} on {where}, medians in ms", found))
+    show_table(_times(f"{text} on {where}, medians in ms", found))
     OUT.print(_text(reports[0]), markup=False, soft_wrap=True)
 
 
@@ -146,12 +142,6 @@ def _dtypes(names: Sequence[str]) -> list[torch.dtype]:
     from fusegen.tools.bench.cells import one_of
 
     return [getattr(torch, name) for name in one_of("--dtype", names, DTYPES)]
-
-
-def _show(table: Table) -> None:
-    """Print a table; a file or a pipe wraps none of its cells."""
-    console = OUT if OUT.is_terminal else Console(width=_WIDTH, highlight=False)
-    console.print(table)
 
 
 def _text(report: Report) -> str:

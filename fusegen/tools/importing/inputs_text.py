@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusegen.base.dtypes import dtype_named
 from fusegen.base.errors import UserError, nearest
 
 __all__ = ["inputs_of"]
@@ -80,11 +81,10 @@ def _made(text: str, dtype: torch.dtype, generator: torch.Generator) -> Any:
             raise UserError(f"--inputs: {text!r} is no input; {_FORMS}") from error
     shape = [] if match["shape"] == "scalar" else [int(n) for n in match["shape"].split("x")]
     if match["dtype"]:
-        if match["dtype"] not in _DTYPES:
-            raise UserError(
-                f"--inputs: {match['dtype']!r} is no dtype{nearest(match['dtype'], _DTYPES)}"
-            )
-        dtype = _DTYPES[match["dtype"]]
+        name = dtype_named(match["dtype"])
+        if name not in _DTYPES:
+            raise UserError(f"--inputs: {name!r} is no dtype{nearest(name, _DTYPES)}")
+        dtype = _DTYPES[name]
     return _random(shape, dtype, match["range"], generator)
 
 
