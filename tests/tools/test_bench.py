@@ -329,6 +329,40 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert "Traceback" not in done.stderr
 
 
+def test_without_a_record_one_shape_and_dtype_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("chain:\n  - swish\n")
+    for device, dtype in cells.QUICK_DTYPE.items():
+        shape = cells.SHAPES[device][0]
+        found = cells.groups(device, [path], models=False, quick=True)
+        assert [(g.name, g.dtype, (g.rows, g.cols)) for g in found] == [("my", dtype, shape)]
+        given = cells.groups(device, [path], ["float64"], [(3, 8)], quick=True)
+        assert [(g.dtype, (g.rows, g.cols)) for g in given] == [("float64", (3, 8))]
+
+
+def test_an_image_has_a_shape_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "image.yaml"
+    path.write_text("dims: 4\nchain:\n  - softmax: {dim: 1}\n")
+    (group,) = cells.groups("cpu", [path], ["float32"])
+    assert (group.rows, group.cols, group.trailing) == (8, 256, (56, 56))
+    with pytest.raises(UserError, match=r"has 4 dims, such as 8x256x56x56"):
+        cells.groups("cpu", [path], ["float32"], [(3, 8)])
+
+
+def test_what_is_measured_where_there_are_no_reference_specs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options in ((), ("--suite", "vocabulary")):
+        done = fusegen_here("bench", *options, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "name the spec files" in done.stderr or "benchmarks/specs" in done.stderr
+        assert "Traceback" not in done.stderr
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "mine.yaml").write_text("chain:\n  - swish\n")
+    assert {g.name for g in cells.groups("cpu", [], models=False)} == {"mine"}
+
+
 def test_the_device_is_what_is_there() -> None:
     assert command.device("cpu") == "cpu"
     assert command.device(None) == ("cuda" if torch.cuda.is_available() else "cpu")

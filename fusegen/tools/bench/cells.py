@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from fusegen.base.dtypes import dtype_named
 from fusegen.base.errors import UserError, nearest
+from fusegen.spec import load
+from fusegen.toolchain.spec_files import expand
 from fusegen.tools.bench.record import Direction, Kind, cell_key
 
 #: The tails of the reference models, and a learnable scale before a softmax.
@@ -41,6 +43,8 @@ SHAPES = {
     ),
     "cpu": ((1024, 8192), (128, 32768), (16384, 512), (64, 64)),
 }
+#: What is measured without a record: one dtype, in the first shape of `SHAPES`.
+QUICK_DTYPE = {"cuda": "bfloat16", "cpu": "float32"}
 _T = TypeVar("_T")
 _OfDevice = dict[str, tuple[tuple[int, ...], ...]]
 _ROWS: _OfDevice = {"cuda": ((8192, 8192),), "cpu": ((1024, 8192),)}
@@ -49,6 +53,8 @@ _CLASSES: _OfDevice = {
     "cpu": ((256, 32768), (64, 131072)),
 }
 _IMAGES: _OfDevice = {"cuda": ((64, 256, 56, 56),), "cpu": ((8, 256, 56, 56),)}
+#: The dims after the channels of a chain whose x has so many dims; the others are those of `_IMAGES`.
+_AFTER_CHANNELS = {3: (3136,), 4: (56, 56), 5: (16, 14, 14)}
 #: The shapes of the suite "vocabulary", by the name of a spec in benchmarks/specs.
 VOCABULARY = {
     "layer_norm": _ROWS,
@@ -122,24 +128,34 @@ def groups(
     *,
     tails: bool = True,
     models: bool = True,
+    quick: bool = False,
 ) -> list[Group]:
     """Return the groups of a run; what is not given has the device's defaults.
 
     Args:
         device: "cuda" or "cpu".
-        specs: spec files; with none, the reference specs in specs/.
+        specs: spec files; with none, the reference specs in specs/, or all that are there if these are not.
         dtypes: of tails and models; for models also "tf32".
         shapes: rows and columns of tails, and further dims; models have their own.
         tails: whether to measure chains without their matmul.
         models: whether to measure whole models: those with a size in `MODELS`.
+        quick: one dtype and one shape of tails, unless others are given.
+
+    Raises:
+        UserError: if no specs are given and there are none in specs/, or a shape does not fit a spec.
     """
     folder = Path("specs")
+    if not specs and not all((folder / f"{name}.yaml").is_file() for name in (*TAILS, *MODELS)):
+        specs = expand([])
+    if quick:
+        dtypes = dtypes or [QUICK_DTYPE[device]]
     found = []
     if tails:
         paths = specs or [folder / f"{name}.yaml" for name in TAILS]
         chosen = [d for d in dtypes or DTYPES[device] if d != "tf32"]
-        for path, dtype, shape in itertools.product(paths, chosen, shapes or SHAPES[device]):
-            found.append(_tail(path, dtype, shape))
+        for path in paths:
+            fitting = _shapes(path, device, shapes, 1 if quick else None)
+            found += [_tail(path, dtype, shape) for dtype in chosen for shape in fitting]
     if models:
         paths = specs or [folder / f"{name}.yaml" for name in MODELS]
         for path, dtype in itertools.product(paths, dtypes or MODEL_DTYPES):
@@ -158,16 +174,45 @@ def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = (
         names: of the specs; with none, all.
 
     Raises:
-        UserError: if a name is not one of them.
+        UserError: if a name is not one of them, or their folder is not there.
     """
     chosen = one_of("--suite vocabulary:", names, list(VOCABULARY)) or list(VOCABULARY)
     folder = Path("benchmarks/specs")
+    if not folder.is_dir():
+        raise UserError(
+            f"--suite vocabulary measures the specs of {folder}, which fusegen's repository has: run it there"
+        )
     return [
         _tail(folder / f"{name}.yaml", dtype, shape)
         for name in chosen
         for shape in VOCABULARY[name][device]
         for dtype in dtypes or VOCABULARY_DTYPES
     ]
+
+
+def _shapes(
+    path: Path, device: str, given: Sequence[tuple[int, ...]], count: int | None
+) -> Sequence[tuple[int, ...]]:
+    """Return the shapes of a spec's activation: those that are given, or at most `count` of the device's.
+
+    Raises:
+        UserError: if one has other dims than the spec.
+    """
+    dims = load(path).dims
+    for shape in given:
+        if dims and len(shape) != dims:
+            text = "x".join(map(str, shape))
+            raise UserError(
+                f"--shape {text}: the activation of {path} has {dims} dims, such as "
+                f"{'x'.join(map(str, _shapes(path, device, (), 1)[0]))}"
+            )
+    if given:
+        return given
+    if dims <= 2:
+        return SHAPES[device][:count]
+    ((rows, channels, *_),) = _IMAGES[device]
+    after = _AFTER_CHANNELS.get(dims, (8,) * (dims - 2))
+    return ((rows, channels, *after),)
 
 
 def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:

@@ -24,7 +24,10 @@ _COLUMNS = [name for name in VARIANTS if name != "best compile"]
 def cells_table(record: Record) -> Table:
     """Return the cells: times as multiples of the limit, the speedup, the missed targets."""
     chip, torch = (record.machine.get(name) or "?" for name in ("chip", "torch"))
-    table = Table(title=f"{chip}, torch {torch}", title_justify="left")
+    table = Table(
+        title=f"{chip}, torch {torch}; times as multiples of the byte limit, which is in ms",
+        title_justify="left",
+    )
     for title in ("spec", "dtype", "shape", "direction"):
         table.add_column(title, overflow="fold")
     for title in ("limit ms", *_COLUMNS, "over compile"):

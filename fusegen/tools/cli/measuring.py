@@ -75,11 +75,14 @@ def bench(
         Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
     ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="A dtype; for models also tf32.", show_default="all")
+        list[str] | None,
+        typer.Option(help="A dtype; for models also tf32.", show_default="one; all with --output"),
     ] = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="A tail's shape, such as 8192x8192.", show_default="all"),
+        typer.Option(
+            help="A tail's shape, such as 8192x8192.", show_default="one; all with --output"
+        ),
     ] = None,
     suite: Annotated[
         str, typer.Option(help="reference, or vocabulary: ops alone, from benchmarks/specs.")
@@ -95,14 +98,21 @@ def bench(
         bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")
     ] = True,
     max_autotune: Annotated[
-        bool, typer.Option("--max-autotune/--no-max-autotune", help="Also with max-autotune.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--max-autotune/--no-max-autotune",
+            help="Also with max-autotune.",
+            show_default="with --output",
+        ),
+    ] = None,
     tails: Annotated[
         bool, typer.Option("--tails/--no-tails", help="Chains without their matmul.")
     ] = True,
     models: Annotated[
         bool | None,
-        typer.Option("--models/--no-models", help="Whole models.", show_default="on a GPU"),
+        typer.Option(
+            "--models/--no-models", help="Whole models.", show_default="on a GPU with --output"
+        ),
     ] = None,
     rounds: Annotated[
         int | None,
@@ -141,7 +151,9 @@ def bench(
     warm: Annotated[
         bool, typer.Option("--warm", help="Only compile, into torch's cache on disk.")
     ] = False,
-    output: Annotated[Path | None, typer.Option(help="The record, a JSON file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The record, a JSON file, of every shape and dtype.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the record's cells, measure the others.")
     ] = False,
@@ -154,6 +166,8 @@ def bench(
     ] = None,
 ) -> None:
     """Time built packages against eager torch, torch.compile and a copy.
+
+    Without --output each chain is measured in one shape and dtype, which takes about 15 seconds.
 
     Of a model, time a forward pass, a forward and a backward pass, and a training step against both.
     """
@@ -226,6 +240,7 @@ def bench(
     if build_only or any(o is not None for o in (cells, megabytes, seconds)):
         raise UserError("--cells, --megabytes, --seconds and --build-only need --random SEED")
     dtypes = suites.one_of("--dtype", dtype or [], suites.VALID_DTYPES)
+    full = output is not None or warm
     if suites.one_of("--suite", [suite], suites.SUITES) == ["vocabulary"]:
         groups = suites.vocabulary(where, dtypes, specs or [])
     else:
@@ -235,14 +250,15 @@ def bench(
             dtypes,
             [suites.parse_shape(text) for text in shape or []],
             tails=tails,
-            models=where == "cuda" if models is None else models,
+            models=full and where == "cuda" if models is None else models,
+            quick=not full,
         )
     wanted = command.wanted(
         suites.shard(groups, shard),
         where,
         out or Path("generated"),
         directions,
-        modes=compile_ + (compile_ and max_autotune),
+        modes=compile_ + (compile_ and (full if max_autotune is None else max_autotune)),
         rounds=rounds,
         output=output,
         resume=resume,
