@@ -43,7 +43,7 @@ def _with_default(parameter: Parameter) -> str:
 
 
 def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
-    """Return the lines of an interactive session: a call of `apply` that runs, and its results' shapes."""
+    """Return the lines of a session that has `apply`: a call that runs, and its results' shapes."""
     x = chain.example_shape(_ROWS, _COLS)
     shapes = chain.operand_shapes(x)
     given = []
@@ -60,7 +60,7 @@ def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
     ]
     results = chain.output_shapes(x)
     name = "outputs" if chain.spec.outputs else "y"
-    lines = [f">>> x = torch.randn([{', '.join(map(str, x))}])"]
+    lines = [">>> import torch", f">>> x = torch.randn([{', '.join(map(str, x))}])"]
     if len(given) > 1:
         lines += [f">>> {name} = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]
     else:

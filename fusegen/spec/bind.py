@@ -12,6 +12,7 @@ from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
 from fusegen.spec.model import Ref, Setting
+from fusegen.spec.op_keys import DTYPE, OpKeys
 from fusegen.spec.operand import read_operand
 from fusegen.spec.scope import Names, Reading, shown
 from fusegen.spec.size import read_size
@@ -19,8 +20,6 @@ from fusegen.spec.yaml import Place
 
 __all__ = ["Bound", "bind", "taking"]
 
-#: The key for the dtype of the parameters in a step's submodule.
-_DTYPE = "dtype"
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
@@ -72,17 +71,12 @@ class _Binder:
         self._step, self._op = Reading(names, place, op), op
         self._known = sizes
         self._word = self._step.word
-        self._inside = op.submodule.operands if op.submodule else ()
-        self._slots = [name for name in op.operands if name not in self._inside]
-        sized = op.submodule.sized_by if op.submodule else ()
-        self._sized = tuple(name for name in sized if name not in op.attributes)
+        takes = OpKeys.of(op)
+        self._inside, self._slots, self._sized = takes.inside, takes.slots, takes.sized
         self._sizes = [name for name in self._sized if op.source or name not in sizes]
-        self._geometry = op.submodule.geometry if op.submodule else {}
-        self._flags = {op.submodule.flag: op.submodule.flagged} if op.submodule else {}
-        self._flags.pop("", None)
-        self._keys = [*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags]
-        if self._inside and not op.source:
-            self._keys.append(_DTYPE)
+        self._geometry, self._flags = takes.geometry, takes.flags
+        self._keys = takes.listed(op, self._sizes)
+        self._targets = takes.alone(op)
 
     def bind(self, given: Any) -> Bound:
         values = self._by_name(given)
@@ -134,9 +128,9 @@ class _Binder:
                 near = nearest(flag[:64], bools) if isinstance(flag, str) and bools else ""
                 raise self._step.unfit(name, "true, false or a bool argument", flag, near)
             bound.settings[name] = flag
-        if _DTYPE in self._keys and _DTYPE in values:
-            if values[_DTYPE] != "float32":
-                raise self._step.unfit(_DTYPE, "float32", values[_DTYPE])
+        if DTYPE in self._keys and DTYPE in values:
+            if values[DTYPE] != "float32":
+                raise self._step.unfit(DTYPE, "float32", values[DTYPE])
             bound.float32 = True
         return bound
 
@@ -162,8 +156,7 @@ class _Binder:
             return {}
         if isinstance(given, dict):
             return {key: value for key, value in given.items() if key != "name"}
-        needed = [slot for slot in self._slots if slot not in self._op.optional]
-        targets = needed or list(self._op.attributes)
+        targets = self._targets
         second = self._op.refusal("other") if "dim" in targets else None
         if second and not isinstance(given, int | list):
             message = f"{self._word} reduces a dim, which {shown(given)} is not: {second}"

@@ -1,20 +1,35 @@
-"""The sections of a spec except the chain, as pydantic reads them."""
+"""The sections of a spec except the chain, as pydantic reads them. An editor shows the text below a key
+(`fusegen schema`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fusegen.base.dtypes import DTYPES, dtype_named
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
-from fusegen.spec.model import Type
+from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS, Type
 
 __all__ = [
     "KINDS",
+    "LAUNCH_VALUES",
+    "MAX_DIMS",
+    "MAX_ORDER",
+    "SIZES",
     "ArgumentSection",
     "OperandSection",
     "OutputSection",
@@ -24,7 +39,25 @@ __all__ = [
 ]
 
 KINDS = {k.label: k for k in (Kind.FULL, Kind.COL, Kind.CHANNEL, Kind.ROW, Kind.SCALAR)}
+MAX_ORDER = 3
+MAX_DIMS = 8
+#: What a launch parameter may be.
+LAUNCH_VALUES = tuple(2**k for k in range(11))
 _MAX_DESCRIPTION = 200
+#: In a JSON Schema: the sizes of a shape.
+SIZES: JsonSchemaValue = {
+    "type": "array",
+    "items": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
+}
+_LAUNCH: JsonSchemaValue = {
+    "type": "object",
+    "propertyNames": {"enum": list(OPERATORS)},
+    "additionalProperties": {
+        "type": "object",
+        "propertyNames": {"enum": list(LAUNCH_PARAMETERS)},
+        "additionalProperties": {"enum": list(LAUNCH_VALUES)},
+    },
+}
 
 
 def _wrong(message: str) -> PydanticCustomError:
@@ -32,19 +65,31 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("spec", "{message}", {"message": message})
 
 
-def _one_of(words: Iterable[str]) -> BeforeValidator:
-    valid = tuple(words)
+class _OneOf:
+    """One of some words."""
 
-    def check(value: Any) -> Any:
-        if value not in valid:
-            near = f"; valid here: {', '.join(valid)}"
+    def __init__(self, words: Iterable[str]) -> None:
+        self._valid = tuple(words)
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        del schema, handler
+        return {"enum": list(self._valid)}
+
+    def _check(self, value: Any) -> Any:
+        if value not in self._valid:
+            near = f"; valid here: {', '.join(self._valid)}"
             if isinstance(value, str):
                 meant = dtype_named(value)
-                near = nearest(meant if meant in valid else value, valid)
+                near = nearest(meant if meant in self._valid else value, self._valid)
             raise _wrong(f"cannot be {shown(value)}{near}")
         return value
-
-    return BeforeValidator(check)
 
 
 def shown(value: Any) -> str:
@@ -66,48 +111,73 @@ def _one_line(value: Any) -> Any:
 class Section(BaseModel):
     """A mapping in a spec; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+    #: The key whose value may be given alone, in place of the mapping.
+    short: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {cls.short: value} if cls.short and isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        whole = handler(schema)
+        if not cls.short:
+            return whole
+        alone = handler.resolve_ref_schema(whole)["properties"][cls.short]
+        return {"anyOf": [alone, whole]}
 
 
 class ArgumentSection(Section):
     """An argument of the constructor."""
 
-    type: Annotated[Type, _one_of(get_args(Type))]
-    default: Any = None
+    short: ClassVar[str] = "type"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"type": value} if isinstance(value, str) else value
+    type: Annotated[Type, _OneOf(get_args(Type))]
+    """What it is; a float may be used wherever a number may, a shape is a list of sizes."""
+    default: Annotated[Any, WithJsonSchema({"anyOf": [{"type": ["number", "boolean"]}, SIZES]})] = (
+        None
+    )
+    """Its default; arguments without one come first."""
 
 
 class OperandSection(Section):
     """A tensor beside x."""
 
-    kind: Annotated[str, _one_of(KINDS)]
-    dtype: Annotated[str | None, _one_of(("int64", "bool", "float32"))] = None
-    init: Any = None
-    shape: Any = None
-    gradient: bool = True
+    short: ClassVar[str] = "kind"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+    kind: Annotated[str, _OneOf(KINDS)]
+    """full: as x; col, channel, row: one value for each column, channel or row; scalar: one value."""
+    dtype: Annotated[str | None, _OneOf(("int64", "bool", "float32"))] = None
+    """int64 for classes, bool for masks, float32 beside activations of 16 bits; by default that of x."""
+    init: Annotated[Any, WithJsonSchema({"type": ["string", "number"]})] = None
+    """Makes it a parameter of Module: zeros, ones, randn, a number, or a float argument."""
+    shape: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, SIZES]})] = None
+    """Of a parameter: sizes and int arguments, or a shape argument."""
+    gradient: bool = True
+    """false for an input that gets no gradient, such as a table."""
 
 
 class OutputSection(Section):
     """An entry of `outputs`: the step, and the dtype of its value if that is not x's."""
 
+    short: ClassVar[str] = "name"
+
     name: str
-    dtype: Annotated[str | None, _one_of(("float32",))] = None
+    """The step: its name, or its op."""
+    dtype: Annotated[str | None, _OneOf(("float32",))] = None
+    """float32 for a value with one number for each row, or one number, as it was computed."""
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if not isinstance(value, dict):
+    def _step(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict):
             raise _wrong(f"must be a step, or {{name: step, dtype: float32}}, not {shown(value)}")
         return value
 
@@ -116,12 +186,22 @@ class Sections(Section):
     """A spec as pydantic sees it; the chain is read by `fusegen.spec.steps`."""
 
     chain: list[Any]
+    """The operations, in order."""
     description: Annotated[str, BeforeValidator(_one_line)] = ""
+    """One line, which the package's documentation begins with."""
     arguments: dict[str, ArgumentSection] = {}
+    """Arguments of the Module's constructor, in order."""
     operands: dict[str, OperandSection] = {}
-    dims: int = 0
-    order: int = 2
-    launch: dict[str, dict[str, int]] = {}
-    dtypes: list[Annotated[str, _one_of(DTYPES)]] = list(DTYPES)
-    mode: Annotated[str, _one_of(("both", "training"))] = "both"
+    """Tensors beside x: parameters if they have `init`, else inputs."""
+    dims: Annotated[int, Field(json_schema_extra={"minimum": 2, "maximum": MAX_DIMS})] = 0
+    """The number of dims of x, if a step needs to know it: 4 for images."""
+    order: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MAX_ORDER})] = 2
+    """How many derivatives to generate."""
+    launch: Annotated[dict[str, dict[str, int]], WithJsonSchema(_LAUNCH)] = {}
+    """Launch parameters of the GPU kernels, for each operator."""
+    dtypes: list[Annotated[str, _OneOf(DTYPES)]] = list(DTYPES)
+    """What kernels are compiled for."""
+    mode: Annotated[str, _OneOf(("both", "training"))] = "both"
+    """training: compile kernels for training alone."""
     outputs: list[OutputSection] | None = None
+    """The steps whose values are returned; by default the last one."""

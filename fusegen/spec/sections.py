@@ -16,6 +16,9 @@ from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS, Argument, Operand, 
 from fusegen.spec.names import problem
 from fusegen.spec.operand_section import operands_of, shape_of
 from fusegen.spec.section_models import (
+    LAUNCH_VALUES,
+    MAX_DIMS,
+    MAX_ORDER,
     ArgumentSection,
     OperandSection,
     OutputSection,
@@ -26,8 +29,6 @@ from fusegen.spec.section_models import (
 from fusegen.spec.yaml import Document, Place
 
 __all__ = ["sections"]
-
-_MAX_DIMS = 8
 
 #: Types that pydantic expects, in the spec's words.
 _EXPECTED = {
@@ -70,10 +71,10 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         found.sort(key=lambda item: (item[1]["type"] == "missing", document.line(item[0])))
         place, details = found[0]
         raise document.error(place, _message(details)) from None
-    if not 1 <= model.order <= 3:
+    if not 1 <= model.order <= MAX_ORDER:
         raise document.error(("order",), "order must be 1, 2 or 3")
-    if model.dims and not 2 <= model.dims <= _MAX_DIMS:
-        raise document.error(("dims",), f"dims must be a number from 2 to {_MAX_DIMS}")
+    if model.dims and not 2 <= model.dims <= MAX_DIMS:
+        raise document.error(("dims",), f"dims must be a number from 2 to {MAX_DIMS}")
     if not model.dtypes:
         raise document.error(("dtypes",), f"dtypes is empty; valid here: {', '.join(DTYPES)}")
     _check_launch(model, document)
@@ -98,7 +99,7 @@ def _check_launch(model: Sections, document: Document) -> None:
                     f"{parameter!r} is no launch parameter{nearest(parameter, LAUNCH_PARAMETERS)}"
                 )
                 raise document.error(place, message)
-            if not 1 <= value <= 1024 or value & (value - 1):
+            if value not in LAUNCH_VALUES:
                 raise document.error(place, f"{parameter} must be a power of two up to 1024")
 
 

@@ -211,7 +211,7 @@ def run_examples(package: ModuleType) -> None:
     for text in (package.__doc__, package.apply.__doc__):
         assert text is not None
         case = doctest.DocTestParser().get_doctest(
-            text, dict(vars(package)), package.__name__, None, 0
+            text, {"apply": package.apply}, package.__name__, None, 0
         )
         assert case.examples
         runner = doctest.DocTestRunner()
@@ -220,6 +220,7 @@ def run_examples(package: ModuleType) -> None:
         parameters = inspect.signature(package.apply).parameters.values()
         by_place = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert f"apply({', '.join(by_place[:2])}" in (package.__doc__ or "")
+    assert (package.__doc__ or "").index(">>> ") < (package.__doc__ or "").index(" Module(")
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -22,11 +22,11 @@ from fusegen.spec.model import Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
 
-__all__ = ["InlineFormula", "check_op", "read_formula"]
+__all__ = ["KEYS", "InlineFormula", "check_op", "read_formula"]
 
 _X = sp.Symbol("x", real=True)
 #: What a step with a formula may give.
-_KEYS = ("formula", "dim", "halves", "name")
+KEYS = ("formula", "dim", "halves", "name")
 
 #: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]
@@ -68,8 +68,8 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
             place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
         )
     for key in parts:
-        if key not in _KEYS:
-            near = nearest(str(key), _KEYS)
+        if key not in KEYS:
+            near = nearest(str(key), KEYS)
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
     text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]

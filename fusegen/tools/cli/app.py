@@ -26,6 +26,7 @@ from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
 from fusegen.tools.cli.options import ERR, OUT, Out, Specs, complete_specs, show_table
 from fusegen.tools.cli.packaging import kernels_hub, package
+from fusegen.tools.cli.starting import new, schema
 from fusegen.tools.cli.vocabulary import ops
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
@@ -176,6 +177,7 @@ def clean(out: Out = Path("generated")) -> None:
         OUT.print(f"removed {path}", markup=False, soft_wrap=True)
 
 
+app.command()(new)
 app.command()(build)
 app.command()(show)
 app.command()(check)
@@ -186,6 +188,7 @@ app.command()(export)
 app.command()(package)
 app.command("kernels-hub")(kernels_hub)
 app.command()(ops)
+app.command()(schema)
 app.command()(clean)
 
 

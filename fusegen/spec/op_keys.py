@@ -1,0 +1,62 @@
+"""What a step may give its op: the keys below the op's name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from fusegen.ops import Op
+
+__all__ = ["DTYPE", "OpKeys"]
+
+#: The key for the dtype of the parameters in a step's submodule.
+DTYPE = "dtype"
+
+
+@dataclass(frozen=True)
+class OpKeys:
+    """The keys that an op takes, beside its attributes and `name`.
+
+    Args:
+        slots: its operands, except those that its submodule has.
+        inside: the operands that its submodule has.
+        sized: sizes of the submodule.
+        geometry: further settings of the submodule, with their defaults.
+        flags: the setting that switches the submodule's operands on, with its default.
+        dtype: whether the submodule's parameters may be of float32 alone.
+    """
+
+    slots: tuple[str, ...]
+    inside: tuple[str, ...]
+    sized: tuple[str, ...]
+    geometry: Mapping[str, int]
+    flags: Mapping[str, bool]
+    dtype: bool
+
+    @staticmethod
+    def of(op: Op) -> OpKeys:
+        """Return the keys of an op."""
+        kept = op.submodule
+        inside = kept.operands if kept else ()
+        flags = {kept.flag: kept.flagged} if kept and kept.flag else {}
+        return OpKeys(
+            slots=tuple(name for name in op.operands if name not in inside),
+            inside=inside,
+            sized=tuple(n for n in (kept.sized_by if kept else ()) if n not in op.attributes),
+            geometry=kept.geometry if kept else {},
+            flags=flags,
+            dtype=bool(inside) and not op.source,
+        )
+
+    def needed(self, op: Op) -> list[str]:
+        """Return the operands that a step must give."""
+        return [name for name in self.slots if name not in op.optional and name != op.halves]
+
+    def alone(self, op: Op) -> list[str]:
+        """Return what a single value, given without a key, may be for: one operand, else one attribute."""
+        return [name for name in self.slots if name not in op.optional] or list(op.attributes)
+
+    def listed(self, op: Op, sizes: Collection[str]) -> list[str]:
+        """Return all keys in their order; `sizes` are the sizes that a step gives."""
+        keys = [*self.slots, *op.attributes, *sizes, *self.geometry, *self.flags]
+        return [*keys, DTYPE] if self.dtype else keys

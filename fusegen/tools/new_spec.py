@@ -1,0 +1,116 @@
+"""A first spec: from the names of its steps, with everything declared that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusegen.base.errors import UserError
+from fusegen.ops import Op, find
+from fusegen.spec import parse
+from fusegen.spec.op_keys import OpKeys
+from fusegen.spec.words import meant_op, unknown_op
+
+__all__ = ["SCHEMA_FILE", "modeline", "new_spec"]
+
+#: The file with the JSON Schema, beside the specs that name it.
+SCHEMA_FILE = "fusegen.schema.json"
+
+#: What an operand is, in the comment beside it.
+_KINDS = {
+    "full": "as large as x",
+    "col": "one value for each column; `init: ones` makes it a parameter",
+    "channel": "one value for each channel",
+    "row": "one value for each row",
+    "scalar": "one value",
+}
+
+
+def modeline() -> str:
+    """Return the comment by which an editor finds the schema."""
+    return f"# yaml-language-server: $schema={SCHEMA_FILE}"
+
+
+def new_spec(name: str, steps: Sequence[str]) -> str:
+    """Return the text of a spec.
+
+    Args:
+        name: the package's name.
+        steps: names of ops, in order; a formula becomes an `expr`.
+
+    Raises:
+        UserError: if a step is none, or they do not make a chain.
+    """
+    arguments: dict[str, str] = {}
+    operands: dict[str, str] = {}
+    chain: list[str] = []
+    source = False  # whether the chain starts from one
+    for index, word in enumerate(steps):
+        if set(word) & set("()*+/ -"):
+            chain.append(f'  - expr: "{word}"')
+            continue
+        known = word if find(word) else meant_op(word)
+        op = find(known or "")
+        if op is None:
+            raise UserError(unknown_op(word))
+        halving = index == 0 or (index == 1 and source)
+        sized = op.source or not source
+        source = source or op.source
+        given = _given(op, arguments, operands, sized=sized, halving=halving)
+        chain.append(f"  - {known}{given}")
+    lines = [
+        modeline(),
+        "# A chain of operations, which fusegen makes kernels of. `fusegen ops` lists the ops.",
+    ]
+    if arguments:
+        lines.append("arguments:                 # of the constructor of Module")
+        lines += [f"  {argument}: {kind}" for argument, kind in arguments.items()]
+    if operands:
+        lines.append("operands:                  # tensors beside x")
+        for operand, kind in operands.items():
+            label = kind.removeprefix("{kind: ").split(",")[0]
+            lines.append(f"  {operand + ': ' + kind:<24} # {_KINDS[label]}")
+    text = "\n".join([*lines, "chain:                     # the steps, in order", *chain, ""])
+    parse(text, name)
+    return text
+
+
+def _given(
+    op: Op, arguments: dict[str, str], operands: dict[str, str], *, sized: bool, halving: bool
+) -> str:
+    """Return what follows an op, and declare what it needs.
+
+    Args:
+        op: the op.
+        arguments: the arguments that are declared, to which this adds.
+        operands: the same of operands.
+        sized: whether the op's sizes are not known from a source.
+        halving: whether the op may take two halves of one tensor.
+    """
+    takes = OpKeys.of(op)
+    arguments |= dict.fromkeys(takes.sized if sized else (), "int")
+    slots = takes.needed(op) + ([op.halves] if op.halves and not halving else [])
+    given = {}
+    for slot in slots:
+        operand = slot if slot not in operands else f"{slot}_{len(operands) + 1}"
+        kind = op.operands[slot]
+        label = kind.label if kind is not None else "full"
+        operands[operand] = "{kind: row, dtype: int64}" if slot == op.classes else label
+        given[slot] = operand
+    for attribute in sorted(op.required):
+        given[attribute] = "-1" if attribute in op.dims else _example(op, attribute)
+    if op.attributes and not slots and all(value is None for value in op.attributes.values()):
+        given.setdefault(next(iter(op.attributes)), "-1" if op.dims else "0")  # clamp
+    if op.dims == ("dim",) and not op.several and not op.halves:
+        given.setdefault("dim", "-1")
+    if not given:
+        return ""
+    if len(given) == 1 and [*given] == slots:
+        return f": {given[slots[0]]}"
+    return ": {" + ", ".join(f"{key}: {value}" for key, value in given.items()) + "}"
+
+
+def _example(op: Op, attribute: str) -> str:
+    """Return a value for an attribute that must be given."""
+    if attribute in op.choices:
+        return op.choices[attribute][0]
+    return "1e-6" if attribute == "eps" else "1"
