@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fusegen.tools.cli.options import OUT
+from fusegen.tools.cli.options import OUT, show_table
 
 __all__ = ["kernels_hub", "package"]
 
@@ -38,7 +38,7 @@ def package(
             ", ".join(built.dtypes),
             f"{gpus} and newer ones" if gpus else "none",
         )
-    OUT.print(table)
+    show_table(table)
     glibc = f", for glibc {wheel.glibc} and later" if wheel.glibc else ""
     OUT.print(
         f"{wheel.path}: {wheel.path.stat().st_size / 1e6:.1f} MB{glibc}; `pip install {wheel.path}`",
