@@ -81,7 +81,7 @@ def subjects(model: nn.Module, folder: Path) -> dict[str, tuple[Callable[..., An
     found: dict[str, tuple[Callable[..., Any], Any]] = {"eager": (model, None)}
     found["compile"] = (torch.compile(copy.deepcopy(model)), None)
     for rest in ("eager", "inductor"):
-        backend = FusegenBackend(folder, rest=rest)
+        backend = FusegenBackend(folder, 1, rest=rest)  # for both passes
         found[f"fusegen+{rest}"] = (torch.compile(copy.deepcopy(model), backend=backend), backend)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,11 +13,18 @@ from torch import fx
 
 from fusegen.base.errors import UserError
 from fusegen.models.background import Build, start_build
+from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
-from fusegen.models.packages import are_built, default_folder, load_packages, packages_of
+from fusegen.models.packages import (
+    default_folder,
+    is_built,
+    is_there,
+    load_packages,
+    packages_of,
+)
 from fusegen.models.plan import Plan, note, plan_of
 from fusegen.models.put_back import put_back
-from fusegen.models.spec_text import PackageSpec
+from fusegen.models.spec_text import PackageSpec, RegionSpec
 from fusegen.models.switching import Switching
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
@@ -38,7 +45,8 @@ class FusegenBackend:
 
     Args:
         folder: where packages are kept; by default `FUSEGEN_MODELS`, or ~/.cache/fusegen/models.
-        order: how many derivatives the packages have: 1, or 2 and 3 for double backward.
+        order: how many derivatives the packages have: 1, or 2 and 3 for double backward. None is 1, and 0 in
+            graphs that run without gradients, unless packages with a derivative are there.
         everything: fuse what the estimate says is slower, too.
         rest: what runs the other ops: "eager" or "inductor".
         background: whether graphs run as eager while their packages are built.
@@ -47,7 +55,7 @@ class FusegenBackend:
     """
 
     folder: Path = field(default_factory=default_folder)
-    order: int = 1
+    order: int | None = None
     everything: bool = False
     rest: str = "eager"
     background: bool = False
@@ -62,7 +70,7 @@ class FusegenBackend:
         """
         if self.rest not in ("eager", "inductor"):
             raise UserError(f"rest is 'eager' or 'inductor', not {self.rest!r}")
-        if self.order not in (1, 2, 3):
+        if self.order not in (None, 1, 2, 3):
             raise UserError(f"order is 1, 2 or 3, not {self.order!r}")
         if not isinstance(self.background, bool):
             raise UserError(f"background is True or False, not {self.background!r}")
@@ -74,7 +82,10 @@ class FusegenBackend:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         """Return a captured graph with its regions fused."""
-        plan = plan_of(module.graph, inputs, self.order, self.report, everything=self.everything)
+        order = self.order or 1
+        plan = plan_of(module.graph, inputs, order, self.report, everything=self.everything)
+        if self.order is None and runs_without_gradients(module.graph):
+            plan = replace(plan, specs=[(r, self._least(spec)) for r, spec in plan.specs])
         specs = [spec for _, spec in plan.specs]
         if self.background and self._must_wait(specs):
             return self._later(module, plan)
@@ -89,9 +100,14 @@ class FusegenBackend:
             return compiled
         return result.forward
 
+    def _least(self, spec: RegionSpec) -> RegionSpec:
+        """Return a spec without derivatives, unless the package with them is there."""
+        there = is_built if self.build else is_there
+        return spec if there(spec, self.folder) else forward_alone(spec)
+
     def _must_wait(self, specs: Sequence[PackageSpec]) -> bool:
         """Return whether packages are to be built, by a process that knows all ops of the specs."""
-        if not specs or not self.build or are_built(specs, self.folder):
+        if not self.build or all(is_built(spec, self.folder) for spec in specs):
             return False
         from fusegen.toolchain.render_pool import has_own_declarations
 

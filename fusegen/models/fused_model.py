@@ -35,7 +35,7 @@ def fuse(
     example_inputs: Inputs,
     *,
     folder: str | Path | None = None,
-    order: int = 1,
+    order: int | None = None,
     everything: bool = False,
     rest: str = "eager",
     background: bool = False,
@@ -48,7 +48,7 @@ def fuse(
     example_inputs: Inputs | None = None,
     *,
     folder: str | Path | None = None,
-    order: int = 1,
+    order: int | None = None,
     everything: bool = False,
     rest: str = "eager",
     background: bool = False,
@@ -60,7 +60,7 @@ def fuse(
     example_inputs: Inputs | None = None,
     *,
     folder: str | Path | None = None,
-    order: int = 1,
+    order: int | None = None,
     everything: bool = False,
     rest: str = "eager",
     background: bool = False,
@@ -82,7 +82,8 @@ def fuse(
             needs none; a tensor then says for which dtype it is built.
         folder: where the packages are kept, to be shipped; by default a cache, `FUSEGEN_MODELS` or
             ~/.cache/fusegen/models.
-        order: how many derivatives: 1, or 2 and 3 for double backward.
+        order: how many derivatives: 1, or 2 and 3 for double backward. By default 1, and none for calls
+            without gradients (`torch.no_grad`), unless packages with a derivative are there.
         everything: fuse what the estimate says is slower, too.
         rest: what runs the other ops: "eager", torch's own kernels, or "inductor".
         background: return at once. The model runs as eager until its packages are built.
@@ -95,7 +96,7 @@ def fuse(
     if isinstance(model, str | list | tuple):
         given = example_inputs if isinstance(example_inputs, Tensor) else None
         dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []
-        return fused_chain(model, where, order, dtypes)
+        return fused_chain(model, where, order or 1, dtypes)
     if example_inputs is None:
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):

@@ -14,7 +14,7 @@ from fusegen.base.files import write_if_different
 from fusegen.models.spec_text import PackageSpec
 from fusegen.runtime.loading import load_package
 
-__all__ = ["are_built", "default_folder", "load_packages", "packages_of", "write_specs"]
+__all__ = ["default_folder", "is_built", "is_there", "load_packages", "packages_of", "write_specs"]
 
 _LOCK = threading.Lock()
 
@@ -76,15 +76,18 @@ def write_specs(specs: Sequence[PackageSpec], folder: Path) -> list[Path]:
     return paths
 
 
-def are_built(specs: Sequence[PackageSpec], folder: Path) -> bool:
-    """Return whether a build of some packages would have nothing to compile."""
+def is_built(spec: PackageSpec, folder: Path) -> bool:
+    """Return whether a build of a package would have nothing to compile."""
     from fusegen.toolchain.builder import is_rendered
     from fusegen.toolchain.compilers import find_nvcc
 
-    out = folder / "generated"
+    path, out = folder / "specs" / f"{spec.name}.yaml", folder / "generated"
     cuda = torch.cuda.is_available() and find_nvcc() is not None
     libraries = ("_cpu.so", "_cuda.so") if cuda else ("_cpu.so",)
-    return all(
-        is_rendered(path, out) and all((out / path.stem / file).exists() for file in libraries)
-        for path in write_specs(specs, folder)
-    )
+    there = path.is_file() and path.read_text() == spec.text and is_rendered(path, out)
+    return there and all((out / spec.name / file).exists() for file in libraries)
+
+
+def is_there(spec: PackageSpec, folder: Path) -> bool:
+    """Return whether a folder has a package, as one that was shipped without its specs may."""
+    return (folder / "generated" / spec.name / "__init__.py").is_file()

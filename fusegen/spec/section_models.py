@@ -195,7 +195,7 @@ class Sections(Section):
     """Tensors beside x: parameters if they have `init`, else inputs."""
     dims: Annotated[int, Field(json_schema_extra={"minimum": 2, "maximum": MAX_DIMS})] = 0
     """The number of dims of x, if a step needs to know it: 4 for images."""
-    order: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MAX_ORDER})] = 2
+    order: Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": MAX_ORDER})] = 2
     """How many derivatives to generate."""
     launch: Annotated[dict[str, dict[str, int]], WithJsonSchema(_LAUNCH)] = {}
     """Launch parameters of the GPU kernels, for each operator."""

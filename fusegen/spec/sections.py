@@ -71,8 +71,8 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         found.sort(key=lambda item: (item[1]["type"] == "missing", document.line(item[0])))
         place, details = found[0]
         raise document.error(place, _message(details)) from None
-    if not 1 <= model.order <= MAX_ORDER:
-        raise document.error(("order",), "order must be 1, 2 or 3")
+    if not 0 <= model.order <= MAX_ORDER:
+        raise document.error(("order",), "order must be 0, 1, 2 or 3")
     if model.dims and not 2 <= model.dims <= MAX_DIMS:
         raise document.error(("dims",), f"dims must be a number from 2 to {MAX_DIMS}")
     if not model.dtypes:

@@ -60,11 +60,13 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
         say: receives the progress.
 
     Raises:
-        UserError: if the chain returns several values, or none with a gradient.
+        UserError: if the chain returns several values, or has no gradient.
     """
     read = pipeline.derive(spec).spec
     if read.outputs:
         raise UserError(f"{spec}: it returns several values; only chains of one are tuned")
+    if not read.order:
+        raise UserError(f"{spec}: it has order: 0, and so no backward to tune")
     if read.steps[-1].indexes:
         raise UserError(f"{spec}: it returns numbers of columns, which have no backward to tune")
     names = {p: {n for n, _, _ in launch} for p, launch in _constants(spec).items()}

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 import fusegen
 from fusegen.base.errors import UserError
 from fusegen.models import FusegenBackend, backend, background
-from fusegen.models.packages import are_built
+from fusegen.models.packages import is_built
 from fusegen.models.spec_text import PackageSpec
 from fusegen.toolchain import render_pool
 
@@ -81,7 +81,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Builds]:
     made = Builds()
     monkeypatch.setattr(background, "BuildProcess", made)
     monkeypatch.setattr(backend, "load_packages", made.load)
-    monkeypatch.setattr(backend, "are_built", lambda *_: False)
+    monkeypatch.setattr(backend, "is_built", lambda *_: False)
     # Other tests of this process declare ops.
     monkeypatch.setattr(render_pool, "has_own_declarations", lambda: False)
     monkeypatch.setattr(backend, "_WARNED", set())
@@ -135,7 +135,7 @@ def test_a_graph_is_fused_from_the_call_after_its_build(builds: Builds, tmp_path
 def test_packages_that_are_there_are_used_at_once(
     builds: Builds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "are_built", lambda *_: True)
+    monkeypatch.setattr(backend, "is_built", lambda *_: True)
     monkeypatch.setattr(backend, "packages_of", lambda s, f, **_: builds.load(s, f, {}))
     run, made = compiled(gated, tmp_path)
     run(inputs(4, 8))
@@ -243,8 +243,8 @@ def test_real_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fusegen.wait_for_builds(120)
     torch.testing.assert_close(fused(x), model(x))
     (region,) = fusegen.report(fused).fused
-    assert are_built([PackageSpec(region.package, region.spec)], tmp_path)
-    assert not are_built([PackageSpec(region.package, f"{region.spec}\n")], tmp_path)
+    assert is_built(PackageSpec(region.package, region.spec), tmp_path)
+    assert not is_built(PackageSpec(region.package, f"{region.spec}\n"), tmp_path)
 
 
 #: Builds with a compiler that says it has begun and takes long, and ends.

@@ -30,7 +30,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("order: 1\nchain: []\n", "the chain is empty", 2),
     ("order: 1\nchain:\n", "the chain is empty", 2),
     ("chain: swish\n", "chain must be a list", 1),
-    ("chain: [swish]\norder: 4\n", "order must be 1, 2 or 3", 2),
+    ("chain: [swish]\norder: 4\n", "order must be 0, 1, 2 or 3", 2),
     ("chain: [swish]\norder: two\n", "order must be a whole number", 2),
     ("chain: [swish]\norder: true\n", "order must be a whole number", 2),
     ("description: 3\nchain: [swish]\n", "description must be text", 1),

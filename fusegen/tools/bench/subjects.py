@@ -140,12 +140,14 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
 
     Raises:
         SpecError: if its spec is wrong.
-        UserError: if it returns several values, or none with a gradient.
+        UserError: if it returns several values, or has no gradient.
         ImportError: if its package is not built.
     """
     chain = pipeline.derive(group.spec)
     if chain.spec.outputs:
         raise UserError(f"{group.spec}: it returns several values; only chains of one are timed")
+    if not chain.spec.order:
+        raise UserError(f"{group.spec}: it has order: 0, and so no backward to time")
     if chain.spec.steps[-1].indexes:
         raise UserError(
             f"{group.spec}: it returns numbers of columns, which have no backward to time"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusegen import chain
 from fusegen.atoms import detach
+from fusegen.base.errors import UserError
 from fusegen.program import Map
 from fusegen.runtime.loading import load_package
 from fusegen.toolchain import pipeline
@@ -105,12 +106,16 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
     """Check the built packages of specs on every device that they are built for.
 
     Raises:
-        UserError: if a spec is wrong.
+        UserError: if a spec is wrong, or has no derivatives.
         ImportError: if a package is not built.
     """
     verdicts = []
     for path in specs:
         derived = pipeline.derive(path)
+        if not derived.spec.order:
+            raise UserError(
+                f"{path}: it has order: 0; give it a derivative, which is what is checked"
+            )
         package = load_package(derived.spec.name, out)
         devices = ["cpu"]
         if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():

@@ -43,7 +43,7 @@ def check_model(text: str, inputs: str | None, device: str | None, dtypes: Seque
     from fusegen.tools.against_eager.original import original_of
 
     original = original_of(text, inputs, device)
-    backend = FusegenBackend(everything=True)
+    backend = FusegenBackend(order=1, everything=True)
     verdicts = check(original, backend, _dtypes(dtypes) or DTYPES, _say)
     table = Table(
         title=f"errors of {text} fused, in units of eager's own; {INPUTS} random inputs",
@@ -86,13 +86,15 @@ def bench_model(
     original = original_of(text, inputs, device)
     found, reports = [], []
     for dtype in _dtypes(dtypes) or [original.dtype]:
-        fused = FusegenBackend(everything=everything)
+        fused = FusegenBackend(order=1, everything=everything)
         backends: dict[str, FusegenBackend | str | None] = {"eager": None}
         if compiled:
             backends["torch.compile"] = "inductor"
         backends["fusegen"] = fused
         if compiled:
-            backends["fusegen, inductor"] = FusegenBackend(everything=everything, rest="inductor")
+            backends["fusegen, inductor"] = FusegenBackend(
+                order=1, everything=everything, rest="inductor"
+            )
         found += bench(original, backends, dtype, _say, rounds)
         reports.append(fused.report)
         forget()
