@@ -91,13 +91,14 @@ class ChannelWalk {
 
 // Returns one channel value for each of the columns c … c + V - 1, where c is a multiple of V. The
 // first column belongs to `channel`; a new channel begins at each multiple of `run`. WHOLE promises
-// that runs are multiples of V, so all V columns share one channel.
-template <int V, bool WHOLE = false, class S, class Index>
+// that runs are multiples of V, so all V columns share one channel. ANYWHERE: c need not be a
+// multiple of V.
+template <int V, bool WHOLE = false, bool ANYWHERE = false, class S, class Index>
 __device__ __forceinline__ auto spread_vector(const S* data, int channel, Index c, Index run) {
   using T = decltype(load(data));
   const S* from = data + channel;
   Vector<T, V> spread;
-  if (V == 1 || WHOLE || run % V == 0) {  // all columns share one channel
+  if (V == 1 || WHOLE || (!ANYWHERE && run % V == 0)) {  // all columns share one channel
     const T value = load(from);
 #pragma unroll
     for (int v = 0; v < V; ++v) spread.value[v] = value;

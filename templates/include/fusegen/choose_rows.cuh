@@ -110,7 +110,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     while (across < lanes(1, 1)) across *= 2;
     return several_rows(RowForm::brief, 1, across);
   }
-  if (needs.rows <= INT32_MAX && lanes(needs.warp_items, 1) <= 32)
+  if (!needs.tiles && needs.rows <= INT32_MAX && lanes(needs.warp_items, 1) <= 32)
     return several_rows(RowForm::warp, needs.warp_items, 32);
   // Prefer one block, even a large one: the blocks of a cluster wait for each other. Otherwise
   // prefer small blocks: a multiprocessor holds two that hide each other's latency.
@@ -139,7 +139,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     const auto block = [&](RowForm form, int items, int most, int resident) {
       return blocks(form, items, 1, most, sums(most, resident, items));
     };
-    if (block(RowForm::block, needs.items, 512, needs.resident)) return true;
+    if (!needs.tiles && block(RowForm::block, needs.items, 512, needs.resident)) return true;
     if (!needs.keeps_long) return false;
     if (block(RowForm::large_block, needs.large_items, full, 1)) return true;
     if (needs.full_items > needs.large_items &&

@@ -84,6 +84,23 @@ __device__ __forceinline__ void copy_ahead(Pack* shared, const void* global,
   }
 }
 
+// The same, through the L1 cache after all if `cached`. Without a branch.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global, uint64_t policy,
+                                           uint32_t cached) {
+  if constexpr (sizeof(Pack) == 16) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.u32 p, %3, 0;"
+        "@p cp.async.ca.shared.global [%0], [%1], 16;"
+        "@!p cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;}" ::"r"(
+            copy_place(shared, policy)),
+        "l"(global), "l"(policy), "r"(cached)
+        : "memory");
+  } else {
+    copy_ahead_cached(shared, global);
+  }
+}
+
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");

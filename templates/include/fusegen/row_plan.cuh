@@ -14,6 +14,8 @@
 namespace fusegen {
 
 // Where a row is kept.
+//   warp_tiles        with its neighbours in the shared memory of a warp, by single elements
+//   block_tile        the same, but by itself, by a block
 //   brief             in some lanes of a warp, one access per thread
 //   warp              in one warp
 //   block             in up to 512 threads
@@ -28,6 +30,8 @@ namespace fusegen {
 //   streamed_cluster  nowhere: a cluster streams the row
 //   streamed          the same by one block, if the chip has no clusters
 enum class RowForm {
+  warp_tiles,
+  block_tile,
   brief,
   warp,
   block,
@@ -60,6 +64,14 @@ struct RingWalk {
   int slots;        // of a thread's ring, each for one step
 };
 
+// How a warp, or a block, walks over its tile of rows.
+struct TileWalk {
+  int turns;  // its threads take the rows in so many turns
+  int bytes;  // of shared memory for the tile
+  int bits;   // 2^bits of its threads copy a row, if there are gaps between rows
+  int items;  // elements of a row that a thread takes
+};
+
 // The columns of each of some blocks, if the row may begin between two accesses of `width`
 // elements. A warp takes `span` columns in a step; no block ends within.
 inline int64_t ring_stretch(int64_t cols, int width, int span, int blocks) {
@@ -79,6 +91,7 @@ struct RowPlan {
   int width;      // elements of one access
   int cluster;    // blocks that keep one row
   RingWalk walk;  // of a ring
+  TileWalk tile;  // of a tile
   dim3 threads;
   size_t shared;  // shared memory of a block, in bytes
   unsigned grid;  // blocks
@@ -91,6 +104,8 @@ struct RowPlan {
   bool streams() const {
     return form == RowForm::streamed_cluster || form == RowForm::streamed || form == RowForm::ring;
   }
+  // Rows that a block takes at a time.
+  int64_t rows_at_once() const { return int64_t(threads.y) * std::max(tile.turns, 1); }
   // Partial sums per channel of `run` columns that a row of threads stores: one per block, or one
   // per warp that has some of these columns in its ring.
   int64_t parts(int64_t run) const {
@@ -105,7 +120,7 @@ struct RowPlan {
 template <class S>
 int waves(const RowPlan& plan, int wanted) {
   if (plan.single) return each_row;
-  if (plan.form == RowForm::ring) return 1;
+  if (plan.form == RowForm::ring || plan.tile.turns) return 1;
   if (sizeof(S) != 4) return 1;
   return wanted == each_row ? 4 : wanted;
 }
@@ -115,6 +130,7 @@ struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
   bool keeps_long;    // whether there are kernels that keep rows too long for 512 threads
+  bool tiles;         // short rows pass through tiles, and are not kept otherwise
   bool once;          // one stage reads the row, and no columns are summed
   bool reduces;       // something is reduced over each row
   bool staged;        // there is a kernel that keeps rows in shared memory
@@ -154,7 +170,7 @@ struct RowNeeds {
 template <class Kernel>
 bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool sums,
                 int64_t cycle) {
-  const int64_t needed = (rows + plan.threads.y - 1) / plan.threads.y;
+  const int64_t needed = (rows + plan.rows_at_once() - 1) / plan.rows_at_once();
   int64_t teams = 0;
   if (plan.cluster > 1) {
     teams = resident_clusters(kernel, plan.threads, plan.shared, plan.cluster);

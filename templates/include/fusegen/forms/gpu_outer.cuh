@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (item < count) {
-            P::copy_all(next_full, item * threads, from.to, item * apart, policy);
+            P::copy_all(args, next_full, item * threads, from.to, item * apart, policy);
           }
         }
       }

@@ -105,12 +105,19 @@ struct GpuParts : Parts<D, S> {
     for (int n = 0; n < Fulls::size; ++n)
       packed[n] = read<L, V>(static_cast<const S*>(from[n]) + offset, policy);
   }
-  // Copies vectors to shared memory, and takes them from there.
+  // Copies vectors to shared memory, and takes them from there. A tensor that is broadcast goes
+  // through the L1 cache: all blocks would read the same few lines of the L2 cache at a time.
   template <int V>
-  static __device__ __forceinline__ void copy_all(Packed<S, V>* const* to, int place,
+  static __device__ __forceinline__ void copy_all([[maybe_unused]] const Args& args,
+                                                  Packed<S, V>* const* to, int place,
                                                   S* const* from, int64_t offset, uint64_t policy) {
-#pragma unroll
-    for (int n = 0; n < Fulls::size; ++n) copy_ahead(to[n] + place, from[n] + offset, policy);
+    each(Fulls{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      if constexpr (has_gap<Item>)
+        copy_ahead(to[n] + place, from[n] + offset, policy, (args.*Item::gap).repeats);
+      else
+        copy_ahead(to[n] + place, from[n] + offset, policy);
+    });
   }
   template <int V>
   static __device__ __forceinline__ void take_all(Packed<S, V>* packed, Packed<S, V>* const* from,
@@ -146,20 +153,21 @@ struct GpuParts : Parts<D, S> {
 
   // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
   // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
-  // Stage: what reads them, one or several stages.
-  template <class Stage, bool WHOLE = false, int V, class Index>
+  // Stage: what reads them, one or several stages. ANYWHERE: `at` and c need not be multiples of V.
+  template <class Stage, bool WHOLE = false, bool ANYWHERE = false, int V, class Index>
   static __device__ __forceinline__ void unpack_full(const Args& args, typename K::Full (&full)[V],
                                                      const Packed<S, V>* packed, int64_t at,
                                                      int channel, Index c) {
-    unpack_inputs<Stage>(args, full, packed, at);
+    unpack_inputs<Stage, ANYWHERE>(args, full, packed, at);
     if constexpr (P::Spreads::size > 0) {
       // All are found before any is used: the compiler then finds their places once.
       Vector<T, V> spread[P::Spreads::size];
       each(typename P::Spreads{}, [&](auto item, auto n) {
         using Item = decltype(item);
         if constexpr (uses<Stage, Item>)
-          spread[n] = spread_vector<V, WHOLE>(pointer<typename Item::type, Item::arg>(args),
-                                              channel, c, Index(run_length<Item>(args)));
+          spread[n] =
+              spread_vector<V, WHOLE, ANYWHERE>(pointer<typename Item::type, Item::arg>(args),
+                                                channel, c, Index(run_length<Item>(args)));
       });
       each(typename P::Spreads{}, [&](auto item, auto n) {
         if constexpr (uses<Stage, decltype(item)>) {
@@ -170,7 +178,7 @@ struct GpuParts : Parts<D, S> {
     }
   }
   // The same without channel values.
-  template <class Stage, int V>
+  template <class Stage, bool ANYWHERE = false, int V>
   static __device__ __forceinline__ void unpack_inputs(const Args& args,
                                                        typename K::Full (&full)[V],
                                                        const Packed<S, V>* packed, int64_t at) {
@@ -184,9 +192,14 @@ struct GpuParts : Parts<D, S> {
     if constexpr (P::Rngs::size > 0) {
       each(typename P::Rngs{}, [&](auto item, auto) {
         if constexpr (uses<Stage, decltype(item)>) {
-          const auto values = draw_vector<T, V>(seed_for<decltype(item)>(args), item.stream, at);
+          constexpr int drawn = ANYWHERE ? 1 : V;
 #pragma unroll
-          for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
+          for (int first = 0; first < V; first += drawn) {
+            const auto values =
+                draw_vector<T, drawn>(seed_for<decltype(item)>(args), item.stream, at + first);
+#pragma unroll
+            for (int v = 0; v < drawn; ++v) full[first + v].*item.field = values.value[v];
+          }
         }
       });
     }

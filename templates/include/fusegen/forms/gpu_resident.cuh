@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            P::copy_all(next, item * threads, from.to, item * apart, policy);
+            P::copy_all(args, next, item * threads, from.to, item * apart, policy);
           }
         }
       }

@@ -9,6 +9,7 @@
 #include "fusegen/forms/gpu_single.cuh"
 #include "fusegen/forms/gpu_staged.cuh"
 #include "fusegen/forms/gpu_streamed.cuh"
+#include "fusegen/forms/gpu_tiled.cuh"
 
 namespace fusegen {
 namespace {
@@ -21,6 +22,8 @@ struct RowKernels {
   // Whether there are kernels that keep rows too long for 512 threads. Single elements are streamed
   // instead, in wide accesses if possible, unless columns are summed.
   static constexpr bool keeps_long = V > 1 || P::ColSums::size > 0;
+  // Whether short rows pass through tiles, by single elements. Sums by channel are not for tiles.
+  static constexpr bool tiles = V == 1 && P::RunSums::size == 0;
   // Accesses per thread of a warp. Channels take registers, so there are no more than in a block.
   static constexpr int warp_items =
       has_channels<P> ? Resident::template items<S, V>() : Resident::template warp_items<S, V>();
@@ -44,13 +47,25 @@ struct RowKernels {
     constexpr int most_items = Resident::template items<S, V>();
     constexpr int cluster_items = Resident::template cluster_items<S, V>();
     constexpr bool keeps_rows = L::staged && stages<S, V>;
+    using Tiles = TilePlan<D, L, S>;
     switch (plan.form) {
+      case RowForm::warp_tiles:
+        if constexpr (tiles)
+          return f(tiled<D, L, S, Tiles::width, Tiles::items, 256, 2, Holders::lanes>);
+        break;
+      case RowForm::block_tile:
+        if constexpr (tiles)
+          return f(tiled<D, L, S, Tiles::width, Tiles::items, 512, 1, Holders::block>);
+        break;
       case RowForm::brief:
         return f(by_warp<1>());
       case RowForm::warp:
-        return f(by_warp<warp_items>());
+        if constexpr (!tiles) return f(by_warp<warp_items>());
+        break;
       case RowForm::block:
-        if constexpr (L::rows_apart && Resident::template single<S, V>()) {
+        if constexpr (tiles) {
+          break;
+        } else if constexpr (L::rows_apart && Resident::template single<S, V>()) {
           constexpr int resident_blocks = Resident::template single_blocks<S, V>();
           return f(single<D, L, S, V, items, 512, resident_blocks, Holders::block>);
         } else {
@@ -153,13 +168,18 @@ struct Rows {
     needs.ring = has_channels<P>;
     needs.step = ring_accesses<P, V, Resident::template blocks<S, V>()> * V;
     needs.step_bytes = needs.step * P::Fulls::size * sizeof(S);
+    needs.tiles = RowKernels<D, L, S, V>::tiles;
     RowPlan plan;
-    if (!odd)
-      plan = choose_rows(needs);
-    else if (needs.ring)
-      plan = choose_ring(needs);
-    else if (!stream_once(needs, plan))
-      plan = stream_rows(needs, most_blocks(needs));
+    const auto choose = [&] {
+      if (needs.tiles && TilePlan<D, L, S>::choose(args, plan)) return;
+      if (!odd)
+        plan = choose_rows(needs);
+      else if (needs.ring)
+        plan = choose_ring(needs);
+      else if (!stream_once(needs, plan))
+        plan = stream_rows(needs, most_blocks(needs));
+    };
+    choose();
     if constexpr (V == 1 && P::template has_edges<wide>) {
       if (plan.streams() && counts_accesses(args) && P::template vectorisable<true>(args, wide))
         return sized<wide>(args, true);
@@ -196,8 +216,11 @@ struct Rows {
     const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
     const auto start = [&](auto* kernel) {
       using Ring = void (*)(Args, uint64_t, RingWalk, typename P::Partial);
+      using Tiled = void (*)(Args, uint64_t, TileWalk, typename P::Partial);
       if constexpr (std::is_same_v<decltype(kernel), Ring>)
         return launch_rows(plan, stream, kernel, args, policy, plan.walk, partial);
+      else if constexpr (std::is_same_v<decltype(kernel), Tiled>)
+        return launch_rows(plan, stream, kernel, args, policy, plan.tile, partial);
       else
         return launch_rows(plan, stream, kernel, args, policy, partial);
     };

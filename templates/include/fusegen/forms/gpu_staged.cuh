@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(staged_threads / 2, 2)
     if (r < row_count) values.read(args, r);
   };
   const auto copy = [&](const auto& from, int item) {
-    P::copy_all(kept, item * threads, from.to, item * apart, policy);
+    P::copy_all(args, kept, item * threads, from.to, item * apart, policy);
   };
   read_row(begin);
   if (begin < row_count) {
