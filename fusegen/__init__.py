@@ -1,5 +1,15 @@
-"""fusegen: a chain of operations in YAML, or a PyTorch model, becomes fused CUDA and C++ kernels with exact
-derivatives."""
+"""Fused CUDA and C++ kernels, with exact derivatives, of PyTorch models and of chains of operations.
+
+    >>> import fusegen, torch
+    >>> mish = fusegen.fuse("x * tanh(softplus(x))")  # compiles kernels; the next time they are there
+    >>> x = torch.randn(64, 128, requires_grad=True)
+    >>> mish(x).sum().backward()
+    >>> torch.allclose(mish(x), torch.nn.functional.mish(x), atol=1e-6)
+    True
+
+`fuse(model, inputs)` returns a model that computes what it can with such kernels, and `report` says what that is.
+`build` makes a package from a spec, a file of YAML, and `load` imports it. The command `fusegen -h` lists the rest.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +94,10 @@ def load(name: str, out: str | Path | None = None) -> ModuleType:
     from fusegen.runtime.loading import find_package, load_package
 
     return load_package(name, find_package(name) if out is None else Path(out))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

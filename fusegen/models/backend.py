@@ -87,6 +87,8 @@ class FusegenBackend:
         if self.order is None and runs_without_gradients(module.graph):
             plan = replace(plan, specs=[(r, self._least(spec)) for r, spec in plan.specs])
         specs = [spec for _, spec in plan.specs]
+        if self.folder not in self.report.folders:
+            self.report.folders.append(self.folder)
         if self.background and self._must_wait(specs):
             return self._later(module, plan)
         packages, refused = packages_of(specs, self.folder, build=self.build)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fusegen.models.cost import Cost
 
@@ -46,12 +47,14 @@ class Report:
         left: the other nodes: how often each function occurs for each reason.
         changed: what else was done to the graphs, and how often.
         graphs: how many graphs torch captured.
+        folders: where their specs and packages are.
     """
 
     regions: list[FusedRegion] = field(default_factory=list)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
     graphs: int = 0
     changed: Counter[str] = field(default_factory=Counter)
+    folders: list[Path] = field(default_factory=list)
 
     def settle(self, region: FusedRegion, reason: str) -> None:
         """Say of a region in the report why it is not fused, or that it is: an empty reason."""
@@ -85,6 +88,9 @@ class Report:
             lines.append("  as before:")
             for (name, reason), count in self.left.most_common():
                 lines.append(f"    {name} x {count}: {reason}")
+        if fused and self.folders:
+            places = " and ".join(f"{folder}/specs" for folder in dict.fromkeys(self.folders))
+            lines.append(f"  specs: {places}; `fusegen show FILE` prints formulas and derivatives")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

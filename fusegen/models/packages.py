@@ -39,9 +39,13 @@ def packages_of(
     if build:
         from fusegen.toolchain.build_each import build_each
         from fusegen.toolchain.compilers import for_this_machine
+        from fusegen.toolchain.patient import Patient
 
         with _LOCK, for_this_machine():
-            refused = build_each(write_specs(specs, folder), folder / "generated")
+            paths = write_specs(specs, folder)
+            count = "1 package" if len(paths) == 1 else f"{len(paths)} packages"
+            patient = Patient(f"{count} of a model")
+            refused = build_each(paths, folder / "generated", patient)
     return load_packages(specs, folder, refused)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain import builder
+from fusegen.toolchain.ninja_run import Progress
 
 __all__ = ["build_each"]
 
@@ -15,17 +16,20 @@ __all__ = ["build_each"]
 _FEW = 8
 
 
-def build_each(specs: Sequence[Path], out: Path) -> dict[str, str]:
+def build_each(
+    specs: Sequence[Path], out: Path, progress: Progress | None = None
+) -> dict[str, str]:
     """Build packages; return why some cannot be built, by name.
 
     Args:
         specs: the spec files.
         out: the folder of the packages.
+        progress: where to say how far it is.
     """
     if not specs:
         return {}
     try:
-        builder.build(specs, out=out, workers=len(specs) > _FEW)
+        builder.build(specs, out=out, workers=len(specs) > _FEW, progress=progress)
         return {}
     except UserError as error:
         if len(specs) == 1:
@@ -33,9 +37,9 @@ def build_each(specs: Sequence[Path], out: Path) -> dict[str, str]:
     refused = {path.stem: reason for path in specs if (reason := _mistake(path))}
     left = [path for path in specs if path.stem not in refused]
     if refused:
-        return refused | build_each(left, out)
+        return refused | build_each(left, out, progress)
     for path in left:  # the compiler, or the folder
-        refused |= build_each([path], out)
+        refused |= build_each([path], out, progress)
     return refused
 
 

@@ -107,6 +107,7 @@ def test_fuse_shares_all_with_the_model(folder: Path) -> None:
         assert torch.equal(value, before[name]), name
     assert torch.equal(torch.get_rng_state(), seed)
     assert "batch_norm" in str(fusegen.report(fused))
+    assert f"specs: {folder}/specs;" in str(fusegen.report(fused))
     with pytest.raises(UserError, match="not made by"):
         fusegen.report(model)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from conftest import ROOT
+from shared.command import fusegen
 
 PAGE = (ROOT / "docs" / "adding_an_op.md").read_text()
 
@@ -87,3 +88,21 @@ def test_the_op_of_the_page_is_right(tmp_path: Path) -> None:
     declared = (tmp_path / "own_ops.py").read_text()
     (tmp_path / "own_ops.py").write_text(declared.replace("eps: float = 1e-5", "eps: float = 0.25"))
     assert run(tmp_path, "fresh.py").strip() == "False"
+
+
+def test_the_command_line_takes_the_file(tmp_path: Path) -> None:
+    files = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
+    for name in ("own_ops.py", "peaked.yaml"):
+        (tmp_path / name).write_text(files[name])
+    refused = fusegen("show", "peaked", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "unknown op 'peak_norm'" in refused.stderr
+    shown = fusegen("--declare", "own_ops.py", "show", "peaked", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "peak_norm_share" in shown.stdout
+    assert (
+        fusegen("show", "peaked", cwd=tmp_path, FUSEGEN_DECLARE="own_ops.py").stdout == shown.stdout
+    )
+    missing = fusegen("--declare", "other.py", "ops", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "no such Python file" in missing.stderr

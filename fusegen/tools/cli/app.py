@@ -20,6 +20,7 @@ from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.checking import check
+from fusegen.tools.cli.declarations import import_declarations
 from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
 from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
@@ -59,8 +60,18 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    declare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.py",
+            envvar="FUSEGEN_DECLARE",
+            help="A file that declares ops or atoms of your own; before the command.",
+        ),
+    ] = None,
 ) -> None:
     del version  # the callback has shown it
+    for path in declare or []:
+        import_declarations(path)
 
 
 def build(
