@@ -7,8 +7,8 @@
     >>> torch.allclose(mish(x), torch.nn.functional.mish(x), atol=1e-6)
     True
 
-`fuse(model, inputs)` returns a model that computes what it can with such kernels, and `report` says what that is.
-`build` makes a package from a spec, a file of YAML, and `load` imports it. The command `fusegen -h` lists the rest.
+`fuse(model, inputs)` returns a model that computes what it can with such kernels; `report` says what that is.
+`build` makes a package from a spec, a file of YAML, and `load` imports it. `fusegen -h` lists the commands.
 """
 
 from __future__ import annotations

@@ -23,13 +23,10 @@ def block(language: str, word: str = "") -> str:
     return next(text for found, text in BLOCKS if found == language and word in text)
 
 
-def test_it_opens_with_a_model_that_is_fused() -> None:
-    language, text = BLOCKS[0]
+def test_it_installs_with_one_command_and_then_fuses_a_model() -> None:
+    assert BLOCKS[0] == ("", "pip install .\n")
+    language, text = BLOCKS[1]
     assert language == "python" and "fusegen.fuse(model" in text
-
-
-def test_it_installs_with_two_commands() -> None:
-    assert block("").splitlines() == ["make build", "make test"]
 
 
 def test_the_example_builds_and_trains(tmp_path: Path) -> None:
