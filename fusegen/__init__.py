@@ -31,8 +31,8 @@ def build(
     *specs: str | Path | Mapping[str, str | Mapping[str, Any]],
     out: str | Path = "generated",
     backend: Literal["auto", "cpu", "cuda"] = "auto",
-    arch: Sequence[str] = (),
-    dtypes: Sequence[str] = (),
+    arch: str | Sequence[str] = (),
+    dtypes: str | Sequence[Any] = (),
     jobs: int | None = None,
     verbose: bool = False,
     quiet: bool = False,
@@ -45,7 +45,7 @@ def build(
         out: where the packages are written.
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
-        dtypes: dtypes to compile for, such as "bfloat16"; by default those of each spec.
+        dtypes: dtypes to compile for, such as "bfloat16" or torch.bfloat16; by default those of each spec.
         jobs: processes at once, that render or compile; by default as many as cores and memory allow.
         verbose: show the commands.
         quiet: show nothing; otherwise what is built is shown on standard error.
@@ -57,12 +57,16 @@ def build(
         UserError: where a spec is wrong or a compiler is missing.
     """
     from fusegen.toolchain import builder
-    from fusegen.toolchain.given_specs import files_of_given
+    from fusegen.toolchain.given_specs import files_of_given, path_of
 
     paths: list[Path] = []
     for given in specs:
-        paths += files_of_given(given, Path(out)) if isinstance(given, Mapping) else [Path(given)]
-    options: Any = {"backend": backend, "arch": arch, "dtypes": dtypes, "jobs": jobs}
+        paths += (
+            files_of_given(given, Path(out)) if isinstance(given, Mapping) else [path_of(given)]
+        )
+    chosen = dtypes.split(",") if isinstance(dtypes, str) else [str(dtype) for dtype in dtypes]
+    options: Any = {"backend": backend, "dtypes": chosen, "jobs": jobs}
+    options["arch"] = [arch] if isinstance(arch, str) else arch
     options["verbose"] = verbose
     if quiet:
         return builder.build(paths, out=Path(out), **options)

@@ -32,6 +32,11 @@ def fused_chain(
     Raises:
         UserError: if the chain is wrong, or cannot be built.
     """
+    if isinstance(chain, str) and chain.endswith((".yaml", ".yml")):
+        raise UserError(
+            f"{chain} is the name of a spec: fusegen.build({chain!r}) builds it, and "
+            f"fusegen.load({Path(chain).stem!r}) imports the package"
+        )
     steps = [{"expr": chain}] if isinstance(chain, str) else list(chain)
     data: dict[str, Any] = {"order": order, "chain": steps}
     if dtypes:

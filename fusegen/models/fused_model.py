@@ -97,6 +97,8 @@ def fuse(
         given = example_inputs if isinstance(example_inputs, Tensor) else None
         dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []
         return fused_chain(model, where, order or 1, dtypes)
+    if isinstance(model, type):
+        raise UserError(f"fuse takes a model, not its class: make one, {model.__name__}(...)")
     if example_inputs is None:
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from fusegen.base.dtypes import DTYPES, dtype_named
 from fusegen.base.errors import UserError, nearest
@@ -81,6 +81,8 @@ def build(
         CompileError: where a compiler refuses a source.
     """
     progress = progress or Silent()
+    if backend not in get_args(Backend):
+        raise UserError(f"--backend {backend}: not known{nearest(backend, get_args(Backend))}")
     files = expand(specs)
     compilers = find_compilers()
     if backend == "cuda" and compilers.nvcc is None:

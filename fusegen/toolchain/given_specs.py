@@ -12,7 +12,7 @@ from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
 from fusegen.spec.names import package_problem
 
-__all__ = ["files_of_given"]
+__all__ = ["files_of_given", "path_of"]
 
 _FORM = 'name it: fusegen.build({"my_chain": …})'
 
@@ -35,6 +35,20 @@ def files_of_given(specs: Mapping[str, str | Mapping[str, Any]], out: Path) -> l
         write_if_different(path, text)
         paths.append(path)
     return paths
+
+
+def path_of(given: Any) -> Path:
+    """Return a spec's file or name as a path.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if not isinstance(given, str | Path):
+        raise UserError(
+            f"a spec is a file, a name or a dict, not {type(given).__name__}; several are several "
+            "arguments: fusegen.build(*specs)"
+        )
+    return Path(given)
 
 
 def _text(name: str, given: str | Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fusegen
 from fusegen import spec
@@ -63,6 +64,7 @@ def test_text_and_a_dict_are_the_spec_of_a_file(tmp_path: Path, built: list[Path
         ({"wrong": 3}, "the spec 'wrong' is int; give its text or a dict"),
         ({"wrong": {"chain": [object()]}}, "has a value that YAML cannot write"),
         ("chain:\n  - gelu\n", "a spec as text needs a name"),
+        (["a.yaml", "b.yaml"], r"several are several arguments: fusegen.build\(\*specs\)"),
     ],
 )
 @pytest.mark.usefixtures("built")
@@ -74,3 +76,26 @@ def test_what_is_no_spec_by_name_is_one_message(given: Any, message: str, tmp_pa
 def test_a_mistake_names_its_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"wrong.yaml:2: .*'gelu'"):
         fusegen.build({"wrong": "chain:\n  - gelo\n"}, out=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "gpu"}, "--backend gpu: not known"),
+        ({"dtypes": "float33"}, "--dtypes float33: no dtype of a kernel; did you mean 'float32'"),
+        ({"dtypes": [torch.int8]}, "--dtypes int8: no dtype of a kernel"),
+        ({"dtypes": "bf16,int8"}, "--dtypes int8"),
+    ],
+)
+def test_an_option_that_is_none_is_one_message(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        fusegen.build({"fine": DICT}, out=tmp_path, quiet=True, **options)
+
+
+def test_fuse_says_what_is_no_model() -> None:
+    with pytest.raises(UserError, match=r"make one, Linear\(...\)"):
+        fusegen.fuse(torch.nn.Linear, torch.zeros(1))
+    with pytest.raises(UserError, match=r"fusegen.build\('my.yaml'\) builds it"):
+        fusegen.fuse("my.yaml")
