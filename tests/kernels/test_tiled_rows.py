@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
 ]
 
-#: Up to 32 lanes take a row, with at most 31, 23, 15 or 7 columns each (gpu_tile_plan.cuh); then a block does.
+#: Up to 32 lanes take a row, with at most 31, 23, 15 or 7 columns each (gpu_tile_plan.cuh), then a block.
 COLUMNS = [1, 3, 7, 15, 17, 31, 33, 63, 121, 241, 249, 497, 737, 993, 1001, 3971, 7937, 15873]
 
 
