@@ -16,7 +16,6 @@ from fusegen.models.background import Build, start_build
 from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.packages import (
-    default_folder,
     is_built,
     is_there,
     load_packages,
@@ -26,6 +25,7 @@ from fusegen.models.plan import Plan, note, plan_of
 from fusegen.models.put_back import put_back
 from fusegen.models.spec_text import PackageSpec, RegionSpec
 from fusegen.models.switching import Switching
+from fusegen.toolchain.model_cache import default_folder
 
 __all__ = ["FusegenBackend", "fusegen", "report_of_backend"]
 

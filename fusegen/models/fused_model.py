@@ -17,7 +17,7 @@ from fusegen.models.backend import FusegenBackend, report_of_backend
 from fusegen.models.call_once import Inputs, call, call_once, copied, entry
 from fusegen.models.chains import fused_chain
 from fusegen.models.fusion_report import Report
-from fusegen.models.packages import default_folder
+from fusegen.toolchain.model_cache import default_folder
 
 __all__ = ["fuse", "load_fused", "report"]
 

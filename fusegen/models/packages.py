@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +13,9 @@ from fusegen.base.files import write_if_different
 from fusegen.models.spec_text import PackageSpec
 from fusegen.runtime.loading import load_package
 
-__all__ = ["default_folder", "is_built", "is_there", "load_packages", "packages_of", "write_specs"]
+__all__ = ["is_built", "is_there", "load_packages", "packages_of", "write_specs"]
 
 _LOCK = threading.Lock()
-
-
-def default_folder() -> Path:
-    """Return the folder that packages of models are kept in: `FUSEGEN_MODELS`, or one below ~/.cache."""
-    given = os.environ.get("FUSEGEN_MODELS")
-    return Path(given) if given else Path.home() / ".cache" / "fusegen" / "models"
 
 
 def packages_of(
@@ -36,6 +29,10 @@ def packages_of(
         build: whether to build what is not there; otherwise no compiler is needed.
     """
     refused: dict[str, str] = {}
+    if build and all(is_built(spec, folder) for spec in specs):
+        loaded, refused = load_packages(specs, folder, {})
+        if not refused:
+            return loaded, {}
     if build:
         from fusegen.toolchain.build_each import build_each
         from fusegen.toolchain.compilers import for_this_machine
@@ -81,7 +78,7 @@ def write_specs(specs: Sequence[PackageSpec], folder: Path) -> list[Path]:
 
 
 def is_built(spec: PackageSpec, folder: Path) -> bool:
-    """Return whether a build of a package would have nothing to compile."""
+    """Return whether a package is there, of its spec and of this fusegen; loading it checks its libraries."""
     from fusegen.toolchain.builder import is_rendered
     from fusegen.toolchain.compilers import find_nvcc
 

@@ -19,6 +19,7 @@ from fusegen.base.version import __version__
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import find_spec
+from fusegen.tools.cli.caching import cache
 from fusegen.tools.cli.checking import check
 from fusegen.tools.cli.declarations import import_declarations
 from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
@@ -201,6 +202,7 @@ app.command("kernels-hub")(kernels_hub)
 app.command()(ops)
 app.command()(schema)
 app.command()(clean)
+app.command()(cache)
 
 
 def main() -> None:
