@@ -1,7 +1,9 @@
-// Elements by themselves, on the GPU, where operands differ from column to column: a thread keeps V
-// columns and their operands, and walks down the rows with R of them in flight.
+// Elements by themselves, on the GPU, where operands differ from column to column: a thread keeps W
+// times V columns and their operands, and walks down the rows with R of them in flight.
 //
-// Sums of columns stay with the thread until the end; then its block adds them up. Bound: memory.
+// V columns are adjacent; the next V are a block's width further. W is above 1 where V is 1, so
+// that what is done once a row serves several elements. Sums of columns stay with the thread until
+// the end; then its block adds them up. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_across.cuh"
@@ -10,7 +12,7 @@
 namespace fusegen {
 namespace {
 
-template <class D, class L, class S, int V, int R>
+template <class D, class L, class S, int V, int W, int R>
 __global__ void __launch_bounds__(L::block)
     pointwise(typename D::Args args, [[maybe_unused]] uint64_t policy,
               typename GpuParts<D, S>::Partial partial) {
@@ -21,25 +23,35 @@ __global__ void __launch_bounds__(L::block)
   await_kernels_before();
   const int64_t rows = args.rows, cols = args.cols;
   const auto scalar = P::scalars(args);
-  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t block = int64_t(blockIdx.x) * blockDim.x * (W * V);  // the block's first column
+  const int apart = int(blockDim.x) * V;
+  const int64_t c = block + threadIdx.x * V;
   const int64_t stride = int64_t(gridDim.y) * blockDim.y;
   Elements<P, V> leaves;
-  T sums[P::ColSums::size + 1][V] = {};
+  T sums[P::ColSums::size + 1][W][V] = {};
   if (c < cols) {
-    typename K::Col col[V] = {};
-    P::load_cols(args, scalar, col, c);
+    typename K::Col col[W][V] = {};
+#pragma unroll
+    for (int w = 0; w < W; ++w) {
+      if (W == 1 || c + w * apart < cols) P::load_cols(args, scalar, col[w], c + w * apart);
+    }
     // Not unrolled, because most threads take only one batch.
 #pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
-      Packed<S, V> raw[R][P::Fulls::size + 1];
+      Packed<S, V> raw[R][W][P::Fulls::size + 1];
 #pragma unroll
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
           each(typename P::Fulls{}, [&](auto item, auto n) {
             const S* const from = pointer<S, decltype(item)::arg>(args);
-            raw[i][n] = read<L, V>(from + gap_of<decltype(item)>(args, r) + r * cols + c, policy);
+            const int64_t at = gap_of<decltype(item)>(args, r) + r * cols + c;
+#pragma unroll
+            for (int w = 0; w < W; ++w) {
+              if (W == 1 || c + w * apart < cols)
+                raw[i][w][n] = read<L, V>(from + at + w * apart, policy);
+            }
           });
         }
       }
@@ -50,19 +62,25 @@ __global__ void __launch_bounds__(L::block)
           typename K::Row row{};
           P::load_row(args, r, row);
           P::template begin_stage<AllStages>(scalar, row);
-          typename K::Full full[V];
-          P::template unpack_full<AllStages>(args, full, raw[i], r * cols + c, 0, 0);
-#pragma unroll
-          for (int v = 0; v < V; ++v) {
-            typename K::Out out;
-            P::run_stages(full[v], col[v], row, scalar, out);
-            leaves.template take<AllStages>(v, out);
-            each(typename P::ColSums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
-          }
           auto to = P::results(args);
           each(typename P::Stores{},
                [&](auto item, auto n) { to.to[n] += gap_of<decltype(item)>(args, r); });
-          leaves.template store<AllStages, true>(to.to, r * cols + c);
+#pragma unroll
+          for (int w = 0; w < W; ++w) {
+            if (W > 1 && c + w * apart >= cols) break;
+            const int64_t at = r * cols + c + w * apart;
+            typename K::Full full[V];
+            P::template unpack_full<AllStages>(args, full, raw[i][w], at, 0, 0);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              typename K::Out out;
+              P::run_stages(full[v], col[w][v], row, scalar, out);
+              leaves.template take<AllStages>(v, out);
+              each(typename P::ColSums{},
+                   [&](auto item, auto n) { sums[n][w][v] += out.*item.out; });
+            }
+            leaves.template store<AllStages, true>(to.to, at);
+          }
         }
       }
     }
@@ -70,11 +88,14 @@ __global__ void __launch_bounds__(L::block)
   if constexpr (P::ColSums::size > 0) {
     __shared__ T strands[L::block * strand_chunk<V>];
     each(typename P::ColSums{}, [&](auto item, auto n) {
-      add_strands<L::block>(strands, sums[n], [&](int place, T sum) {
-        const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + place;
-        if (column < cols)
-          P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;
-      });
+#pragma unroll
+      for (int w = 0; w < W; ++w) {
+        add_strands<L::block>(strands, sums[n][w], [&](int place, T sum) {
+          const int64_t column = block + w * apart + place;
+          if (column < cols)
+            P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;
+        });
+      }
     });
   }
   leave_totals<P>(partial, leaves.totals);
@@ -91,10 +112,14 @@ struct PointwisePlan : PartialCounts {
   int width;           // elements of one access
   dim3 threads, grid;  // of the launch
 
+  // Accesses of a thread in a row.
+  static constexpr int accesses(int width) { return width == 1 ? 4 : 1; }
+
   explicit PointwisePlan(const typename D::Args& args) {
     width = widest<S, least>(L::access, [&](int width) { return P::vectorisable(args, width); });
     const int flight = in_flight<S>(L::rows_in_flight, width);
-    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    const int each = width * accesses(width);
+    const int64_t columns = std::max<int64_t>(1, (args.cols + each - 1) / each);
     // Threads side by side: at least a warp, and more while the columns still fill the chip with
     // blocks.
     unsigned across = 1;
@@ -122,7 +147,7 @@ struct PointwisePlan : PartialCounts {
   auto visit(F&& f) const {
     return with_width<S, least>(width, [&](auto width) {
       constexpr int V = decltype(width)::value;
-      return f(pointwise<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
+      return f(pointwise<D, L, S, V, accesses(V), in_flight<S>(L::rows_in_flight, V)>);
     });
   }
 };
