@@ -2,7 +2,7 @@
 // begin.
 //
 // Rows without gaps between them are one stretch of memory; otherwise each row is one. A stretch
-// lies in shared memory as far behind a boundary of 16 bytes as in the tensor, so each piece
+// lies in shared memory as far after a boundary of 16 bytes as in the tensor, so each piece
 // between two boundaries moves at once. Of the first and the last piece, only elements of the
 // stretch are written.
 #pragma once
@@ -28,9 +28,9 @@ __host__ __device__ __forceinline__ int tile_room(int rows, int cols, bool gaps)
   return (gaps ? rows * most_pieces<S>(cols) : most_pieces<S>(rows * cols)) * piece<S>;
 }
 
-// How many elements an address is behind a boundary.
+// How many elements an address is after a boundary.
 template <class S>
-__device__ __forceinline__ int behind_boundary(const S* at) {
+__device__ __forceinline__ int after_boundary(const S* at) {
   return int(uint32_t(reinterpret_cast<uintptr_t>(at)) / sizeof(S)) & (piece<S> - 1);
 }
 
@@ -52,17 +52,17 @@ struct RowTile {
 
   // The first element of row y in shared memory.
   __device__ __forceinline__ S* row(int y) const {
-    if (gaps) return place + y * (most_pieces<S>(cols) * piece<S>)+behind_boundary(start(y));
-    return place + behind_boundary(start(0)) + y * cols;
+    if (gaps) return place + y * (most_pieces<S>(cols) * piece<S>)+after_boundary(start(y));
+    return place + after_boundary(start(0)) + y * cols;
   }
 
   // Starts to copy the rows to shared memory. The piece that a stretch begins in is read as a
   // whole: it lies in the same allocation. A stretch of several has 2^bits of the threads.
   __device__ __forceinline__ void fetch(TileThreads all, int bits, uint64_t policy) const {
     each_stretch(all, bits, [&](S* global, S* shared, int length, TileThreads threads) {
-      const int behind = behind_boundary(global), step = threads.count * piece<S>;
-      int left = behind + length - threads.which * piece<S>;
-      global += threads.which * piece<S> - behind;
+      const int after = after_boundary(global), step = threads.count * piece<S>;
+      int left = after + length - threads.which * piece<S>;
+      global += threads.which * piece<S> - after;
       shared += threads.which * piece<S>;
 #pragma unroll 1
       for (; left >= piece<S>; left -= step, global += step, shared += step)
@@ -76,7 +76,7 @@ struct RowTile {
   __device__ __forceinline__ void leave(TileThreads all, int bits) const {
     each_stretch(all, bits, [&](S* global, S* shared, int length, TileThreads threads) {
       const int step = threads.count * piece<S>;
-      int before = behind_boundary(global) - threads.which * piece<S>, left = before + length;
+      int before = after_boundary(global) - threads.which * piece<S>, left = before + length;
       global -= before;
       shared += threads.which * piece<S>;
 #pragma unroll 1

@@ -22,14 +22,14 @@ struct Gap {
   // row / run equals row * factor / 2^(31 + shift) for any row below 2^31 (Granlund and Montgomery
   // 1994, "Division by invariant integers using multiplication").
   uint32_t factor[most] = {}, shift[most] = {};
-  uint32_t repeats = 0;  // whether memory is read again
+  uint32_t broadcast = 0;  // whether memory is read again
 
   bool none() const { return extra[0] == 0; }
 
   // Adds gap number n: `skipped` elements after each `run` rows.
   void add(int n, int64_t run, int64_t skipped) {
     extra[n] = uint32_t(skipped);
-    if (skipped < 0) repeats = 1;
+    if (skipped < 0) broadcast = 1;
     while (int64_t(1) << shift[n] < run) ++shift[n];
     factor[n] = uint32_t(((uint64_t(1) << (31 + shift[n])) + uint64_t(run) - 1) / uint64_t(run));
   }

@@ -114,7 +114,7 @@ struct GpuParts : Parts<D, S> {
     each(Fulls{}, [&](auto item, auto n) {
       using Item = decltype(item);
       if constexpr (has_gap<Item>)
-        copy_ahead(to[n] + place, from[n] + offset, policy, (args.*Item::gap).repeats);
+        copy_ahead(to[n] + place, from[n] + offset, policy, (args.*Item::gap).broadcast);
       else
         copy_ahead(to[n] + place, from[n] + offset, policy);
     });

@@ -29,7 +29,7 @@ __device__ __forceinline__ auto tile_part(const Args& args, S* place, int64_t fi
   if constexpr (has_gap<Item>) {
     const Gap& gap = args.*Item::gap;
     if (gap.extra[0] != 0)
-      gaps = gap.repeats || gap_before_row(gap, first) != gap_before_row(gap, first + rows - 1);
+      gaps = gap.broadcast || gap_before_row(gap, first) != gap_before_row(gap, first + rows - 1);
   }
   return RowTile{place, rows, int(args.cols), gaps, start};
 }
