@@ -139,20 +139,22 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     const auto block = [&](RowForm form, int items, int most, int resident) {
       return blocks(form, items, 1, most, sums(most, resident, items));
     };
-    if (!needs.tiles && block(RowForm::block, needs.items, 512, needs.resident)) return true;
-    if (!needs.keeps_long) return false;
-    if (block(RowForm::large_block, needs.large_items, full, 1)) return true;
-    if (needs.full_items > needs.large_items &&
-        block(RowForm::full_block, needs.full_items, full, 1))
-      return true;
-    if (needs.ring) return false;
+    const auto by_block = [&] {
+      if (block(RowForm::block, needs.items, 512, needs.resident)) return true;
+      if (!needs.keeps_long) return false;
+      if (block(RowForm::large_block, needs.large_items, full, 1)) return true;
+      return needs.full_items > needs.large_items &&
+             block(RowForm::full_block, needs.full_items, full, 1);
+    };
+    if (!needs.tiles && by_block()) return true;  // what a tile does not hold, no block holds
+    if (!needs.keeps_long || needs.ring) return false;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
       const int threads = cluster == most ? 512 : needs.preferred;
       if (blocks(RowForm::cluster, shared_out, cluster, threads,
                  sums(512, needs.resident, shared_out)))
         return true;
     }
-    return most > 1 &&
+    return most > 1 && !needs.tiles &&
            blocks(RowForm::large_cluster, shared_out, most, full, sums(full, 1, shared_out));
   };
   // A multiprocessor holds `each` blocks: one computes while another waits.

@@ -72,11 +72,11 @@ struct RowKernels {
           return f(resident<D, L, S, V, items, 512, blocks, Holders::block>);
         }
       case RowForm::large_block:
-        if constexpr (keeps_long)
+        if constexpr (keeps_long && !tiles)
           return f(resident<D, L, S, V, large_items, full, 1, Holders::block>);
         break;
       case RowForm::full_block:
-        if constexpr (keeps_long && L::sums > 0 && most_items > large_items)
+        if constexpr (keeps_long && !tiles && L::sums > 0 && most_items > large_items)
           return f(resident<D, L, S, V, most_items, full, 1, Holders::block>);
         break;
       case RowForm::cluster:
@@ -84,7 +84,7 @@ struct RowKernels {
           return f(resident<D, L, S, V, cluster_items, 512, blocks, Holders::cluster>);
         break;
       case RowForm::large_cluster:
-        if constexpr (keeps_long && !has_channels<P>)
+        if constexpr (keeps_long && !tiles && !has_channels<P>)
           return f(resident<D, L, S, V, cluster_items, full, 1, Holders::cluster>);
         break;
       case RowForm::staged:
