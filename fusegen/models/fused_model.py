@@ -152,7 +152,10 @@ def report(model: nn.Module | None = None) -> Report:
         return report_of_backend()
     backend = _BACKENDS.get(model)
     if backend is None:
-        raise UserError("this model was not made by fusegen.fuse or fusegen.load_fused")
+        raise UserError(
+            "this model was not made by fusegen.fuse or fusegen.load_fused; of torch.compile(..., "
+            'backend="fusegen") call fusegen.report() after the model has run'
+        )
     return backend.report
 
 

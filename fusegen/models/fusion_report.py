@@ -69,9 +69,12 @@ class Report:
     def __str__(self) -> str:
         fused = self.fused
         saved = sum(r.cost.bytes_before - r.cost.bytes_after for r in fused)
+        graphs = f"{self.graphs} {'graph' if self.graphs == 1 else 'graphs'}"
         lines = [
-            f"{len(fused)} of {len(self.regions)} regions fused, in {self.graphs} "
-            f"{'graph' if self.graphs == 1 else 'graphs'}; a forward pass moves {saved / 1e6:.1f} MB less"
+            f"{len(fused)} of {len(self.regions)} regions fused, in {graphs}; a forward pass moves "
+            f"{saved / 1e6:.1f} MB less"
+            if self.regions
+            else f"nothing to fuse, in {graphs}"
         ]
         lines += [f"  {what}: {count}" for what, count in self.changed.items() if count]
         for region in fused:

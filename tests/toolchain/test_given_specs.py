@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from shared.command import fusegen_here
 
 import fusegen
 from fusegen import spec
@@ -99,3 +101,25 @@ def test_fuse_says_what_is_no_model() -> None:
         fusegen.fuse(torch.nn.Linear, torch.zeros(1))
     with pytest.raises(UserError, match=r"fusegen.build\('my.yaml'\) builds it"):
         fusegen.fuse("my.yaml")
+
+
+def test_native_is_for_this_machine_while_it_builds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FUSEGEN_NATIVE", raising=False)
+    found = []
+
+    def build(paths: Sequence[Path], **options: Any) -> list[Any]:
+        del paths, options
+        found.append(os.environ.get("FUSEGEN_NATIVE"))
+        return []
+
+    monkeypatch.setattr(builder, "build", build)
+    for native in (True, False):
+        fusegen.build({"fine": DICT}, out=tmp_path, native=native)
+        fusegen.build({"fine": DICT}, out=tmp_path, native=native, quiet=True)
+    (tmp_path / "fine.yaml").write_text(TEXT)
+    assert fusegen_here("build", "fine.yaml", "--native", cwd=tmp_path).returncode == 0
+    assert fusegen_here("build", "fine.yaml", cwd=tmp_path).returncode == 0
+    assert found == ["1", "1", None, None, "1", None]
+    assert "FUSEGEN_NATIVE" not in os.environ

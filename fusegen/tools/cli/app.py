@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import sys
@@ -18,6 +19,7 @@ from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
+from fusegen.toolchain.compilers import for_this_machine
 from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.caching import cache
 from fusegen.tools.cli.checking import check
@@ -94,6 +96,12 @@ def build(
             show_default="those of the spec",
         ),
     ] = None,
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native", help="Compile for this machine's processor alone, in a third of the time."
+        ),
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes at once; MAX_JOBS is honoured.")
     ] = None,
@@ -118,7 +126,8 @@ def build(
             raise typer.Exit(1)
         return
     started = time.perf_counter()
-    with BuildDisplay(ERR, verbose) as display:
+    machine = for_this_machine() if native else contextlib.nullcontext()
+    with BuildDisplay(ERR, verbose) as display, machine:
         results = builder.build(
             paths,
             out=out,

@@ -167,7 +167,7 @@ def bench(
 ) -> None:
     """Time built packages against eager torch, torch.compile and a copy.
 
-    Without --output each chain is measured in one shape and dtype, which takes about 15 seconds.
+    Without --output each chain is measured in one shape and dtype, which takes about 20 seconds.
 
     Of a model, time a forward pass, a forward and a backward pass, and a training step against both.
     """
