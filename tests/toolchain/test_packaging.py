@@ -96,5 +96,10 @@ def test_the_wheel_builds_a_spec_in_an_empty_folder(tmp_path: Path) -> None:
     done = python(build, empty, os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
     assert done.returncode == 0, done.stderr
     where, result = done.stdout.splitlines()
+    commands = "import sys; from fusegen.tools.cli import main; sys.argv[1:] = ['schema']; main()"
+    printed = python(
+        commands, empty, os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    )
+    assert printed.stdout == (ROOT / "specs" / "fusegen.schema.json").read_text()
     assert where.startswith(str(site))
     assert result == "[0.0, 0.0]"

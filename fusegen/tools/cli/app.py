@@ -138,7 +138,7 @@ def build(
             verbose=verbose,
             progress=display,
         )
-    show_table(results_table(results, time.perf_counter() - started))
+    show_table(results_table(results, out, time.perf_counter() - started))
 
 
 def show(

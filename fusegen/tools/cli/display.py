@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -62,10 +63,10 @@ class BuildDisplay:
             self._bar.update(self._task, completed=done, total=total, description=what)
 
 
-def results_table(results: Sequence[BuildResult], seconds: float) -> Table:
+def results_table(results: Sequence[BuildResult], out: Path, seconds: float) -> Table:
     """Return a table of what a build did, one row per package."""
     count = "1 package" if len(results) == 1 else f"{len(results)} packages"
-    table = Table(title=f"{count} in {seconds:.1f} s", title_justify="left")
+    table = Table(title=f"{count} in {out}/, after {seconds:.1f} s", title_justify="left")
     table.add_column("package")
     table.add_column("for")
     table.add_column("state")
