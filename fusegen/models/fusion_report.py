@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fusegen.models.cost import Cost
+from fusegen.toolchain.model_cache import default_folder
 
 __all__ = ["ATTENTION", "CHANNELS_LAST", "CHANNEL_NORMS", "VIEWS", "FusedRegion", "Report"]
 
@@ -93,7 +94,10 @@ class Report:
                 lines.append(f"    {name} x {count}: {reason}")
         if fused and self.folders:
             places = " and ".join(f"{folder}/specs" for folder in dict.fromkeys(self.folders))
-            lines.append(f"  specs: {places}; `fusegen show FILE` prints formulas and derivatives")
+            what = "NAME" if self.folders == [default_folder()] else "FILE"
+            lines.append(
+                f"  specs: {places}; `fusegen show {what}` prints formulas and derivatives"
+            )
         return "\n".join(lines)
 
     def __repr__(self) -> str:

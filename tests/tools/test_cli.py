@@ -197,3 +197,12 @@ def test_a_package_that_is_nowhere_names_the_folders(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir("/")
     with pytest.raises(ImportError, match="no such package in /generated"):
         load("nowhere")
+
+
+def test_show_knows_the_packages_of_models_by_name(tmp_path: Path) -> None:
+    """A report calls them so; their specs are in a cache."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "gelu_tanh_0123.yaml").write_text("chain:\n  - gelu\n  - tanh\n")
+    done = fusegen_here("show", "gelu_tanh_0123", FUSEGEN_MODELS=str(tmp_path))
+    assert "tanh: full = tanh(gelu)" in done.stdout
+    assert f"{tmp_path}/generated/gelu_tanh_0123 is not there yet" in done.stdout

@@ -145,7 +145,7 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="A spec file, or the name of one here or in specs/.",
+            help="A spec file, the name of one here or in specs/, or a package of a model's report.",
             autocompletion=complete_specs,
         ),
     ],
@@ -161,10 +161,17 @@ def show(
 ) -> None:
     """Show a chain's programs, its derivatives, and the generated files."""
     from fusegen.lower.show_passes import changes, programs_after
+    from fusegen.toolchain import model_cache
     from fusegen.toolchain.pipeline import derive
 
+    kept = model_cache.default_folder()
+    path = kept / "specs" / f"{Path(name).name}.yaml"
+    if path.is_file() and Path(name).name == name:  # as the report of a model calls it
+        out = kept / "generated"
+    else:
+        path = find_spec(name)
     with reported(name, Reports(ERR).say):
-        derived = derive(find_spec(name))
+        derived = derive(path)
     if after is not None:
         for program, given in derived.operators:
             for left in programs_after(program, given, after):
