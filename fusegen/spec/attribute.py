@@ -11,6 +11,7 @@ from fusegen.ops import Op
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Reading, shown
+from fusegen.spec.section_models import OperandSection
 
 __all__ = ["check_key", "read_attribute", "type_of"]
 
@@ -72,6 +73,12 @@ def check_key(step: Reading, key: str, known: Collection[str]) -> None:
         return
     if reason := step.op.refusal(key):
         raise step.error(key, f"{step.word} takes no {key!r}: {reason}")
+    if key in OperandSection.model_fields:
+        raise step.error(
+            key,
+            f"{step.word} takes no {key!r}: a tensor is declared under `operands:`, such as "
+            "w: {kind: scalar, init: ones}, and a step gives its name",
+        )
     near = nearest(key[:64], known)
     message = f"{step.word} has no attribute or operand {shown(key)!r}{near}"
     raise step.error(key, message)

@@ -41,7 +41,7 @@ _MEANT = {
         """view reshape permute transpose t mt swapaxes swapdims movedim flatten unflatten squeeze
         unsqueeze expand expandas repeat repeatinterleave tile contiguous flip roll rot90 narrow select
         chunk split tensorsplit unbind gather take takealongdim indexselect scatter sort topk argsort
-        diagonal tril triu rearrange identity clone detach to float half bfloat16 double""".split(),  # noqa: SIM905
+        diagonal tril triu rearrange identity clone to float half bfloat16 double""".split(),  # noqa: SIM905
         _MOVES,
     ),
     **dict.fromkeys("cat concat concatenate stack hstack vstack dstack".split(), _JOINS),  # noqa: SIM905
@@ -97,6 +97,7 @@ FORMULAS = {
     **{"atanh": "(log1p(x) - log1p(-x)) / 2", "arctanh": "(log1p(x) - log1p(-x)) / 2"},
     **{"erfc": "2 * normcdf(-x * sqrt(2))", "logit": "log(x) - log1p(-x)"},
     **dict.fromkeys(("relu2", "squaredrelu", "relusquared"), "relu(x)**2"),
+    "detach": "detach(x)",
 }
 #: Names of the form of gelu that has a tanh in it.
 _GELU_OF_TANH = ("gelutanh", "gelunew", "gelufast", "gelupytorchtanh", "fastgelu", "geluapprox")
@@ -135,6 +136,8 @@ _OTHER_NAMES = {
 def unknown_op(word: str) -> str:
     """Return the one-line message for a step whose word is not an op."""
     shown = repr(word[:64])
+    if re.fullmatch(r"[\w.]+(\s+[\w.]+)+", word):
+        return f"unknown op {shown}: each step has a line of its own, which starts with -"
     if re.search(r"[\s()+*/<>^@]", word):
         return f"unknown op {shown}; {_of_a_formula(word)}"
     plain = _plain(word)

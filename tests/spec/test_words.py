@@ -86,6 +86,10 @@ def test_a_formula_says_the_same_of_functions() -> None:
     ("text", "message"),
     [
         ("chain:\n  - expr: x * torch.sigmoid(x)\n", "write sigmoid(...)"),
+        ("chain:\n  - expr: x * x.sigmoid()\n", "write sigmoid(x)"),
+        ("chain:\n  - expr: x + w\n", "unknown name 'w'; declare it under `operands:`"),
+        ("chain:\n  - scale: {init: ones}\n", "a tensor is declared under `operands:`"),
+        ("chain:\n  - gelu\n    softmax\n", "each step has a line of its own"),
         ("inputs: {b: col}\nchain:\n  - add: b\n", "did you mean 'operands'?"),
         ("steps:\n  - gelu\n", "did you mean 'chain'?"),
         ("name: a\nchain:\n  - gelu\n", "a package is named after its file"),

@@ -119,9 +119,13 @@ class Reader:
             raise self._error(node, f"{node.id} is a function: write {node.id}(...)")
         if unnamed:
             raise self._error(node, f"unknown name {node.id!r}: {unnamed}")
-        raise self._error(
-            node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
-        )
+        near = nearest(node.id, [*self._symbols, "pi"])
+        if "did you mean" not in near:
+            near = "; declare it under `operands:`, or, if it is a number, under `arguments:`"
+            if node.id in self._names.arguments:
+                kind = self._names.arguments[node.id].type
+                near = f": it is an argument of type {kind}, and a formula takes those of float"
+        raise self._error(node, f"unknown name {node.id!r}{near}")
 
     def _mentioned(self, node: ast.Name) -> sp.Expr:
         """Return what a known name stands for, and note where it stands."""
@@ -202,10 +206,9 @@ class Reader:
             return OpCall(self._names, (name,), op, node, read, self._error).bound()
         if called is None:
             if isinstance(node.func, ast.Attribute):  # torch.sigmoid(x)
-                last = node.func.attr
-                raise self._error(
-                    node, f"functions have no module before their name: write {last}(...)"
-                )
+                owner, last = ast.unparse(node.func.value), node.func.attr
+                given = owner if owner in self._symbols or "(" in owner else "..."
+                raise self._error(node, f"a function stands by itself: write {last}({given})")
             if not name or name in self._symbols:
                 raise self._error(node, "this is no function to call: a product is written with *")
             raise self._error(node, unknown_function(name, self._functions))
