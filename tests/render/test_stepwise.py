@@ -34,7 +34,7 @@ from fusegen.tools.check.reference import run_chain
 FILES = sorted(
     path
     for folder in ("specs", "tests/chains", "tests/segments")
-    for path in (ROOT / folder).iterdir()
+    for path in (ROOT / folder).glob("*.yaml")
 )
 #: A spec for each op that torch or its own formula computes, with every variant of its attributes.
 OPS = {
