@@ -86,7 +86,8 @@ def fuse(
             without gradients (`torch.no_grad`), unless packages with a derivative are there.
         everything: fuse what the estimate says is slower, too.
         rest: what runs the other ops: "eager", torch's own kernels, or "inductor".
-        background: return at once. The model runs as eager until its packages are built.
+        background: return at once. The model runs as eager until its packages are built; a folder is whole
+            when `fusegen.wait_for_builds` returns.
 
     Raises:
         UserError: if an option is not valid, or torch captured nothing of the model.
@@ -94,6 +95,8 @@ def fuse(
     where = Path(folder) if folder is not None else default_folder()
     backend = FusegenBackend(where, order, everything, rest, background)
     if isinstance(model, str | list | tuple):
+        if background:
+            raise UserError("a formula or a chain has no eager form to run while it is built")
         given = example_inputs if isinstance(example_inputs, Tensor) else None
         dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []
         return fused_chain(model, where, order or 1, dtypes)

@@ -231,6 +231,8 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
         FusegenBackend(tmp_path, background=True, rest="inductor")
     with pytest.raises(UserError, match="background is True or False, not 'yes'"):
         FusegenBackend(tmp_path, background="yes")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no eager form"):
+        fusegen.fuse("x * tanh(x)", folder=tmp_path, background=True)
 
 
 def test_real_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
