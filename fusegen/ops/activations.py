@@ -188,7 +188,7 @@ def hardswish(x: sp.Expr) -> sp.Expr:
     return where(x <= -3, low, where(x >= 3, x, x * (x + 3) / 6))
 
 
-@op("nn.functional.hardtanh")
+@op("nn.functional.hardtanh", ascending=("min_val", "max_val"))
 def hardtanh(x: sp.Expr, *, min_val: float = -1.0, max_val: float = 1.0) -> sp.Expr:
     """x clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh."""
     inside = where(x < max_val, x, undefined)

@@ -57,6 +57,7 @@ def op(
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
     ranges: Mapping[str, Range] | None = None,
+    ascending: tuple[str, ...] = (),
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments.
@@ -105,6 +106,7 @@ def op(
             coarse=coarse,
             choices=choices or {},
             ranges=ranges or {},
+            ascending=ascending,
             refused=refused or {},
             aliases=aliases,
         )

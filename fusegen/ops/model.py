@@ -143,6 +143,7 @@ class Op:
             then the reference.
         choices: the valid values of string attributes.
         ranges: the valid numbers, for attributes that torch limits.
+        ascending: attributes of which none may be more than the next, as torch's function refuses it.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with what to
             do instead.
     """
@@ -179,6 +180,7 @@ class Op:
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    ascending: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 

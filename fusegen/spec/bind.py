@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class _Binder:
                 )
             given = value is not None and name in values
             bound.attributes[name] = read_attribute(self._step, name, value) if given else value
+        self._check_ascending(values, bound)
         for name in self._sized:
             known = name not in self._sizes
             bound.settings[name] = (
@@ -133,6 +135,15 @@ class _Binder:
                 raise self._step.unfit(DTYPE, "float32", values[DTYPE])
             bound.float32 = True
         return bound
+
+    def _check_ascending(self, values: Mapping[str, Any], bound: Bound) -> None:
+        """Refuse a number that is more than the next; an argument is known at a call alone."""
+        for low, high in itertools.pairwise(self._op.ascending):
+            least, most = bound.attributes[low], bound.attributes[high]
+            if isinstance(least, float) and isinstance(most, float) and least > most:
+                if high in values:
+                    raise self._step.unfit(high, f"{low} ({least:g}) or more", most)
+                raise self._step.unfit(low, f"{high} ({most:g}) or less", least)
 
     def _named_elsewhere(self, argument: str) -> bool:
         """Whether another step uses an int argument, or a multiple of it."""
