@@ -216,7 +216,7 @@ def _of_a_formula(word: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    text = word[:64]
+    text = word[:64] if word.isprintable() else "..."  # a message is one line
     return f"'{text}'" if '"' in text else f'"{text}"'
 
 

@@ -68,6 +68,17 @@ MISTAKES: list[tuple[str, str, int]] = [
         "'delta' of huber_loss must be a number above 0, not 0",
         3,
     ),
+    (
+        "chain:\n  - hardtanh:\n      min_val: -0.5\n      max_val: -1.25\n",
+        "'max_val' of hardtanh must be min_val (-0.5) or more, not -1.25",
+        4,
+    ),
+    (
+        "chain:\n  - hardtanh: {min_val: 2}\n",
+        "'min_val' of hardtanh must be max_val (1) or less, not 2.0",
+        2,
+    ),
+    ('chain: ["x +\\nx"]\n', 'an inline formula is - expr: "..."', 1),
     # sizes
     ("chain:\n  - prelu: {num_parameters: 0}\n", "'num_parameters' of prelu must be an int", 2),
     ("chain:\n  - prelu: {num_parameters: [2]}\n", "'num_parameters' of prelu must be an int", 2),
