@@ -2,19 +2,23 @@
 # `make test`: the same, then every test, and the numeric ones once more with each lesser instruction set.
 # `make quick`: the everyday loop: linters, types, and the tests that build nothing but specs/.
 # `make check`: linters, types, format, and whether generated/ is what the specs render to.
+# `make prove`: what docs/evidence.md says was proven on the CPU, in half an hour on two cores; records in RECORDS.
 # `make docs`: the documentation as a site, in site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Where AVX2 is the best there is, every test has run with it already.
 LESSER = $(shell grep -qs avx512f /proc/cpuinfo && echo avx2)
+# The first seed of mutants and random programs, and where `make prove` writes what it finds.
+SEED ?= 0
+RECORDS ?= build/prove
 # Collecting all tests takes pytest ten seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
 # Every test of the command line starts Python: without bytecode it compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: build test quick check docs format clean
+.PHONY: build test quick check prove docs format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
@@ -41,6 +45,19 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*.* templates/include/fusegen/forms/*
 	$(BIN)/fusegen build specs --check
+
+# Each part runs, whatever the ones before it found.
+prove: export PYTHONPATH = tests
+prove: export OMP_WAIT_POLICY = passive
+prove: $(VENV)/installed
+	mkdir -p $(RECORDS)
+	failed=; \
+	$(BIN)/python -m prove inputs --record $(RECORDS)/inputs_cpu.json || failed=1; \
+	$(BIN)/python -m prove specs --seed $(SEED) --record $(RECORDS)/specs.json || failed=1; \
+	$(BIN)/python -m prove samples --record $(RECORDS)/samples.json || failed=1; \
+	$(BIN)/python tests/run_random_programs.py --seed $(SEED) --count 100 --together 15 \
+	  --record $(RECORDS)/programs_$(SEED).json || failed=1; \
+	test -z "$$failed"
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/installed-docs

@@ -1,27 +1,20 @@
 """Holds random programs against torch, and writes what became of them to a record.
 
-python tests/run_random_programs.py --seed 1000 --count 300 --record tests/random_programs.json
+python tests/run_random_programs.py --seed 1000 --count 300 --record record.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from prove.records import origin
 from random_programs.run import Outcome, failing, run
 from random_programs.shrink import shrink
-
-import fusegen
-from fusegen.toolchain.compilers import find_compilers
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
@@ -63,15 +56,6 @@ def _record(outcome: Outcome, options: argparse.Namespace, seconds: float) -> di
         for step in program.document["chain"]:
             word = step if isinstance(step, str) else next(iter(step))
             steps[word] = steps.get(word, 0) + 1
-    compiler = subprocess.run(
-        [find_compilers().cxx, "--version"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[0]
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     return {
         "seed": options.seed,
         "count": options.count,
@@ -83,29 +67,8 @@ def _record(outcome: Outcome, options: argparse.Namespace, seconds: float) -> di
         "steps": dict(sorted(steps.items())),
         "dtypes": ["float64", "float32", "bfloat16"],
         "refused steps": dict(outcome.refusals.most_common()),
-        "seconds": round(seconds),
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit,
-        "machine": _machine(),
-        "versions": {
-            "fusegen": fusegen.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "compiler": compiler,
-        },
+        **origin(seconds),
     }
-
-
-def _machine() -> str:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return f"{model}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _say(text: str) -> None:

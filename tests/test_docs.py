@@ -16,6 +16,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 from conftest import ROOT
+from prove import page
+from prove.every_input import accounted
 
 from fusegen.atoms import ATOMS
 from fusegen.ops import registry
@@ -126,6 +128,18 @@ def test_a_spec_is_yaml_with_a_chain(page: Path, block: Block) -> None:
     steps = yaml.safe_load(block.code)["chain"]
     assert steps, name(page)
     assert all(isinstance(step, str | dict) for step in steps), steps
+
+
+def test_the_tables_of_evidence_are_those_of_the_records() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.rendered(text) == text, "PYTHONPATH=tests python -m prove.page"
+
+
+def test_whatever_a_record_has_wrong_is_explained() -> None:
+    for row in page.record("inputs_cpu")["rows"]:
+        assert accounted(row), row
+    assert not page.record("specs")["wrong"]
+    assert not any(row["wrong"] for row in page.record("samples")["rows"])
 
 
 def test_files_that_decide_speed_are_there() -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from conftest import dtype_name
+from prove.unary import pointwise
 
 from fusegen import render
 from fusegen.base import paths
 from fusegen.chain import Chain
 from fusegen.lower import Kernel
-from fusegen.program import Input, Map
 from fusegen.spec.model import OPERATORS
 from fusegen.toolchain import pipeline
 from fusegen.toolchain.compilers import find_compilers, find_nvcc
@@ -59,7 +59,7 @@ class Elementwise:
             spec = folder / f"{name}.yaml"
             spec.write_text(text)
             chain = pipeline.derive(spec)
-            if not _pointwise(chain):
+            if not pointwise(chain):
                 continue
             self.chains[name] = chain
             (folder / f"{name}.h").write_text(render.render(chain)["element.h"])
@@ -99,14 +99,6 @@ def _nvcc() -> list[str]:
     major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
     flags = ["-std=c++17", "-O3", "--fmad=false", f"-arch=sm_{major}{minor}"]
     return [str(find_nvcc()), *flags, "-shared", "-Xcompiler=-fPIC"]
-
-
-def _pointwise(chain: Chain) -> bool:
-    """Whether a chain is a function of each element of x."""
-    nodes = chain.segments[0].modes[0].programs[0].nodes()
-    return all(
-        isinstance(node, Map) or (isinstance(node, Input) and node.name == "x") for node in nodes
-    )
 
 
 def _function(name: str, kernel: Kernel, dtype: torch.dtype, device: str) -> str:

@@ -73,6 +73,14 @@ WORDS = """
     float shape full row col channel scalar zeros ones randn chain operands arguments dims order
     launch kind type default init dtype int64 x y out weight bias eps
 """.split()  # noqa: SIM905
+#: Steps that most chains may have.
+STEPS: list[Any] = [
+    *("relu", "gelu", "mish", "tanh", "sigmoid", "swish", "hardswish", "square", "softmax", "abs"),
+    *({"mul": 0.5}, {"add": 1}, {"pow": 2}, {"clamp": {"min": -1}}, {"softplus": {"beta": 2}}),
+    *({"softmax": {"dim": 1}}, {"mean": {"dim": -1, "keepdim": True}}, {"leaky_relu": 0.2}),
+    *({"amax": {"dim": -1}}, {"logsumexp": {"dim": 1}}, {"dropout": 0.1}, {"expr": "x * sin(x)"}),
+    *({"expr": "x - mean(x)"}, {"expr": "where(x > 0, x, exp(x) - 1)"}, {"layer_norm": {}}, "sum"),
+]
 #: Pieces of formulas.
 PIECES = """
     x + - * / ** ( ) , . 0 1 2 -1 1e-3 1e400 1e-400 99999999999999999999 pi sin( exp( log( sqrt(
@@ -80,6 +88,30 @@ PIECES = """
     where(x>0, x, < <= == = ! % & [ ] { } ' " \\ # ; : @ ~ lambda import __import__( x. x**0.5 x**-1
     x**64 x**65 1/0 0/0 0**0 (-1)**0.5 x*x*x*x mean(mean(x)) x-x x/x x*0
 """.split()  # noqa: SIM905
+
+#: What code of an attack would leave behind, so that it is seen.
+CANARY = "fusegen_canary"
+#: Values and names that are code in Python, C++, the shell, a template or a path, if anything runs them.
+ATTACKS = [
+    f"__import__('os').system('touch {CANARY}')",
+    f"x + __import__('os').system('touch {CANARY}')",
+    f"(lambda: open('{CANARY}', 'w'))()",
+    f"exec(\"open('{CANARY}', 'w')\")",
+    f"x.__class__.__mro__[1].__subclasses__()('{CANARY}')",
+    f"{{{{ ''.__class__.__mro__[1].__subclasses__()('{CANARY}') }}}}",
+    f"{{% include '/etc/passwd' %}}{CANARY}",
+    f'"""\nopen("{CANARY}", "w")\n"""',
+    f'*/ int {CANARY} = system("touch {CANARY}"); /*',
+    f'#include "/etc/passwd" // {CANARY}',
+    f'x); system("touch {CANARY}"); (x',
+    f"x??/\nint {CANARY};",
+    f"$(touch {CANARY})",
+    f"`touch {CANARY}`",
+    f"../../{CANARY}",
+    f"/tmp/{CANARY}",
+    f"x{CANARY}\x00",
+    f"!!python/object/apply:os.system ['touch {CANARY}']",
+]
 
 Mutation = Callable[[random.Random, Any], Any]
 
@@ -92,9 +124,14 @@ def mutant(seed: int, texts: Sequence[str]) -> str:
         for _ in range(rng.randint(1, 3)):
             text = rng.choice(TEXT_MUTATIONS)(rng, text)
         return text
-    data = yaml.safe_load(text)
+    try:
+        data = yaml.safe_load(text)
+        json.dumps(data)
+    except (yaml.YAMLError, TypeError, ValueError):  # a spec with a mistake, or a date
+        return rng.choice(TEXT_MUTATIONS)(rng, text)
+    mutations = GENTLE if rng.random() < 0.4 else DATA_MUTATIONS
     for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])):
-        data = rng.choice(DATA_MUTATIONS)(rng, data)
+        data = rng.choice(mutations)(rng, data)
     return json.dumps(data, ensure_ascii=False, indent=1)
 
 
@@ -130,6 +167,59 @@ def _replaced(rng: random.Random, data: Any) -> Any:
     if not place:
         return rng.choice(ODD)
     _at(data, place[:-1])[place[-1]] = rng.choice([*ODD, *WORDS])
+    return data
+
+
+def _attacked(rng: random.Random, data: Any) -> Any:
+    """Put code where a value or a name stands."""
+    data, place = _some_place(rng, data)
+    attack = rng.choice(ATTACKS)
+    if not place:
+        return attack
+    owner = _at(data, place[:-1])
+    if isinstance(place[-1], str) and rng.random() < 0.4:
+        owner[attack] = owner.pop(place[-1])
+    else:
+        owner[place[-1]] = rng.choice([attack, {"formula": attack}, {"expr": attack}])
+    return data
+
+
+def _number_changed(rng: random.Random, data: Any) -> Any:
+    """Change a number to another, which may be out of range."""
+    data = json.loads(json.dumps(data))
+    numbers = [p for p in _places(data) if p and type(_at(data, p)) in (int, float)]
+    if numbers:
+        place = rng.choice(numbers)
+        value = _at(data, place)
+        _at(data, place[:-1])[place[-1]] = rng.choice(
+            [value + 1, value - 1, -value, value * 2, value / 2, value * 1e3, float(value)]
+        )
+    return data
+
+
+def _step_moved(rng: random.Random, data: Any) -> Any:
+    """Move a step to another place of the chain, or leave it out."""
+    data = json.loads(json.dumps(data))
+    chain = data.get("chain") if isinstance(data, dict) else None
+    if isinstance(chain, list) and len(chain) > 1:
+        step = chain.pop(rng.randrange(len(chain)))
+        if rng.random() < 0.8:
+            chain.insert(rng.randint(0, len(chain)), step)
+    return data
+
+
+def _op_added(rng: random.Random, data: Any) -> Any:
+    """Add a step that most chains may have, so that more mutants are derived to the end."""
+    data = json.loads(json.dumps(data))
+    chain = data.get("chain") if isinstance(data, dict) else None
+    if isinstance(chain, list):
+        chain.insert(rng.randint(0, len(chain)), json.loads(json.dumps(rng.choice(STEPS))))
+    return data
+
+
+def _order_changed(rng: random.Random, data: Any) -> Any:
+    if isinstance(data, dict):
+        data = {**data, "order": rng.choice([0, 1, 1, 2, 2, 3, 4])}
     return data
 
 
@@ -273,8 +363,11 @@ def _word_changed(rng: random.Random, text: str) -> str:
 
 DATA_MUTATIONS: list[Mutation] = [
     *(_replaced, _replaced, _removed, _renamed, _doubled, _swapped, _nested),
-    *(_step_added, _step_added, _formula_changed, _formula_changed),
+    *(_step_added, _step_added, _formula_changed, _formula_changed, _attacked),
+    *(_number_changed, _step_moved, _op_added, _order_changed),
 ]
+#: Those after which a spec is often right.
+GENTLE: list[Mutation] = [_number_changed, _step_moved, _op_added, _op_added, _order_changed]
 TEXT_MUTATIONS: list[Callable[[random.Random, str], str]] = [
     *(_cut, _character, _character, _line_changed, _word_changed),
 ]

@@ -2,49 +2,104 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from conftest import ROOT
-from shared.mutants import mutant
+from prove.bad_specs import attempt, every_text, watch
+from prove.watch import Watch
+from shared.mutants import CANARY, mutant
 
-from fusegen import chain, render
+from fusegen import chain
 from fusegen.base import activity
 from fusegen.base.activity import doing, reported
 from fusegen.base.errors import SpecError, UserError
 from fusegen.spec import parse
 from fusegen.toolchain import builder
 
-FOLDERS = ("specs", "tests/chains", "tests/segments", "benchmarks/specs")
-TEXTS = [p.read_text() for f in FOLDERS for p in sorted((ROOT / f).glob("*.yaml"))]
-#: Mutants of the suite, in groups that are a test each, and the seconds of the processor that one may take.
-GROUPS, EACH, LIMIT = 10, 15, 30.0
+#: Mutants of the suite, in groups that are a test each; `make prove` tries thousands.
+GROUPS, EACH = 10, 15
 
 
-def mistake(text: str, path: Path) -> SpecError | None:
-    """Return what is wrong with a spec, or None if it becomes a package; nothing else may be raised."""
-    try:
-        render.render(chain.derive(parse(text, "mutant", path)))
-    except SpecError as error:
-        return error
-    return None
+@pytest.fixture(scope="session")
+def watched() -> Watch:
+    return watch()
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_a_mutant_is_an_error_with_file_and_line_or_a_package(group: int, tmp_path: Path) -> None:
-    path = tmp_path / "mutant.yaml"
+def test_a_mutant_is_an_error_with_file_and_line_or_a_package(
+    group: int, tmp_path: Path, watched: Watch
+) -> None:
+    texts = every_text()
     for seed in range(group * EACH, (group + 1) * EACH):
-        text = mutant(seed, TEXTS)
-        started = time.process_time()
-        found = mistake(text, path)
-        assert time.process_time() - started < LIMIT, f"seed {seed}"
-        assert not list(tmp_path.iterdir()), "nothing is written"
-        if found is not None:
-            assert found.file == path, f"seed {seed}"
-            assert 1 <= (found.line or 0) <= text.count("\n") + 1, f"seed {seed}: {found}"
-            assert "\n" not in found.message, f"seed {seed}"
-            assert len(found.message) < 1000, f"seed {seed}"
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        try:
+            attempt(mutant(seed, texts), folder, watched)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_attacks_are_seen(tmp_path: Path, watched: Watch) -> None:
+    """What the tests of mutants rely on: a watch sees what a spec's code would do."""
+    text = f"open({str(tmp_path / 'written')!r}, 'w').close()"
+    with watched.on() as seen:
+        exec(text)  # noqa: S102
+    assert [event.split()[0] for event in seen] == ["exec", "open"]
+    with watched.on() as seen:
+        os.system("true")
+        subprocess.run(["true"], check=True)
+        os.rename(tmp_path / "written", tmp_path / "moved")
+    assert [event.split()[0] for event in seen] == ["os.system", "subprocess.Popen", "os.rename"]
+    open(tmp_path / "unseen", "w").close()
+    assert len(seen) == 3, "a watch ends with its block"
+
+
+def test_what_a_mutant_may_not_do_is_a_fault(
+    tmp_path: Path, watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `attempt` is to find: a traceback, a file, an error without a line, an attack in the code."""
+
+    def tried(render: Callable[[Path], Any]) -> None:
+        monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", render)
+        attempt("chain: [gelu]\n", tmp_path, watched)
+
+    def raising(error: Exception) -> Callable[[Path], Any]:
+        def render(_: Path) -> Any:
+            raise error
+
+        return render
+
+    def package(**files: str) -> Callable[[Path], Any]:
+        return lambda _: SimpleNamespace(files=files)
+
+    def leaving(path: Path) -> Any:
+        path.with_name("left").write_text("")
+        raise SpecError("a mistake", path, 1)
+
+    with pytest.raises(ValueError, match="a traceback"):
+        tried(raising(ValueError("a traceback")))
+    path = tmp_path / "mutant.yaml"
+    tried(raising(SpecError("a mistake", path, 1)))
+    for error in (
+        SpecError("no line", path),
+        SpecError("beyond the end", path, 3),
+        SpecError("another file", tmp_path, 1),
+        SpecError("two\nlines", path, 1),
+    ):
+        with pytest.raises(AssertionError):
+            tried(raising(error))
+    with pytest.raises(AssertionError, match="attack"):
+        tried(package(**{"__init__.py": "", "kernel.cpp": f"int {CANARY};"}))
+    with pytest.raises(AssertionError, match=r"other\.py"):
+        tried(package(**{"__init__.py": "", "other.py": ""}))
+    with pytest.raises(AssertionError, match="open"):
+        tried(leaving)
 
 
 @pytest.mark.slow

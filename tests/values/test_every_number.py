@@ -9,94 +9,42 @@ import math
 from collections.abc import Callable
 from types import ModuleType
 
-import mpmath
 import pytest
 import sympy as sp
 import torch
 from conftest import DEVICES, built_alone, dtype_name
+from prove.truth import AROUND, X, exactly, formula_of
+from prove.ulps import NORMAL_TAIL, beyond, every
+from prove.unary import ops_alone
 from shared.elementwise import Elementwise
 from shared.exact import tanhshrink
-from shared.vocabulary import lone_ops, specs_of
 from torch import Tensor
-
-from fusegen.atoms.values import evaluate
-from fusegen.chain import Chain
-from fusegen.ops import registry
-from fusegen.program import Input
-from fusegen.spec.formula.functions import functions
 
 HALVES = [torch.bfloat16, torch.float16]
 #: The value and its derivative.
 ORDERS = (0, 1)
-#: An exponential may be 0 below the smallest normal float32 number (elementary.h). Results that have it as a
-#: factor, beside x and a gate's slope, are good to this absolute error alone.
-FLUSHED = 1024 * torch.finfo(torch.float32).tiny
 
 
-def texts() -> dict[str, str]:
+def specs() -> dict[str, str]:
     """Return the specs of all ops and formula functions that need x alone, with two derivatives."""
-    found = {name: text for op in lone_ops() for name, text in specs_of(op).items()}
-    found = {n: t for n, t in found.items() if "operands" not in t}
-    for name, word in functions().items():
-        if word.arity == 1 and name not in registry() and name != "detach":  # x itself
-            found[f"formula_{name}"] = f'chain:\n  - expr: "{name}(x)"\n'
-    found["clamp_crossed"] = "chain:\n  - clamp: {min: 1, max: -1}\n"
-    return {name: f"order: 2\n{text}" for name, text in found.items()}
+    return {name: f"order: 2\n{text}" for name, text in ops_alone().items()}
+
+
+def finite(dtype: torch.dtype) -> Tensor:
+    """Return all finite numbers of a 16-bit dtype."""
+    x = every(dtype)
+    return x[x.isfinite()]
 
 
 @pytest.fixture(scope="module")
 def elementwise(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
-    return Elementwise(texts(), tmp_path_factory.mktemp("elementwise"), HALVES, ORDERS)
+    return Elementwise(specs(), tmp_path_factory.mktemp("elementwise"), HALVES, ORDERS)
 
 
 @pytest.fixture(scope="module")
 def on_a_gpu(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
-    needed = {name: text for name, text in texts().items() if name in TERMS}
+    needed = {name: text for name, text in specs().items() if name in TERMS}
     return Elementwise(needed, tmp_path_factory.mktemp("on_a_gpu"), HALVES, ORDERS, "cuda")
-
-
-def every(dtype: torch.dtype) -> Tensor:
-    """Return all finite numbers of a 16-bit dtype."""
-    x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
-    return x[x.isfinite()]
-
-
-def beyond(got: Tensor, truth: Tensor, size: Tensor | None = None) -> Tensor:
-    """Return by how many ulp of its dtype each result is wrong, of `size` where that is more than the truth.
-
-    An ulp is the distance to the next number; below the smallest normal one it is the same everywhere.
-    """
-    info = torch.finfo(got.dtype)
-    largest = truth.abs() if size is None else torch.maximum(truth.abs(), size)
-    ulp = torch.exp2(largest.clamp(min=info.tiny).log2().floor()) * info.eps
-    rounded = truth.to(got.dtype)
-    same = (got == rounded) | (got.isnan() & rounded.isnan())
-    same |= (got.double() - truth).abs() < FLUSHED
-    error = (got.double() - truth).abs() / ulp
-    return torch.where(same, 0.0, error.nan_to_num(nan=math.inf))
-
-
-#: The variable of `formula_of`.
-X = sp.Symbol("x", real=True)
-
-
-def formula_of(chain: Chain) -> sp.Expr:
-    """Return a pointwise chain of x alone as one formula."""
-    known: dict[sp.Symbol, sp.Expr] = {}
-    program = chain.segments[0].modes[0].programs[0]
-    for node in program.nodes():
-        known[node.symbol] = X if isinstance(node, Input) else node.expr.xreplace(known)
-    return known[program.outputs["y"].value.symbol]
-
-
-def exactly(formula: sp.Expr, x: float) -> float:
-    """Return a formula's value, from 60 digits; NaN where it is no real number."""
-    with mpmath.workdps(60):
-        try:
-            value = evaluate(formula, {X: mpmath.mpf(x)})
-        except ArithmeticError:
-            return math.nan
-        return math.nan if isinstance(value, mpmath.mpc) else float(value)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -162,11 +110,6 @@ TERMS: dict[str, tuple[Callable[[Tensor], list[Tensor]], Callable[[Tensor], list
         lambda x: [torch.where((x > -3) & (x < 3), 1 / 6, 0.0)],
     ),
 }
-#: Where a 16-bit result is good to an absolute error alone: the normal distribution's tail below -5, which is
-#: 2.9e-7 there (elementary.py). A longer polynomial would cost every gelu a seventh of its instructions.
-NORMAL_TAIL = {"only_gelu_0": 1e-8, "formula_normcdf": 1e-8}
-
-
 #: What the GPU's own tanh has in float16: 2^-11 of a result are up to an ulp of it, beside its rounding.
 HARDWARE_TANH = {
     ("only_tanh_0", 0): 1.5,
@@ -182,7 +125,7 @@ HARDWARE_TANH = {
 def test_every_number_within_an_ulp(
     name: str, order: int, dtype: torch.dtype, elementwise: Elementwise
 ) -> None:
-    check_every_number(elementwise, name, order, every(dtype), 1.0)
+    check_every_number(elementwise, name, order, finite(dtype), 1.0)
 
 
 @pytest.mark.gpu
@@ -194,7 +137,7 @@ def test_every_number_on_a_gpu(
     name: str, order: int, dtype: torch.dtype, on_a_gpu: Elementwise
 ) -> None:
     bound = HARDWARE_TANH.get((name, order), 1.0) if dtype == torch.float16 else 1.0
-    check_every_number(on_a_gpu, name, order, every(dtype).cuda(), bound)
+    check_every_number(on_a_gpu, name, order, finite(dtype).cuda(), bound)
 
 
 def check_every_number(
@@ -223,8 +166,8 @@ def test_no_log_softmax_is_above_0(
     dtype: torch.dtype, device: str, log_softmax: ModuleType
 ) -> None:
     """Each number beside two zeros: the exponentials add up to 1 and what float32 can add to it."""
-    x = torch.zeros(len(every(dtype)), 3, dtype=dtype, device=device)
-    x[:, 0] = every(dtype)
+    x = torch.zeros(len(finite(dtype)), 3, dtype=dtype, device=device)
+    x[:, 0] = finite(dtype)
     got, truth = log_softmax.apply(x), x.double().log_softmax(-1)
     assert got.max() <= 0
     error = beyond(got, truth)
@@ -233,7 +176,7 @@ def test_no_log_softmax_is_above_0(
     assert error[worst].max() <= 1, f"{x[worst]}: {got[worst]}, not {truth[worst]}"
 
 
-@pytest.mark.parametrize("name", texts())
+@pytest.mark.parametrize("name", specs())
 def test_every_op_within_an_ulp(name: str, elementwise: Elementwise) -> None:
     """Each op at some of all numbers, against its formula and that formula's derivative to 60 digits.
 
@@ -244,10 +187,10 @@ def test_every_op_within_an_ulp(name: str, elementwise: Elementwise) -> None:
     formula = formula_of(elementwise.chains[name])
     for order, expr in enumerate((formula, sp.diff(formula, X))):
         for dtype in HALVES:
-            x = every(dtype)[5::661]
+            x = finite(dtype)[5::661]
             truth, low, high = (
                 torch.tensor([exactly(expr, v * s) for v in x.tolist()], dtype=torch.float64)
-                for s in (1, 0.7, 1.4)
+                for s in (1, *AROUND)
             )
             size = torch.where(low * high < 0, torch.maximum(low.abs(), high.abs()), truth.abs())
             got = elementwise(name, order, x)

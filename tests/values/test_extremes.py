@@ -9,8 +9,9 @@ import pytest
 import sympy as sp
 import torch
 from conftest import dtype_name
+from prove.truth import X, exactly, formula_of
 from shared.elementwise import Elementwise
-from test_every_number import X, exactly, formula_of, texts
+from test_every_number import specs
 from torch import Tensor
 
 from fusegen.tools.check.reference import run_chain
@@ -56,7 +57,7 @@ DIFFERENT: dict[tuple[str, int], tuple[Where, str]] = {
 
 @pytest.fixture(scope="module")
 def elementwise(tmp_path_factory: pytest.TempPathFactory) -> Elementwise:
-    return Elementwise(texts(), tmp_path_factory.mktemp("extremes"), DTYPES, (0, 1, 2))
+    return Elementwise(specs(), tmp_path_factory.mktemp("extremes"), DTYPES, (0, 1, 2))
 
 
 def extremes(dtype: torch.dtype) -> list[float]:
@@ -90,7 +91,7 @@ def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> list[Tensor]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("name", texts())
+@pytest.mark.parametrize("name", specs())
 def test_extremes_are_torchs(name: str, dtype: torch.dtype, elementwise: Elementwise) -> None:
     """Each result is torch's own in the same dtype, in its vector code, or exact.
 

@@ -1,0 +1,84 @@
+"""The command line: each measure writes a record, and `page` puts the records into docs/evidence.md.
+
+PYTHONPATH=tests python -m prove inputs --record tests/prove/records/inputs_cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prove import records
+
+
+def main() -> int:
+    """Run one measure; 1 if something in it is wrong."""
+    options = _options()
+    begin = time.time()
+    with tempfile.TemporaryDirectory(prefix="prove_") as folder:
+        record, wrong = MEASURES[options.measure](options, Path(folder))
+    record = records.origin(time.time() - begin) | record
+    if options.record:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
+        records.write(options.record, record)
+    print(f"{options.measure}: {wrong} wrong, {record['seconds']} s", flush=True)
+    return 1 if wrong else 0
+
+
+def _inputs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from prove import every_input
+
+    rows = every_input.run(folder, int(options.count), options.device, _say)
+    wrong = [row for row in rows if not every_input.accounted(row)]
+    return {"device": options.device, "count": int(options.count), "rows": rows}, len(wrong)
+
+
+def _specs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from prove import bad_specs
+
+    seeds = range(options.seed, options.seed + int(options.count))
+    record = bad_specs.run(seeds, folder, _say)
+    return record, len(record["wrong"])
+
+
+def _samples(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from prove import torch_samples
+
+    found = torch_samples.run(folder, int(options.count), _say)
+    rows = [vars(row) for row in found]  # `asdict` makes a Counter of a Counter's items
+    return {"count": int(options.count), "rows": rows}, sum(len(row["wrong"]) for row in rows)
+
+
+#: What each measure does: a record, and how much of it is wrong.
+MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], int]]] = {
+    "inputs": _inputs,
+    "specs": _specs,
+    "samples": _samples,
+}
+#: How much of each by default: float32 numbers, mutants, samples of an op.
+COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="prove", description="Measure, and write a record.")
+    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("--count", type=float, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--record", type=Path, help="the JSON file to write")
+    options = parser.parse_args()
+    options.count = options.count or COUNTS[options.measure]
+    return options
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

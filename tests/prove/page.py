@@ -1,0 +1,210 @@
+"""docs/evidence.md: the tables between its markers, made of the records. They are never edited by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from fusegen.base.files import write_if_different
+from prove.every_input import REASONS
+from prove.records import FOLDER, ROOT
+
+PAGE = ROOT / "docs" / "evidence.md"
+#: The order of a function's columns.
+DTYPES = ("bfloat16", "float16", "float32")
+Record = Mapping[str, Any]
+
+
+def update() -> bool:
+    """Write the tables into the page; return whether that changed it."""
+    return write_if_different(PAGE, rendered(PAGE.read_text(encoding="utf-8")))
+
+
+def rendered(text: str) -> str:
+    """Return the page's text with the tables of the records."""
+    for name, block in BLOCKS.items():
+        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.escape(opening) + r".*?" + re.escape(closing)
+        assert re.search(pattern, text, re.DOTALL), f"{PAGE} has no place for {name}"
+        new = f"{opening}\n{block()}\n{closing}"
+        text = re.sub(pattern, lambda _, new=new: new, text, flags=re.DOTALL)
+    return text
+
+
+def record(name: str) -> Record:
+    """Return a record."""
+    found: Record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _programs() -> list[Record]:
+    return [record(path.stem) for path in sorted(FOLDER.glob("programs_*.json"))]
+
+
+def _summary() -> str:
+    inputs, specs, samples = record("inputs_cpu"), record("specs"), record("samples")
+    rows = inputs["rows"]
+    within = sum(row["far"] == 0 and row["right"] for row in rows)
+    accounted = sum(bool(row["far"]) and row["right"] for row in rows)
+    results = sum(row["results"] for row in samples["rows"])
+    wrong = sum(len(row["wrong"]) for row in samples["rows"])
+    functions = len({row["package"] for row in rows})
+    calls = [
+        (
+            "every input",
+            f"prove inputs --count {inputs['count']}",
+            f"{functions} functions, {len(rows)} rows below: {within} within the target, {accounted} "
+            f"within what rounding each operation may cost, {len(rows) - within - accounted} explained",
+            inputs,
+        ),
+        (
+            "bad input",
+            f"prove specs --seed {specs['seed']} --count {specs['count']}",
+            f"{specs['errors']} errors with file and line, {specs['packages']} packages, of which "
+            f"{specs['compiled']} were compiled and compared; {len(specs['wrong'])} wrong",
+            specs,
+        ),
+        (
+            "torch's samples",
+            f"prove samples --count {samples['count']}",
+            f"{sum(row['fused'] for row in samples['rows'])} of "
+            f"{sum(row['samples'] for row in samples['rows'])} samples fused, {results} results compared, "
+            f"{wrong} wrong",
+            samples,
+        ),
+    ]
+    for programs in _programs():
+        count = f"--seed {programs['seed']} --count {programs['count']}"
+        said = (
+            f"{programs['programs']} programs, {programs['calls']} calls, {programs['results']} results "
+            f"compared; {len(programs['failed'])} wrong"
+        )
+        calls.append(("random programs", f"run_random_programs.py {count}", said, programs))
+    lines = ["| part | command | result | commit, date, seconds |", "| --- | --- | --- | --- |"]
+    for part, command, said, of in calls:
+        run = f"{of['commit']}, {of['date']}, {of['seconds']}"
+        lines.append(f"| {part} | `{command}` | {said} | {run} |")
+    machines = {
+        f"{of['machine']}; torch {of['versions']['torch']}, Python {of['versions']['python']}, "
+        f"{of['versions']['compiler']}"
+        for *_, of in calls
+    }
+    return "\n".join([*lines, "", *(f"Machine: {machine}." for machine in sorted(machines))])
+
+
+def _inputs() -> str:
+    rows = record("inputs_cpu")["rows"]
+    lines = [
+        "| function | | " + " | ".join(DTYPES) + " |",
+        "| --- | --- | " + " | ".join("---" for _ in DTYPES) + " |",
+    ]
+    for (function, order), group in groupby(rows, key=lambda row: (row["function"], row["order"])):
+        cells = {row["dtype"]: _cell(row) for row in group}
+        kind = ("value", "derivative")[order]
+        lines.append(f"| `{function}` | {kind} | {' | '.join(cells[d] for d in DTYPES)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Record) -> str:
+    """Return a largest error, where it is, and eager's."""
+    worst = max(row["away"], row["crossing"], key=lambda w: float(w["ulp"]))
+    at = "" if worst["x"] is None else f" at {worst['x']:.4g}"
+    crossing = " (crossing)" if worst is row["crossing"] and worst["x"] is not None else ""
+    mark = "" if row["far"] == 0 else " †" if row["units"] <= 1 else " ‡"
+    eager = row["eager"]["ulp"]
+    if worst["ulp"] == eager == 0:
+        return "exact"
+    return f"{_ulp(worst['ulp'])}{mark}{at}{crossing}, eager {_ulp(eager)}"
+
+
+def _ulp(error: float) -> str:
+    if error == 0:
+        return "exact"
+    return "all digits" if error > 1e5 else f"{error:.2g}" if error < 100 else f"{error:.0f}"
+
+
+def _reasons() -> str:
+    rows = record("inputs_cpu")["rows"]
+    lines = []
+    for packages, reason in REASONS.items():
+        named = dict.fromkeys(
+            f"`{row['function']}`"
+            for row in rows
+            if row["package"] in packages and not row["right"]
+        )
+        if named:
+            lines.append(f"- {', '.join(named)}: {reason}")
+    return "\n".join(lines)
+
+
+def _unlike() -> str:
+    lines = [
+        "| function | | dtype | fusegen's is the truth's | torch's is | neither | for example |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in record("inputs_cpu")["rows"]:
+        unlike = row["unlike"]
+        if not any(unlike[kind] for kind in ("torch", "zeros", "others")):
+            continue
+        worst = next(k for k in ("others", "zeros", "torch") if unlike[k])
+        _, x, got, torchs, _ = next(e for e in unlike["examples"] if e[0] == worst)
+        kind = ("value", "derivative")[row["order"]]
+        counts = " | ".join(str(unlike[k]) for k in ("torch", "zeros", "others"))
+        example = f"at {float(x):.4g}: {float(got):.4g}, torch {float(torchs):.4g}"
+        lines.append(f"| `{row['function']}` | {kind} | {row['dtype']} | {counts} | {example} |")
+    return "\n".join(lines)
+
+
+def _messages() -> str:
+    messages = record("specs")["messages"]
+    return f"{len(messages)} kinds of errors."
+
+
+def _samples() -> str:
+    lines = [
+        "| op | torch's entry | samples | fused | results | largest error, float64 | float32 | wrong |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    none: list[str] = []
+    rows = record("samples")["rows"]
+    for (op, entry), group in groupby(rows, key=lambda row: (row["op"], row["torch"])):
+        both = list(group)
+        total = {k: sum(row[k] for row in both) for k in ("samples", "fused", "results")}
+        wrong = sum(len(row["wrong"]) for row in both)
+        if not (total["results"] or wrong):
+            none.append(f"`{entry}`")
+            continue
+        worst = {row["dtype"]: f"{row['worst']:.2g}" for row in both}
+        errors = " | ".join(worst.get(d, "") for d in ("float64", "float32"))
+        counts = " | ".join(map(str, total.values()))
+        lines.append(f"| `{op}` | `{entry}` | {counts} | {errors} | {wrong} |")
+    return "\n".join([*lines, "", f"None of these was fused: {', '.join(none)}."])
+
+
+def _left() -> str:
+    """Return why samples, or results of them, were not compared."""
+    reasons: dict[str, int] = {}
+    for row in record("samples")["rows"]:
+        for reason, count in row["left"].items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    lines = ["| samples | why not compared |", "| --- | --- |"]
+    ordered: Sequence[tuple[str, int]] = sorted(reasons.items(), key=lambda item: -item[1])
+    lines += [f"| {count} | {reason.replace('|', '/')} |" for reason, count in ordered]
+    return "\n".join(lines)
+
+
+#: The tables of the page.
+BLOCKS = {
+    "evidence:summary": _summary,
+    "evidence:inputs": _inputs,
+    "evidence:reasons": _reasons,
+    "evidence:unlike": _unlike,
+    "evidence:messages": _messages,
+    "evidence:samples": _samples,
+    "evidence:left": _left,
+}
+if __name__ == "__main__":
+    update()
