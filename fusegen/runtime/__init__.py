@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fusegen.runtime.activation import Activation
 from fusegen.runtime.averages import Average, batch_weight
 from fusegen.runtime.chain import Chain, Mode
 from fusegen.runtime.fused_module import FusedModule, refuse_proxy
@@ -10,6 +11,7 @@ from fusegen.runtime.operand_shapes import Operand
 from fusegen.runtime.operators import Operator
 
 __all__ = [
+    "Activation",
     "Average",
     "Chain",
     "FusedModule",

@@ -7,18 +7,18 @@ package.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusegen.runtime.activation import Activation
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import Operator, half_shape
+from fusegen.runtime.operators import Operator
 
 
 class Mode:
@@ -52,13 +52,7 @@ class Chain:
         dtypes: the dtypes that they are compiled for.
         operands: every operand, in order.
         modes: "same", or "train" and "eval".
-        rank: the number of dims that x must have, or 0 for any.
-        columns: the first and the last dim along which a row runs, counted from the end.
-        grouped: whether these dims are cut into groups, and a row is one of them.
-        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
-        reaching: what messages call the activation.
-        broadcasters: the operands whose shape x is broadcast to, by their index.
-        several_values: whether a row of one value is refused.
+        activation: what it says of its activation.
     """
 
     def __init__(
@@ -68,19 +62,10 @@ class Chain:
         dtypes: Sequence[torch.dtype],
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
-        rank: int = 0,
-        columns: tuple[int, int] = (-1, -1),
-        grouped: bool = False,
-        halved: int = 0,
-        reaching: str = "x",
-        broadcasters: tuple[int, ...] = (),
-        several_values: bool = False,
+        activation: Activation,
     ) -> None:
         self.package, self.compiled, self.dtypes = package, compiled, dtypes
-        self.operands, self.modes = operands, modes
-        self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching, self.broadcasters = reaching, broadcasters
-        self.several_values = several_values
+        self.operands, self.modes, self.activation = operands, modes, activation
 
     def __call__(self, mode: str, *args: Any, **options: Any) -> Tensor:
         """Return the chain's value; see `with_values`."""
@@ -95,12 +80,7 @@ class Chain:
         self, mode: str, x: Tensor, *args: Any, averages: Sequence[Average], **options: Any
     ) -> tuple[Tensor, ...]:
         """Return the same, and update running averages with the batch's statistics."""
-        shape = half_shape(x.shape, self.halved) if self.halved else x.shape
-        values = math.prod((shape[0], *shape[2:]))
-        if values == 1:
-            raise ValueError(
-                f"{self.package}: expected more than one value per channel in training"
-            )
+        values = self.activation.values_of_channel(self.package, x)
         first = self.modes[mode].operators[0]
         out = self._run(mode, x, *args, keep=True, **options)
         move(averages, out[len(first.like) :], values)
@@ -119,13 +99,15 @@ class Chain:
     ) -> tuple[Tensor, ...]:
         """Return the outputs of the forward operator; without `keep` it may leave out its statistics."""
         mode, start, taken = self.modes[name], x, operands
-        if self.broadcasters:
-            kinds = [self.operands[place].kind for place in self.broadcasters]
+        activation = self.activation
+        if activation.broadcasters:
+            kinds = [self.operands[place].kind for place in activation.broadcasters]
             operands = (x, *operands)
-            x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
+            larger = [operands[place] for place in activation.broadcasters]
+            x = broadcast(x, larger, kinds, activation.columns)
         own = [self.operands[i] for i in mode.operands]
         given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
-        given = adapted(x, own, given, self.columns, self.halved)
+        given = adapted(x, own, given, activation.columns, activation.halved)
         if torch.float32 in self.dtypes and asks_for_float32(x, own, given):
             return several(self._run(name, start.float(), taken, attributes, seed, groups, keep))
         self._check(x, own, given, groups)
@@ -133,7 +115,7 @@ class Chain:
         if mode.random:
             args += (_seed(seed, x),)
         args += tuple([float(attributes[i]) for i in mode.attributes])
-        args += (groups,) if self.grouped else ()
+        args += (groups,) if activation.grouped else ()
         operators = self.compiled("cuda" if x.is_cuda else "cpu")
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given)):
             return several(Fused.apply(operators, mode, 0, 1 + len(given), *args))
@@ -146,21 +128,11 @@ class Chain:
         named = zip(operands, given, strict=True)
         shown = [f"{o.name} {tuple(t.shape)} {t.dtype}" for o, t in named]
         what = f"{self.package}: {', '.join([f'x {tuple(x.shape)} {x.dtype}', *shown])}"
-        if not fits(x, operands, given, self.rank, self.columns, self.halved):
+        if not fits(x, operands, given, self.activation):
             raise ValueError(f"{what}: these do not fit together; see the docstring of apply")
         if x.dtype not in self.dtypes:
             raise TypeError(f"{what}: the kernels of this file are for {self.dtypes}")
-        shape = half_shape(x.shape, self.halved)
-        if self.grouped and (groups < 1 or shape[1] % groups):
-            raise ValueError(f"{what}: {groups} groups do not divide the channels")
-        first, last = self.columns
-        values = (
-            math.prod(shape) // groups
-            if self.grouped
-            else math.prod(shape[first:][: last - first + 1])
-        )
-        if self.several_values and values == 1:
-            raise ValueError(f"{what}: expected more than one value to normalise")
+        self.activation.check(self.package, x, groups)
 
     def _in_dtype(
         self, forward: Operator, out: Sequence[Tensor], dtype: torch.dtype

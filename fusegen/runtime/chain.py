@@ -3,7 +3,6 @@ operators."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fusegen.base.shipped import DISTRIBUTION
+from fusegen.runtime.activation import Activation
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
@@ -25,7 +25,7 @@ from fusegen.runtime.operand_shapes import (
     asks_for_float32,
     masks_as_numbers,
 )
-from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
+from fusegen.runtime.operators import BoundOperator, Operator, bind_operators
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -60,17 +60,7 @@ class Chain:
         made_of: a hash of the package's generated files, which its `__init__.py` contains.
         operands: every operand of the chain, in order.
         modes: "same", or "train" and "eval".
-        rank: the number of dims that x must have, or 0 for any.
-        columns: the first and the last dim along which a row runs, counted from the end.
-        grouped: whether these dims are cut into groups, and a row is one of them.
-        halved: the dim along which x has two halves, counted from the end; 0 if it has none. Operands that
-            vary along that dim are as long as one half.
-        reaching: what messages call the activation; a segment of a longer chain has another word than x.
-        broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger
-            than x. x itself then is the first operand, of kind "row".
-        several_values: whether a row of one value is refused, or a batch with one value per group.
-        indexes: whether it gives numbers of columns, so that a row must have one, and no more than float32
-            counts.
+        activation: what it says of its activation.
 
     Raises:
         ImportError: if the libraries were not built, or do not match the package.
@@ -83,22 +73,13 @@ class Chain:
         made_of: str,
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
-        rank: int = 0,
-        columns: tuple[int, int] = (-1, -1),
-        grouped: bool = False,
-        halved: int = 0,
-        reaching: str = "x",
-        broadcasters: tuple[int, ...] = (),
-        several_values: bool = False,
-        indexes: bool = False,
+        activation: Activation,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
-        self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching, self.broadcasters = reaching, broadcasters
-        self.several_values, self.indexes = several_values, indexes
+        self.activation = activation
         namespace = getattr(torch.ops, self.namespace)
         self._modes = Modes[_Bound](package)
         for name, mode in modes.items():
@@ -110,9 +91,9 @@ class Chain:
                 float32=[False, *(operands[i].float32 for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
-                columns=columns,
-                grouped=grouped,
-                halved=halved,
+                columns=activation.columns,
+                grouped=activation.grouped,
+                halved=activation.halved,
             )
             self._modes[name] = _Bound(mode, operators, self.operands)
             with LOADING:
@@ -183,13 +164,7 @@ class Chain:
         """
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
-        shape = half_shape(x.shape, self.halved) if self.halved else x.shape
-        values = math.prod((shape[0], *shape[2:]))
-        if values == 1:
-            raise ValueError(
-                f"{self.package}: {self.reaching}: expected more than one value per channel in training, "
-                f"got shape {tuple(x.shape)}"
-            )
+        values = self.activation.values_of_channel(self.package, x)
         own = len(bound.forward.like)
         out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
         return tuple(out[:own]) if args[0] is x else _values(bound.forward, out, x.dtype)
@@ -204,34 +179,26 @@ class Chain:
         groups: int,
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward operator, with x in float32 if an operand asks for it."""
-        start, taken = x, operands
-        if self.broadcasters:
-            kinds = [self.operands[place].kind for place in self.broadcasters]
+        start, taken, activation = x, operands, self.activation
+        if activation.broadcasters:
+            kinds = [self.operands[place].kind for place in activation.broadcasters]
             operands = (x, *operands)
-            x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
+            larger = [operands[place] for place in activation.broadcasters]
+            x = broadcast(x, larger, kinds, activation.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if bound.masks:
             given = masks_as_numbers(self.package, x, bound.operands, given)
-        if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
-            given = adapted(x, bound.operands, given, self.columns, self.halved)
+        if not fits(x, bound.operands, given, activation):
+            given = adapted(x, bound.operands, given, activation.columns, activation.halved)
             if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
                 wide = start.to(torch.float32)
                 return self._arguments(bound, wide, taken, attributes, seed, groups)
-            if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
-                explain(
-                    self.package,
-                    x,
-                    bound.operands,
-                    given,
-                    self.rank,
-                    self.columns,
-                    self.halved,
-                    reaching=self.reaching,
-                )
+            if not fits(x, bound.operands, given, activation):
+                explain(self.package, x, bound.operands, given, activation)
         if x.dtype not in self._dtypes:
             own = str(x.dtype).removeprefix("torch.")
             raise TypeError(
-                f"{self.package}: {self.reaching}: the package was built without {own}; add it to "
+                f"{self.package}: {activation.name}: the package was built without {own}; add it to "
                 f"`dtypes:` in the spec, or to --dtypes, and build again"
             )
         if x.is_cuda and not self._has_cuda:
@@ -240,48 +207,15 @@ class Chain:
                 f"{self.package}: x: expected a tensor on cpu, since the package was built only for that, "
                 f"got one on {x.device}; {remedy or 'run `fusegen build --backend cuda`'}"
             )
-        if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
-            raise ValueError(
-                f"{self.package}: {self.reaching}: expected channels that {groups} groups divide, "
-                f"got {half_shape(x.shape, self.halved)[1]}"
-            )
-        if self.several_values and self._values(x, groups) == 1:
-            raise ValueError(
-                f"{self.package}: {self.reaching}: expected more than one value to normalise, got shape "
-                f"{tuple(x.shape)}"
-            )
-        if self.indexes:
-            self._check_indexes(x)
+        if activation.grouped or activation.several_values or activation.indexes:
+            activation.check(self.package, x, groups)
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)
         if mode.random:
             args += (seed_tensor(seed, x),)
         if mode.attributes:
             args += tuple([float(attributes[i]) for i in mode.attributes])
-        return (*args, groups) if self.grouped else args
-
-    def _check_indexes(self, x: Tensor) -> None:
-        """Refuse rows whose columns have no numbers, or numbers that kernels would round.
-
-        Raises:
-            ValueError: there are too few columns, or too many.
-        """
-        columns = self._values(x, 1)
-        most = 2**53 if x.dtype is torch.float64 else 2**24
-        if not 1 <= columns <= most:
-            remedy = "" if columns < 1 else "; convert x to float64"
-            raise ValueError(
-                f"{self.package}: {self.reaching}: expected rows of 1 to {most:,} elements to number, got "
-                f"{columns:,}{remedy}"
-            )
-
-    def _values(self, x: Tensor, groups: int) -> int:
-        """Return how many values a statistic is computed from; torch counts those of a group in the whole
-        batch."""
-        if self.grouped:
-            return math.prod(half_shape(x.shape, self.halved)) // groups
-        first, last = self.columns
-        return math.prod(half_shape(x.shape, self.halved)[first : last + 1 or None])
+        return (*args, groups) if activation.grouped else args
 
     def operators(self, mode: str) -> tuple[BoundOperator, ...]:
         """Return the operators of a mode: the forward and its derivatives, by order."""

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from fusegen.runtime.activation import Activation
 from fusegen.runtime.operand_shapes import (
     DTYPES,
     Operand,
@@ -27,11 +28,10 @@ def fits(
     x: Any,
     operands: Sequence[Operand],
     given: Sequence[Any],
-    rank: int,
-    columns: tuple[int, int],
-    halved: int = 0,
+    activation: Activation,
 ) -> bool:
     """Return whether the operators take a call; see `explain` for the arguments."""
+    rank, columns, halved = activation.rank, activation.columns, activation.halved
     if not isinstance(x, Tensor) or x.is_nested or (rank and x.dim() != rank):
         return False
     dtype, on_cpu = x.dtype, x.is_cpu  # comparing devices takes longer
@@ -60,11 +60,7 @@ def explain(
     x: Any,
     operands: Sequence[Operand],
     given: Sequence[Any],
-    rank: int,
-    columns: tuple[int, int],
-    halved: int = 0,
-    *,
-    reaching: str = "x",
+    activation: Activation,
 ) -> NoReturn:
     """Raise an error that names the wrong argument.
 
@@ -73,27 +69,26 @@ def explain(
         x: the activation of the call.
         operands: the chain's declarations of the operands.
         given: the operands of the call.
-        rank: the number of dims that x must have, or 0 for any.
-        columns: the first and the last dim along which a row runs, counted from the end.
-        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
-        reaching: what to call x.
+        activation: what the chain says of it.
 
     Raises:
         TypeError: an argument is not a tensor, or has the wrong dtype.
         ValueError: an argument is on the wrong device or has the wrong shape.
     """
+    name, rank = activation.name, activation.rank
+    columns, halved = activation.columns, activation.halved
     if not isinstance(x, Tensor):
-        raise TypeError(f"{package}: {reaching}: expected a tensor, got {type(x).__name__}")
+        raise TypeError(f"{package}: {name}: expected a tensor, got {type(x).__name__}")
     if x.is_nested:
-        raise TypeError(f"{package}: {reaching}: expected a dense tensor, got a nested one")
+        raise TypeError(f"{package}: {name}: expected a dense tensor, got a nested one")
     if x.dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
-        raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")
+        raise TypeError(f"{package}: {name}: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
         wider = rank == 2 and x.dim() > 2
         remedy = f"; for more, say `dims: {x.dim()}` in the spec" if wider else ""
         raise ValueError(
-            f"{package}: {reaching}: expected {rank} dims, got shape {tuple(x.shape)}{remedy}"
+            f"{package}: {name}: expected {rank} dims, got shape {tuple(x.shape)}{remedy}"
         )
     whole = x.shape
     half: Sequence[int] = whole
@@ -102,7 +97,7 @@ def explain(
             message = f"expected two halves along dim {halved}, got shape {tuple(whole)}"
             if len(whole) >= -halved:
                 message += "; an even size is needed there: pass a slice, or pad it"
-            raise ValueError(f"{package}: {reaching}: {message}")
+            raise ValueError(f"{package}: {name}: {message}")
         half = half_shape(whole, halved)
     for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
@@ -121,22 +116,20 @@ def explain(
                 )
             if tensor.dtype is torch.bool:
                 remedy = "; a mask is declared with `dtype: bool`"
-            reason = f"as {reaching} has" if wanted is x.dtype else f"for {reaching} of {_dtype(x)}"
+            reason = f"as {name} has" if wanted is x.dtype else f"for {name} of {_dtype(x)}"
             expected = str(wanted).removeprefix("torch.")
             raise TypeError(f"{place}: expected {expected} {reason}, got {_dtype(tensor)}{remedy}")
         if tensor.device != x.device:
             raise ValueError(
-                f"{place}: expected a tensor on {x.device} as {reaching} is, got one on {tensor.device}"
+                f"{place}: expected a tensor on {x.device} as {name} is, got one on {tensor.device}"
             )
         shape = whole if operand.halves else half
         if not has_shape(operand, tensor, shape, columns):
             raise ValueError(
-                f"{place}: expected {_expected(operand, shape, columns)} for {reaching} of shape "
+                f"{place}: expected {_expected(operand, shape, columns)} for {name} of shape "
                 f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand)}"
             )
-    raise ValueError(
-        f"{package}: {reaching}: expected a tensor on cpu or cuda, got one on {x.device}"
-    )
+    raise ValueError(f"{package}: {name}: expected a tensor on cpu or cuda, got one on {x.device}")
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "3f3997cc45da")  # before any code of another version is called
+made_by("0.1.0", "gated_rms_norm", "1936583ea9c8")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "3f3997cc45da",
+    "1936583ea9c8",
     operands=[
         Operand("weight", "col"),
     ],
@@ -50,7 +50,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "71a217ebed2c")  # before any code of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "026c9be6c78d")  # before any code of another version is called
 
-from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
+from fusegen.runtime import Activation, Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -44,7 +44,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "71a217ebed2c",
+    "026c9be6c78d",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),
@@ -77,7 +77,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=2,
+    activation=Activation(
+        rank=2,
+    ),
 )
 
 

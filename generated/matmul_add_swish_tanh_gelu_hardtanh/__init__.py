@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "ea044be46191")  # before any code of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "54a13581e01f")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -40,7 +40,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "ea044be46191",
+    "54a13581e01f",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
@@ -58,7 +58,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "e1e16edf7dac")  # before any code of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "e86e67345a4c")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "e1e16edf7dac",
+    "e86e67345a4c",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -62,7 +62,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=2,
+    activation=Activation(
+        rank=2,
+    ),
 )
 
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "667e05075fbf")  # before any code of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "0f3b0776b1cd")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "667e05075fbf",
+    "0f3b0776b1cd",
     operands=[
         Operand("linear_bias", "col"),
     ],
@@ -51,7 +51,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=2,
+    activation=Activation(
+        rank=2,
+    ),
 )
 
 

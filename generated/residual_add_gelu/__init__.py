@@ -24,16 +24,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "a436ebeef88b")  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "0e00877ae5f9")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "a436ebeef88b",
+    "0e00877ae5f9",
     operands=[
         Operand("residual", "full"),
     ],
@@ -50,7 +50,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

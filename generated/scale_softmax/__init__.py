@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "8950bc4d42ce")  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "2236dec328db")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "8950bc4d42ce",
+    "2236dec328db",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -52,7 +52,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

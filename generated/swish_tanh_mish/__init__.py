@@ -24,16 +24,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "fed8a732efb4")  # before any code of another version is called
+made_by("0.1.0", "swish_tanh_mish", "97a26e24c006")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "fed8a732efb4",
+    "97a26e24c006",
     operands=[
     ],
     modes={
@@ -50,7 +50,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "52b81423846e")  # before any code of another version is called
+made_by("0.1.0", "temperature_softmax", "19f3046a0e33")  # before any code of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "52b81423846e",
+    "19f3046a0e33",
     operands=[
     ],
     modes={
@@ -49,7 +49,9 @@ _chain = Chain(
             random=False,
         ),
     },
-    rank=0,
+    activation=Activation(
+        rank=0,
+    ),
 )
 
 

@@ -24,14 +24,15 @@ from fusegen.tools.single_file import single_file
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
 from fusegen.tools.single_file.python_parts import python_parts
 
-#: Running averages, a parameter, an input beside x, two outputs, and a derivative of the second order.
+#: Running averages, a parameter, an input beside x, outputs with and without a gradient, and a derivative of
+#: the second order.
 SPEC = """
 description: A linear layer, batch norm, a gate and a residual.
 arguments: {in_features: int, out_features: int, factor: {type: float, default: 0.5}}
 operands:
   scale: {kind: col, init: randn, shape: [out_features]}
   residual: full
-outputs: [gated, last]
+outputs: [gated, last, best]
 dtypes: [float32]
 chain:
   - linear
@@ -39,6 +40,7 @@ chain:
   - expr: {name: gated, formula: "x * sigmoid(factor * x) * scale"}
   - add: residual
   - softmax: {name: last}
+  - argmax: {name: best, dim: -1}
 """
 
 #: Run by a Python that has not imported fusegen: values, gradients, second derivatives and averages.
@@ -58,7 +60,7 @@ for kind in (single.Model, single.ModelNew):
         given = [t.to(dtype, copy=True).requires_grad_() for t in (x, residual)]
         leaves = [*given, *model.parameters()]
         outs = model(*given)
-        loss = sum((o * o.detach().cos()).sum() for o in outs)
+        loss = sum((o * o.detach().cos()).sum() for o in outs if o.requires_grad)
         first = torch.autograd.grad(loss, leaves, create_graph=True)
         second = torch.autograd.grad(sum((g * g.detach().sin()).sum() for g in first), leaves[:2])
         evaluated = model.eval()(*given)
@@ -202,7 +204,7 @@ def test_python_is_copied_in_an_order_in_which_it_runs() -> None:
     assert next(iter(parts.texts)) == "Average"
     operand = names["half_shape"]
     assert operand((4, 6), -1) == (4, 3)
-    assert names["fits"](torch.ones(3), [], [], 0, (-1, -1))
+    assert names["fits"](torch.ones(3), [], [], names["Activation"]())
     defined = [
         n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)
     ]

@@ -73,7 +73,7 @@ def _text(
     sources = cpp_parts(given, [*units, *shared_sources()])
     own = {name: sources[name] for name in units}
     sources = {**own, **{name: text for name, text in sources.items() if name not in own}}
-    wanted = [(_ALONE, name) for name in ("Chain", "Mode", "Operand", "Operator")]
+    wanted = [(_ALONE, name) for name in ("Activation", "Chain", "Mode", "Operand", "Operator")]
     wanted += [("fusegen.runtime.steps", name) for name in helpers_in(in_torch)]
     if context["fused"] or getattr(context["source"], "held", None):
         wanted.append(("fusegen.runtime.submodules", "plain"))
