@@ -67,8 +67,8 @@ HIGHER = re.compile(r"DoubleBackward|TripleBackward")
 #: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
 #: waits for the L2 cache anyway. Half the threads would cost more.
 STREAMED = re.compile(r"8streamedI")
-#: A thread of a tile has up to 24 elements, with two values each in 128 registers: one may be too many, once
-#: a row. A third fewer elements would cost more.
+#: A thread of a tile has up to 24 elements, with two values each in 128 registers: one may be too many,
+#: once a row.
 TILED = re.compile(r"5tiledI")
 #: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or after a gate. Half
 #: as many would cost more: the exchanges of a cluster would be twice as many
