@@ -26,12 +26,11 @@ _REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 class NamedValue(NamedTuple):
     """The value of an earlier step, and its axes, even if it is constant along them.
 
-    If it is computed as two halves, `value` is the first and `second` the second one.
+    If it is computed part by part, `parts` has all of them; otherwise the value alone.
     """
 
-    value: Value
+    parts: tuple[Value, ...]
     axes: Kind
-    second: Value | None = None
 
 
 def kinds_of(

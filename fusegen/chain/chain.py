@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -80,12 +81,17 @@ class Chain:
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
         """Return the shape of an `x` with roughly this many rows and columns."""
         dims = max(self.layout.rank - 2, 0)
-        if any(segment.span.paired for segment in self.segments):
-            cols += cols % 2
+        cols += -cols % self.parts
         shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
         if self.layout.halved and not self.segments[0].span.paired:
             shape[self.layout.halved] *= 2
         return tuple(shape)
+
+    @property
+    def parts(self) -> int:
+        """A number that the size of the last dim must be divisible by, because rows are cut into parts."""
+        paired = (s.layout.partition.parts for s in self.segments if s.span.paired)
+        return math.lcm(*paired)
 
     def operand_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each operand of `apply` for an `x` of this shape, by name and in order."""

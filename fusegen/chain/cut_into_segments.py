@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from fusegen.atoms import HALVES, Partition
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
 from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
@@ -42,8 +43,13 @@ class Span:
 
     @cached_property
     def paired(self) -> bool:
-        """Whether each value that varies along a row is computed as two halves."""
+        """Whether each value that varies along a row is computed part by part."""
         return any(step.paired for step in self.steps)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """How its rows are cut into parts, where they are."""
+        return next((s.partition for s in self.steps if s.partition), HALVES)
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:
@@ -140,7 +146,8 @@ class _Walk:
                 found[where] = replace(found[where], returned=(*found[where].returned, name))
         for place, span in enumerate(found):
             halved = -1 if span.paired else 0 if place else self.spec.halved
-            found[place] = replace(span, layout=replace(span.layout, halved=halved))
+            own = replace(span.layout, halved=halved, partition=span.partition)
+            found[place] = replace(span, layout=own)
         return tuple(found)
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fusegen.atoms import HALVES, Partition
 from fusegen.program import Kind, Outline
 
 #: The dim of the channels in an activation of three dims or more, as in torch.
@@ -30,8 +31,9 @@ class Layout:
         first, last: the dims that make up the columns, both included, counted from the end: -1 is the last.
         groups: the number of groups into which the channels are split, or the argument that holds it; None if
             they are not split. `first` is then the channel, and each group is a row, so there are more rows.
-        halved: the dim along which the tensor has two halves, counted from the end; the activation has the
-            shape of one half. 0 if the tensor itself is the activation.
+        halved: the dim along which the tensor has two halves or more parts, counted from the end; the
+            activation has the shape of one part. 0 if the tensor itself is the activation.
+        partition: how these parts lie along that dim.
     """
 
     rank: int = 0
@@ -39,6 +41,7 @@ class Layout:
     last: int = -1
     groups: int | str | None = None
     halved: int = 0
+    partition: Partition = HALVES
 
     @property
     def halves_channels(self) -> bool:
@@ -47,8 +50,13 @@ class Layout:
 
     def half(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the activation's shape for a tensor of this shape."""
-        place = len(shape) + self.halved
-        return tuple(n // 2 if self.halved and d == place else n for d, n in enumerate(shape))
+        return self.with_parts(shape, 1)
+
+    def with_parts(self, shape: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the shape of so many of the parts of a tensor of this shape."""
+        place = len(shape) + self.halved if self.halved else -1
+        whole = self.partition.parts
+        return tuple(n // whole * count if d == place else n for d, n in enumerate(shape))
 
     @property
     def channel_kind(self) -> Kind:
@@ -74,7 +82,12 @@ class Layout:
 
     @property
     def strided(self) -> bool:
-        """Whether a row's columns may be non-adjacent in memory, also if the channel comes after them."""
+        """Whether a row's columns may be non-adjacent in memory, also if the channel comes after them.
+
+        Kernels read halves that alternate in vectors of both, which must be adjacent.
+        """
+        if self.halved and self.partition.alternating:
+            return False
         after = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
         return self.last < -1 or (after and self.groups is None)
 

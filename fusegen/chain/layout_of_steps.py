@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import sympy as sp
-
 from fusegen.atoms import COLUMN, ROW_FUNCTIONS, Rng, RowSum, Total
 from fusegen.atoms.constants import parts
 from fusegen.base.errors import SpecError
 from fusegen.chain.layout import CHANNEL_DIM, Layout, pointwise_layout
-from fusegen.ops import call
 from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
 
@@ -21,8 +18,8 @@ def next_span(
 ) -> tuple[Sequence[Step], Layout, Layout | None]:
     """Return the first steps, which share a layout, that layout, and the layout of the rest, if known.
 
-    A step in whose value the halves of a row depend on one another shares a span only with steps that can be
-    computed half by half.
+    A step in whose value the parts of a row depend on one another shares a span only with steps that can be
+    computed part by part, and that cut rows in the same way.
 
     Args:
         spec: the spec.
@@ -66,12 +63,17 @@ def _with_one_layout(
     if layout is None:
         formulas = any(has_row_functions(s) or (s.op and s.op.classes) for s in one)
         layout = Layout(spec.dims) if formulas else _pointwise(spec, one)
-    elif (
-        first and spec.halving and spec.halved > layout.first
-    ):  # no row of a half would be contiguous
+    elif first and spec.halving and _cuts_rows(spec, layout):
         count = next(n for n, step in enumerate(one) if reduces(step))
         return steps[:count], _pointwise(spec, steps[:count]), layout
     return one, layout, None
+
+
+def _cuts_rows(spec: Spec, layout: Layout) -> bool:
+    """Whether no row of a half is contiguous, or halves alternate along a part of a row."""
+    assert spec.halving is not None
+    alternating = spec.halving.attributes["alternating"] and layout.columns != (-1,)
+    return bool(alternating) or spec.halved > layout.first
 
 
 def _paired_count(spec: Spec, steps: Sequence[Step], layout: Layout) -> int:
@@ -83,7 +85,11 @@ def _paired_count(spec: Spec, steps: Sequence[Step], layout: Layout) -> int:
     paired = next((n for n, step in enumerate(steps) if step.paired), None)
     if paired is None:
         return len(steps)
+    partition = steps[paired].partition
     whole = next((n for n, step in enumerate(steps) if not _by_halves(step, layout)), len(steps))
+    for number, step in enumerate(steps):
+        if step.paired and step.partition != partition:
+            whole = min(whole, number)
     if whole == paired:
         step = steps[paired]
         message = (
@@ -106,23 +112,11 @@ def _by_halves(step: Step, layout: Layout) -> bool:
         op is not None and (op.trained or op.groups or op.over in ("inner", "channel"))
     ):
         return False
-    formula = _formula_of(step)
+    formula = step.expr
     found = [p for p in parts(formula) if isinstance(p, (*ROW_FUNCTIONS, Rng, Total))]
     if COLUMN in formula.free_symbols or not all(isinstance(p, RowSum | Total) for p in found):
         return False
     return layout.columns == (-1,) if found else True
-
-
-def _formula_of(step: Step) -> sp.Expr:
-    """Return the formula of a step; that of an op is over the names of the op's operands."""
-    if step.op is None:
-        return step.formula
-    operands = {name: sp.Symbol(name, real=True) for name in step.op.operands}
-    attributes = {
-        name: sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value
-        for name, value in step.attributes.items()
-    }
-    return call(step.op, sp.Symbol("x", real=True), operands, attributes)
 
 
 def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sympy as sp
+
+from fusegen.atoms.halves import parts_held
+from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
@@ -23,7 +27,7 @@ class SegmentOperand:
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
         integer: whether it holds int64 numbers: one per row, in the activation's shape without the row's
             dims.
-        halves: whether kernels read it in two halves, as they read x.
+        parts: how many parts of a row it holds, which kernels read one by one, as they read x.
         mask: whether it is of bool; kernels read it as 0 and 1 in x's dtype.
         float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
@@ -35,14 +39,14 @@ class SegmentOperand:
     differentiable: bool
     owner: str | None
     integer: bool = False
-    halves: bool = False
+    parts: int = 1
     handed: bool = False
     mask: bool = False
     float32: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
-        activation = tuple(x) if self.halves else layout.half(x)
+        activation = layout.with_parts(x, self.parts)
         if self.integer:
             return layout.shape_after(x, "row")
         if self.kind is Kind.SCALAR:
@@ -71,8 +75,8 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
             "x", "x", Kind.ROW, differentiable=True, owner=None, handed=True
         )
 
-    def in_halves(kind: Kind) -> bool:
-        return span.paired and Kind.COL in kind
+    def parts_of(kind: Kind) -> int:
+        return span.partition.parts if span.paired and Kind.COL in kind else 1
 
     for step in steps:
         if step.op and step.op.submodule:
@@ -84,11 +88,11 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     own = Kind.CHANNEL
                 kind = _resolved(own, layout)
                 trained = attribute not in held.buffers
-                halves = in_halves(kind) or (step.op.source and layout.halves_channels)
+                parts = 2 if step.op.source and layout.halves_channels else parts_of(kind)
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
                     *(full, code, kind, trained, f"{step.place}.{attribute}"),
-                    halves=halves,
+                    parts=parts,
                     float32=step.float32,
                 )
         for name in step.tensors:
@@ -103,14 +107,41 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     *(name, spec.code(name), kind, moves, owner, operand.integer),
                     mask=operand.mask,
                     float32=operand.float32,
-                    halves=in_halves(kind),
+                    parts=_parts_of(spec, span, step, name) if parts_of(kind) > 1 else 1,
                 )
+                if before is not None and before.parts != found[name].parts:
+                    raise _of_two_widths(spec, step, name)
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)
         found[name] = SegmentOperand(
-            name, spec.code(name), kind, True, None, handed=True, halves=in_halves(kind)
+            name, spec.code(name), kind, True, None, handed=True, parts=parts_of(kind)
         )
     return tuple(found.values())
+
+
+def _parts_of(spec: Spec, span: Span, step: Step, name: str) -> int:
+    """Return how many parts of a row an operand holds, from the formula of a step that names it.
+
+    Raises:
+        SpecError: the formula takes it in two widths.
+    """
+    if not step.paired:
+        return span.partition.parts
+    held = parts_held(step.expr, span.partition)
+    named = (n for n, r in step.operands.items() if isinstance(r, Ref) and r.name == name)
+    counts = {count for n in named for count in held.get(sp.Symbol(n, real=True), ())}
+    if len(counts) > 1:
+        raise _of_two_widths(spec, step, name)
+    return counts.pop() if counts else span.partition.parts
+
+
+def _of_two_widths(spec: Spec, step: Step, name: str) -> SpecError:
+    """Return the error of an operand that is as wide as a row, and as a part of it."""
+    message = (
+        f"{step.label}: {name!r} is as wide as what {step.label} turns, and elsewhere it is of another "
+        "width: declare an operand for each"
+    )
+    return SpecError(message, spec.path, step.line)
 
 
 def _constants_of(step: Step) -> list[str]:

@@ -16,8 +16,8 @@ from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.outline import kind_of_outline, outline_after
-from fusegen.chain.step_value import halves_of, named_symbol, step_value
-from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
+from fusegen.chain.step_value import named_symbol, parts_of, step_value
+from fusegen.program import Input, Kind, Outline, Output, Program, Value, ending
 from fusegen.program.builder import Builder
 from fusegen.program.ranges import simplify
 from fusegen.spec.model import INPUT, Ref, Spec, Step
@@ -41,7 +41,7 @@ def forward_program(
     """
     layout = span.layout
     builder = Builder(streams)
-    whole, second = _activation(builder, span)
+    start = _activation(builder, span)
     training = name.endswith("_train")
     named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
@@ -51,8 +51,8 @@ def forward_program(
             spread = per_channel and layout.spreads
             moves = operand.differentiable
             add = (
-                builder.halves
-                if operand.halves
+                partial(builder.parts, partition=layout.partition._replace(parts=operand.parts))
+                if operand.parts > 1
                 else partial(builder.input, integer=operand.integer)
             )
             add(
@@ -65,20 +65,19 @@ def forward_program(
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(spec.code(argument.name), Kind.SCALAR, "attribute")
-    start = builder.value(sp.Symbol("x", real=True))
-    values = _run(spec, builder, span, (start, second), steps, training=training)
+    values = _run(spec, builder, span, steps, training=training)
     outputs: dict[str, Output] = {}
     of_float32 = _of_float32(spec, span)
-    for label, (first, other, outline) in values.items():
+    for label, (parts, outline) in values.items():
         wide = label in of_float32
         if wide and outline == "like":
             raise _not_reduced(spec, span, label)
-        if other is not None:
-            assert second is not None
-            outputs |= {label: Output(first, whole), f"{label}{SECOND}": Output(other, second)}
+        if len(parts) > 1:
+            pairs = zip(parts, start, strict=True)
+            outputs |= {f"{label}{ending(n)}": Output(*pair) for n, pair in enumerate(pairs)}
             continue
-        half = second is not None and outline == "like"
-        outputs[label] = Output(first, whole, "half" if half else outline, float32=wide)
+        half = len(start) > 1 and outline == "like"
+        outputs[label] = Output(parts[0], start[0], "half" if half else outline, float32=wide)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
     followed = tuple(builder.called[n] for n in tracked(spec, steps)) if training else ()
@@ -107,88 +106,75 @@ def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
     return [f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()]
 
 
-def _activation(builder: Builder, span: Span) -> tuple[Input, Input | None]:
-    """Return the activation or its two halves as inputs.
+def _activation(builder: Builder, span: Span) -> tuple[Input, ...]:
+    """Return the activation or its parts as inputs.
 
     If x is smaller, return an input for the shape only.
     """
     if span.layout.halved:
-        return builder.halves("x", Kind.FULL)
+        return builder.parts("x", Kind.FULL, span.layout.partition)
     if span.broadcast:
-        return builder.input(SHAPE, Kind.FULL, differentiable=False), None
-    return builder.input("x", Kind.FULL), None
+        return (builder.input(SHAPE, Kind.FULL, differentiable=False),)
+    return (builder.input("x", Kind.FULL),)
 
 
 def _run(
-    spec: Spec,
-    builder: Builder,
-    span: Span,
-    halves: tuple[Value, Value | None],
-    steps: Sequence[Step],
-    *,
-    training: bool,
-) -> dict[str, tuple[Value, Value | None, Outline]]:
+    spec: Spec, builder: Builder, span: Span, steps: Sequence[Step], *, training: bool
+) -> dict[str, tuple[tuple[Value, ...], Outline]]:
     """Return the value after the steps, as "y", and those that later spans use, each with its shape.
 
-    A value of two halves has both of them, any other one and None.
+    A value that is computed part by part has all of its parts. If x has two halves for a gate, both go
+    through the same steps, up to the gate, which takes both.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
         span: the span of the steps.
-        halves: the activation and None, or its two halves. The second half goes through the same steps, up to
-            a gate, which takes both.
         steps: the steps that the mode has. The name of any other step stands for the value before it.
         training: the mode.
 
     Raises:
         SpecError: a step needs dims that an earlier one has reduced.
     """
-    value, second = halves
+    value = tuple(map(builder.value, parts_of(builder, sp.Symbol("x", real=True))))
     outline: Outline = "keepdim" if span.broadcast else "like"
     named = {n: _handed(builder, named_symbol(spec, n)) for n in span.handed}
-    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline), second))
+    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline)))
     own = {step.label for step in steps}
-    found: dict[str, tuple[Value, Value | None, Outline]] = {}
+    found: dict[str, tuple[tuple[Value, ...], Outline]] = {}
     for step in span.steps:
+        apply = partial(
+            step_value, spec, builder, step, outline=outline, named=named, training=training
+        )
         if step.indexes and step is not span.steps[-1]:  # the next step goes on from other values
             if outline in ("row", "scalar"):
                 raise reduced_already(spec, step)
-            index, kind = step_value(
-                spec, builder, step, value, outline=outline, named=named, training=training
-            )
-            found[spec.code(step.label)] = index, None, outline_after(step, kind, outline)
+            index, kind = apply(value)
+            found[spec.code(step.label)] = (index,), outline_after(step, kind, outline)
             continue
         if step.label in own:
             axes = kind_of_outline(outline)
-            apply = partial(
-                step_value, spec, builder, step, outline=outline, named=named, training=training
-            )
-            both = (value, second or value)
-            if span.paired:
-                (value, kind), second = apply(value, both=both), None
-            else:
-                value, kind = apply(value, second=second)
+            first, kind = apply(value, span.partition, joint=span.paired)
             if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
                 raise reduced_already(spec, step)
             after = outline_after(step, kind, outline)
-            if span.paired and after == "like":
-                second, _ = apply(both[1], both=both, ending=SECOND)
-            elif step.halves:
-                second = None
-            elif second is not None:
-                second, _ = apply(second, ending=SECOND)
-            outline = after
-        named[step.label] = NamedValue(value, kind_of_outline(outline), second)
+            one = bool(step.halves) or (span.paired and after != "like")
+            count = 1 if one else span.partition.parts if span.paired else len(value)
+            others = (
+                apply(value, span.partition, joint=span.paired, place=place)[0]
+                for place in range(1, count)
+            )
+            value, outline = (first, *others), after
+        named[step.label] = NamedValue(value, kind_of_outline(outline))
         if step.label in span.returned:
-            found[spec.code(step.label)] = value, second, outline
-    return {"y": (value, second, outline), **found}
+            found[spec.code(step.label)] = value, outline
+    return {"y": (value, outline), **found}
 
 
 def _handed(builder: Builder, symbol: sp.Symbol) -> NamedValue:
     """Return a value that an earlier segment hands on."""
-    first, second = (builder.value(half) for half in halves_of(builder, symbol))
-    return NamedValue(first, first.kind, second if second is not first else None)
+    parts = tuple(map(builder.value, parts_of(builder, symbol)))
+    return NamedValue(parts, parts[0].kind)
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:

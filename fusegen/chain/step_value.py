@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import sympy as sp
 
 from fusegen import ops
 from fusegen.atoms import (
-    HalfOf,
+    HALVES,
+    Partition,
+    PartOf,
     Rng,
     absolute,
-    at_half,
+    at_part,
     infinity,
     undefined,
     where,
@@ -25,15 +27,15 @@ from fusegen.chain.axes_of_reductions import (
     kinds_of,
 )
 from fusegen.chain.outline import kind_of_outline, varies
-from fusegen.program import SECOND, Kind, Outline, Value, topological
+from fusegen.program import Input, Kind, Outline, Value, ending, topological
 from fusegen.program.builder import Builder
 from fusegen.program.from_formula import formula_value
 from fusegen.spec.model import Ref, Spec, Step
 
-__all__ = ["halves_of", "named_symbol", "step_value"]
+__all__ = ["named_symbol", "parts_of", "step_value"]
 
-#: The symbols of a value's two halves.
-Symbols = tuple[sp.Symbol, sp.Symbol]
+#: The symbols of a value's parts, or of the value alone.
+Symbols = tuple[sp.Symbol, ...]
 
 
 class _Formula(NamedTuple):
@@ -42,8 +44,8 @@ class _Formula(NamedTuple):
     Args:
         expr: the formula.
         x: the symbol of the activation in it.
-        values: both halves of what its symbols stand for; the same symbol twice for what is no half. Other
-            symbols stand for themselves.
+        values: the parts of what its symbols stand for, or one symbol for what has none. Other symbols stand
+            for themselves.
         note: the comment of its node.
     """
 
@@ -57,14 +59,14 @@ def step_value(
     spec: Spec,
     builder: Builder,
     step: Step,
-    x: Value,
+    before: Sequence[Value],
+    partition: Partition = HALVES,
     *,
     outline: Outline,
     named: Mapping[str, NamedValue],
     training: bool,
-    second: Value | None = None,
-    both: tuple[Value, Value] | None = None,
-    ending: str = "",
+    joint: bool = False,
+    place: int = 0,
 ) -> tuple[Value, Kind]:
     """Return the value of one step, and its axes, even if it is constant along them.
 
@@ -72,23 +74,26 @@ def step_value(
         spec: the spec.
         builder: where the nodes are made.
         step: the step.
-        x: the activation before it.
-        outline: the shape of x, which has axes along which x may be constant.
+        before: the activation before it, or its parts.
+        partition: how a row is cut into parts.
+        outline: the shape of the activation, which has axes along which it may be constant.
         named: the values of the steps before it, by their labels.
         training: the mode.
-        second: the second half, if x is the first and a gate takes both.
-        both: both halves, if every value is computed as two halves and x is one of them.
-        ending: the suffix of a half's names, if x is the second.
+        joint: whether every value is computed part by part, each from all parts of what it takes. Otherwise
+            only a gate takes two halves.
+        place: the number of the part.
 
     Raises:
         SpecError: the rows are reduced to one element, and the step is not defined for that, or needs random
-            numbers or the halves of a row.
+            numbers or the parts of a row.
     """
-    place = int(ending == SECOND)
+    x = before[min(place, len(before) - 1)]
     if step.op is None:
-        own = _inline_formula(spec, builder, step, x, both, named)
+        own = _inline_formula(spec, builder, step, before if joint else (x,), named)
     else:
-        own = _formula_of_op(spec, builder, step, x, second, both, named, place, training=training)
+        own = _formula_of_op(
+            spec, builder, step, before, named, place, joint=joint, training=training
+        )
         if own.expr.has(Rng) and kind_of_outline(outline) != Kind.FULL:
             raise SpecError(
                 f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number "
@@ -96,24 +101,29 @@ def step_value(
                 spec.path,
                 step.line,
             )
-    replaced = {symbol: symbols[place] for symbol, symbols in own.values.items()}
+    replaced = {symbol: _at(symbols, place) for symbol, symbols in own.values.items()}
     kinds = kinds_of(builder, replaced, {name: named[name].axes for name in step.mentions})
     axes = kind_of_outline(outline) if step.takes_x else Kind.SCALAR
     # As written: x may be the value of a named step too, and x / a would lose both.
     written = own.expr, own.x
-    if both is None:
+    if not joint:
         formula = own.expr.xreplace(replaced)
     else:
-        _check_halves(spec, step, written, axes, kinds)
-        formula = at_half(own.expr, place, own.values)
-        written = at_half(own.expr, place), own.x
+        _check_parts(spec, step, written, axes, kinds)
+        count = partition.parts
+        filled = {
+            symbol: [_at(symbols, n) for n in range(count)]
+            for symbol, symbols in own.values.items()
+        }
+        formula = at_part(own.expr, place, filled, count)
+        written = at_part(own.expr, place, count=count), own.x
     gone = gone_axes(spec, kinds, step, written, outline)
     kind = varies(*written, axes, kinds)
     merged = step.op is None and len({*replaced.values()}) < len(replaced)
     if merged and (wrong := problem(formula)):
         message = f"{step.label}: two of its names are the same value, and then it has {wrong}"
         raise SpecError(message, spec.path, step.line)
-    label = f"{spec.code(step.label)}{ending}"
+    label = f"{spec.code(step.label)}{ending(place)}"
     if step.indexes:  # 0 in a row of one element, also if that is NaN
         return formula_value(builder, label, formula, own.note, gone=gone), kind
     return _value(builder, label, (formula, own.note), x, (gone, kind)), kind
@@ -123,15 +133,14 @@ def _inline_formula(
     spec: Spec,
     builder: Builder,
     step: Step,
-    x: Value,
-    both: tuple[Value, Value] | None,
+    x: Sequence[Value],
     named: Mapping[str, NamedValue],
 ) -> _Formula:
     """Return an inline formula, over the spec's names; see `step_value`."""
     assert step.formula is not None
-    known = {name: halves_of(builder, named_symbol(spec, name)) for name in step.operands}
-    known |= {name: _symbols(named[name]) for name in step.mentions}
-    known["x"] = _symbols_of(both or (x, x))
+    known = {name: parts_of(builder, named_symbol(spec, name)) for name in step.operands}
+    known |= {name: _symbols(named[name].parts) for name in step.mentions}
+    known["x"] = _symbols(x)
     values = {sp.Symbol(name, real=True): symbols for name, symbols in known.items()}
     return _Formula(step.formula, sp.Symbol("x", real=True), values, step.text)
 
@@ -140,18 +149,17 @@ def _formula_of_op(
     spec: Spec,
     builder: Builder,
     step: Step,
-    x: Value,
-    second: Value | None,
-    both: tuple[Value, Value] | None,
+    before: Sequence[Value],
     named: Mapping[str, NamedValue],
     place: int,
     *,
+    joint: bool,
     training: bool,
 ) -> _Formula:
     """Return the formula of an op, over the symbols of its operands' values; see `step_value`.
 
-    If every value is computed as two halves, it is over symbols of its own: a value may be the first half of
-    one operand and the second half of another.
+    If every value is computed part by part, it is over symbols of its own: a value may be the first part of
+    one operand and the second part of another.
     """
     assert step.op is not None
     bound: dict[str, Symbols] = {}
@@ -160,37 +168,37 @@ def _formula_of_op(
         if not isinstance(given, Ref):
             numbers[name] = number(given)
         elif given.is_step:
-            bound[name] = _symbols(named[given.name])
+            bound[name] = _symbols(named[given.name].parts)
         else:
-            bound[name] = halves_of(builder, named_symbol(spec, given.name))
+            bound[name] = parts_of(builder, named_symbol(spec, given.name))
     for name, attribute in step.state.items():
         whole = sp.Symbol(f"{spec.code(step.label)}_{attribute}", real=True)
-        bound[name] = halves_of(builder, whole)
+        bound[name] = parts_of(builder, whole)
     if step.halves:
-        assert second is not None
-        bound[step.halves] = second.symbol, second.symbol
+        bound[step.halves] = (before[1].symbol,)
     attributes: Mapping[str, object] = {
         key: named_symbol(spec, value.name) if isinstance(value, Ref) else value
         for key, value in step.attributes.items()
     }
-    start, slots = x.symbol, {name: symbols[place] for name, symbols in bound.items()}
+    start = before[min(place, len(before) - 1)].symbol
+    slots = {name: _at(symbols, place) for name, symbols in bound.items()}
     values: dict[sp.Symbol, Symbols] = {}
-    if both is not None:
+    if joint:
         start, slots = sp.Dummy(real=True), {name: sp.Dummy(real=True) for name in bound}
-        values = {start: _symbols_of(both)}
+        values = {start: _symbols(before)}
         values |= {slots[name]: symbols for name, symbols in bound.items()}
     expr = ops.call(step.op, start, {**slots, **numbers}, attributes, training=training)
     return _Formula(expr, start, values, f"{step.label}: {step.op.statement}")
 
 
-def _check_halves(
+def _check_parts(
     spec: Spec,
     step: Step,
     formula: tuple[sp.Expr, sp.Symbol],
     axes: Kind,
     kinds: Callable[[sp.Symbol], Kind],
 ) -> None:
-    """Refuse a half of what does not vary along a row.
+    """Refuse a part of what does not vary along a row.
 
     Args:
         spec: the spec.
@@ -204,12 +212,12 @@ def _check_halves(
     """
     expr, x = formula
     for part in parts(expr):
-        if isinstance(part, HalfOf):
+        if isinstance(part, PartOf):
             inner = part.args[0]
             along = varies(inner, x, axes if x in inner.free_symbols else Kind.SCALAR, kinds)
             if Kind.COL not in along:
                 message = (
-                    f"{step.label}: it takes the halves of a row, and an earlier step has reduced the "
+                    f"{step.label}: it takes parts of a row, and an earlier step has reduced the "
                     "columns; put it before that step"
                 )
                 raise SpecError(message, spec.path, step.line)
@@ -233,19 +241,25 @@ def _value(
     )
 
 
-def halves_of(builder: Builder, symbol: sp.Symbol) -> Symbols:
-    """Return the symbols of an input's halves, or its own symbol twice if it has none."""
-    second = sp.Symbol(f"{symbol}{SECOND}", real=True)
-    return symbol, second if builder.knows(second) else symbol
+def parts_of(builder: Builder, symbol: sp.Symbol) -> Symbols:
+    """Return the symbols of an input's parts, or its own symbol alone if it has none."""
+    if not builder.knows(symbol):
+        return (symbol,)
+    first = builder.value(symbol)
+    if not isinstance(first, Input) or first.access is None:
+        return (symbol,)
+    return tuple(
+        sp.Symbol(f"{symbol}{ending(place)}", real=True) for place in range(first.access.count)
+    )
 
 
-def _symbols(named: NamedValue) -> Symbols:
-    """Return the symbols of a value's halves, or its own symbol twice if it has none."""
-    return _symbols_of((named.value, named.second or named.value))
+def _at(symbols: Symbols, place: int) -> sp.Symbol:
+    """Return the symbol of a part; what has fewer parts is the same in all others."""
+    return symbols[min(place, len(symbols) - 1)]
 
 
-def _symbols_of(both: tuple[Value, Value]) -> Symbols:
-    return both[0].symbol, both[1].symbol
+def _symbols(parts: Sequence[Value]) -> Symbols:
+    return tuple(part.symbol for part in parts)
 
 
 def named_symbol(spec: Spec, name: str) -> sp.Symbol:

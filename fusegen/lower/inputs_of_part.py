@@ -19,7 +19,7 @@ def inputs_of(program: Program, plan: Schedule) -> Inputs:
         LoweringError: an element is selected by index from an operand with one number per channel.
     """
     needed = {v.name for v in plan.needed}
-    read = _read(program, plan)
+    read = _with_neighbours(program, _read(program, plan))
     full = _tensors(program, Kind.FULL, read)
     also = (*_tensors(program, Kind.FULL, needed), *_tensors(program, Kind.COL, needed))
     return Inputs(
@@ -45,6 +45,14 @@ def _read(program: Program, plan: Schedule) -> set[str]:
     return read | {o.value.name for o in program.outputs.values()}
 
 
+def _with_neighbours(program: Program, read: Collection[str]) -> set[str]:
+    """Return the names of inputs, and those whose columns alternate with theirs: vectors have both."""
+    full = (i for i in program.inputs if i.kind == Kind.FULL)
+    paired = {i.name: i.tensor for i in full if i.access and i.access.step > 1}
+    tensors = {paired[name] for name in read if name in paired}
+    return {*read, *(name for name, tensor in paired.items() if tensor in tensors)}
+
+
 def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[KernelOperand, ...]:
     """Return the tensor inputs of a kind with these names, in the program's order."""
     inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
@@ -54,7 +62,7 @@ def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[Kern
             kind,
             integer=i.integer,
             per_channel=i.per_channel,
-            half=i.half,
+            access=i.access,
             float32=i.float32,
         )
         for i in inputs

@@ -237,9 +237,9 @@ class _Lowering:
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
-            half = output.half(name)
+            access = output.access(name)
             results.append(
-                replace(result, outline=output.outline, half=half, float32=output.float32)
+                replace(result, outline=output.outline, access=access, float32=output.float32)
             )
         for value in self.program.saved:
             results.append(self._result(value.name, value, value.kind))

@@ -1,8 +1,9 @@
 """Gated linear units: x times a function of a gate.
 
 The gate is an operand. Without it, an op uses the two halves of one tensor along `dim`: the value, then the
-gate; with `gate_first`, the gate, then the value. What else is done to the halves, such as a clamp, is a
-formula that names them: `expr: {formula: ..., halves: [gate, up]}`.
+gate; with `gate_first`, the gate, then the value. If they are `alternating`, one has the even columns of the
+last dim and the other the odd ones. What else is done to the halves, such as a clamp, is a formula that names
+them: `expr: {formula: ..., halves: [gate, up]}`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fusegen.atoms import sigmoid
 from fusegen.ops.activations import gelu, relu, swish
 from fusegen.ops.declare import op
 
-_OF_HALVES: dict[str, Any] = {"halves": "gate", "of_halves": ("dim", "gate_first")}
+_OF_HALVES: dict[str, Any] = {"halves": "gate", "of_halves": ("dim", "gate_first", "alternating")}
 
 
 def _value_and_gate(x: sp.Expr, gate: sp.Expr, gate_first: bool) -> tuple[sp.Expr, sp.Expr]:
@@ -24,7 +25,14 @@ def _value_and_gate(x: sp.Expr, gate: sp.Expr, gate_first: bool) -> tuple[sp.Exp
 
 
 @op(**_OF_HALVES)
-def glu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False) -> sp.Expr:
+def glu(
+    x: sp.Expr,
+    gate: sp.Expr,
+    *,
+    dim: int = -1,
+    gate_first: bool = False,
+    alternating: bool = False,
+) -> sp.Expr:
     """x sigmoid(gate). Dauphin et al. 2016, arXiv:1612.08083; torch.nn.GLU."""
     x, gate = _value_and_gate(x, gate, gate_first)
     return x * sigmoid(gate)
@@ -37,6 +45,7 @@ def geglu(
     *,
     dim: int = -1,
     gate_first: bool = False,
+    alternating: bool = False,
     approximate: str = "none",
 ) -> sp.Expr:
     """x gelu(gate). Shazeer 2020, arXiv:2002.05202."""
@@ -46,7 +55,13 @@ def geglu(
 
 @op(**_OF_HALVES)
 def swiglu(
-    x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False, beta: float = 1.0
+    x: sp.Expr,
+    gate: sp.Expr,
+    *,
+    dim: int = -1,
+    gate_first: bool = False,
+    alternating: bool = False,
+    beta: float = 1.0,
 ) -> sp.Expr:
     """x swish(gate), swish(y) = y sigmoid(beta y). Shazeer 2020, arXiv:2002.05202."""
     x, gate = _value_and_gate(x, gate, gate_first)
@@ -54,7 +69,14 @@ def swiglu(
 
 
 @op(**_OF_HALVES)
-def reglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, gate_first: bool = False) -> sp.Expr:
+def reglu(
+    x: sp.Expr,
+    gate: sp.Expr,
+    *,
+    dim: int = -1,
+    gate_first: bool = False,
+    alternating: bool = False,
+) -> sp.Expr:
     """x max(gate, 0). Shazeer 2020, arXiv:2002.05202."""
     x, gate = _value_and_gate(x, gate, gate_first)
     return x * relu.formula(gate)

@@ -1,7 +1,11 @@
-"""Rotary position embedding: pairs of elements of a row, one from each half, are turned by an angle.
+"""Rotary position embedding: pairs of elements of a row are turned by an angle.
 
-The angle's cosine and sine are tensors as wide as the row, broadcast over its batch and heads. `rope` gives
-them no gradient; the formula `x * cos + rotate_half(x) * sin` does. The last dim must have an even size.
+A pair has one element from each half of the row, as in Llama and GPT-NeoX, or, `interleaved`, two neighbours,
+as in GPT-J and the first LLaMA. With `partial_rotary_factor`, only so much of the row is turned, from its
+first column on, and the rest stays as it is. The angle's cosine and sine are tensors as wide as what is
+turned, or, `per_pair`, with one number for each pair; they are broadcast over the row's batch and heads.
+`rope` gives them no gradient; the formula `x * cos + rotate_half(x) * sin` does. The last dim must have an
+even size.
 """
 
 from __future__ import annotations
@@ -9,16 +13,52 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import first_half, halves, second_half
-from fusegen.ops.declare import op
+from fusegen.atoms.halves import first_columns, joined, other_columns
+from fusegen.ops.declare import RefusedError, op
+
+#: The most parts that a row is cut into: a thread of a kernel has a few elements of each.
+MOST_PARTS = 16
 
 
 @op(paired=True)
-def rotate_half(x: sp.Expr) -> sp.Expr:
-    """(-x2, x1), where x1 and x2 are the halves of a row. Su et al. 2021, arXiv:2104.09864."""
-    return halves(-second_half(x), first_half(x))
+def rotate_half(x: sp.Expr, *, interleaved: bool = False) -> sp.Expr:
+    """(-x2, x1), where x1 and x2 are the halves of a row, or its even and its odd columns. Su et al. 2021,
+    arXiv:2104.09864."""
+    turned = second_half(x, alternating=interleaved)
+    return halves(-turned, first_half(x, alternating=interleaved), alternating=interleaved)
 
 
 @op(paired=True, constant=("cos", "sin"))
-def rope(x: sp.Expr, cos: sp.Expr, sin: sp.Expr) -> sp.Expr:
-    """x cos + (-x2, x1) sin, where x1 and x2 are the halves of a row. Su et al. 2021, arXiv:2104.09864."""
-    return x * cos + rotate_half.formula(x) * sin
+def rope(
+    x: sp.Expr,
+    cos: sp.Expr,
+    sin: sp.Expr,
+    *,
+    interleaved: bool = False,
+    partial_rotary_factor: float = 1.0,
+    per_pair: bool = False,
+) -> sp.Expr:
+    """x cos + (-x2, x1) sin, where x1 and x2 are the halves of a row, or its even and its odd columns. Su et
+    al. 2021, arXiv:2104.09864."""
+    count = _parts(partial_rotary_factor)
+    if per_pair:
+        cos, sin = (halves(table, table, alternating=interleaved) for table in (cos, sin))
+    first = first_columns(x, count)
+    turned = first * cos + rotate_half.formula(first, interleaved=interleaved) * sin
+    return joined(turned, other_columns(x, count)) if count > 2 else turned
+
+
+def _parts(factor: sp.Expr | float) -> int:
+    """Return how many parts a row has if the first two of them are turned.
+
+    Raises:
+        RefusedError: the rest is no whole number of such parts, or their number is not known.
+    """
+    known = not getattr(factor, "free_symbols", ())
+    count = round(2 / float(factor)) if known and 0 < factor <= 1 else 0
+    if not 2 <= count <= MOST_PARTS or abs(2 / float(factor) - count) > 1e-9 * count:
+        raise RefusedError(
+            "cuts a row into parts as wide as half of what it turns: 2 / partial_rotary_factor must be a "
+            f"whole number from 2 to {MOST_PARTS}, as it is for 1, 0.5, 0.4 and 0.25"
+        )
+    return count

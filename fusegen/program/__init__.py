@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fusegen.program.ir import (
     SECOND,
-    Half,
+    Access,
     Input,
     Kind,
     Map,
@@ -23,12 +23,13 @@ from fusegen.program.ir import (
     arguments,
     depths,
     describe,
+    ending,
     topological,
 )
 
 __all__ = [
     "SECOND",
-    "Half",
+    "Access",
     "Input",
     "Kind",
     "Map",
@@ -43,5 +44,6 @@ __all__ = [
     "arguments",
     "depths",
     "describe",
+    "ending",
     "topological",
 ]

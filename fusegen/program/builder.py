@@ -9,8 +9,20 @@ import sympy as sp
 
 from fusegen.atoms.absolute_value import absolute
 from fusegen.atoms.complements import complemented
+from fusegen.atoms.halves import Partition
 from fusegen.atoms.values import folded
-from fusegen.program.ir import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value, Whole
+from fusegen.program.ir import (
+    Access,
+    Input,
+    Kind,
+    Map,
+    Reduce,
+    Source,
+    Take,
+    Value,
+    Whole,
+    ending,
+)
 
 __all__ = ["Builder"]
 
@@ -88,31 +100,33 @@ class Builder:
         self.inputs.append(made)
         return self._keep(made)
 
-    def halves(
+    def parts(
         self,
         name: str,
         kind: Kind,
+        partition: Partition,
         *,
         differentiable: bool = True,
         per_channel: bool = False,
         float32: bool = False,
-    ) -> tuple[Input, Input]:
-        """Add the two halves of a tensor as inputs."""
+    ) -> tuple[Input, ...]:
+        """Add the parts of a tensor as inputs."""
         first = self._unique(name)
         found = []
-        for place, own in enumerate((first, f"{first}{SECOND}")):
+        for place in range(partition.parts):
+            access = Access(first, place, partition.parts, partition.step(place))
             found.append(
                 Input(
-                    own,
+                    f"{first}{ending(place)}",
                     kind,
                     differentiable=differentiable,
                     per_channel=per_channel,
-                    half=Half(first, place),
+                    access=access,
                     float32=float32,
                 )
             )
             self.inputs.append(self._keep(found[-1]))
-        return found[0], found[1]
+        return tuple(found)
 
     def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
         """Return the input that holds the number of rows, of columns, or of rows in a sample."""

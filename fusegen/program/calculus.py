@@ -11,12 +11,11 @@ from dataclasses import replace
 
 import sympy as sp
 
-from fusegen.atoms import sigmoid
+from fusegen.atoms import Partition, sigmoid
 from fusegen.atoms.choices import Choice, choices_outside, masked
 from fusegen.atoms.complements import complemented
 from fusegen.program.builder import Builder
 from fusegen.program.ir import (
-    SECOND,
     Input,
     Kind,
     Map,
@@ -26,6 +25,7 @@ from fusegen.program.ir import (
     Take,
     Value,
     arguments,
+    ending,
     topological,
 )
 
@@ -78,7 +78,7 @@ def vjp(program: Program, name: str) -> Program:
         moving = [i for i in program.inputs if i.differentiable]
         full = [i for i in moving if i.kind == Kind.FULL]
         found = {f"grad_{i.name}": _gradient(zero, i) for i in full or moving}
-    return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
+    return Program(name, tuple(builder.inputs), _with_all_parts(builder, program, found))
 
 
 def _gradient(value: Value, source: Input) -> Output:
@@ -118,38 +118,42 @@ def _put_back(builder: Builder, row: Value, index: Input, cotangent: Value) -> s
 
 
 def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
-    """Return the cotangent of each output as an input; for two halves, the two halves of one tensor."""
+    """Return the cotangent of each output as an input; for several parts, the parts of one tensor."""
     found: dict[str, Input] = {}
     for name, output in program.outputs.items():
         spread = output.outline == "like" and output.like.per_channel
-        half = output.half(name)
-        if half is None:
+        access = output.access(name)
+        if access is None:
             found[name] = builder.input(
                 f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
             )
-        elif half.place == 0:
-            halves = builder.halves(
-                f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
+        elif access.place == 0:
+            made = builder.parts(
+                f"grad_{name}",
+                output.kind,
+                Partition(access.count, access.step == 2),
+                per_channel=spread,
+                float32=output.float32,
             )
-            found[name], found[f"{name}{SECOND}"] = halves
+            found |= {f"{name}{ending(place)}": own for place, own in enumerate(made)}
     return found
 
 
-def _with_both_halves(
+def _with_all_parts(
     builder: Builder, program: Program, found: dict[str, Output]
 ) -> dict[str, Output]:
     """Return a derivative's outputs.
 
-    If one half of a tensor is among them, so is the other, even if it is 0.
+    If one part of a tensor is among them, so are the others, even if they are 0.
     """
-    known = {o.like.tensor for o in found.values() if o.like.half}
+    known = {o.like.tensor for o in found.values() if o.like.access}
     outputs = {}
     for source in program.inputs:
         name = f"grad_{source.name}"
         if name in found:
             outputs[name] = found[name]
-        elif source.half and source.tensor in known:
-            zero = builder.map("zero", sp.Integer(0), "nothing varies with this half")
+        elif source.access and source.tensor in known:
+            zero = builder.map("zero", sp.Integer(0), "nothing varies with this part")
             outputs[name] = _gradient(_spread(builder, source, zero), source)
     return outputs
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import sympy as sp
@@ -70,19 +70,32 @@ Outline = Literal["like", "row", "keepdim", "scalar", "half"]
 SECOND = "_half"
 
 
-@dataclass(frozen=True)
-class Half:
-    """Which half of a tensor a value is. The tensor has a dim twice as long, with one half after the other.
+def ending(place: int) -> str:
+    """Return the suffix of the name of a tensor's part: none for the first one."""
+    return ("", SECOND)[place] if place < 2 else f"_part{place}"
 
-    Both halves are inputs of a program. If one is an output, so is the other.
+
+@dataclass(frozen=True)
+class Access:
+    """How a value that is a part of a tensor is read: which of its columns are the value's.
+
+    The tensor has a dim that is `count` times as long as the activation's. Where that has n columns, column j
+    of the value is column `place * n + j` of the tensor. If its step is 2, it is column `place + 2 * j`: then
+    the columns of two parts alternate.
+
+    All parts are inputs of a program. If one is an output, so are the others.
 
     Args:
-        tensor: the tensor's name, which is also that of the first half.
-        place: 0 for the first half, 1 for the second.
+        tensor: the tensor's name, which is also that of the first part.
+        place: the number of the part.
+        count: the number of parts of the tensor.
+        step: how far apart its columns are, 1 or 2.
     """
 
     tensor: str
     place: int
+    count: int = 2
+    step: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +109,7 @@ class Input(Value):
         integer: whether the tensor holds int64 numbers.
         per_channel: whether the tensor holds one number per channel, broadcast along `kind`. An output like
             this input is summed over everything that its channel was broadcast to.
-        half: which half of a tensor it is, if any.
+        access: how it is read, if it is a part of a tensor.
         float32: whether the tensor is of float32 where x has 16 bits.
     """
 
@@ -105,7 +118,7 @@ class Input(Value):
     stream: int = 0
     integer: bool = False
     per_channel: bool = False
-    half: Half | None = None
+    access: Access | None = None
     float32: bool = False
 
     @property
@@ -116,7 +129,7 @@ class Input(Value):
     @property
     def tensor(self) -> str:
         """The name of the tensor that holds it."""
-        return self.half.tensor if self.half else self.name
+        return self.access.tensor if self.access else self.name
 
 
 @dataclass(frozen=True)
@@ -212,12 +225,12 @@ class Output:
         """The kind of the tensor itself."""
         return self.like.declared if self.outline == "like" else self.kind
 
-    def half(self, name: str) -> Half | None:
-        """Return which half of a tensor the output with this name is, if any."""
-        if self.outline != "like" or self.like.half is None:
+    def access(self, name: str) -> Access | None:
+        """Return how the output with this name is written, if it is a part of a tensor."""
+        own = self.like.access
+        if self.outline != "like" or own is None:
             return None
-        place = self.like.half.place
-        return Half(name.removesuffix(SECOND) if place else name, place)
+        return replace(own, tensor=name.removesuffix(ending(own.place)))
 
 
 @dataclass(frozen=True)
@@ -253,9 +266,9 @@ class Program:
 
     @property
     def returned(self) -> Mapping[str, Output]:
-        """The outputs that stand for a returned tensor: of two halves, only the first."""
-        halves = {name: output.half(name) for name, output in self.outputs.items()}
-        return {n: o for n, o in self.outputs.items() if not ((half := halves[n]) and half.place)}
+        """The outputs that stand for a returned tensor: of several parts, only the first."""
+        found = self.outputs.items()
+        return {n: o for n, o in found if not ((access := o.access(n)) and access.place)}
 
     def __str__(self) -> str:
         head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)

@@ -47,14 +47,14 @@ class Description:
     def _inputs(self, inputs: Inputs) -> Iterator[str]:
         kernel = self.kernel
         for f in inputs.full:
-            yield f"Full<{_field('Full', f.name)}, {_arg(f.name)}{_gap(f)}>"
+            yield f"Full<{_field('Full', f.name)}, {_arg(f.argument)}{_gap(f)}{_step(f)}>"
         for f in inputs.rng:
             shared = ", true" if f in kernel.shared_rng else ""
             yield f"Rng<{_field('Full', f.name)}, {f.stream}{shared}>"
         for f in inputs.spread:
             yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}, {_stored(f)}>"
         for f in inputs.col:
-            yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, {_stored(f)}>"
+            yield f"Col<{_field('Col', f.name)}, {_arg(f.argument)}, {_stored(f)}{_step(f)}>"
         for f in inputs.saved_cols:
             yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, T>"
         for name in inputs.indices:
@@ -138,7 +138,8 @@ class Description:
         for name in stage.rescaled:
             yield f"Rescaled<{_field('Live', name)}>"
         for result in stage.results.stores:
-            yield f"Store<{_field('Out', result.name)}, {_arg(result.name)}{_gap(result)}>"
+            written = f"{_arg(result.argument)}{_gap(result)}{_step(result)}"
+            yield f"Store<{_field('Out', result.name)}, {written}>"
         added = (stage.results.col_sums, stage.results.run_sums, stage.results.element_totals)
         for result in (r for results in added for r in results):
             yield f"{_SUMS[result.kind.label]}<{_field('Out', result.name)}, {self._to(result)}>"
@@ -161,7 +162,7 @@ class Description:
         for r in results.row_totals:
             yield f"RowTotal<{_value(r)}, {self._to(r)}>"
         for r in results if self.form == "columns" else ():
-            yield f"ColStore<{_value(r)}, {_arg(r.name)}, {_stored(r)}>"
+            yield f"ColStore<{_value(r)}, {_arg(r.argument)}, {_stored(r)}{_step(r)}>"
         if results.finals:
             for r in results.known_totals:
                 yield f"KnownTotal<{_field('Total', r.name)}, {_arg(r.name)}>"
@@ -172,7 +173,8 @@ class Description:
     def _to(self, added: Result) -> str:
         """Return the results that one sum over the grid is written to."""
         same = [r for r in self.kernel.results.grid_sums if r.summed_as == added.name]
-        return ", ".join(f"{'Save' if r.computed else 'To'}<{_arg(r.name)}>" for r in same)
+        words = (("Save" if r.computed else "To", r) for r in same)
+        return ", ".join(f"{word}<{_arg(r.argument)}{_step(r)}>" for word, r in words)
 
     def _taken(self, taken: Element) -> str:
         """Return the item for the element of an operand in the column that an index of the row names."""
@@ -182,7 +184,9 @@ class Description:
         if operand in inputs.rng:
             return f"TakenRng<{where}, {operand.stream}, T, {of_row}>"
         stored_as = _stored(operand) if operand in inputs.tensors else "T"
-        return f"Taken<{where}, {_arg(operand.name)}, {stored_as}, {of_row}{_gap(operand)}>"
+        gap, step = _gap(operand), _step(operand)
+        gap = ", nullptr" if step and not gap else gap
+        return f"Taken<{where}, {_arg(operand.argument)}, {stored_as}, {of_row}{gap}{step}>"
 
 
 def _stored(item: KernelOperand | Result) -> str:
@@ -200,7 +204,13 @@ def _arg(name: str) -> str:
 
 
 def _gap(item: KernelOperand | Result) -> str:
-    return f", &Args::{item.tensor}_gap" if item.strided else ""
+    return f", &Args::{item.gap}" if item.strided else ""
+
+
+def _step(item: KernelOperand | Result) -> str:
+    """Return the step and the place of a part whose columns alternate with those of another one."""
+    access = item.access
+    return f", {access.step}, {access.place}" if access and access.step > 1 else ""
 
 
 def _value(result: Result) -> str:

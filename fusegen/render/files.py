@@ -48,8 +48,8 @@ class Operator:
         activation: the tensor that has the activation's shape.
         kernel: the kernel that it runs, after those before it.
         dropped: the results that it does not return.
-        results: the results that it returns; of two halves, the first stands for both.
-        tensors: the tensor inputs that any of these kernels reads; of two halves, the first.
+        results: the results that it returns; of several parts, the first stands for all.
+        tensors: the tensor inputs that any of these kernels reads; of several parts, one.
         saved: the saved statistics that any of them reads.
         memory_format: the memory format that it accepts; see `Kernel.memory_format`.
         passed: which operator it is, such as "backward".
@@ -216,7 +216,7 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         activation=tensors[0],
         kernel=kernel,
         dropped=dropped,
-        results=tuple(r for r in written if not (r.half and r.half.place)),
+        results=tuple(r for r in written if not (r.access and r.access.place)),
         tensors=tuple({f.tensor: f for part in kernel.parts for f in part.inputs.tensors}.values()),
         memory_format=mode.memory_formats[order],
         saved=tuple(

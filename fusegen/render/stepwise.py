@@ -113,8 +113,10 @@ class _Writer:
         if op.source:
             return f"torch.{op.torch}({', '.join(['x', *op.inputs])})"
         if step.halves:
-            dim = self.spec.halved
-            self.lines.append(f"x, second_ = x.chunk(2, {dim})")
+            halves = f"x.chunk(2, {self.spec.halved})"
+            if step.attributes["alternating"]:
+                halves = "x[..., ::2], x[..., 1::2]"
+            self.lines.append(f"x, second_ = {halves}")
             return self._own_formula(step, span, {SECOND: "second_"})
         attributes = step.attributes
         if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):

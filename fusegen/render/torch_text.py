@@ -52,9 +52,9 @@ class TorchText:
             return self._piecewise(expr)
         if expr.is_Pow and expr.exp in _POWERS:
             return call_text(_POWERS[expr.exp], self.write(expr.base))
-        if isinstance(expr, atoms.HalfOf):
-            value, place = expr.args
-            return call_text(TORCH_HALVES[expr.func], self.write(value), place=int(place))
+        if isinstance(expr, atoms.PartOf):
+            value, number = expr.args
+            return call_text(TORCH_HALVES[expr.func], self.write(value), number=int(number))
         args = [self.write(arg) for arg in expr.args]
         if expr.is_Add or expr.is_Mul or expr.is_Pow:
             sign = " + " if expr.is_Add else " * " if expr.is_Mul else " ** "

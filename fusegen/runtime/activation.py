@@ -17,8 +17,9 @@ class Activation:
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether these dims are cut into groups, and a row is one of them.
-        halved: the dim along which x has two halves, counted from the end; 0 if it has none. Operands that
-            vary along that dim are as long as one half.
+        halved: the dim along which x has two halves or more parts, counted from the end; 0 if it has none.
+            Operands that vary along that dim are as long as one part, or as so many as they say.
+        partition: how many parts there are, and whether the columns of the first two alternate.
         name: what messages call it; a segment of a longer chain has another word than x.
         broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger
             than x. x itself then is the first operand, of kind "row".
@@ -33,12 +34,14 @@ class Activation:
         columns: tuple[int, int] = (-1, -1),
         grouped: bool = False,
         halved: int = 0,
+        partition: tuple[int, bool] = (2, False),
         name: str = "x",
         broadcasters: tuple[int, ...] = (),
         several_values: bool = False,
         indexes: bool = False,
     ) -> None:
-        self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
+        self.rank, self.columns, self.grouped = rank, columns, grouped
+        self.halved, self.partition, self.parts = halved, partition, partition[0]
         self.name, self.broadcasters = name, broadcasters
         self.several_values, self.indexes = several_values, indexes
 
@@ -48,10 +51,10 @@ class Activation:
         Raises:
             ValueError: groups do not divide the channels, or a row has too few values, or too many to number.
         """
-        if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
+        if self.grouped and (groups < 1 or half_shape(x.shape, self.halved, self.parts)[1] % groups):
             raise ValueError(
                 f"{package}: {self.name}: expected channels that {groups} groups divide, "
-                f"got {half_shape(x.shape, self.halved)[1]}"
+                f"got {half_shape(x.shape, self.halved, self.parts)[1]}"
             )
         if self.several_values and self._values(x, groups) == 1:
             raise ValueError(
@@ -67,7 +70,7 @@ class Activation:
         Raises:
             ValueError: it is only one.
         """
-        shape = half_shape(x.shape, self.halved) if self.halved else x.shape
+        shape = half_shape(x.shape, self.halved, self.parts) if self.halved else x.shape
         values = math.prod((shape[0], *shape[2:]))
         if values == 1:
             raise ValueError(
@@ -91,6 +94,6 @@ class Activation:
         """Return how many values a statistic is computed from; torch counts those of a group in the whole
         batch."""
         if self.grouped:
-            return math.prod(half_shape(x.shape, self.halved)) // groups
+            return math.prod(half_shape(x.shape, self.halved, self.parts)) // groups
         first, last = self.columns
-        return math.prod(half_shape(x.shape, self.halved)[first : last + 1 or None])
+        return math.prod(half_shape(x.shape, self.halved, self.parts)[first : last + 1 or None])

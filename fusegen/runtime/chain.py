@@ -94,6 +94,7 @@ class Chain:
                 columns=activation.columns,
                 grouped=activation.grouped,
                 halved=activation.halved,
+                partition=activation.partition,
             )
             self._modes[name] = _Bound(mode, operators, self.operands)
             with LOADING:
@@ -189,7 +190,9 @@ class Chain:
         if bound.masks:
             given = masks_as_numbers(self.package, x, bound.operands, given)
         if not fits(x, bound.operands, given, activation):
-            given = adapted(x, bound.operands, given, activation.columns, activation.halved)
+            given = adapted(
+                x, bound.operands, given, activation.columns, activation.halved, activation.parts
+            )
             if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
                 wide = start.to(torch.float32)
                 return self._arguments(bound, wide, taken, attributes, seed, groups)

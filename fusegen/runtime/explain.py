@@ -31,7 +31,8 @@ def fits(
     activation: Activation,
 ) -> bool:
     """Return whether the operators take a call; see `explain` for the arguments."""
-    rank, columns, halved = activation.rank, activation.columns, activation.halved
+    rank, columns = activation.rank, activation.columns
+    halved, parts = activation.halved, activation.parts
     if not isinstance(x, Tensor) or x.is_nested or (rank and x.dim() != rank):
         return False
     dtype, on_cpu = x.dtype, x.is_cpu  # comparing devices takes longer
@@ -40,9 +41,9 @@ def fits(
     whole = x.shape
     half: Sequence[int] = whole
     if halved:
-        if len(whole) < -halved or whole[halved] % 2:
+        if len(whole) < -halved or whole[halved] % parts:
             return False
-        half = half_shape(whole, halved)
+        half = half_shape(whole, halved, parts)
     for operand, tensor in zip(operands, given, strict=True):
         if not isinstance(tensor, Tensor):
             return False
@@ -50,7 +51,11 @@ def fits(
             return False
         if tensor.dtype is not (operand.dtype(dtype) if operand.typed else dtype):
             return False
-        if not has_shape(operand, tensor, whole if operand.halves else half, columns):
+        held = operand.parts
+        shape = half if not held else whole
+        if held and held != parts:
+            shape = half_shape(whole, halved, parts, held)
+        if not has_shape(operand, tensor, shape, columns):
             return False
     return True
 
@@ -76,7 +81,7 @@ def explain(
         ValueError: an argument is on the wrong device or has the wrong shape.
     """
     name, rank = activation.name, activation.rank
-    columns, halved = activation.columns, activation.halved
+    columns, halved, parts = activation.columns, activation.halved, activation.parts
     if not isinstance(x, Tensor):
         raise TypeError(f"{package}: {name}: expected a tensor, got {type(x).__name__}")
     if x.is_nested:
@@ -93,12 +98,14 @@ def explain(
     whole = x.shape
     half: Sequence[int] = whole
     if halved:
-        if len(whole) < -halved or whole[halved] % 2:
-            message = f"expected two halves along dim {halved}, got shape {tuple(whole)}"
+        if len(whole) < -halved or whole[halved] % parts:
+            cut = "two halves" if parts == 2 else f"{parts} parts of one width"
+            message = f"expected {cut} along dim {halved}, got shape {tuple(whole)}"
             if len(whole) >= -halved:
-                message += "; an even size is needed there: pass a slice, or pad it"
+                size = "an even size" if parts == 2 else f"a multiple of {parts}"
+                message += f"; {size} is needed there: pass a slice, or pad it"
             raise ValueError(f"{package}: {name}: {message}")
-        half = half_shape(whole, halved)
+        half = half_shape(whole, halved, parts)
     for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
@@ -123,7 +130,7 @@ def explain(
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as {name} is, got one on {tensor.device}"
             )
-        shape = whole if operand.halves else half
+        shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
         if not has_shape(operand, tensor, shape, columns):
             raise ValueError(
                 f"{place}: expected {_expected(operand, shape, columns)} for {name} of shape "

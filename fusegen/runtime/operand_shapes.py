@@ -30,7 +30,7 @@ class Operand:
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
             "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
         integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
-        halves: whether it consists of two halves, one for each half of x.
+        parts: how many parts of a row it holds, if x has several; 0 if it is not cut into parts.
         mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
         float32: whether it is of float32 where x has 16 bits, as the kernels compute.
 
@@ -43,12 +43,12 @@ class Operand:
         name: str,
         kind: Literal["full", "col", "row", "channel", "scalar"],
         integer: bool = False,
-        halves: bool = False,
+        parts: int = 0,
         mask: bool = False,
         float32: bool = False,
     ) -> None:
         self.name, self.kind = name, kind
-        self.integer, self.halves, self.mask, self.float32 = integer, halves, mask, float32
+        self.integer, self.parts, self.mask, self.float32 = integer, parts, mask, float32
         self.typed = integer or float32  # each call asks for it: a property would take 50 ns
 
     def dtype(self, x: torch.dtype) -> torch.dtype:
@@ -144,6 +144,7 @@ def adapted(
     given: Sequence[Any],
     columns: tuple[int, int],
     halved: int,
+    parts: int = 2,
 ) -> tuple[Any, ...]:
     """Return the operands of a call as the operators take them; those that torch would refuse stay as they
     are.
@@ -153,13 +154,14 @@ def adapted(
         operands: the declarations of the operands.
         given: the operands.
         columns: the first and the last dim along which a row runs, counted from the end.
-        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
+        halved: the dim along which x has two halves or more parts, counted from the end; 0 if it has none.
+        parts: how many parts there are.
     """
     if not isinstance(x, Tensor) or x.is_nested:
         return tuple(given)
     autocast = x.device.type in {"cpu", "cuda"} and torch.is_autocast_enabled(x.device.type)
     whole = x.shape
-    half = half_shape(whole, halved) if halved and len(whole) >= -halved else whole
+    half = half_shape(whole, halved, parts) if halved and len(whole) >= -halved else whole
     found: list[Any] = []
     for operand, tensor in zip(operands, given, strict=True):
         if not isinstance(tensor, Tensor) or tensor.is_nested:
@@ -170,7 +172,7 @@ def adapted(
             wanted = operand.dtype(x.dtype)
             converts = _converts(tensor, wanted, x, autocast=autocast)
             own = tensor.to(wanted) if converts else tensor
-            shape = whole if operand.halves else half
+            shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
             fits = has_shape(operand, own, shape, columns)
             found.append(own if fits else _expanded(own, operand.kind, shape, columns))
     return tuple(found)

@@ -73,7 +73,8 @@ class BoundOperator:
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
         outlines: the shapes of the forward's outputs.
-        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
+        halved: the dim along which x has two halves or more parts, counted from the end; 0 where it has none.
+        partition: how many parts there are, and whether the columns of the first two alternate.
 
     Attributes:
         name: the operator's name, "fusegen_<package>_<hash>::…".
@@ -99,6 +100,7 @@ class BoundOperator:
         grouped: bool,
         outlines: tuple[str, ...],
         halved: int,
+        partition: tuple[int, bool],
     ) -> None:
         self.package, self.order, self.overload = package, order, overload
         self.name: str = overload.name()  # type: ignore[attr-defined]
@@ -110,7 +112,7 @@ class BoundOperator:
             grouped,
             declared.memory_format,
         )
-        self.halved = halved
+        self.halved, self.partition = halved, partition
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
         # One number may depend on all rows, and on how many there are.
@@ -148,8 +150,8 @@ class BoundOperator:
         return self._next
 
     def rows_shape(self, x: Tensor) -> Sequence[int]:
-        """Return the shape of the activation for the kernels: x's, or that of one half."""
-        return half_shape(x.shape, self.halved)
+        """Return the shape of the activation for the kernels: x's, or that of one half or part."""
+        return half_shape(x.shape, self.halved, self.partition[0])
 
     def shape(self, place: int, tensors: Sequence[Tensor]) -> Sequence[int]:
         """Return the shape of an output, from the tensors that the operator takes."""
@@ -251,11 +253,18 @@ def _below_autograd(overload: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
-def half_shape(shape: Sequence[int], halved: int) -> tuple[int, ...]:
+def half_shape(shape: Sequence[int], halved: int, parts: int = 2, held: int = 1) -> tuple[int, ...]:
     """Return the shape of one half of a tensor, along a dim counted from the end; its own shape if the dim is
-    0."""
+    0.
+
+    Args:
+        shape: the tensor's.
+        halved: the dim.
+        parts: the number of parts, if they are more than halves.
+        held: the shape of how many of them to return.
+    """
     place = len(shape) + halved
-    return tuple([n // 2 if d == place else n for d, n in enumerate(shape)])
+    return tuple([n // parts * held if d == place else n for d, n in enumerate(shape)])
 
 
 def _unseen() -> bool:
@@ -285,6 +294,7 @@ def bind_operators(
     columns: tuple[int, int],
     grouped: bool,
     halved: int = 0,
+    partition: tuple[int, bool] = (2, False),
 ) -> tuple[BoundOperator, ...]:
     """Return the operators of a mode, each with its derivative.
 
@@ -298,7 +308,8 @@ def bind_operators(
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
-        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
+        halved: the dim along which x has two halves or more parts, counted from the end; 0 where it has none.
+        partition: how many parts there are, and whether the columns of the first two alternate.
     """
     bound: list[BoundOperator] = []
     taken, wide = tuple(kinds), tuple(float32)
@@ -319,6 +330,7 @@ def bind_operators(
             grouped=grouped,
             outlines=declared[0].outlines,
             halved=halved,
+            partition=partition,
         )
         if bound:
             bound[-1]._next = made

@@ -25,7 +25,14 @@ def register(operator: BoundOperator) -> None:
     def fake(*args: Any) -> Any:
         x: Tensor = args[0]
         half = operator.rows_shape(x)
-        lies = keeps_strides(x, half, operator.memory_format, operator.columns)
+        lies = keeps_strides(
+            x,
+            half,
+            operator.memory_format,
+            operator.columns,
+            operator.halved,
+            operator.partition,
+        )
 
         def result(number: int, kind: str) -> Tensor:
             shape = operator.shape(number, args)

@@ -10,10 +10,9 @@ from typing import Literal
 
 import sympy as sp
 
-from fusegen.atoms import HALF_FUNCTIONS
-from fusegen.atoms.constants import parts
+from fusegen.atoms import Partition, partitions
 from fusegen.base.dtypes import DTYPES
-from fusegen.ops import Op
+from fusegen.ops import Op, call
 from fusegen.program import Kind
 
 __all__ = [
@@ -196,11 +195,31 @@ class Step:
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves
 
     @cached_property
+    def partition(self) -> Partition | None:
+        """How it cuts a row whose parts depend on one another, or which it takes in halves; None if it does
+        not."""
+        if self.halves:
+            return Partition(2, bool(self.attributes["alternating"]))
+        if self.formula is None and not (self.op and self.op.paired):
+            return None
+        return next(iter(partitions(self.expr)), None)
+
+    @property
     def paired(self) -> bool:
-        """Whether its value in one half of a row depends on the other half."""
-        if self.formula is None:
-            return self.op is not None and self.op.paired
-        return any(isinstance(part, HALF_FUNCTIONS) for part in parts(self.formula))
+        """Whether its value in one part of a row depends on another part."""
+        return self.partition is not None and not self.halves
+
+    @cached_property
+    def expr(self) -> sp.Expr:
+        """Its formula; that of an op is over the names of the op's operands."""
+        if self.op is None:
+            return self.formula
+        symbols = {name: sp.Symbol(name, real=True) for name in self.op.operands}
+        attributes = {
+            name: sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value
+            for name, value in self.attributes.items()
+        }
+        return call(self.op, sp.Symbol("x", real=True), symbols, attributes)
 
     @property
     def halved(self) -> int:

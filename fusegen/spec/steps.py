@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fusegen.atoms import partitions
 from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
@@ -259,6 +260,10 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             dims=names.dims,
         )
         _check_source_of_halves(names, draft, step, before)
+        _check_alternating(names, draft, step)
+        if len(partitions(step.expr)) > 1:
+            message = "the formula cuts a row in two ways, as halves and as neighbours: make two steps of it"
+            raise names.document.error(draft.place, message)
         return step
     sizes = sizes_after(before)
     if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
@@ -288,6 +293,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             )
             raise names.document.error((*draft.place, "dim"), message)
     _check_source_of_halves(names, draft, step, before)
+    _check_alternating(names, draft, step)
     return step
 
 
@@ -308,6 +314,20 @@ def _check_source_of_halves(
         f"source{second}"
     )
     raise names.document.error(draft.place, message)
+
+
+def _check_alternating(names: Names, draft: _Draft, step: Step) -> None:
+    """Refuse halves that alternate along another dim than the last.
+
+    Raises:
+        SpecError: the step takes such halves.
+    """
+    if step.halves and step.attributes["alternating"] and step.halved != -1:
+        message = (
+            f"{draft.word} is alternating along the last dim alone, and its dim is "
+            f"{step.attributes['dim']}: leave one of them out"
+        )
+        raise names.document.error((*draft.place, "dim"), message)
 
 
 def _dims_after(step: Step) -> int:

@@ -12,6 +12,7 @@ from shared.chains_of_texts import built_texts, hold_each_shape
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusegen.atoms import HALVES
 from fusegen.base.errors import SpecError
 from fusegen.chain import Chain, derive
 from fusegen.program import Kind, Output, Program
@@ -164,8 +165,8 @@ def test_neither_half_is_copied(halved: Halved) -> None:
 def test_a_half_that_nothing_varies_with_has_the_gradient_zero() -> None:
     """A kernel writes both halves of a gradient, or half of it would be whatever was in memory."""
     b = Builder()
-    first, second = b.halves("x", Kind.FULL)
-    bias, _ = b.halves("bias", Kind.COL)
+    first, second = b.parts("x", Kind.FULL, HALVES)
+    bias, _ = b.parts("bias", Kind.COL, HALVES)
     value = b.map("scaled", 3 * first.symbol + bias.symbol)
     backward = vjp(Program("forward", tuple(b.inputs), {"y": Output(value, first, "half")}), "back")
     assert list(backward.outputs) == ["grad_x", "grad_x_half", "grad_bias", "grad_bias_half"]

@@ -14,7 +14,7 @@ from shared.chains_of_texts import built_texts, hold_each_shape
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.atoms import COLS, at_half, halves, let, row_sum, second_half
+from fusegen.atoms import COLS, at_part, halves, let, row_sum, second_half
 from fusegen.base.errors import SpecError
 from fusegen.chain import Chain, derive
 from fusegen.ops import registry
@@ -240,8 +240,8 @@ def test_a_formula_in_one_half() -> None:
     x, a, b = sp.symbols("x a b", real=True)
     values = {x: (a, b)}
     mixed = halves(second_half(x) * x, let("part", x / COLS) + row_sum(x**2))
-    assert at_half(mixed, 0, values) == a * b
-    assert at_half(mixed, 1, values) == let("part", b / (2 * COLS)) + row_sum(a**2 + b**2)
+    assert at_part(mixed, 0, values) == a * b
+    assert at_part(mixed, 1, values) == let("part", b / (2 * COLS)) + row_sum(a**2 + b**2)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -43,6 +43,11 @@ class Inputs:
         return (*self.arrays, *self.scalar)
 
     @property
+    def addressed(self) -> tuple[KernelOperand, ...]:
+        """A tensor input for each argument with an address."""
+        return tuple({f.argument: f for f in reversed(self.tensors)}.values())[::-1]
+
+    @property
     def arrays(self) -> tuple[KernelOperand, ...]:
         """The tensor inputs with more than one number."""
         return (*self.full, *self.spread, *self.col, *self.row, *self.aside)

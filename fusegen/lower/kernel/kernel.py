@@ -177,18 +177,18 @@ class Kernel:
 
     @property
     def halved(self) -> bool:
-        """Whether it reads or writes halves of a tensor, so that there always are gaps."""
-        return any(item.half for item in self.strided)
+        """Whether it reads or writes parts of a tensor, so that there mostly are gaps."""
+        return any(item.access for item in self.strided)
 
     @property
     def strided(self) -> tuple[KernelOperand | Result, ...]:
         """The inputs and results that may have gaps between rows.
 
-        Two halves of a tensor count once: their gaps are equal.
+        Parts of a tensor that have the same step count once: their gaps are equal.
         """
         items: tuple[KernelOperand | Result, ...] = (
             *self.inputs.full,
             *self.inputs.aside,
             *self.results.stores,
         )
-        return tuple({item.tensor: item for item in items if item.strided}.values())
+        return tuple({item.gap: item for item in items if item.strided}.values())

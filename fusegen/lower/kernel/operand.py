@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusegen.program import Half, Kind
+from fusegen.program import Access, Kind
+
+
+def argument_of(name: str, access: Access | None) -> str:
+    """Return the argument with the address of a tensor, or of the part that is accessed.
+
+    Parts that alternate are read in vectors of both, from where the tensor begins.
+    """
+    return access.tensor if access and access.step > 1 else name
+
+
+def gap_of(tensor: str, access: Access | None) -> str:
+    """Return the argument with the gaps between a tensor's rows, which depend on the step of an access."""
+    return f"{tensor}_pair_gap" if access and access.step > 1 else f"{tensor}_gap"
 
 
 @dataclass(frozen=True)
@@ -18,7 +31,7 @@ class KernelOperand:
         integer: whether it is stored as int64.
         per_channel: whether the tensor holds one number per channel, spread along `kind`.
         handed: whether an earlier kernel computes it.
-        half: which half of a tensor it is, if any.
+        access: how it is read, if it is a part of a tensor.
         float32: whether it is stored in the compute type, not in x's dtype.
     """
 
@@ -28,7 +41,7 @@ class KernelOperand:
     integer: bool = False
     per_channel: bool = False
     handed: bool = False
-    half: Half | None = None
+    access: Access | None = None
     float32: bool = False
 
     @property
@@ -39,7 +52,17 @@ class KernelOperand:
     @property
     def tensor(self) -> str:
         """The name of the tensor that holds it."""
-        return self.half.tensor if self.half else self.name
+        return self.access.tensor if self.access else self.name
+
+    @property
+    def argument(self) -> str:
+        """The kernel's argument with its address; parts that alternate share one."""
+        return argument_of(self.name, self.access)
+
+    @property
+    def gap(self) -> str:
+        """The kernel's argument with the gaps between its rows."""
+        return gap_of(self.tensor, self.access)
 
     @property
     def strided(self) -> bool:

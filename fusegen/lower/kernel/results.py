@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusegen.lower.kernel.code import Variable
-from fusegen.program import Half, Kind, Outline
+from fusegen.lower.kernel.operand import argument_of, gap_of
+from fusegen.program import Access, Kind, Outline
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Result:
             sum.
         outline: its shape, if that differs from the shape of `like`.
         hidden: whether it exists only because final results depend on it.
-        half: which half of a tensor it is, if any.
+        access: how it is written, if it is a part of a tensor.
         float32: whether it is stored in the compute type, not in x's dtype, although it is no statistic.
     """
 
@@ -41,7 +42,7 @@ class Result:
     summed_as: str = ""
     outline: Outline = "like"
     hidden: bool = False
-    half: Half | None = None
+    access: Access | None = None
     float32: bool = False
 
     @property
@@ -52,12 +53,22 @@ class Result:
     @property
     def tensor(self) -> str:
         """The name of the tensor that holds it."""
-        return self.half.tensor if self.half else self.name
+        return self.access.tensor if self.access else self.name
+
+    @property
+    def argument(self) -> str:
+        """The kernel's argument with its address; parts that alternate share one."""
+        return argument_of(self.name, self.access)
+
+    @property
+    def gap(self) -> str:
+        """The kernel's argument with the gaps between its rows."""
+        return gap_of(self.tensor, self.access)
 
     @property
     def strided(self) -> bool:
-        """Whether there may be gaps between its rows: the tensor's other half."""
-        return self.half is not None and self.kind == Kind.FULL
+        """Whether there may be gaps between its rows: the tensor's other parts."""
+        return self.access is not None and self.kind == Kind.FULL
 
     @property
     def adds(self) -> bool:
@@ -73,6 +84,11 @@ class Result:
 
 class Results(tuple[Result, ...]):
     """The results of a kernel or of one of its stages, by how they are stored or summed."""
+
+    @property
+    def addressed(self) -> tuple[Result, ...]:
+        """A result for each argument with an address."""
+        return tuple({r.argument: r for r in reversed(self)}.values())[::-1]
 
     @property
     def of_elements(self) -> tuple[Result, ...]:

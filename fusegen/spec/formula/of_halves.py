@@ -19,7 +19,7 @@ from fusegen.spec.names import problem
 from fusegen.spec.scope import Names, shown
 from fusegen.spec.yaml import Place
 
-__all__ = ["dim_of_halves", "names_of_halves", "op_of_halves"]
+__all__ = ["are_alternating", "dim_of_halves", "names_of_halves", "op_of_halves"]
 
 #: The names of the first and the second half.
 Halves = tuple[str, str]
@@ -77,7 +77,21 @@ def dim_of_halves(names: Names, place: Place, expr: sp.Expr, dim: Any) -> int:
     return dim
 
 
-def op_of_halves(expr: sp.Expr, halves: Halves, refs: Mapping[str, Ref], dim: int) -> Op:
+def are_alternating(names: Names, place: Place, given: Any) -> bool:
+    """Return whether a formula's halves are the even and the odd columns.
+
+    Raises:
+        SpecError: if that is neither true nor false.
+    """
+    if not isinstance(given, bool):
+        message = f"'alternating' of expr must be true or false, not {shown(given)}"
+        raise names.document.error((*place, "alternating"), message)
+    return given
+
+
+def op_of_halves(
+    expr: sp.Expr, halves: Halves, refs: Mapping[str, Ref], dim: int, *, alternating: bool
+) -> Op:
     """Return a formula as the op of its step.
 
     Args:
@@ -85,12 +99,13 @@ def op_of_halves(expr: sp.Expr, halves: Halves, refs: Mapping[str, Ref], dim: in
         halves: the names of the halves.
         refs: the other values that it names.
         dim: the dim of the halves.
+        alternating: whether they are the even and the odd columns.
     """
     first, second = halves
     slots = (second, *refs)
 
-    def formula(x: sp.Expr, *values: sp.Expr, dim: int) -> sp.Expr:
-        del dim  # along which they are halves
+    def formula(x: sp.Expr, *values: sp.Expr, dim: int, alternating: bool) -> sp.Expr:
+        del dim, alternating  # which say where the halves are
         given = dict(zip((first, *slots), (x, *values), strict=True))
         return expr.xreplace({sp.Symbol(name, real=True): value for name, value in given.items()})
 
@@ -99,9 +114,9 @@ def op_of_halves(expr: sp.Expr, halves: Halves, refs: Mapping[str, Ref], dim: in
         name=EXPR,
         formula=formula,
         operands=dict.fromkeys(slots),
-        attributes={"dim": dim},
+        attributes={"dim": dim, "alternating": alternating},
         required=frozenset(),
         torch="",
         halves=second,
-        of_halves=("dim",),
+        of_halves=("dim", "alternating"),
     )

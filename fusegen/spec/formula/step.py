@@ -8,16 +8,22 @@ from typing import Any
 
 import sympy as sp
 
-from fusegen.atoms import ROW_FUNCTIONS, HalfOf, RowMax, RowShift, RowSum
+from fusegen.atoms import ROW_FUNCTIONS, PartOf, RowMax, RowShift, RowSum
 from fusegen.atoms import constants as formula_constants
 from fusegen.atoms.constants import number
+from fusegen.atoms.halves import HalfOf
 from fusegen.base.errors import nearest
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.formula import parser as formula
-from fusegen.spec.formula.of_halves import dim_of_halves, names_of_halves, op_of_halves
+from fusegen.spec.formula.of_halves import (
+    are_alternating,
+    dim_of_halves,
+    names_of_halves,
+    op_of_halves,
+)
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
@@ -26,7 +32,7 @@ __all__ = ["KEYS", "InlineFormula", "check_op", "read_formula"]
 
 _X = sp.Symbol("x", real=True)
 #: What a step with a formula may give.
-KEYS = ("formula", "dim", "halves", "name")
+KEYS = ("formula", "dim", "halves", "alternating", "name")
 
 #: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]
@@ -71,6 +77,11 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
         if key not in KEYS:
             near = nearest(str(key), KEYS)
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
+    if "alternating" in parts and "halves" not in parts:
+        message = (
+            "'alternating' says where the halves of x are: name them, as in halves: [gate, up]"
+        )
+        raise names.document.error((*place, "alternating"), message)
     text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]
     own: tuple[str, ...] = ("x",)
@@ -111,7 +122,10 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     if halves is None:
         return InlineFormula(expr, text, refs, _dims(names, place, expr, parts))
     dim = dim_of_halves(names, place, expr, parts.get("dim"))
-    return InlineFormula(expr, text, refs, {"dim": dim}, op_of_halves(expr, halves, refs, dim))
+    alternating = are_alternating(names, place, parts.get("alternating", False))
+    dims: Dims = {"dim": dim, "alternating": alternating}
+    op = op_of_halves(expr, halves, refs, dim, alternating=alternating)
+    return InlineFormula(expr, text, refs, dims, op)
 
 
 def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -> Dims:
@@ -169,10 +183,11 @@ def _value(name: str, value: Any) -> Any:
 def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
     """Return why a formula cannot be a step of a chain, or None if it can."""
     for part in formula_constants.parts(expr):
-        if not isinstance(part, RowSum | RowMax | RowShift | HalfOf):
+        if not isinstance(part, RowSum | RowMax | RowShift | PartOf):
             continue
         if Kind.COL not in _kind(part.args[0], kinds):
-            does = "takes a half of" if isinstance(part, HalfOf) else "reduces"
+            taken = "a half" if isinstance(part, HalfOf) else "a part"
+            does = f"takes {taken} of" if isinstance(part, PartOf) else "reduces"
             return f"{does} what is the same in every column: nothing of it runs along a row"
     return None
 

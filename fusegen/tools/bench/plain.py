@@ -151,7 +151,10 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         return result
 
     def of_halves(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
-        first, second = x.chunk(2, attributes["dim"])
+        if attributes["alternating"]:
+            first, second = x[..., ::2], x[..., 1::2]
+        else:
+            first, second = x.chunk(2, attributes["dim"])
         return run(first, {**operands, SECOND: second})
 
     return of_halves if step.halves else run

@@ -101,7 +101,8 @@ def _run_step(
         bias = operands.get(f"{step.label}_bias")
         return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
     if step.halves:
-        x, second = x.chunk(2, spec.halved)
+        alternating = step.attributes["alternating"]
+        x, second = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, spec.halved)
         given = {**operands, SECOND: second}
         return _run_formula(step, x, given, attributes, no_rng, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)

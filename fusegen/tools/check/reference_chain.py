@@ -13,7 +13,7 @@ from torch import Tensor
 from fusegen.chain import Chain, Mode, Segment
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.chain.segment_program import SHAPE
-from fusegen.program import SECOND, Input, Kind, Output, Program
+from fusegen.program import Access, Input, Kind, Output, Program, ending
 from fusegen.tools.check.reference_program import Axes, run_program
 from fusegen.tools.check.rounding import EXACT, Rounding
 
@@ -81,7 +81,7 @@ class _Form:
 
     Args:
         segment: the segment.
-        shape: its activation's shape, with both halves where it has two.
+        shape: its activation's shape, with all parts where it has several.
         numbers: the numbers of the call.
     """
 
@@ -192,17 +192,32 @@ class _Call:
     def _whole(
         self, program: Program, found: Mapping[str, Tensor], name: str, shape: Sequence[int]
     ) -> Tensor:
-        """Return an output of a program in its tensor's shape; two halves are joined."""
-        if not program.outputs[name].half(name):
+        """Return an output of a program in its tensor's shape; parts are joined."""
+        access = program.outputs[name].access(name)
+        if access is None:
             return found[name].reshape(shape)
         dim = self._halved(len(shape))
         sizes = list(shape)
-        sizes[dim] //= 2
-        halves = [found[half].reshape(sizes) for half in (name, f"{name}{SECOND}")]
-        return torch.cat(halves, dim)
+        sizes[dim] //= access.count
+        names = [f"{name}{ending(place)}" for place in range(access.count)]
+        parts = [found[part].reshape(sizes).movedim(dim, -1) for part in names]
+        if access.step > 1:
+            parts[:2] = [torch.stack(parts[:2], -1).flatten(-2)]
+        return torch.cat(parts, -1).movedim(-1, dim)
+
+    def _part(self, tensor: Tensor, access: Access) -> Tensor:
+        """Return a part of a tensor."""
+        dim = self._halved(tensor.dim())
+        rows = tensor.movedim(dim, -1)
+        width = rows.shape[-1] // access.count
+        if access.step > 1:
+            part = rows[..., access.place : 2 * width : access.step]
+        else:
+            part = rows[..., access.place * width : (access.place + 1) * width]
+        return part.movedim(-1, dim)
 
     def _halved(self, dims: int) -> int:
-        """Return the dim of a tensor's halves; a tensor with one number per channel has only that dim."""
+        """Return the dim of a tensor's parts; a tensor with one number per channel has only that dim."""
         return self.segment.layout.halved if dims > 1 else -1
 
     def _along(self, out: Output, cotangent: Tensor) -> Tensor:
@@ -226,8 +241,8 @@ class _Call:
                 found[source.name] = number
             elif source.source == "tensor":
                 tensor = given[source.tensor]
-                if source.half:
-                    tensor = tensor.chunk(2, self._halved(tensor.dim()))[source.half.place]
+                if source.access:
+                    tensor = self._part(tensor, source.access)
                 tensor = tensor.to(x.dtype) if tensor.dtype is torch.bool else tensor
                 found[source.name] = self.form.spread(source, tensor)
         return found

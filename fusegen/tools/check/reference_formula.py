@@ -62,7 +62,7 @@ def evaluate(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
-    if isinstance(expr, atoms.HalfOf):
+    if isinstance(expr, atoms.PartOf):
         whole = evaluate(expr.args[0], values, rng, dims, rounding)
         return TORCH_HALVES[expr.func](torch, whole, int(expr.args[1]))
     args = [evaluate(arg, values, rng, dims, rounding) for arg in expr.args]

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from fusegen.atoms import at_half
+from fusegen.atoms import HALVES, at_part
 from fusegen.ops import Op, call
 from fusegen.program import SECOND, Kind, Outline, Output, Program
 from fusegen.program.builder import Builder
@@ -41,7 +41,7 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
     """
     given = given or {}
     builder = Builder()
-    x = builder.halves("x", Kind.FULL)[0] if op.paired else builder.input("x", Kind.FULL)
+    x = builder.parts("x", Kind.FULL, HALVES)[0] if op.paired else builder.input("x", Kind.FULL)
     operands: dict[str, Any] = {}
     for name, kind in op.operands.items():
         if name in given:
@@ -52,7 +52,7 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
             wanted = Kind.ROW if classes else Kind.COL if known is Kind.CHANNEL else known
             moving = name not in op.constant
             if op.paired and Kind.COL in wanted:
-                made = builder.halves(name, wanted, differentiable=moving)[0]
+                made = builder.parts(name, wanted, HALVES, differentiable=moving)[0]
             else:
                 made = builder.input(name, wanted, differentiable=moving, integer=classes)
             operands[name] = made.symbol
@@ -85,7 +85,7 @@ def _in_halves(builder: Builder, formula: sp.Expr) -> dict[str, Output]:
     }
     return {
         f"y{end}": Output(
-            formula_value(builder, f"y{end}", at_half(formula, place, values)), known[f"x{end}"]
+            formula_value(builder, f"y{end}", at_part(formula, place, values)), known[f"x{end}"]
         )
         for place, end in enumerate(("", SECOND))
     }

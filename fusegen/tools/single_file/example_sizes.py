@@ -118,6 +118,7 @@ def _shapes(
         shape = [rows, channels, *wide] if rank else [rows, channels]
         if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
             shape[chain.layout.halved] *= 2
+        shape[-1] += -shape[-1] % chain.parts
         return shape, shape, []
     assert step.op is not None
     if step.op.submodule is None:

@@ -27,14 +27,16 @@ struct Layout {
   int64_t first, last;         // the dims of the columns, counted from the end: -1 is the last
   int64_t groups;              // how many rows each sample's columns are split into
   MemoryFormat memory_format;  // which memory formats the kernels accept
-  // The dim that holds a tensor's two halves, counted from the end; 0 if there is none.
-  int64_t halved = 0;
+  // The dim that holds a tensor's two halves or more parts, counted from the end; 0 if there is
+  // none. How many parts there are, and whether the columns of the first two alternate.
+  int64_t halved = 0, parts = 2;
+  bool alternating = false;
 };
 
 class Arrangement;
 
-// The activation as the kernels see it: [rows, cols], whatever its dims. If the tensor has two
-// halves, the activation has the shape of one half.
+// The activation as the kernels see it: [rows, cols], whatever its dims. If the tensor has several
+// parts, the activation has the shape of one part.
 class Activation {
  public:
   Activation(Call& call, Tensor x, const Layout& layout);
@@ -59,10 +61,12 @@ class Activation {
 
   // The next functions return a tensor as the kernel reads it, after checking its dtype and device
   // against x. They copy a tensor whose memory format differs from x's, or which has gaps within
-  // rows. `whole` reads both halves of a tensor. Numbers are stored in x's dtype, or, if `float32`,
-  // in the type that they are computed in.
-  Tensor full(Tensor t, const char* name) { return read_by_element(t, name, false); }
-  Tensor whole(Tensor t, const char* name) { return read_by_element(t, name, true); }
+  // rows. `whole` reads a tensor of so many parts. Numbers are stored in x's dtype, or, if
+  // `float32`, in the type that they are computed in.
+  Tensor full(Tensor t, const char* name) { return read_by_element(t, name, 1); }
+  Tensor whole(Tensor t, const char* name, int64_t parts) {
+    return read_by_element(t, name, parts);
+  }
   Tensor col(Tensor t, const char* name, bool float32 = false) const {
     return checked(t, name, width_, float32);
   }
@@ -75,12 +79,12 @@ class Activation {
   Tensor scalar(Tensor t, const char* name, bool float32 = false) const {
     return checked(t, name, 1, float32);
   }
-  // These hold both halves, one after the other.
-  Tensor col_halves(Tensor t, const char* name, bool float32 = false) const {
-    return checked(t, name, 2 * width_, float32);
+  // These hold several parts.
+  Tensor col_parts(Tensor t, const char* name, int64_t parts, bool float32 = false) const {
+    return checked(t, name, parts * width_, float32);
   }
-  Tensor channel_halves(Tensor t, const char* name, bool float32 = false) const {
-    return checked(t, name, 2 * channels(), float32);
+  Tensor channel_parts(Tensor t, const char* name, int64_t parts, bool float32 = false) const {
+    return checked(t, name, parts * channels(), float32);
   }
 
   // Class labels: one int64 per row, the number of a column.
@@ -90,10 +94,12 @@ class Activation {
   // The seed of the rng: one int64 on x's device.
   const uint64_t* seed(Tensor t) const;
 
-  // The offset of a tensor's second half, in elements.
-  int64_t full_half(Tensor t) const { return size(halved_) * t.strides()[halved_]; }
-  int64_t col_half(Tensor) const { return width_; }
-  int64_t channel_half(Tensor) const { return channels(); }
+  // The offset of one of a tensor's parts, in elements, if parts are adjacent columns.
+  int64_t full_part(Tensor t, int64_t place) const {
+    return place * size(halved_) * t.strides()[halved_];
+  }
+  int64_t col_part(Tensor, int64_t place) const { return place * width_; }
+  int64_t channel_part(Tensor, int64_t place) const { return place * channels(); }
   const void* read(Tensor t, int64_t offset = 0) const {
     return static_cast<const char*>(t.const_data_ptr()) + offset * element(t);
   }
@@ -101,8 +107,9 @@ class Activation {
     return static_cast<char*>(t.mutable_data_ptr()) + offset * element(t);
   }
 
-  // The gaps of a tensor, or of one half of it, if a row has `row` elements.
-  Gap gap(Tensor t, int64_t row) const;
+  // The gaps of a tensor, or of one part of it whose columns are `step` apart, if a row has `row`
+  // elements.
+  Gap gap(Tensor t, int64_t row, int64_t step = 1) const;
 
   // New tensors for results.
   Tensor like(Tensor t) const;
@@ -114,11 +121,13 @@ class Activation {
 
  private:
   // The shortest row that pays off in kernels that treat any contiguous stretch as a row. Each row
-  // has its own cost, so tensors with shorter rows are copied. runtime/memory.py has the same
-  // number.
-  static constexpr int64_t shortest = 32;
+  // has its own cost, so tensors with shorter rows are copied, unless the parts of every tensor of
+  // several parts are that short. runtime/memory.py has the same number.
+  int64_t shortest_ = 32;
 
-  int64_t size(int64_t dim) const { return dim == halved_ ? sizes_[dim] / 2 : sizes_[dim]; }
+  int64_t size(int64_t dim) const {
+    return dim == halved_ ? sizes_[dim] / layout_.parts : sizes_[dim];
+  }
   bool column(int64_t dim) const {
     return dim >= dims_ + layout_.first && dim <= dims_ + layout_.last;
   }
@@ -131,10 +140,17 @@ class Activation {
   }
   int32_t stored(bool float32) const { return float32 ? computed_ : stored_; }
 
-  bool takes(Tensor t) const;
-  void note(Tensor t);
+  // Calls f with each step of the accesses to a tensor with so many parts, while f returns true.
+  template <class F>
+  bool each_step(int64_t parts, const F& f) const {
+    const bool alternating = parts > 1 && layout_.alternating;
+    return (!alternating || f(2)) && ((alternating && parts == 2) || f(1));
+  }
+  bool takes(Tensor t, int64_t parts) const;
+  bool takes_by(Tensor t, int64_t step) const;
+  void note(Tensor t, int64_t parts);
   bool sorts();
-  Tensor read_by_element(Tensor t, const char* name, bool whole);
+  Tensor read_by_element(Tensor t, const char* name, int64_t parts);
   Tensor copied(Tensor t) const;
   Tensor contiguous(Tensor t) const;
   Tensor beside(const int64_t* sizes) const;
@@ -153,7 +169,7 @@ class Activation {
   int32_t computed_;      // the dtype that it is computed in
   DType dtype_;
   Arrangement* arrangement_ = nullptr;
-  bool plain_ = false;  // x is contiguous, and no tensor of two halves
+  bool plain_ = false;  // x is contiguous, and no tensor of several parts
   int64_t halved_ = -1;
   int64_t numel_, together_ = 0, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1;
   int64_t channels_ = 0, channel_run_ = 1;

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/c/shim.h>
 #include <torch/headeronly/util/shim_utils.h>
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -46,8 +47,8 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
       numel_(x.numel()) {
   if (layout.halved) {
     halved_ = dims_ + layout.halved;
-    FUSEGEN_CHECK(halved_ >= 0 && sizes_[halved_] % 2 == 0, "x: it has no two halves");
-    numel_ /= 2;
+    FUSEGEN_CHECK(halved_ >= 0 && sizes_[halved_] % layout.parts == 0, "x: it has no such parts");
+    numel_ /= layout.parts;
   }
   FUSEGEN_CHECK(layout.rank == 0 || dims_ == layout.rank, "x: expected ",
                 std::to_string(layout.rank).c_str(), " dims, got ", std::to_string(dims_).c_str());
@@ -59,7 +60,12 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
   dtype_ = DType(dtype);
   computed_ = stored_as[dtype_ == DType::float64 ? 0 : 1];
   std::vector<int64_t> sizes(sizes_, sizes_ + dims_);
-  if (halved_ >= 0) sizes[halved_] /= 2;
+  if (halved_ >= 0) sizes[halved_] /= layout.parts;
+  if (halved_ >= 0 && (layout.parts > 2 || !layout.alternating)) {
+    int64_t together = 1;
+    for (int64_t dim = halved_; dim < dims_; ++dim) together *= sizes[dim];
+    shortest_ = std::min(shortest_, together);
+  }
   for (int64_t dim = 0; dim < dims_; ++dim) {
     (column(dim) ? width_ : height_) *= sizes[dim];
     // The run of a channel: how many adjacent elements share a channel if the channel dim is
@@ -79,10 +85,12 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
   width_ /= layout.groups;
   together_ = numel_;
   plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
-  auto arrangement = std::make_unique<Arrangement>(std::move(sizes));
+  const int64_t parts = halved_ < 0 ? 1 : layout.parts;
+  auto arrangement = std::make_unique<Arrangement>(std::move(sizes), halved_);
   arrangement_ = arrangement.get();
-  const bool ready = plain_ || (arrangement_->orders(x) && takes(x)) ||
-                     (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x));
+  const bool ready =
+      plain_ || (arrangement_->orders(x) && takes(x, parts)) ||
+      (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x, parts));
   if (!ready) {
     arrangement_->unsort();
     inner_ = matrix_;
@@ -114,10 +122,10 @@ const uint64_t* Activation::seed(Tensor t) const {
   return static_cast<const uint64_t*>(t.const_data_ptr());
 }
 
-Gap Activation::gap(Tensor t, int64_t row) const {
+Gap Activation::gap(Tensor t, int64_t row, int64_t step) const {
   Gap counted;
   Spacing lies;
-  if ((plain_ && t.is_contiguous()) || !arrangement_->find(t, lies)) return counted;
+  if ((plain_ && t.is_contiguous()) || !arrangement_->find(t, lies, step)) return counted;
   for (int n = 0; n < lies.count; ++n) counted.add(n, lies.after[n] / row, lies.extra[n]);
   return counted;
 }
@@ -132,7 +140,7 @@ Tensor Activation::full_result() const {
 
 Tensor Activation::whole_result() {
   const Tensor made = beside(sizes_);
-  note(made);
+  note(made, layout_.parts);
   return made;
 }
 
@@ -155,27 +163,37 @@ Tensor Activation::statistics(Kind kind) const {
 }
 
 // Whether the kernels can read a tensor without a copy: its only gaps are between rows.
-bool Activation::takes(Tensor t) const {
+bool Activation::takes(Tensor t, int64_t parts) const {
+  return each_step(parts, [&](int64_t step) { return takes_by(t, step); });
+}
+
+// The same of accesses to columns that are `step` apart.
+bool Activation::takes_by(Tensor t, int64_t step) const {
   Spacing lies;
-  if (!arrangement_->find(t, lies)) return false;
+  if (step > 1 && t.strides()[halved_] != 1) return false;
+  if (!arrangement_->find(t, lies, step)) return false;
   if (lies.count == 0 || (!arrangement_->sorted() && t.is_contiguous())) return true;
   if (numel_ >> 31) return false;  // Gap counts no further
   if (layout_.memory_format != MemoryFormat::any) return lies.after[0] % (width_ * inner_) == 0;
-  return std::gcd(together_, lies.after[0]) >= shortest;
+  return std::gcd(together_, lies.after[0]) >= shortest_;
 }
 
 // Shrinks the length of a contiguous stretch to what this tensor allows too.
-void Activation::note(Tensor t) {
-  Spacing lies;
-  if (numel_ && arrangement_->find(t, lies)) {
-    together_ = std::gcd(together_, lies.together(numel_));
-  }
+void Activation::note(Tensor t, int64_t parts) {
+  each_step(parts, [&](int64_t step) {
+    Spacing lies;
+    if (numel_ && arrangement_->find(t, lies, step)) {
+      together_ = std::gcd(together_, lies.together(numel_));
+    }
+    return true;
+  });
 }
 
 // Whether x, with its dims in the order of its strides, has a memory format that the layout
 // accepts. If so, this adopts that order and recomputes what comes after the columns.
 bool Activation::sorts() {
   arrangement_->sort_by(x_);
+  if (layout_.alternating && arrangement_->dim(dims_ - 1) != halved_) return false;
   if (layout_.memory_format == MemoryFormat::any) return true;
   int64_t inner = 1, last_column = -1, last_row = -1;
   bool left = false;  // the columns
@@ -196,17 +214,17 @@ bool Activation::sorts() {
 }
 
 // Checks a tensor of x's shape, and copies it if the kernels cannot read it as it is.
-Tensor Activation::read_by_element(Tensor t, const char* name, bool whole) {
+Tensor Activation::read_by_element(Tensor t, const char* name, int64_t parts) {
   bool same = t.dim() == dims_;
   const int64_t* const sizes = t.sizes();
   for (int64_t dim = 0; same && dim < dims_; ++dim) {
-    same = sizes[dim] == (whole ? sizes_[dim] : size(dim));
+    same = sizes[dim] == (dim == halved_ ? parts : 1) * size(dim);
   }
   check(t, name, same);
   if (plain_ && t.is_contiguous()) return t;
   if (numel_ == 0) return contiguous(t);
-  const Tensor taken = takes(t) ? t : copied(t);
-  note(taken);
+  const Tensor taken = takes(t, parts) ? t : copied(t);
+  note(taken, parts);
   return taken;
 }
 

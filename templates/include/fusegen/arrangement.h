@@ -25,7 +25,9 @@ struct Spacing {
 // in the order of a tensor's strides.
 class Arrangement {
  public:
-  explicit Arrangement(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
+  // `halved`: the dim along which tensors may have several parts; -1 if there is none.
+  Arrangement(std::vector<int64_t> sizes, int64_t halved)
+      : sizes_(std::move(sizes)), halved_(halved) {}
 
   // The activation's sizes.
   const int64_t* sizes() const { return sizes_.data(); }
@@ -48,15 +50,16 @@ class Arrangement {
   void unsort() { order_.clear(); }
 
   // Whether a tensor's elements, in this order, have gaps at no more dims than a kernel can count;
-  // `found` describes them.
-  bool find(const Tensor& t, Spacing& found) const {
+  // `found` describes them. Of a part of it whose columns are `step` apart, what lies between these
+  // is no gap.
+  bool find(const Tensor& t, Spacing& found, int64_t step) const {
     const int64_t* const strides = t.strides();
-    int64_t count = 1, apart = 1, last = 0;
+    int64_t count = 1, apart = step, last = 0;
     found.count = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {
       const int64_t size = sizes_[dim(place)];
       if (size == 1) continue;
-      const int64_t stride = strides[dim(place)];
+      const int64_t stride = strides[dim(place)] * (dim(place) == halved_ ? step : 1);
       if (stride != apart) {
         if (found.count == Gap::most) return false;
         found.after[found.count] = count;
@@ -95,6 +98,7 @@ class Arrangement {
 
  private:
   std::vector<int64_t> sizes_, order_;
+  int64_t halved_;
 };
 
 }  // namespace fusegen

@@ -215,7 +215,7 @@ void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_
 
 // Adds up partial[group][col] over the groups, in order, and stores the sums.
 template <class S, class T>
-void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
+void store_col_sums(S* out, int64_t step, const T* partial, int64_t groups, int64_t cols) {
   constexpr int64_t width = 1024;
   parallel_for((cols + width - 1) / width, 4, [&](int64_t tile) {
     T sum[width] = {};
@@ -224,7 +224,7 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
       const T* from = partial + group * cols + begin;
       for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
     }
-    for (int64_t i = 0; i < count; ++i) store(out + begin + i, sum[i]);
+    for (int64_t i = 0; i < count; ++i) store(out + step * (begin + i), sum[i]);
   });
 }
 

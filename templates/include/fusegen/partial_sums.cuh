@@ -16,13 +16,14 @@ namespace fusegen {
 
 // One sum and its results. stored[col] and computed[col], unless null, receive the sum over
 // partial[group / run][col][group % run]. With a run of 1, that is the sum over the rows of
-// partial[groups][cols].
+// partial[groups][cols]. The results' columns may lie apart, by their steps.
 template <class S, class T>
 struct PartialSum {
   S* stored;
   T* computed;
   const T* partial;
   int64_t groups, cols, run;
+  int stored_step = 1, computed_step = 1;
 
   // Whether a whole block sums one column. Its lanes then read contiguous partial sums.
   __host__ __device__ __forceinline__ bool by_block() const {
@@ -100,8 +101,8 @@ __global__ void __launch_bounds__(1024)
     T total = T(0);
 #pragma unroll 8
     for (int s = 0; s < parts; ++s) total += strands[s * across + j];
-    if (job.stored) job.stored[first + j] = Storage<S>::store(total);
-    if (job.computed) job.computed[first + j] = total;
+    if (job.stored) job.stored[(first + j) * job.stored_step] = Storage<S>::store(total);
+    if (job.computed) job.computed[(first + j) * job.computed_step] = total;
   }
 }
 

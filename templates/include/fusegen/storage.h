@@ -113,12 +113,6 @@ FUSEGEN_FN int64_t place_in_row(int64_t r, int64_t index, int64_t cols, int64_t 
   return (r / inner * cols + column) * inner + r % inner;
 }
 
-// That element as it is stored; 0 if the row has no columns.
-template <class S>
-FUSEGEN_FN S take(const S* values, int64_t r, int64_t index, int64_t cols, int64_t inner) {
-  return cols ? values[place_in_row(r, index, cols, inner)] : S{};
-}
-
 #if !defined(__CUDACC__)  // kernel.cu is compiled for one dtype at a time
 
 // Whether kernels are compiled for a dtype. The default is all; -DFUSEGEN_DTYPES=float32+bfloat16

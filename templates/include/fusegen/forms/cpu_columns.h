@@ -17,8 +17,9 @@ void columns_of(const typename D::Args& args) {
   for (int64_t j = 0; j < args.cols; ++j) {
     auto col = P::loaded_column(args, j);
     P::derive(scalar, col);
-    each(typename ResultsOf<D>::items{},
-         [&](auto item, auto) { put<decltype(item)>(args, j, member(col, scalar, item.value)); });
+    each(typename ResultsOf<D>::items{}, [&](auto item, auto) {
+      put<decltype(item)>(args, element_of<decltype(item)>(j), member(col, scalar, item.value));
+    });
   }
 }
 

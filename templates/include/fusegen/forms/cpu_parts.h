@@ -21,6 +21,11 @@ constexpr int most_reductions_of(List<Stages...>) {
   return most;
 }
 
+// Where a loop finds the gaps of item N of some. Items whose columns alternate share them, so that
+// the compiler sees that they read and write neighbours, and makes vectors of both.
+template <class Item, class Items, int N>
+constexpr int gap_place = alternates<Item> ? same_gap<Item>(Items{}) : N;
+
 // N uninitialised arrays of `count` numbers each.
 template <class T, int N>
 class Buffers {
@@ -67,12 +72,14 @@ FUSEGEN_FN void draw(const Args& args, T* to, int64_t count, int64_t first) {
   fill_uniform(to, count, *args.seed, Rng::stream, uint64_t(first));
 }
 
-// Calls f with a pointer to each result that a sum over the grid is written to.
+// Calls f with a pointer to each result that a sum over the grid is written to, and how far apart
+// its numbers are.
 template <class S, class Added, class Args, class F>
 FUSEGEN_FN void each_result(Added, const Args& args, const F& f) {
   each(typename Added::results{}, [&](auto result, auto) {
     using Result = decltype(result);
-    f(pointer<std::conditional_t<Result::computed, compute_t<S>, S>, Result::arg>(args));
+    using Stored = std::conditional_t<Result::computed, compute_t<S>, S>;
+    f(pointer<Stored, Result::arg>(args) + Result::place, Result::step);
   });
 }
 
@@ -92,22 +99,24 @@ struct GridSums {
   void write(const typename P::Args& args, const typename P::K::Scalar& scalar, int64_t groups,
              int64_t tasks, int64_t places) const {
     each(typename P::ColSums{}, [&](auto item, auto n) {
-      each_result<S>(item, args,
-                     [&](auto* to) { store_col_sums(to, cols.pointers()[n], groups, args.cols); });
+      each_result<S>(item, args, [&](auto* to, int step) {
+        store_col_sums(to, step, cols.pointers()[n], groups, args.cols);
+      });
     });
     each(typename P::RunSums{}, [&](auto item, auto n) {
-      each_result<S>(item, args, [&](auto* to) {
+      each_result<S>(item, args, [&](auto* to, int) {
         store_channel_sums(to, runs.pointers()[n], places, channels_of<decltype(item)>(args), 1);
       });
     });
     each(typename P::RowSums{}, [&](auto item, auto n) {
-      each_result<S>(item, args, [&](auto* to) {
+      each_result<S>(item, args, [&](auto* to, int) {
         store_channel_sums(to, rows.pointers()[n], args.rows, channels_of<decltype(item)>(args),
                            run_length<decltype(item)>(args));
       });
     });
     each(typename P::Totals{}, [&](auto item, auto n) {
-      each_result<S>(item, args, [&](auto* to) { store_total(to, totals.pointers()[n], tasks); });
+      each_result<S>(item, args,
+                     [&](auto* to, int) { store_total(to, totals.pointers()[n], tasks); });
     });
     P::finish(args, scalar);
   }

@@ -57,9 +57,10 @@ void pointwise_of(const typename D::Args& args) {
             if (narrow && i + 1 < last &&
                 count < cols) {  // the processor sees each row of a narrow tile as a new stream
               each(typename P::Fulls{}, [&](auto item, auto) {
-                prefetch(pointer<S, decltype(item)::arg>(args) +
-                             gap_of<decltype(item)>(args, i + 1) + at + cols + block,
-                         end - block);
+                using Item = decltype(item);
+                prefetch(pointer<S, Item::arg>(args) + gap_of<Item>(args, i + 1) +
+                             Item::step * (at + cols + block),
+                         Item::step * (end - block));
               });
             }
             each(typename P::Rngs{}, [&](auto item, auto n) {
@@ -68,7 +69,10 @@ void pointwise_of(const typename D::Args& args) {
             const auto reduced = sweep<T, Totals::size, 0>(block, end, [&](int64_t j) {
               typename K::Full full{};
               each(typename P::Fulls{}, [&](auto item, auto n) {
-                full.*item.field = load(pointer<S, decltype(item)::arg>(args) + gaps[n] + at + j);
+                using Item = decltype(item);
+                constexpr int own = gap_place<Item, typename P::Fulls, decltype(n)::value>;
+                full.*item.field =
+                    load(pointer<S, Item::arg>(args) + gaps[own] + element_of<Item>(at + j));
               });
               each(typename P::Rngs{},
                    [&](auto item, auto n) { full.*item.field = drawn[n][j - block]; });
@@ -83,7 +87,10 @@ void pointwise_of(const typename D::Args& args) {
                 }
               });
               each(typename P::Stores{}, [&](auto item, auto n) {
-                store(pointer<S, decltype(item)::arg>(args) + gaps[P::Fulls::size + n] + at + j,
+                using Item = decltype(item);
+                constexpr int own =
+                    P::Fulls::size + gap_place<Item, typename P::Stores, decltype(n)::value>;
+                store(pointer<S, Item::arg>(args) + gaps[own] + element_of<Item>(at + j),
                       out.*item.out);
               });
               each(typename P::ColSums{},

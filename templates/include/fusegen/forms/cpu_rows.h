@@ -63,7 +63,10 @@ struct RowTask {
       return sweep<T, sums + (one ? RunSums::size : 0), Largest::size>(from, to, [&](int64_t j) {
         typename K::Full full{};
         each(typename P::Fulls{}, [&](auto item, auto n) {
-          full.*item.field = load(pointer<S, decltype(item)::arg>(args) + gaps[n] + at + j);
+          using Item = decltype(item);
+          constexpr int own = gap_place<Item, typename P::Fulls, decltype(n)::value>;
+          full.*item.field =
+              load(pointer<S, Item::arg>(args) + gaps[own] + element_of<Item>(at + j));
         });
         each(typename P::Rngs{}, [&](auto item, auto n) {
           if constexpr (uses<Stage, decltype(item)>) {
@@ -94,9 +97,10 @@ struct RowTask {
           });
         }
         each(Only<Stage, Role::store>{}, [&](auto item, auto) {
-          constexpr int n = place_of<decltype(item), typename P::Stores>;
-          store(pointer<S, decltype(item)::arg>(args) + gaps[P::Fulls::size + n] + at + j,
-                out.*item.out);
+          using Item = decltype(item);
+          constexpr int n = place_of<Item, typename P::Stores>;
+          constexpr int own = P::Fulls::size + gap_place<Item, typename P::Stores, n>;
+          store(pointer<S, Item::arg>(args) + gaps[own] + element_of<Item>(at + j), out.*item.out);
         });
         each(Only<Stage, Role::col_sum>{}, [&](auto item, auto) {
           col_sums[place_of<decltype(item), typename P::ColSums>][j] += out.*item.out;

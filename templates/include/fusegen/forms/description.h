@@ -77,6 +77,37 @@ FUSEGEN_FN int64_t gap_of(const Args& args, int64_t r) {
     return 0;
 }
 
+// Where element n of an item is in its tensor, if there are no gaps.
+template <class Item>
+FUSEGEN_FN constexpr int64_t element_of(int64_t n) {
+  return Item::step * n + Item::place;
+}
+// Whether the columns of an item alternate with those of another one.
+template <class Item>
+constexpr bool alternates = Item::step > 1;
+template <class... Items>
+constexpr bool any_alternates(List<Items...>) {
+  return (alternates<Items> || ...);
+}
+
+// The first of some items that lies behind the same gaps as this one.
+template <class Item, class... Items>
+FUSEGEN_FN constexpr int same_gap(List<Items...>) {
+  int place = 0;
+  (void)((std::is_same_v<Member<Items::gap>, Member<Item::gap>> || (++place, false)) || ...);
+  return place;
+}
+// The item whose columns alternate with those of this one, by its place among some items; their
+// number if it is not among them.
+template <class Item, class... Items>
+FUSEGEN_FN constexpr int neighbour(List<Items...>) {
+  int place = 0;
+  (void)(((std::is_same_v<Member<Items::gap>, Member<Item::gap>> && Items::place != Item::place) ||
+          (++place, false)) ||
+         ...);
+  return place;
+}
+
 // An argument as a pointer to numbers that are stored as S.
 template <class S, auto ARG, class Args>
 FUSEGEN_FN auto pointer(const Args& args) {

@@ -18,8 +18,9 @@ __global__ void __launch_bounds__(128) columns(typename D::Args args) {
   if (c < args.cols) {
     auto col = P::loaded_column(args, c);
     P::derive(scalar, col);
-    each(typename ResultsOf<D>::items{},
-         [&](auto item, auto) { put<decltype(item)>(args, c, member(col, scalar, item.value)); });
+    each(typename ResultsOf<D>::items{}, [&](auto item, auto) {
+      put<decltype(item)>(args, element_of<decltype(item)>(c), member(col, scalar, item.value));
+    });
   }
 }
 

@@ -60,7 +60,8 @@ struct Elements {
       const auto& values = stored[place_of<decltype(item), typename P::Stores>];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        if (wanted >> v & 1) fusegen::store(to[n] + offset + v, values.value[v]);
+        if (wanted >> v & 1)
+          fusegen::store(to[n] + element_of<decltype(item)>(offset + v), values.value[v]);
       }
     });
   }
@@ -68,13 +69,35 @@ struct Elements {
   // one access after a condition.
   template <class Stage, bool WHOLE = false>
   __device__ __forceinline__ void store(S* const* to, int64_t offset) const {
-    each(Only<Stage, Role::store>{}, [&](auto item, auto n) {
-      const auto& values = stored[place_of<decltype(item), typename P::Stores>];
-      if constexpr (WHOLE)
-        store_at_once(to[n] + offset, values);
-      else
-        store_vector(to[n] + offset, values);
+    using Stored = Only<Stage, Role::store>;
+    each(Stored{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      const auto& values = stored[place_of<Item, typename P::Stores>];
+      constexpr int other = alternates<Item> ? neighbour<Item>(Stored{}) : 0;
+      if constexpr (!alternates<Item>) {
+        put<WHOLE>(to[n] + offset, values);
+      } else if constexpr (other < Stored::size) {
+        const auto& others = stored[place_of<ItemAt<Stored, other>, typename P::Stores>];
+        S* const start = to[n] + vector_of<Item, V>(offset);
+        if constexpr (Item::place == 0)
+          put<WHOLE>(start, alternating_in<0>(values, others));
+        else
+          put<WHOLE>(start, alternating_in<1>(others, values));
+      } else {  // an earlier or a later stage stores the others
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          fusegen::store(to[n] + element_of<Item>(offset + v), values.value[v]);
+      }
     });
+  }
+
+ private:
+  template <bool WHOLE>
+  static __device__ __forceinline__ void put(S* to, const Vector<T, V>& values) {
+    if constexpr (WHOLE)
+      store_at_once(to, values);
+    else
+      store_vector(to, values);
   }
 };
 

@@ -103,10 +103,13 @@ void add_up(const typename D::Args& args, const Plan& plan,
       for (int k = 0; k < additions; ++k) sums.sum[next + k] = sum;
       int stored = next, computed = next;
       each(typename Item::results{}, [&](auto result, auto) {
-        if constexpr (result.computed)
-          sums.sum[computed++].computed = static_cast<T*>(args.*result.arg);
-        else
-          sums.sum[stored++].stored = static_cast<S*>(args.*result.arg);
+        if constexpr (result.computed) {
+          sums.sum[computed].computed_step = result.step;
+          sums.sum[computed++].computed = static_cast<T*>(args.*result.arg) + result.place;
+        } else {
+          sums.sum[stored].stored_step = result.step;
+          sums.sum[stored++].stored = static_cast<S*>(args.*result.arg) + result.place;
+        }
       });
       next += additions;
     });

@@ -20,12 +20,59 @@ __device__ __forceinline__ Packed<S, V> read(const S* from, [[maybe_unused]] uin
     return load_packed<V>(from);
 }
 
-// The first of some items that lies behind the same gaps as this one.
-template <class Item, class... Items>
-FUSEGEN_FN constexpr int same_gap(List<Items...>) {
-  int place = 0;
-  (void)((std::is_same_v<Member<Items::gap>, Member<Item::gap>> || (++place, false)) || ...);
-  return place;
+// Where an item's vector of the V elements from n on is. Two items whose columns alternate have two
+// neighbouring vectors together: the first one is read with the item of the even columns, and the
+// second one with the other. `alternating_*` sort them afterwards.
+template <class Item, int V>
+FUSEGEN_FN constexpr int64_t vector_of(int64_t n) {
+  return Item::step * n + Item::place * V;
+}
+// Element `at` of two neighbouring vectors.
+template <class Pack>
+__device__ __forceinline__ auto element_of_two(const Pack& first, const Pack& second, int at) {
+  constexpr int width = sizeof(first.value) / sizeof(first.value[0]);
+  return at < width ? first.value[at] : second.value[at - width];
+}
+// Every second element of two neighbouring vectors, from the first one or from the next one on.
+template <int PLACE, class Pack>
+__device__ __forceinline__ Pack alternating_of(const Pack& first, const Pack& second) {
+  constexpr int width = sizeof(first.value) / sizeof(first.value[0]);
+  Pack found;
+#pragma unroll
+  for (int v = 0; v < width; ++v) found.value[v] = element_of_two(first, second, 2 * v + PLACE);
+  return found;
+}
+// The reverse: the first or the second of two neighbouring vectors, of their alternating elements.
+template <int PLACE, class Pack>
+__device__ __forceinline__ Pack alternating_in(const Pack& even, const Pack& odd) {
+  constexpr int width = sizeof(even.value) / sizeof(even.value[0]);
+  Pack found;
+#pragma unroll
+  for (int v = 0; v < width; ++v) {
+    const int at = width * PLACE + v;
+    found.value[v] = at % 2 ? odd.value[at / 2] : even.value[at / 2];
+  }
+  return found;
+}
+
+// Reads the V elements of columns that an item has from column c on, however they alternate.
+template <class Item, int V, class S>
+__device__ __forceinline__ Packed<S, V> load_columns(const S* from, int64_t c) {
+  if constexpr (alternates<Item>)
+    return alternating_of<Item::place>(load_packed<V>(from + 2 * c),
+                                       load_packed<V>(from + 2 * c + V));
+  else
+    return load_packed<V>(from + c);
+}
+
+// Whether a stage needs an item's vector, for the item itself or for the one that alternates with
+// it.
+template <class Stage, class Item, class... Items>
+FUSEGEN_FN constexpr bool needs(List<Items...>) {
+  return ((uses<Stage, Items> &&
+           (std::is_same_v<Items, Item> ||
+            (alternates<Items> && std::is_same_v<Member<Items::gap>, Member<Item::gap>>))) ||
+          ...);
 }
 
 // What the GPU's forms know of a kernel with description D over tensors stored as S.
@@ -89,7 +136,9 @@ struct GpuParts : Parts<D, S> {
     __device__ __forceinline__ Starts(const Args& args, int64_t r, int64_t at) {
       const Gaps<Items> gaps(args, r);
       each(Items{}, [&](auto item, auto n) {
-        to[n] = const_cast<S*>(pointer<S, decltype(item)::arg>(args)) + opaque(gaps.before[n] + at);
+        using Item = decltype(item);
+        to[n] =
+            const_cast<S*>(pointer<S, Item::arg>(args)) + opaque(gaps.before[n] + Item::step * at);
       });
     }
   };
@@ -101,9 +150,10 @@ struct GpuParts : Parts<D, S> {
   template <class L, int V>
   static __device__ __forceinline__ void read_all(Packed<S, V>* packed, S* const* from,
                                                   int64_t offset, uint64_t policy) {
-#pragma unroll
-    for (int n = 0; n < Fulls::size; ++n)
-      packed[n] = read<L, V>(static_cast<const S*>(from[n]) + offset, policy);
+    each(Fulls{}, [&](auto item, auto n) {
+      const S* const start = from[n];
+      packed[n] = read<L, V>(start + vector_of<decltype(item), V>(offset), policy);
+    });
   }
   // Copies vectors to shared memory, and takes them from there. A tensor that is broadcast goes
   // through the L1 cache: all blocks would read the same few lines of the L2 cache at a time.
@@ -113,10 +163,16 @@ struct GpuParts : Parts<D, S> {
                                                   S* const* from, int64_t offset, uint64_t policy) {
     each(Fulls{}, [&](auto item, auto n) {
       using Item = decltype(item);
+      const S* const start = from[n] + vector_of<Item, V>(offset);
       if constexpr (has_gap<Item>)
-        copy_ahead(to[n] + place, from[n] + offset, policy, (args.*Item::gap).broadcast);
+      using Item = decltype(item);
+      const S* const start = from[n] + vector_of<Item, V>(offset);
+      if constexpr (has_gap<Item>)
+        copy_ahead(to[n] + place, start, policy, (args.*Item::gap).broadcast);
       else
-        copy_ahead(to[n] + place, from[n] + offset, policy);
+        copy_ahead(to[n] + place, start, policy);
+      else
+        copy_ahead(to[n] + place, start, policy);
     });
   }
   template <int V>
@@ -129,7 +185,7 @@ struct GpuParts : Parts<D, S> {
   template <class Stage, int V>
   static __device__ __forceinline__ void forget_used(Packed<S, V>* packed) {
     each(Fulls{}, [&](auto item, auto n) {
-      if constexpr (uses<Stage, decltype(item)>) forget(packed[n]);
+      if constexpr (needs<Stage, decltype(item)>(Fulls{})) forget(packed[n]);
     });
   }
   // Computes what a stage computes once for a row.
@@ -184,7 +240,7 @@ struct GpuParts : Parts<D, S> {
                                                        const Packed<S, V>* packed, int64_t at) {
     each(Fulls{}, [&](auto item, auto n) {
       if constexpr (uses<Stage, decltype(item)>) {
-        const Vector<T, V> values = unpack(packed[n]);
+        const Vector<T, V> values = unpack(sorted<decltype(item), n>(packed));
 #pragma unroll
         for (int v = 0; v < V; ++v) full[v].*item.field = values.value[v];
       }
@@ -205,6 +261,19 @@ struct GpuParts : Parts<D, S> {
     }
   }
 
+  // The elements of item N of those that are read.
+  template <class Item, int N, int V>
+  static __device__ __forceinline__ Packed<S, V> sorted(const Packed<S, V>* packed) {
+    if constexpr (alternates<Item>) {
+      constexpr int other = neighbour<Item>(Fulls{});
+      static_assert(other < Fulls::size, "both of two items that alternate are read");
+      return alternating_of<Item::place>(packed[Item::place ? other : N],
+                                         packed[Item::place ? N : other]);
+    } else {
+      return packed[N];
+    }
+  }
+
   // Fills `col` with the operands of the columns from c on, and with what is derived of them.
   template <int V>
   static __device__ __forceinline__ void load_cols(const Args& args,
@@ -212,7 +281,8 @@ struct GpuParts : Parts<D, S> {
                                                    typename K::Col (&col)[V], int64_t c) {
     each(Cols{}, [&](auto item, auto) {
       using Item = decltype(item);
-      const auto values = unpack(load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c));
+      const auto values =
+          unpack(load_columns<Item, V>(pointer<typename Item::type, Item::arg>(args), c));
 #pragma unroll
       for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
     });
@@ -233,7 +303,7 @@ struct GpuParts : Parts<D, S> {
     each(Cols{}, [&](auto item, auto) {
       using Item = decltype(item);
       packed.template of<Item>() =
-          load_packed<V>(pointer<typename Item::type, Item::arg>(args) + c);
+          load_columns<Item, V>(pointer<typename Item::type, Item::arg>(args), c);
     });
   }
   // Fills `col` from them. The compiler should not keep them unpacked too.
@@ -267,9 +337,12 @@ struct GpuParts : Parts<D, S> {
     }
   }
 
-  // Whether rows may begin between two accesses of V elements. Nothing must belong to columns.
+  // Whether the columns of two items alternate.
+  static constexpr bool alternating = any_alternates(Fulls{}) || any_alternates(Stores{});
+  // Whether rows may begin between two accesses of V elements. Nothing must belong to columns, or
+  // alternate.
   template <int V>
-  static constexpr bool has_edges = V > 1 && Cols::size + P::ColSums::size == 0;
+  static constexpr bool has_edges = V > 1 && Cols::size + P::ColSums::size == 0 && !alternating;
   // Whether every tensor of elements and of columns can be read in vectors of `width` elements.
   // EDGES: wherever rows begin.
   template <bool EDGES = false>

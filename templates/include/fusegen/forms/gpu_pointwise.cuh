@@ -45,12 +45,13 @@ __global__ void __launch_bounds__(L::block)
         const int64_t r = first + i * stride;
         if (r < rows) {
           each(typename P::Fulls{}, [&](auto item, auto n) {
-            const S* const from = pointer<S, decltype(item)::arg>(args);
-            const int64_t at = gap_of<decltype(item)>(args, r) + r * cols + c;
+            using Item = decltype(item);
+            const S* const from = pointer<S, Item::arg>(args);
+            const int64_t at = gap_of<Item>(args, r) + vector_of<Item, V>(r * cols + c);
 #pragma unroll
             for (int w = 0; w < W; ++w) {
               if (W == 1 || c + w * apart < cols)
-                raw[i][w][n] = read<L, V>(from + at + w * apart, policy);
+                raw[i][w][n] = read<L, V>(from + at + Item::step * (w * apart), policy);
             }
           });
         }

@@ -57,16 +57,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
     const typename P::template Gaps<Fulls> gaps(args, r);
     each(Fulls{}, [&](auto item, auto n) {
       row_start[n] = following[n];
+      using Item = decltype(item);
       following[n] =
-          pointer<S, decltype(item)::arg>(args) + (gaps.before[n] + r * cols + walk.before(r));
+          pointer<S, Item::arg>(args) + (gaps.before[n] + Item::step * (r * cols + walk.before(r)));
     });
   };
   const auto load_next = [&](bool row_goes_on, Index k) {
-    each(Fulls{}, [&](auto, auto input) {
+    each(Fulls{}, [&](auto item, auto input) {
       const S* const from = row_goes_on ? row_start[input] : following[input];
 #pragma unroll
-      for (int n = 0; n < accesses; ++n)
-        now.raw[n][input] = read<L, V>(from + int64_t(access(k, n)) * V, policy);
+      for (int n = 0; n < accesses; ++n) {
+        const int64_t at = vector_of<decltype(item), V>(int64_t(access(k, n)) * V);
+        now.raw[n][input] = read<L, V>(from + at, policy);
+      }
     });
   };
   if (Fulls::size > 0 && group < rows && first < end) {

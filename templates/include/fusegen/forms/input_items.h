@@ -7,13 +7,18 @@
 
 namespace fusegen {
 
+// An item with a STEP and a PLACE accesses a part of a tensor's columns: column j of the item is
+// column STEP j + PLACE of the tensor. If STEP is 2, the columns of two items alternate. These
+// stand side by side, the one with the even columns first.
+
 // A tensor with one number for each element. GAP: what lies between its rows.
-template <auto FIELD, auto ARG, auto GAP = nullptr>
+template <auto FIELD, auto ARG, auto GAP = nullptr, int STEP = 1, int PLACE = 0>
 struct Full {
   static constexpr Role role = Role::full;
   static constexpr auto field = FIELD;
   static constexpr auto arg = ARG;
   static constexpr auto gap = GAP;
+  static constexpr int step = STEP, place = PLACE;
 };
 // Random numbers of one of the call's streams. SHARED: several stages read them.
 template <auto FIELD, uint32_t STREAM, bool SHARED = false>
@@ -33,11 +38,12 @@ struct Spread {
   using type = Stored;
 };
 // One number for each column, stored as `Stored`.
-template <auto FIELD, auto ARG, class Stored>
+template <auto FIELD, auto ARG, class Stored, int STEP = 1, int PLACE = 0>
 struct Col {
   static constexpr Role role = Role::col;
   static constexpr auto field = FIELD;
   static constexpr auto arg = ARG;
+  static constexpr int step = STEP, place = PLACE;
   using type = Stored;
 };
 // The number of the column.
@@ -71,13 +77,15 @@ struct RowLoad {
 // One element of a row, stored as `Stored`, in the column that a number of the row says: INDEX is
 // the argument with these numbers. OF_ROW: whether the operand differs from row to row; otherwise
 // it has one number for each column.
-template <auto FIELD, auto INDEX, auto ARG, class Stored, bool OF_ROW, auto GAP = nullptr>
+template <auto FIELD, auto INDEX, auto ARG, class Stored, bool OF_ROW, auto GAP = nullptr,
+          int STEP = 1, int PLACE = 0>
 struct Taken {
   static constexpr Role role = Role::taken;
   static constexpr auto field = FIELD;
   static constexpr auto index = INDEX;
   static constexpr auto arg = ARG;
   static constexpr auto gap = GAP;
+  static constexpr int step = STEP, place = PLACE;
   static constexpr bool of_row = OF_ROW;
   using type = Stored;
 };

@@ -66,7 +66,9 @@ FUSEGEN_FN auto taken(const Args& args, int64_t i, int64_t column) {
     return Stored(uniform(*args.seed, Item::stream, uint64_t(place)));
   } else {
     const Stored* const from = pointer<Stored, Item::arg>(args);
-    return take(from + gap_of<Item>(args, i / inner), row, column, args.cols, inner);
+    if (args.cols == 0) return Stored{};
+    const int64_t place = place_in_row(row, column, args.cols, inner);
+    return from[gap_of<Item>(args, i / inner) + element_of<Item>(place)];
   }
 }
 
@@ -159,7 +161,8 @@ struct Parts {
     typename K::Col col{};
     each(Only<Inputs, Role::col>{}, [&](auto item, auto) {
       using Stored = typename decltype(item)::type;
-      col.*item.field = load(pointer<Stored, decltype(item)::arg>(args) + at);
+      col.*item.field =
+          load(pointer<Stored, decltype(item)::arg>(args) + element_of<decltype(item)>(at));
     });
     each(Only<Inputs, Role::index>{}, [&](auto item, auto) { col.*item.field = T(at); });
     return col;

@@ -8,16 +8,19 @@ namespace fusegen {
 
 // Sums over the grid. `Results` are the arguments they are written to.
 
-// A result in the tensors' dtype, and one in the type that it is computed in.
-template <auto ARG>
+// A result in the tensors' dtype, and one in the type that it is computed in. STEP, PLACE: see
+// input_items.h.
+template <auto ARG, int STEP = 1, int PLACE = 0>
 struct To {
   static constexpr auto arg = ARG;
   static constexpr bool computed = false;
+  static constexpr int step = STEP, place = PLACE;
 };
-template <auto ARG>
+template <auto ARG, int STEP = 1, int PLACE = 0>
 struct Save {
   static constexpr auto arg = ARG;
   static constexpr bool computed = true;
+  static constexpr int step = STEP, place = PLACE;
 };
 // Over the rows, for each column.
 template <auto OUT, class... Results>
@@ -51,11 +54,12 @@ struct RowStore {
   static constexpr auto arg = ARG;
   using type = Stored;
 };
-template <auto VALUE, auto ARG, class Stored>
+template <auto VALUE, auto ARG, class Stored, int STEP = 1, int PLACE = 0>
 struct ColStore {
   static constexpr Role role = Role::col_store;
   static constexpr auto value = VALUE;
   static constexpr auto arg = ARG;
+  static constexpr int step = STEP, place = PLACE;
   using type = Stored;
 };
 // Sums over one number of each row: for each channel, where a channel is a run of rows, and over

@@ -57,13 +57,14 @@ struct Largest {
   static constexpr auto out = OUT;
   static constexpr auto row = ROW;
 };
-// A result with one number for each element.
-template <auto OUT, auto ARG, auto GAP = nullptr>
+// A result with one number for each element. STEP, PLACE: see input_items.h.
+template <auto OUT, auto ARG, auto GAP = nullptr, int STEP = 1, int PLACE = 0>
 struct Store {
   static constexpr Role role = Role::store;
   static constexpr auto out = OUT;
   static constexpr auto arg = ARG;
   static constexpr auto gap = GAP;
+  static constexpr int step = STEP, place = PLACE;
 };
 
 // The maximum that the stage finds may be that of some of the row's elements: the next stage's sums
