@@ -26,6 +26,20 @@ constexpr int most_reductions_of(List<Stages...>) {
 template <class Item, class Items, int N>
 constexpr int gap_place = alternates<Item> ? same_gap<Item>(Items{}) : N;
 
+// Finds how far the gaps before row r put each of some tensors; only once for the parts of a
+// tensor.
+template <class Items, class Args>
+FUSEGEN_FN void find_gaps(Items items, const Args& args, int64_t r, int64_t* gaps) {
+  each(items, [&](auto item, auto n) {
+    using Item = decltype(item);
+    constexpr int same = same_gap<Item>(Items{});
+    if constexpr (has_gap<Item> && same < decltype(n)::value)
+      gaps[n] = gaps[same];
+    else
+      gaps[n] = gap_of<Item>(args, r);
+  });
+}
+
 // N uninitialised arrays of `count` numbers each.
 template <class T, int N>
 class Buffers {

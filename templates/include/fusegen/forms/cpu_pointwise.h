@@ -45,9 +45,7 @@ void pointwise_of(const typename D::Args& args) {
         for (int64_t i = first; i < last; ++i) {
           const int64_t at = i * cols + begin;
           int64_t gaps[P::Fulls::size + P::Stores::size + 1];
-          each(typename P::Fulls{} + typename P::Stores{}, [&](auto item, auto n) {
-            gaps[n] = gap_of<decltype(item)>(args, D::flat ? at : i);
-          });
+          find_gaps(typename P::Fulls{} + typename P::Stores{}, args, D::flat ? at : i, gaps);
           typename K::Row row{};
           P::load_row(args, i, row);
           each(typename P::template Of<Role::row_lines>{},

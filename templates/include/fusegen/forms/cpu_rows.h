@@ -242,8 +242,7 @@ void rows_of(const typename D::Args& args) {
         });
         for (int64_t i = first; i < last; ++i) {
           task.at = i * cols;
-          each(typename P::Fulls{} + typename P::Stores{},
-               [&](auto item, auto n) { task.gaps[n] = gap_of<decltype(item)>(args, i); });
+          find_gaps(typename P::Fulls{} + typename P::Stores{}, args, i, task.gaps);
           task.row = {};
           P::load_row(args, i, task.row);
           auto sums = run_sums;
