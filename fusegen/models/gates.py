@@ -1,7 +1,7 @@
 """Finds gates of one projection in a captured graph: `up * silu(gate)`, of the two halves of one tensor.
 
-As one call they are read where they are, and the gradients of both halves are written into one tensor, which
-torch would put together from two.
+The halves may alternate by column. As one call they are read where they are, and the gradients of both halves
+are written into one tensor, which torch would put together from two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import fx
 from fusegen.models import patterns
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
-from fusegen.models.rotary import half_of
+from fusegen.models.halves import half_of
 
 __all__ = ["write_gates"]
 
@@ -59,7 +59,9 @@ def _gate(
     if call is None or call.name not in _GATES or not isinstance(call.x, fx.Node):
         return None
     one, other = half_of(call.x), half_of(value)
-    if one is None or other is None or one[0] is not other[0] or {one[1], other[1]} != {0, 1}:
+    if one is None or other is None or one.whole is not other.whole:
+        return None
+    if {one.place, other.place} != {0, 1} or one.alternating != other.alternating:
         return None
     alone = set(call.x.users) == {gate} and set(value.users) == set(gate.users) == {product}
     among = [product, gate, value, call.x]
@@ -68,4 +70,5 @@ def _gate(
         return None
     if not all(effects.may_move(n) for n in among) or {*call.attributes} - {"approximate"}:
         return None
-    return _GATES[call.name], one[0], {"gate_first": one[1] == 0, **call.attributes}
+    halves = {"gate_first": one.place == 0, "alternating": one.alternating}
+    return _GATES[call.name], one.whole, {**halves, **call.attributes}

@@ -40,10 +40,15 @@ __all__ = [
 ]
 
 
-def rotate_half(x: Tensor) -> Tensor:
-    """The rotation of a row's halves, a function that torch lacks: models write it out (`rotary.py`)."""
-    first, second = x.chunk(2, -1)
-    return torch.cat((-second, first), -1)
+def rotate_half(x: Tensor, interleaved: bool = False) -> Tensor:
+    """The rotation of a row's halves or of neighbours, a function that torch lacks: models write it out
+    (`rotary.py`)."""
+    first, second = _halves(x, interleaved)
+    return (
+        torch.stack((-second, first), -1).flatten(-2)
+        if interleaved
+        else torch.cat((-second, first), -1)
+    )
 
 
 def layer_norm_of_channels(
@@ -61,33 +66,40 @@ def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1
     return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
 
 
-def glu(x: Tensor, gate_first: bool) -> Tensor:
+def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
-    value, gate = _value_and_gate(x, gate_first)
+    value, gate = _value_and_gate(x, gate_first, alternating)
     return value * torch.sigmoid(gate)
 
 
-def swiglu(x: Tensor, gate_first: bool) -> Tensor:
+def swiglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     """The same with silu."""
-    value, gate = _value_and_gate(x, gate_first)
+    value, gate = _value_and_gate(x, gate_first, alternating)
     return value * functional.silu(gate)
 
 
-def geglu(x: Tensor, gate_first: bool, approximate: str = "none") -> Tensor:
+def geglu(
+    x: Tensor, gate_first: bool, alternating: bool = False, approximate: str = "none"
+) -> Tensor:
     """The same with gelu."""
-    value, gate = _value_and_gate(x, gate_first)
+    value, gate = _value_and_gate(x, gate_first, alternating)
     return value * functional.gelu(gate, approximate=approximate)
 
 
-def reglu(x: Tensor, gate_first: bool) -> Tensor:
+def reglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     """The same with relu."""
-    value, gate = _value_and_gate(x, gate_first)
+    value, gate = _value_and_gate(x, gate_first, alternating)
     return value * functional.relu(gate)
 
 
-def _value_and_gate(x: Tensor, gate_first: bool) -> tuple[Tensor, Tensor]:
-    first, second = x.chunk(2, -1)
+def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:
+    first, second = _halves(x, alternating)
     return (second, first) if gate_first else (first, second)
+
+
+def _halves(x: Tensor, alternating: bool) -> tuple[Tensor, Tensor]:
+    first, second = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, -1)
+    return first, second
 
 
 #: The gates of two halves that models write out.

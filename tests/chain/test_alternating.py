@@ -25,7 +25,8 @@ TEXTS = {
     ),
     # A bias of both halves before the gate, and a norm of the row after it.
     "alternating_normed": (
-        "order: 1\narguments: {in_features: int, out_features: int}\nchain:\n  - linear\n  - swiglu: {alternating: true, gate_first: true}\n  - softmax\n"
+        "order: 1\narguments: {in_features: int, out_features: int}\n"
+        "chain:\n  - linear\n  - swiglu: {alternating: true, gate_first: true}\n  - softmax\n"
     ),
     # An element of each row of both halves, by its index.
     "alternating_classes": (

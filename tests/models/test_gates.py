@@ -37,6 +37,16 @@ def relued(x: Tensor) -> Tensor:
     return torch.mul(gate.relu(), up)
 
 
+def neighbours(x: Tensor) -> Tensor:
+    gate, up = x[..., ::2], x[..., 1::2]
+    return up * F.silu(gate)
+
+
+def paired(x: Tensor) -> Tensor:
+    up, gate = x.view(4, 5, 8, 2).unbind(-1)
+    return F.relu(gate) * up
+
+
 @pytest.mark.parametrize(
     ("written", "step"),
     [
@@ -45,6 +55,8 @@ def relued(x: Tensor) -> Tensor:
         (split, "glu: {name: glu_1}"),
         (relued, "reglu: {name: reglu_1, gate_first: true}"),
         (F.glu, "glu: {name: glu_1}"),
+        (neighbours, "swiglu: {name: swiglu_1, gate_first: true, alternating: true}"),
+        (paired, "reglu: {name: reglu_1, alternating: true}"),
     ],
 )
 def test_every_way_to_write_it_is_one_step(written: Callable[[Tensor], Tensor], step: str) -> None:
@@ -63,7 +75,8 @@ def test_every_way_to_write_it_is_one_step(written: Callable[[Tensor], Tensor], 
     [
         lambda x: F.silu(x[..., :8]) * x[..., :8],
         lambda x: F.silu(x[..., :8]) * x[..., 4:12],
-        lambda x: F.silu(x[..., ::2]) * x[..., 1::2],
+        lambda x: F.silu(x[..., ::2]) * x[..., 8:],
+        lambda x: F.silu(x[..., ::2]) * x[..., 2::2].repeat(1, 1, 8)[..., :8],
         lambda x: F.silu(x[..., :8]) + x[..., 8:],
         lambda x: F.silu(gate := x[..., :8]) * x[..., 8:] + gate,
         lambda x: F.silu(x[..., :8]) * (2 * x)[..., 8:],
@@ -86,6 +99,17 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.up(x).chunk(2, -1)
         return x + self.down(self.norm(up * F.silu(gate)))
+
+
+class Neighbours(nn.Module):
+    """A gate whose value and gate alternate, with a bias, and a norm after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm = nn.Linear(16, 24), nn.LayerNorm(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(neighbours(self.up(x)))
 
 
 class Channels(nn.Module):
@@ -125,6 +149,7 @@ class Classes(nn.Module):
 
 MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
     "mlp": (Mlp, X, {"swiglu", "layer_norm"}),
+    "neighbours": (Neighbours, X, {"swiglu", "layer_norm"}),
     "channels": (Channels, IMAGE, {"glu", "add"}),
     "two gates": (TwoGates, X, {"swiglu", "glu", "tanh", "add"}),
     "normed": (Normed, X, {"swiglu", "layer_norm"}),

@@ -38,7 +38,29 @@ def split(x: Tensor) -> Tensor:
     return torch.cat((torch.neg(second), first), axis=-1)
 
 
-@pytest.mark.parametrize("written", [sliced, with_every_dim, chunked, split])
+def rotate_every_two(x: Tensor) -> Tensor:
+    """As transformers has it for GPT-J and GLM."""
+    x1, x2 = x[..., ::2], x[..., 1::2]
+    return torch.stack((-x2, x1), dim=-1).flatten(-2)
+
+
+def unbound(x: Tensor) -> Tensor:
+    """As diffusers has it for Flux."""
+    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    return torch.stack([-imaginary, real], dim=-1).flatten(3)
+
+
+def selected(x: Tensor) -> Tensor:
+    pairs = x.unflatten(-1, (-1, 2))
+    return torch.stack([-pairs[..., 1], pairs[..., 0]], 4).reshape(x.shape)
+
+
+#: Rotations of the halves, and of neighbours.
+HALVES = [sliced, with_every_dim, chunked, split]
+NEIGHBOURS = [rotate_every_two, unbound, selected]
+
+
+@pytest.mark.parametrize("written", HALVES + NEIGHBOURS)
 def test_every_way_to_write_it_is_one_region(written: Callable[[Tensor], Tensor]) -> None:
     def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return x * cos + written(x) * sin
@@ -51,7 +73,7 @@ def test_every_way_to_write_it_is_one_region(written: Callable[[Tensor], Tensor]
     # What is not fused after all runs as it was.
     module.recompile()
     torch.testing.assert_close(module(X, *TABLES)[0], rotary(X, *TABLES))
-    torch.testing.assert_close(rotate_half(X), written(X))
+    torch.testing.assert_close(rotate_half(X, written in NEIGHBOURS), written(X))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +86,11 @@ def test_every_way_to_write_it_is_one_region(written: Callable[[Tensor], Tensor]
         lambda x: torch.cat((-x[..., 4:], (2 * x)[..., :4]), -1),
         lambda x: torch.cat((-x[..., 4:], x[..., :4], x), -1)[..., :8],
         lambda x: torch.cat((-x[..., 4:], x[..., :4]), 1)[:, :3].repeat(1, 1, 1, 2),
+        lambda x: torch.stack((x[..., 1::2], -x[..., ::2]), -1).flatten(-2),
+        lambda x: torch.stack((-x[..., 4:], x[..., :4]), -1).flatten(-2),
+        lambda x: torch.stack((-x[..., 1::2], x[..., ::2]), -2).flatten(-2),
+        lambda x: torch.cat((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape),
+        lambda x: torch.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(2, 3, 8, 5).transpose(2, 3),
     ],
 )
 def test_what_only_looks_like_one_stays(other: Callable[[Tensor], Tensor]) -> None:
