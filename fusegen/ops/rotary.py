@@ -22,8 +22,7 @@ MOST_PARTS = 16
 
 @op(paired=True)
 def rotate_half(x: sp.Expr, *, interleaved: bool = False) -> sp.Expr:
-    """(-x2, x1), where x1 and x2 are the halves of a row, or its even and its odd columns. Su et al. 2021,
-    arXiv:2104.09864."""
+    """(-x2, x1), where x1 and x2 are the halves of a row, or alternate. Su et al. 2021, arXiv:2104.09864."""
     turned = second_half(x, alternating=interleaved)
     return halves(-turned, first_half(x, alternating=interleaved), alternating=interleaved)
 
@@ -38,8 +37,7 @@ def rope(
     partial_rotary_factor: float = 1.0,
     per_pair: bool = False,
 ) -> sp.Expr:
-    """x cos + (-x2, x1) sin, where x1 and x2 are the halves of a row, or its even and its odd columns. Su et
-    al. 2021, arXiv:2104.09864."""
+    """x cos + (-x2, x1) sin, where (-x2, x1) is `rotate_half` of x. Su et al. 2021, arXiv:2104.09864."""
     count = _parts(partial_rotary_factor)
     if per_pair:
         cos, sin = (halves(table, table, alternating=interleaved) for table in (cos, sin))

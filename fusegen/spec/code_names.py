@@ -79,12 +79,17 @@ class _Taken:
             or name.rstrip("0123456789") in self.numbered
             or name.startswith((*self.before, "_"))
             or name.endswith(self.suffixes)
+            or _PARTS.search(name) is not None
             or "__" in name
             or _MACRO_FORMS.fullmatch(name) is not None
             or not name.isascii()
             or flat.startswith(_OPERATORS)
             or name.startswith(_OWN_NAME)
         )
+
+
+#: The endings of what packages call parts of a tensor (`program.ending`), and the gaps between its rows.
+_PARTS = re.compile(r"_(half|gap|part\d*)$")
 
 
 @cache
@@ -153,7 +158,7 @@ def _called(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
         plain = re.sub("_+", "_", plain).strip("_") or "name"
         base = candidate = f"{_OWN_NAME}{plain}"
         count = 1
-        while candidate in used or candidate.endswith(taken.suffixes):
+        while candidate in used or candidate.endswith(taken.suffixes) or _PARTS.search(candidate):
             count += 1
             candidate = f"{base}{count}"
         used.add(candidate)

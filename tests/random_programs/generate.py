@@ -134,6 +134,9 @@ class Generator:
             **attributes_of(op, self, keep=("approximate", "beta")),
             **({"dim": dim} if rank else {}),
         }
+        # Without a number drawn, so that seeds give the programs that they gave.
+        if dim in (-1, rank - 1) and sum(self.shape) % 2:
+            given["alternating"] = True
         document = copy.deepcopy(self.document)
         document["chain"].append({word: given} if given else word)
         shape = tuple(2 * n if d == dim % len(self.shape) else n for d, n in enumerate(self.shape))

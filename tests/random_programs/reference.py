@@ -115,8 +115,10 @@ class _Run:
             return self._batch_norm(label, x, attributes), (), label
         if op.halves:
             dim, swapped = attributes.pop("dim"), attributes.pop("gate_first")
+            alternating = attributes.pop("alternating")
             if operands[op.halves] is None:
-                first, second = x.chunk(2, dim)
+                halves = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, dim)
+                first, second = halves
                 x, operands[op.halves] = (second, first) if swapped else (first, second)
         dims = _dims(op, attributes, x)
         function = OWN.get(op.name) or functools.partial(declared, op)

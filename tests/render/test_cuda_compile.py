@@ -99,6 +99,9 @@ REDUCED = {
         "chain:\n  - rope: {cos: cos, sin: sin}\n",
         "rotary_of_a_norm": "order: 1\noperands: {weight: col, cos: full, sin: full}\n"
         "chain:\n  - rms_norm: {weight: weight, eps: 1e-6}\n  - rope: {cos: cos, sin: sin}\n",
+        "neighbours_of_a_norm": "order: 1\noperands: {weight: col, cos: full, sin: full}\n"
+        "chain:\n  - rms_norm: {weight: weight, eps: 1e-6}\n  - rope: {cos: cos, sin: sin, "
+        "interleaved: true, partial_rotary_factor: 0.5, per_pair: true}\n",
         # A kernel with two results of different kinds, and one that reads no tensor of the full shape.
         "handed_on_and_broadcast": "dims: 4\norder: 1\noperands: {bias: channel}\n"
         "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"
