@@ -46,8 +46,8 @@ FORMULAS = """
 MADE = """
    
     a_ a_v a_out a_sum a_sums a_row a_total a_whole a_partial a_all a_raw a_next a_near a_warp a_thread
-    a_fitted a_blocks a_memory a_spread a_terms a_half a_part2 a_gap a_pair_gap a_after a_from a_following a_place
-    a_staged a_held a_live kept_a
+    a_fitted a_blocks a_memory a_spread a_terms a_half a_part2 a_gap a_pair_gap a_after a_from a_following
+    a_place a_staged a_held a_live kept_a
     live_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
     _shared0     Full Col Row Scalar Kept Live Out Math Functions fusegen Tensor Module
