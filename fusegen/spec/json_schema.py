@@ -33,6 +33,10 @@ _EXPR: Json = {
         "maxItems": 2,
         "description": "Names of the two halves of x.",
     },
+    "alternating": {
+        "type": "boolean",
+        "description": "Whether the halves are the even and the odd columns of x.",
+    },
     "name": _NAME,
 }
 

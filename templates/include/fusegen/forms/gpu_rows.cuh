@@ -22,8 +22,9 @@ struct RowKernels {
   // Whether there are kernels that keep rows too long for 512 threads. Single elements are streamed
   // instead, in wide accesses if possible, unless columns are summed.
   static constexpr bool keeps_long = V > 1 || P::ColSums::size > 0;
-  // Whether short rows pass through tiles, by single elements. Sums by channel are not for tiles.
-  static constexpr bool tiles = V == 1 && P::RunSums::size == 0;
+  // Whether short rows pass through tiles, by single elements. Sums by channel are not for tiles,
+  // nor are columns that alternate.
+  static constexpr bool tiles = V == 1 && P::RunSums::size == 0 && !P::alternating;
   // Accesses per thread of a warp. Channels take registers, so there are no more than in a block.
   static constexpr int warp_items =
       has_channels<P> ? Resident::template items<S, V>() : Resident::template warp_items<S, V>();
