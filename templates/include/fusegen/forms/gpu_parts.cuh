@@ -165,12 +165,7 @@ struct GpuParts : Parts<D, S> {
       using Item = decltype(item);
       const S* const start = from[n] + vector_of<Item, V>(offset);
       if constexpr (has_gap<Item>)
-      using Item = decltype(item);
-      const S* const start = from[n] + vector_of<Item, V>(offset);
-      if constexpr (has_gap<Item>)
         copy_ahead(to[n] + place, start, policy, (args.*Item::gap).broadcast);
-      else
-        copy_ahead(to[n] + place, start, policy);
       else
         copy_ahead(to[n] + place, start, policy);
     });
