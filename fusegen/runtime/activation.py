@@ -51,7 +51,9 @@ class Activation:
         Raises:
             ValueError: groups do not divide the channels, or a row has too few values, or too many to number.
         """
-        if self.grouped and (groups < 1 or half_shape(x.shape, self.halved, self.parts)[1] % groups):
+        if self.grouped and (
+            groups < 1 or half_shape(x.shape, self.halved, self.parts)[1] % groups
+        ):
             raise ValueError(
                 f"{package}: {self.name}: expected channels that {groups} groups divide, "
                 f"got {half_shape(x.shape, self.halved, self.parts)[1]}"

@@ -107,9 +107,7 @@ class Chain:
             x = broadcast(x, larger, kinds, activation.columns)
         own = [self.operands[i] for i in mode.operands]
         given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
-        given = adapted(
-            x, own, given, activation.columns, activation.halved, activation.parts
-        )
+        given = adapted(x, own, given, activation.columns, activation.halved, activation.parts)
         if torch.float32 in self.dtypes and asks_for_float32(x, own, given):
             return several(self._run(name, start.float(), taken, attributes, seed, groups, keep))
         self._check(x, own, given, groups)
