@@ -2,7 +2,7 @@
 # `make test`: the same, then every test, and the numeric ones once more with each lesser instruction set.
 # `make quick`: the everyday loop: linters, types, and the tests that build nothing but specs/.
 # `make check`: linters, types, format, and whether generated/ is what the specs render to.
-# `make prove`: what docs/evidence.md says was proven on the CPU, in half an hour on two cores; records in RECORDS.
+# `make prove`: what docs/evidence.md says was proven on the CPU, in about half an hour; records in RECORDS.
 # `make docs`: the documentation as a site, in site/.
 PYTHON ?= python3
 VENV ?= .venv
