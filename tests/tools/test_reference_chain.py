@@ -69,3 +69,11 @@ def test_an_error_is_of_the_size_that_it_is_drawn_with(tmp_path: Path) -> None:
     terms = 3 * comparison.given["x"].double()
     size = unit / 2 * (terms.abs().sum(-1).square() + terms.square().sum(-1)).sqrt()
     assert 0.9 < float((off / size).square().mean().sqrt()) < 1.1
+
+
+def test_an_example_has_channels_that_the_groups_divide() -> None:
+    """So that `fusegen check` can call a group norm whose groups stand in the spec."""
+    chain = pipeline.derive(ROOT / "benchmarks" / "specs" / "group_norm.yaml")
+    shape = chain.example_shape(33, 257)
+    assert shape[1] == 32
+    assert make_case(chain, shape, training=False).x.shape == shape
