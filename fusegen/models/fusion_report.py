@@ -9,12 +9,21 @@ from pathlib import Path
 from fusegen.models.cost import Cost
 from fusegen.toolchain.model_cache import default_folder
 
-__all__ = ["ATTENTION", "CHANNELS_LAST", "CHANNEL_NORMS", "VIEWS", "FusedRegion", "Report"]
+__all__ = [
+    "ATTENTION",
+    "CHANNELS_LAST",
+    "CHANNEL_NORMS",
+    "RECOMPUTED",
+    "VIEWS",
+    "FusedRegion",
+    "Report",
+]
 
 #: What is done to a graph beside fusing regions.
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
+RECOMPUTED = "activations, computed again in another region"
 VIEWS = "views, moved out from between ops"
 
 
@@ -46,6 +55,8 @@ class Report:
     Args:
         regions: the regions of all graphs, fused or not.
         left: the other nodes: how often each function occurs for each reason.
+        apart: how many of these are ops that have another beside them.
+        alone: how many are ops that have none.
         changed: what else was done to the graphs, and how often.
         graphs: how many graphs torch captured.
         folders: where their specs and packages are.
@@ -53,6 +64,8 @@ class Report:
 
     regions: list[FusedRegion] = field(default_factory=list)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    apart: int = 0
+    alone: int = 0
     graphs: int = 0
     changed: Counter[str] = field(default_factory=Counter)
     folders: list[Path] = field(default_factory=list)
@@ -67,6 +80,16 @@ class Report:
         """The regions that packages compute."""
         return [region for region in self.regions if not region.reason]
 
+    @property
+    def fused_ops(self) -> int:
+        """How many ops packages compute; casts are none."""
+        return sum(map(_count, self.fused))
+
+    @property
+    def fusible_ops(self) -> int:
+        """How many ops have another beside them, be it through views, fused or not."""
+        return self.apart + sum(map(_count, self.regions))
+
     def __str__(self) -> str:
         fused = self.fused
         saved = sum(r.cost.bytes_before - r.cost.bytes_after for r in fused)
@@ -77,6 +100,10 @@ class Report:
             if self.regions
             else f"nothing to fuse, in {graphs}"
         ]
+        alone = f"{self.alone} {'has' if self.alone == 1 else 'have'} nothing beside"
+        alone = f"; {alone} {'it' if self.alone == 1 else 'them'}" if self.alone else ""
+        if self.fusible_ops or self.alone:
+            lines.append(f"  {self.fused_ops} of {self.fusible_ops} ops fused{alone}")
         lines += [f"  {what}: {count}" for what, count in self.changed.items() if count]
         for region in fused:
             before, after = region.cost.bytes_before / 1e6, region.cost.bytes_after / 1e6
@@ -102,3 +129,7 @@ class Report:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _count(region: FusedRegion) -> int:
+    return sum(op != "cast" for op in region.ops)

@@ -15,6 +15,7 @@ from fusegen.base.errors import SpecError
 from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
+from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
@@ -24,6 +25,7 @@ from fusegen.models.fusion_report import (
     ATTENTION,
     CHANNEL_NORMS,
     CHANNELS_LAST,
+    RECOMPUTED,
     VIEWS,
     FusedRegion,
     Report,
@@ -32,12 +34,17 @@ from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
+from fusegen.models.recompute import recompute
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions, region_of
 from fusegen.models.rotary import write_rotations
 from fusegen.models.spec_text import RegionSpec
 
-__all__ = ["Plan", "note", "plan_of"]
+__all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
+
+#: Why an op is in no region.
+ALONE = "nothing beside it to be fused with"
+APART = "no kernel computes it with what is beside it"
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,11 @@ def plan_of(
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
     leave_out_unread(graph)
+    report.changed[RECOMPUTED] += recompute(
+        graph,
+        effects_of(graph, inputs),
+        lambda region: _not_worth(cost_of(region), everything=everything) is None,
+    )
     effects = effects_of(graph, inputs)  # of the nodes that are new, too
     report.graphs += 1
     refused: dict[fx.Node, str] = {}
@@ -91,6 +103,7 @@ def plan_of(
     for node, reason in left.items():
         if node not in inside:
             report.left[name_of(node), reason] += 1
+            report.apart += is_arithmetic(node) and has_another_beside(node)
     for region, reason in others:
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
@@ -178,9 +191,15 @@ def _note_left(report: Report, region: Region, reason: str) -> None:
     if launches > 1:
         note(report, region, reason)
         return
-    plain = "nothing beside it to be fused with" if launches else "it computes nothing"
     for node in region.calls:
-        report.left[name_of(node), plain] += 1
+        if not launches:
+            report.left[name_of(node), "it computes nothing"] += 1
+        elif is_arithmetic(node) and has_another_beside(node):
+            report.left[name_of(node), APART] += 1
+            report.apart += 1
+        else:
+            report.left[name_of(node), ALONE] += 1
+            report.alone += is_arithmetic(node)
 
 
 def _computed_inside(graph: fx.Graph, specs: Sequence[tuple[Region, RegionSpec]]) -> set[fx.Node]:

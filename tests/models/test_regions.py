@@ -10,7 +10,9 @@ from shared.captured import captured, ops_of, regions_of, texts_of
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fusegen.models import FusegenBackend
 from fusegen.models.arguments import UnfitError
+from fusegen.models.plan import ALONE, APART
 
 X, Y = torch.randn(4, 6), torch.randn(4, 6)
 IMAGE = torch.randn(2, 8, 5, 5)
@@ -192,3 +194,17 @@ def test_a_batch_norm_of_float32_stays_so_beside_16_bits() -> None:
     (text,) = texts_of(captured(after, IMAGE.bfloat16()))
     assert "dtypes: [bfloat16]" in text
     assert "features: 8, dtype: float32" in text
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+def test_a_report_tells_ops_apart_that_have_others_beside_them() -> None:
+    def mixed(x: Tensor, y: Tensor) -> Tensor:
+        gates = torch.sigmoid(x @ y.T).chunk(2, -1)  # a slice lies between it and the product
+        return (gates[0] * gates[1] * 2) @ torch.tanh(y[:2] @ x.T)  # tanh is alone
+
+    used = FusegenBackend(everything=True)
+    torch.compile(mixed, backend=used)(X, Y)
+    report = used.report
+    assert (report.fused_ops, report.fusible_ops, report.alone, report.apart) == (2, 3, 1, 1)
+    assert report.left["sigmoid", APART] == report.left["tanh", ALONE] == 1
+    assert "2 of 3 ops fused; 1 has nothing beside it" in str(report)
