@@ -54,8 +54,10 @@ def _using(expr: sp.Expr, term: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
     """Return an expression with a reduced term replaced by its symbol.
 
     This also replaces a sum inside a longer one: in x + 4 - max(x + 4), the maximum is subtracted from the
-    very value whose maximum it is.
+    very value whose maximum it is. A number stays what it is: the formula may hold the same one elsewhere.
     """
+    if not term.free_symbols:
+        return expr
     expr = expr.xreplace({term: symbol})
     if not term.is_Add:
         return expr

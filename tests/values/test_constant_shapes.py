@@ -44,6 +44,11 @@ CHAINS: dict[str, tuple[dict[str, str], str, Run]] = {
         "- mul: {name: earlier, other: w}\n- sub: earlier\n- add: 1\n- sum: {dim: -1}",
         lambda x, w: (x * w * 0 + 1).sum(-1),
     ),
+    "constant_reduced": (  # the number 0 also stands in what says that a maximum is infinite
+        {"w": "full"},
+        "- mul: {name: earlier, other: w}\n- sub: earlier\n- logsumexp: {dim: -1}",
+        lambda x, w: torch.logsumexp(0 * x * w, -1),
+    ),
     "constant_and_row": (
         {"w": "full", "factor": "row"},
         "- mul: {name: earlier, other: w}\n- sub: earlier\n- add: factor",
