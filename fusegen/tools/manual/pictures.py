@@ -5,17 +5,16 @@ The same op gives the same bytes with the same matplotlib.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fusegen.base.errors import UserError
 from fusegen.ops import Op
 from fusegen.program import Input, Kind, Program, Reduce, Take
 from fusegen.tools.check.reference_program import run_program
+from fusegen.tools.figure import INPUT, SLOPE, VALUE, draw_curves, figure, points_of_curves
 from fusegen.tools.manual.alone import backward_of, program_of
 
 __all__ = ["caption", "draw"]
@@ -31,27 +30,7 @@ _EXAMPLES: dict[str, dict[str, float]] = {
     "where": {"condition": 1.0},
 }
 _OTHER = 0.75
-_REACH, _POINTS, _HEIGHT = 4.0, 161, 4.0
 _COLUMNS, _COLUMN = 12, 8
-_VALUE, _SLOPE, _INPUT = "#0b6e4f", "#d9822b", "#8a8f98"
-#: Metadata that matplotlib would write, such as the date and its version. They are left out.
-_METADATA = ("Creator", "Date", "Format", "Type")
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "fusegen",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana"],
-    "font.size": 8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.grid": True,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e8eb",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 
 
 def draw(op: Op) -> str | None:
@@ -63,7 +42,8 @@ def draw(op: Op) -> str | None:
     if _why_not(op):
         return None
     program = program_of(op, _given(op))
-    return _figure(_draw_row if _of_rows(program) else _draw_curve, op, program)
+    drawn = _draw_row if _of_rows(program) else _draw_curve
+    return figure(lambda axes: drawn(axes, op, program))
 
 
 def caption(op: Op) -> str:
@@ -123,7 +103,7 @@ def _gradient(program: Program, inputs: Mapping[str, Tensor], chosen: Tensor, na
 
 
 def _draw_curve(axes: Any, op: Op, program: Program) -> None:
-    points = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)[:, None]
+    points = points_of_curves()[:, None]
     shapes = {Kind.FULL: points.shape, Kind.COL: (1,), Kind.SCALAR: (1,)}
     numbers = _numbers(op, program)
     inputs = {
@@ -134,28 +114,7 @@ def _draw_curve(axes: Any, op: Op, program: Program) -> None:
     inputs[_varied(op)] = points
     value = run_program(program, inputs)["y"]
     slope = _gradient(program, inputs, torch.ones_like(points), _varied(op))
-    axes.plot(points[:, 0], _broken(value[:, 0]), color=_VALUE, linewidth=1.6, label=op.name)
-    dashed = {"color": _SLOPE, "linewidth": 1.2, "linestyle": (0, (4, 2))}
-    axes.plot(points[:, 0], _broken(slope[:, 0]), label="derivative", **dashed)
-    slope[value.isnan()] = float("nan")
-    drawn = torch.cat([value, slope]).clamp(-_HEIGHT, _HEIGHT)
-    drawn = drawn[~drawn.isnan()]
-    low, high = min(float(drawn.min()), -0.5), max(float(drawn.max()), 1.0)
-    axes.set_ylim(low - 0.15, high + 0.15)
-    axes.set_xlim(-_REACH, _REACH)
-    axes.set_xticks([-4, -2, 0, 2, 4])
-    axes.set_xlabel(_varied(op))
-
-
-def _broken(values: Tensor) -> Any:
-    """Return values to plot, with a gap where the function jumps or leaves the picture."""
-    shown = values.clone()
-    shown[values.abs() > 3 * _HEIGHT] = float("nan")
-    step = values.diff().abs()
-    calm = torch.minimum(step[:-2], step[2:]) < 0.2
-    jumps = (step[1:-1] > 0.3) & calm & (torch.maximum(step[:-2], step[2:]) < 0.3)
-    shown[2:-1][jumps] = float("nan")
-    return [round(v, 4) for v in shown.tolist()]
+    draw_curves(axes, points[:, 0], {op.name: value[:, 0], "derivative": slope[:, 0]}, _varied(op))
 
 
 def _draw_row(axes: Any, op: Op, program: Program) -> None:
@@ -172,12 +131,12 @@ def _draw_row(axes: Any, op: Op, program: Program) -> None:
     chosen[0, _COLUMN if value.shape == x.shape else 0] = 1
     slope = _gradient(program, inputs, chosen, "x")
     axes.axhline(0, color="#b8bcc4", linewidth=0.6)
-    _stairs(axes, x, label="x", color=_INPUT, linewidth=1)
+    _stairs(axes, x, label="x", color=INPUT, linewidth=1)
     if value.shape == x.shape:
-        _stairs(axes, value, label=op.name, color=_VALUE, linewidth=1.6)
+        _stairs(axes, value, label=op.name, color=VALUE, linewidth=1.6)
     else:
-        axes.axhline(round(float(value[0, 0]), 4), color=_VALUE, linewidth=1.6, label=op.name)
-    _stairs(axes, slope, label="derivative", color=_SLOPE, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.axhline(round(float(value[0, 0]), 4), color=VALUE, linewidth=1.6, label=op.name)
+    _stairs(axes, slope, label="derivative", color=SLOPE, linewidth=1.2, linestyle=(0, (4, 2)))
     axes.set_xticks(range(0, _COLUMNS, 4))
     axes.margins(y=0.1)
     axes.set_xlabel("column")
@@ -187,23 +146,3 @@ def _stairs(axes: Any, row: Tensor, **look: Any) -> None:
     edges = [column - 0.5 for column in range(_COLUMNS + 1)]
     heights = row[0].masked_fill(row[0].isinf(), float("nan"))
     axes.stairs([round(v, 4) for v in heights.tolist()], edges, baseline=None, **look)
-
-
-def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program) -> str:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise UserError("pictures need matplotlib; run `pip install fusegen[bench]`") from None
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # not the reader's own style
-        matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="constrained")
-        axes = figure.subplots()
-        drawn(axes, op, program)
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata=dict.fromkeys(_METADATA))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
