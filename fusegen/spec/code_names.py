@@ -99,7 +99,7 @@ def _taken() -> _Taken:
     for path in sorted(paths.templates().rglob("*")):
         if path.suffix in (".h", ".cuh"):
             found |= _words("\n".join(re.findall(r"#\s*define(?:.|\\\n)*", path.read_text())))
-        elif path.suffix == ".j2" and not path.name.endswith((".py.j2", ".md.j2")):
+        elif path.suffix == ".j2" and not path.name.endswith((".py.j2", ".md.j2", ".html.j2")):
             found |= _words(path.read_text())
     return _Taken(
         words=frozenset({w for w in found if "\0" not in w} | CPP_KEYWORDS | _MACROS | _SCHEMA),

@@ -61,7 +61,7 @@ def test_an_undefined_name_in_a_template_is_an_error() -> None:
         environment.from_string("{{ nobody }}").render()
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [p for p in TEMPLATES if p.suffix != ".css"], ids=lambda p: p.name)
 def test_no_template_knows_an_op(path: Path) -> None:
     code = re.sub(r"//.*|(?s:\{#.*?#\})", "", path.read_text())  # comments may speak of an op
     words = set(re.findall(r"[A-Za-z_]+", code))

@@ -19,9 +19,7 @@ def every(dtype: torch.dtype) -> Tensor:
     return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
 
 
-def ulps(
-    got: Tensor, truth: Tensor, size: Tensor | None = None, least: float = FLUSHED
-) -> Tensor:
+def ulps(got: Tensor, truth: Tensor, size: Tensor | None = None, least: float = FLUSHED) -> Tensor:
     """Return the error of each result in ulp of its dtype; at most half an ulp where it is rounded correctly.
 
     An ulp is the distance to the next number; below the smallest normal one it is the same everywhere.

@@ -8,7 +8,7 @@ import errno
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -20,7 +20,6 @@ from fusegen.base.version import __version__
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.compilers import for_this_machine
-from fusegen.toolchain.spec_files import find_spec
 from fusegen.tools.cli.caching import cache
 from fusegen.tools.cli.checking import check
 from fusegen.tools.cli.declarations import import_declarations
@@ -28,10 +27,14 @@ from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
 from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
-from fusegen.tools.cli.options import ERR, OUT, Out, Specs, complete_specs, show_table
+from fusegen.tools.cli.options import ERR, OUT, Out, Specs, complete_specs, place_of, show_table
 from fusegen.tools.cli.packaging import kernels_hub, package
+from fusegen.tools.cli.reporting import report
 from fusegen.tools.cli.starting import new, schema
 from fusegen.tools.cli.vocabulary import ops
+
+if TYPE_CHECKING:
+    from fusegen.chain import Chain
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -158,20 +161,20 @@ def show(
         str | None,
         typer.Option("--after", metavar="PASS", help="Show instead the programs after a pass."),
     ] = None,
+    tex: Annotated[
+        bool, typer.Option("--tex", help="Show instead the programs' formulas as LaTeX.")
+    ] = False,
 ) -> None:
     """Show a chain's programs, its derivatives, and the generated files."""
     from fusegen.lower.show_passes import changes, programs_after
-    from fusegen.toolchain import model_cache
     from fusegen.toolchain.pipeline import derive
 
-    kept = model_cache.default_folder()
-    path = kept / "specs" / f"{Path(name).name}.yaml"
-    if path.is_file() and Path(name).name == name:  # as the report of a model calls it
-        out = kept / "generated"
-    else:
-        path = find_spec(name)
+    path, out = place_of(name, out)
     with reported(name, Reports(ERR).say):
         derived = derive(path)
+    if tex:
+        OUT.print(_tex(derived), markup=False, soft_wrap=True)
+        return
     if after is not None:
         for program, given in derived.operators:
             for left in programs_after(program, given, after):
@@ -199,6 +202,17 @@ def show(
         OUT.print(f"{folder} is not there yet: run `fusegen build`")
 
 
+def _tex(chain: Chain) -> str:
+    """Return a chain's programs as LaTeX for amsmath."""
+    from fusegen.tools.typeset import aligned, equations
+
+    return "\n\n".join(
+        f"% {program.name}\n{aligned(found)}"
+        for mode in chain.modes
+        for program, found in zip(mode.programs, equations(mode.programs), strict=True)
+    )
+
+
 def clean(out: Out = Path("generated")) -> None:
     """Remove compiled files; the generated sources stay."""
     for path in builder.clean(out):
@@ -208,6 +222,7 @@ def clean(out: Out = Path("generated")) -> None:
 app.command()(new)
 app.command()(build)
 app.command()(show)
+app.command()(report)
 app.command()(check)
 app.command()(bench)
 app.command()(tune)

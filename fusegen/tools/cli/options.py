@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["ERR", "OUT", "Device", "Inputs", "Out", "Specs", "complete_specs", "show_table"]
+__all__ = [
+    "ERR",
+    "OUT",
+    "Device",
+    "Inputs",
+    "Out",
+    "Specs",
+    "complete_specs",
+    "place_of",
+    "show_table",
+]
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -28,6 +38,28 @@ def complete_specs(incomplete: str) -> list[str]:
     paths = {f"{path}/" if path.is_dir() else str(path) for path in beside}
     files = {path for path in paths if path.endswith(("/", ".yaml", ".yml"))}
     return sorted(word for word in names | files if word.startswith(incomplete))
+
+
+def place_of(name: str, out: Path) -> tuple[Path, Path]:
+    """Return the spec file for a path or a name, and the folder of its package.
+
+    A package in the report of a model has its name there too.
+
+    Args:
+        name: what the command line says.
+        out: the folder of the packages of specs.
+
+    Raises:
+        UserError: if there is no such spec.
+    """
+    from fusegen.toolchain import model_cache
+    from fusegen.toolchain.spec_files import find_spec
+
+    kept = model_cache.default_folder()
+    path = kept / "specs" / f"{Path(name).name}.yaml"
+    if path.is_file() and Path(name).name == name:
+        return path, kept / "generated"
+    return find_spec(name), out
 
 
 def show_table(table: Table) -> None:

@@ -1,0 +1,91 @@
+"""The command `fusegen report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusegen.base.errors import UserError
+from fusegen.toolchain.spec_files import expand
+from fusegen.tools.cli.options import ERR, OUT, Device, Inputs, Out, complete_specs, place_of
+from fusegen.tools.cli.whole_models import is_model
+
+__all__ = ["report"]
+
+
+def report(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Spec files, their names, or folders of them; or one model: model.py:Class.",
+            show_default="specs/",
+            autocompletion=complete_specs,
+        ),
+    ] = None,
+    out: Out = Path("generated"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")
+    ] = Path("report.html"),
+    inputs: Inputs = None,
+    device: Annotated[
+        Device | None,
+        typer.Option(help="Of a model: where it runs.", show_default="cuda where there is a GPU"),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--everything", help="Of a model: fuse what would not get faster, too."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that this command did not write.")
+    ] = False,
+) -> None:
+    """Write one HTML page: formulas, curves, errors, passes, kernels and sources; of a model, its regions.
+
+    The page needs no network. Errors are measured where the packages are built for the CPU. A model is fused,
+    and runs once.
+    """
+    from fusegen.base.files import write_if_different
+    from fusegen.tools.report.page import MARK, page
+
+    if output.is_dir():
+        output = output / "report.html"
+    if output.exists() and not output.read_text(errors="replace").startswith(MARK) and not force:
+        raise UserError(f"{output} is there, and not from this command; --force replaces it")
+    model = None
+    if is_model(specs or [], inputs):
+        from fusegen.tools.report.model import part_of, report_of
+
+        (title,) = specs or []
+        fused = report_of(title, inputs, device and device.value, everything=everything)
+        model = part_of(title, fused)
+        found = list(model.specs)
+    elif device or everything:
+        raise UserError("--device and --everything are for a model: model.py:Class")
+    else:
+        found = _found(specs or [], out)
+    text = page(found, model, _say)
+    write_if_different(output, text)
+    size = len(text.encode()) / 1e3
+    OUT.print(
+        f"{output}: {len(found)} {'chain' if len(found) == 1 else 'chains'}, {size:.0f} kB",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _found(specs: list[str], out: Path) -> list[tuple[Path, Path]]:
+    """Return the spec files, each with the folder of its package; without any, those of specs/."""
+    found: dict[Path, Path] = {}
+    for text in specs:
+        if Path(text).is_dir():
+            found |= dict.fromkeys(expand([Path(text)]), out)
+        else:
+            path, folder = place_of(text, out)
+            found[path] = folder
+    return [(path, found.get(path, out)) for path in expand(list(found))]
+
+
+def _say(name: str) -> None:
+    ERR.print(name, markup=False, soft_wrap=True)

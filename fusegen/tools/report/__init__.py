@@ -1,0 +1,1 @@
+"""`fusegen report`: one HTML page about chains, or about a model, that needs no network and no script."""
