@@ -38,15 +38,12 @@ __all__ = [
 
 
 class Partition(NamedTuple):
-    """How a row is cut into parts of one width.
+    """How a row is cut into parts of one width."""
 
-    Args:
-        parts: the number of parts.
-        alternating: whether the columns of the first two parts alternate: part 0 has the even ones of both,
-            and part 1 the odd ones. All other parts are adjacent columns.
-    """
-
+    #: The number of parts.
     parts: int = 2
+    #: Whether the columns of the first two parts alternate: part 0 has the even ones of both, and part 1 the odd
+    #: ones. All other parts are adjacent columns.
     alternating: bool = False
 
     def step(self, place: int) -> int:
