@@ -42,8 +42,8 @@ class Partition(NamedTuple):
 
     #: The number of parts.
     parts: int = 2
-    #: Whether the columns of the first two parts alternate: part 0 has the even ones of both, and part 1 the odd
-    #: ones. All other parts are adjacent columns.
+    #: Whether the columns of the first two parts alternate: part 0 has the even ones of both, and part 1 the
+    #: odd ones. All other parts are adjacent columns.
     alternating: bool = False
 
     def step(self, place: int) -> int:
