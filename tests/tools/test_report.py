@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable
@@ -142,6 +143,17 @@ def test_the_colours_of_pictures_are_those_of_the_page(curved: str) -> None:
     assert used <= set(re.findall(r"(--\w+):", curved))
 
 
+def test_without_matplotlib_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "one.yaml").write_text("order: 1\nchain: [tanh]\n")
+    text = page([(tmp_path / "one.yaml", tmp_path)])
+    assert "<svg" not in text
+    assert "No curves: pictures need matplotlib" in text
+    assert "Formulas" in text
+
+
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
@@ -245,7 +257,7 @@ def test_each_polynomial_belongs_to_a_function() -> None:
 def report() -> Report:
     fused = FusedRegion(("add", "gelu"), "[8, 16]", Cost(3_000_000, 1_000_000, 2, 0.0), "one")
     left = FusedRegion(("mul",), "[4, <b>]", Cost(200, 100, 1, 0.0), "", "", "it is too small")
-    return Report([fused, fused, left], Counter({("conv", "torch computes it"): 3}), 1)
+    return Report([fused, fused, left], Counter({("conv", "torch computes it"): 3}), graphs=1)
 
 
 def test_a_model_has_its_regions_and_the_reasons() -> None:
@@ -254,6 +266,7 @@ def test_a_model_has_its_regions_and_the_reasons() -> None:
     text = render([], part)
     Tags(text)
     assert "it is too small" in text
+    assert "4 of 5 ops with others beside them are fused" in text
     assert "[4, &lt;b&gt;]" in text
     assert "saves a forward pass 4 MB" in text
     assert "width: 33.3%" in text

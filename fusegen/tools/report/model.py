@@ -45,6 +45,7 @@ class ModelPart:
     Args:
         title: its text on the command line.
         summary: the first line of `fusegen.report`.
+        ops: how many ops are fused of those that could be.
         fused: the regions that packages compute.
         unfused: the others, each with its reason.
         changed: what else was done to the graphs, and how often.
@@ -54,6 +55,7 @@ class ModelPart:
 
     title: str
     summary: str
+    ops: str
     fused: Sequence[RegionRow]
     unfused: Sequence[RegionRow]
     changed: Sequence[tuple[str, int]]
@@ -97,6 +99,7 @@ def part_of(title: str, report: Report) -> ModelPart:
     return ModelPart(
         title,
         str(report).splitlines()[0],
+        f"{report.fused_ops} of {report.fusible_ops} ops with others beside them are fused",
         sorted((r for r in rows if not r.region.reason), key=lambda row: -row.saved),
         [r for r in rows if r.region.reason],
         [(what, count) for what, count in report.changed.items() if count],
