@@ -151,6 +151,15 @@ def test_its_models_fit_their_examples(name: str, tmp_path: Path) -> None:
         assert whole.count("template <class Math>\nstruct Forward") >= 1
 
 
+def test_inputs_that_get_no_gradient_are_asked_for_none(tmp_path: Path) -> None:
+    path = tmp_path / "turned.yaml"
+    path.write_text(
+        "operands: {cos: full, sin: {kind: full, gradient: false}}\nchain: [{rope: {cos: cos, sin: sin}}]"
+    )
+    text = single_file(path, ("float32",), {})
+    assert re.findall(r"given\[(\d)\].requires_grad_\(False\)", text) == ["2"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_its_cuda_sources_compile_for_each_dtype(

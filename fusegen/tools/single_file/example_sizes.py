@@ -36,10 +36,12 @@ class Example:
     Args:
         arguments: the arguments of the constructor that have no default.
         inputs: the tensors that the model is called with.
+        constant: the inputs that get no gradient, by their index.
     """
 
     arguments: list[str]
     inputs: list[str]
+    constant: list[int]
 
 
 def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
@@ -70,8 +72,11 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
     x, reached, further = _shapes(chain, numbers, rows)
     shapes = chain.operand_shapes(reached)
     inputs = [f"torch.randn({list(x)})", *further]
+    constant: list[int] = []
     for operand in chain.operands:
         if operand.owner is None and operand.name != INPUT:
+            if not (operand.differentiable or operand.integer or operand.mask):
+                constant.append(len(inputs))
             shape = list(shapes[operand.name])
             made = f"torch.randn({shape})"
             if operand.integer:
@@ -86,7 +91,7 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
                 given.append(_named(given, spec.arguments, argument.name, numbers[argument.name]))
         elif argument.default is None:
             given.append({"float": "0.5", "bool": "True"}.get(argument.type, "(1,)"))
-    return Example(given, inputs)
+    return Example(given, inputs, constant)
 
 
 def _roles(steps: Sequence[Step]) -> dict[str, str]:

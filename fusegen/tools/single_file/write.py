@@ -92,6 +92,7 @@ def _text(
         "in_torch": [*kept, *in_torch],
         "init_inputs": example.arguments,
         "example_inputs": example.inputs,
+        "constant_inputs": example.constant,
         "python": list(parts.texts.values()),
         "schemas": [op.schema for op in shared["operators"]],  # type: ignore[attr-defined]
         "compiled_dtypes": dtypes,
