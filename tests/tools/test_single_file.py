@@ -152,9 +152,9 @@ def test_its_models_fit_their_examples(name: str, tmp_path: Path) -> None:
 
 
 def test_inputs_that_get_no_gradient_are_asked_for_none(tmp_path: Path) -> None:
-    path = tmp_path / "turned.yaml"
+    path = tmp_path / "kept.yaml"
     path.write_text(
-        "operands: {cos: full, sin: {kind: full, gradient: false}}\nchain: [{rope: {cos: cos, sin: sin}}]"
+        "operands: {w: full, kept: {kind: full, gradient: false}}\nchain: [{mul: w}, {mul: kept}]"
     )
     text = single_file(path, ("float32",), {})
     assert re.findall(r"given\[(\d)\].requires_grad_\(False\)", text) == ["2"]
