@@ -41,7 +41,12 @@ FEWER = {
     "temperature_softmax": ("bfloat16",),
 }
 #: Optimized with one derivative: their second takes three times as long, and a softmax's is among the others.
-ONE_DERIVATIVE = ("gemm_batchnorm_scale_softmax", "matmul_dropout_softmax")
+ONE_DERIVATIVE = (
+    "gemm_batchnorm_scale_softmax",
+    "matmul_dropout_softmax",
+    "matmul_gelu_softmax",
+    "temperature_softmax",
+)
 #: What the front end sees of other chains, some in each dtype: double and float are computed in, 8 bytes and
 #: 2 are stored.
 LAYOUTS = {
