@@ -157,6 +157,7 @@ def _called(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         plain = re.sub("_+", "_", plain).strip("_") or "name"
         base = candidate = f"{_OWN_NAME}{plain}"
+        base += "_" if _PARTS.search(base) else ""  # a part's number would be one of its own
         count = 1
         while candidate in used or candidate.endswith(taken.suffixes) or _PARTS.search(candidate):
             count += 1
