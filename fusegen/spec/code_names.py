@@ -150,7 +150,7 @@ def _called(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
     kept = list(dict.fromkeys(names))
     taken = _taken()
     found = {n: n for n in kept if not taken.has(n) and n not in others}
-    used = {*found.values(), *others}
+    used = {*kept, *others}
     for name in kept:
         if name in found:
             continue
