@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import DEVICES, dtypes_on_devices
 from shared.chains_of_texts import built_texts, hold_each_shape
+from shared.derivatives import drawn, hold_third_derivative
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,11 +62,6 @@ def gpt_oss(x: Tensor) -> Tensor:
     return (up + 1) * (gate * torch.sigmoid(gate * 1.702))
 
 
-def drawn(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-
-
 @pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(TEXTS, DTYPES))
 def test_every_shape(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
     hold_each_shape(built[name], SHAPES[name], dtype, device)
@@ -81,17 +77,7 @@ def test_gradcheck(name: str, device: str, built: Built) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_it_is_what_gpt_oss_computes_to_the_third_derivative(device: str, built: Built) -> None:
     _, package = built["alternating_clamped"]
-    found = []
-    for function in (package.apply, gpt_oss):
-        x = (4 * drawn(5, 34, device=device)).requires_grad_()
-        values = [function(x)]
-        for order in range(3):
-            weight = torch.linspace(-1, 1, values[-1].numel(), dtype=x.dtype, device=device)
-            total = (values[-1].reshape(-1) * weight.add(order)).square().sum()
-            values += torch.autograd.grad(total, [x], create_graph=True)
-        found.append(values)
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-11)
+    hold_third_derivative(package.apply, gpt_oss, [4 * drawn(5, 34, device=device)], atol=1e-11)
 
 
 @pytest.mark.parametrize("device", DEVICES)

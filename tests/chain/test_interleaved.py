@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import DEVICES, dtypes_on_devices
 from shared.chains_of_texts import built_texts, hold_each_shape
+from shared.derivatives import drawn, hold_third_derivative, hold_values_and_second_derivative
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,11 +81,6 @@ def interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + rotate_every_two(x) * sin
 
 
-def drawn(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-
-
 @pytest.mark.parametrize(("name", "dtype", "device"), dtypes_on_devices(TEXTS, DTYPES))
 def test_every_shape(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
     hold_each_shape(built[name], SHAPES[name], dtype, device)
@@ -106,18 +102,7 @@ def test_it_is_what_models_compute_to_the_third_derivative(
     _, package = built["interleaved_formula"]
     x = drawn(2, 5, 3, 6, device=device).transpose(1, 2)
     tables = drawn(2, *table, device=device, seed=1).unbind()
-    found = []
-    for function in (package.apply, interleaved):
-        leaves = [t.clone().requires_grad_() for t in (x, *tables)]
-        values = [function(*leaves)]
-        for order in range(3):
-            last = values[-1]
-            weight = torch.linspace(-1, 1, last.numel(), dtype=x.dtype, device=device)
-            total = (last.reshape(-1) * weight.add(order)).square().sum()
-            values += torch.autograd.grad(total, leaves, create_graph=True)
-        found.append(values)
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+    hold_third_derivative(package.apply, interleaved, (x, *tables))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -138,15 +123,7 @@ def test_neighbours_of_a_part_after_a_norm_are_one_kernel(device: str, built: Bu
         result: tuple[Tensor, ...] = package.apply(x, residual, weight, cos, sin)
         return result
 
-    found = []
-    for function in (ours, torchs):
-        leaves = [t.clone().requires_grad_() for t in (x, residual, weight)]
-        values = function(*leaves)
-        first = torch.autograd.grad([v.square().sum() for v in values], leaves, create_graph=True)
-        second = torch.autograd.grad([g.square().sum() for g in first], leaves)
-        found.append((*values, *first, *second))
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-11)
+    hold_values_and_second_derivative(ours, torchs, (x, residual, weight))
 
 
 @pytest.mark.parametrize("device", DEVICES)

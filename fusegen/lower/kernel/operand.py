@@ -20,8 +20,30 @@ def gap_of(tensor: str, access: Access | None) -> str:
     return f"{tensor}_pair_gap" if access and access.step > 1 else f"{tensor}_gap"
 
 
+class Accessed:
+    """A tensor of the kernel, or a part of one: its names among the kernel's arguments."""
+
+    name: str
+    access: Access | None
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor that holds it."""
+        return self.access.tensor if self.access else self.name
+
+    @property
+    def argument(self) -> str:
+        """The kernel's argument with its address; parts that alternate share one."""
+        return argument_of(self.name, self.access)
+
+    @property
+    def gap(self) -> str:
+        """The kernel's argument with the gaps between its rows."""
+        return gap_of(self.tensor, self.access)
+
+
 @dataclass(frozen=True)
-class KernelOperand:
+class KernelOperand(Accessed):
     """An input of the kernel.
 
     Args:
@@ -48,21 +70,6 @@ class KernelOperand:
     def declared(self) -> Kind:
         """The kind of the tensor itself."""
         return Kind.CHANNEL if self.per_channel else self.kind
-
-    @property
-    def tensor(self) -> str:
-        """The name of the tensor that holds it."""
-        return self.access.tensor if self.access else self.name
-
-    @property
-    def argument(self) -> str:
-        """The kernel's argument with its address; parts that alternate share one."""
-        return argument_of(self.name, self.access)
-
-    @property
-    def gap(self) -> str:
-        """The kernel's argument with the gaps between its rows."""
-        return gap_of(self.tensor, self.access)
 
     @property
     def strided(self) -> bool:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusegen.lower.kernel.code import Variable
-from fusegen.lower.kernel.operand import argument_of, gap_of
+from fusegen.lower.kernel.operand import Accessed
 from fusegen.program import Access, Kind, Outline
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Accessed):
     """A tensor that the kernel writes.
 
     Args:
@@ -49,21 +49,6 @@ class Result:
     def computed(self) -> bool:
         """Whether it is stored in the type that it is computed in."""
         return self.float32 or self.like is None
-
-    @property
-    def tensor(self) -> str:
-        """The name of the tensor that holds it."""
-        return self.access.tensor if self.access else self.name
-
-    @property
-    def argument(self) -> str:
-        """The kernel's argument with its address; parts that alternate share one."""
-        return argument_of(self.name, self.access)
-
-    @property
-    def gap(self) -> str:
-        """The kernel's argument with the gaps between its rows."""
-        return gap_of(self.tensor, self.access)
 
     @property
     def strided(self) -> bool:

@@ -11,27 +11,17 @@ from rich.text import Text
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import expand
-from fusegen.tools.cli.options import ERR, Device, Inputs, Out, complete_specs, show_table
+from fusegen.tools.cli.options import ERR, Inputs, ModelDevice, Out, SpecsOrModel, show_table
 from fusegen.tools.cli.whole_models import check_model, is_model
 
 __all__ = ["check"]
 
 
 def check(
-    specs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Spec files, their names, or folders of them; or one model: model.py:Class.",
-            show_default="specs/",
-            autocompletion=complete_specs,
-        ),
-    ] = None,
+    specs: SpecsOrModel = None,
     out: Out = Path("generated"),
     inputs: Inputs = None,
-    device: Annotated[
-        Device | None,
-        typer.Option(help="Of a model: where it runs.", show_default="cuda where there is a GPU"),
-    ] = None,
+    device: ModelDevice = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(help="Of a model: a dtype.", show_default="float64, float32 and bfloat16"),

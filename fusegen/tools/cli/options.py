@@ -16,8 +16,10 @@ __all__ = [
     "OUT",
     "Device",
     "Inputs",
+    "ModelDevice",
     "Out",
     "Specs",
+    "SpecsOrModel",
     "complete_specs",
     "place_of",
     "show_table",
@@ -85,6 +87,14 @@ Specs = Annotated[
         autocompletion=complete_specs,
     ),
 ]
+SpecsOrModel = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Spec files, their names, or folders of them; or one model: model.py:Class.",
+        show_default="specs/",
+        autocompletion=complete_specs,
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="The folder of the generated packages.")]
 
 Inputs = Annotated[
@@ -101,3 +111,9 @@ class Device(enum.StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+ModelDevice = Annotated[
+    Device | None,
+    typer.Option(help="Of a model: where it runs.", show_default="cuda where there is a GPU"),
+]

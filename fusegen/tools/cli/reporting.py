@@ -9,30 +9,20 @@ import typer
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import expand
-from fusegen.tools.cli.options import ERR, OUT, Device, Inputs, Out, complete_specs, place_of
+from fusegen.tools.cli.options import ERR, OUT, Inputs, ModelDevice, Out, SpecsOrModel, place_of
 from fusegen.tools.cli.whole_models import is_model
 
 __all__ = ["report"]
 
 
 def report(
-    specs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Spec files, their names, or folders of them; or one model: model.py:Class.",
-            show_default="specs/",
-            autocompletion=complete_specs,
-        ),
-    ] = None,
+    specs: SpecsOrModel = None,
     out: Out = Path("generated"),
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")
     ] = Path("report.html"),
     inputs: Inputs = None,
-    device: Annotated[
-        Device | None,
-        typer.Option(help="Of a model: where it runs.", show_default="cuda where there is a GPU"),
-    ] = None,
+    device: ModelDevice = None,
     everything: Annotated[
         bool,
         typer.Option("--everything", help="Of a model: fuse what would not get faster, too."),

@@ -20,6 +20,7 @@ __host__ __device__ __forceinline__ int part_room(const Args& args, int rows) {
   }
   return tile_room<S>(rows, int(args.cols), false);
 }
+
 // The choice, for a kernel with description D and launch L.
 template <class D, class L, class S>
 struct TilePlan {

@@ -1,10 +1,12 @@
-// Rows that 16 bytes do not divide, or very short ones, on the GPU: a tile of neighbouring rows
-// passes through shared memory, where a thread takes single elements.
+// Rows that 16 bytes do not divide, or that begin between two accesses, on the GPU: a tile of
+// neighbouring rows passes through shared memory, where a thread takes single elements.
 //
 // A warp has a tile of its own: some lanes take a row, the others its neighbours, in turns. A row
 // too long for a warp is a block's tile. Copies between a tensor and shared memory are wide
-// wherever rows begin (row_tile.cuh). Each stage reads its inputs again from there; computed values
-// stay in registers. Bound: memory.
+// wherever rows begin (row_tile.cuh). A thread takes up to ITEMS times V neighbouring columns, V of
+// them after one test. Each stage reads its inputs again from shared memory; computed values stay
+// in registers. Meanwhile the next tile is copied. Bound: memory; for short rows and in 16 bits,
+// instructions.
 #pragma once
 
 #include "fusegen/forms/gpu_row_ahead.cuh"
