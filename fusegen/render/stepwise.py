@@ -57,7 +57,9 @@ class _Writer:
         self.float32 = {o.name for o in spec.operands if o.float32}
         self.mentioned = {name for step in spec.steps for name in step.mentions}
         self.mentioned |= spec.further_outputs
-        if INPUT in self.mentioned:
+        # After a source, the chain's input is an operand.
+        taken = {name for step in spec.steps for name in step.tensors}
+        if INPUT in self.mentioned | taken:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT
 

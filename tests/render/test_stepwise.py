@@ -148,3 +148,10 @@ def test_operands_of_float32() -> None:
     got = compiled(spec, operands)(None, {}, x, bias=bias, weight=weight)
     assert got.dtype is torch.bfloat16
     assert torch.equal(got, normed + bias)
+
+
+def test_the_input_after_a_source() -> None:
+    """A step may add what the Module is called with."""
+    text = "chain: [{conv2d: {name: conv, in_channels: 3, out_channels: 3, kernel_size: 1}}, {add: input}]"
+    lines = stepwise_lines(parse(text, "residual"), {"input": "input"}, {})
+    assert lines[:2] == ["input = x", "x = self.conv(x)"]

@@ -15,7 +15,6 @@ from fusegen.chain import Chain, derive
 from fusegen.render.files import context_of, environment
 from fusegen.render.module import helpers_in, lines_in_torch, module_context
 from fusegen.render.module_names import RESULT
-from fusegen.spec.model import INPUT
 from fusegen.toolchain import tuned
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
 from fusegen.tools.single_file.example_sizes import example_of
@@ -63,7 +62,6 @@ def _text(
     shared = context_of(chain)
     in_torch = lines_in_torch(chain)
     context = {**shared, **module_context(chain)}
-    kept = [f"{INPUT} = x"] if context["keeps_input"] else []
     example = example_of(chain, sizes)
     entries = "".join(_ENTRY_POINT.findall(files["kernel.cu"])).rstrip() + "\n"
     entries = entries.replace("Launch>(", "Launch, FUSEGEN_STORED>(")
@@ -89,7 +87,7 @@ def _text(
         "digest": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12],
         "formulas": shared["chain"],
         "imports": _sorted([*_IMPORTS, *parts.imports]),
-        "in_torch": [*kept, *in_torch],
+        "in_torch": in_torch,
         "init_inputs": example.arguments,
         "example_inputs": example.inputs,
         "constant_inputs": example.constant,
