@@ -1,33 +1,59 @@
 #!/usr/bin/env bash
-# Watches every kernel form with compute-sanitizer: memcheck and racecheck, the specs side by side.
+# Watches every form of kernel on a GPU, at small shapes: compute-sanitizer's memcheck, racecheck, initcheck and
+# synccheck, side by side; then values, bits from run to run, and whether every form was reached.
 #   bash benchmarks/gpu_sanitize.sh RECORD_FOLDER
-# Expects the specs to be built (benchmarks/gpu_tests.sh does that, or pack.sh), and those of benchmarks/specs if they
-# are to be watched too (benchmarks/vocabulary.sh).
+# Builds benchmarks/forms into /tmp/fusegen_forms. About five minutes on an H200 with 16 cores. TOOLS="memcheck values"
+# runs some of it, SPECS="columns" does so for some specs, and SANITIZE_SECONDS ends each process.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: gpu_sanitize.sh RECORD_FOLDER}
+mkdir -p "$out"
 source benchmarks/carried.sh
-export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-specs=(specs/*.yaml)
-[ ! -d /tmp/fusegen_vocabulary ] || specs+=(benchmarks/specs/*.yaml)
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1  # each tensor is an allocation of its own
+export OMP_NUM_THREADS=1 packages=/tmp/fusegen_forms said=/tmp/fusegen_sanitize
+started=$SECONDS
+mkdir -p "$said"
+python3 -m fusegen build benchmarks/forms --out "$packages" --backend cuda --native > "$out/sanitize_build.txt" 2>&1
+echo "build: exit $? after $((SECONDS - started)) s"
+padding=
+compute-sanitizer --help 2>&1 | grep -q -- --padding && padding="--padding 256"
+export padding
+run_one() {
+  local tool=$1 name=$2 file=$said/$1_$2.txt code=0
+  local watched=(compute-sanitizer --tool "$tool" --error-exitcode 9)
+  case $tool in
+    values) watched=() ;;
+    memcheck) watched+=($padding --kernel-regex kns=fusegen) ;;
+    initcheck) ;;  # torch's kernels too: what they write is then known to be written
+    *) watched+=(--kernel-regex kns=fusegen) ;;  # torch's kernels would take most of the time
+  esac
+  local what=call
+  [ "$tool" != values ] || what=values
+  timeout "${SANITIZE_SECONDS:-150}" "${watched[@]}" python3 benchmarks/sanitize.py "$what" "$packages" "$name" \
+    > "$file" 2>&1 || code=$?
+  echo "$tool $name: exit $code; $(grep -E '^[0-9]+ calls' "$file"); $(grep SUMMARY "$file" | tail -1 | sed 's/=* *//')"
+}
+export -f run_one
+names=${SPECS:-$(cd benchmarks/forms && ls *.yaml | sed 's/.yaml$//')}
+for tool in ${TOOLS:-racecheck initcheck memcheck synccheck values}; do
+  for name in $names; do echo "$tool $name"; done
+done | xargs -P "$(nproc)" -L 1 bash -c 'run_one "$0" "$1"' | tee "$said/all.txt"
+{
+  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+  compute-sanitizer --version | tail -2 | head -1
+  echo "commit ${FUSEGEN_COMMIT:-$(git log -1 --format='%h %cs')}, torch $(python3 -c 'import torch; print(torch.__version__)')"
+  sort "$said/all.txt"
+  if ls "$said"/values_*.txt > /dev/null 2>&1; then
+    python3 benchmarks/sanitize.py forms "$said"/values_*.txt
+    sort -u "$said"/values_*.txt | grep '^form '
+  fi
+} > "$out/sanitize.txt"
+grep -E 'forms ran|no call' "$out/sanitize.txt"
 failed=0
-for tool in memcheck racecheck; do
-  pids=()
-  for spec in "${specs[@]}"; do
-    name=$(basename "$spec" .yaml)
-    # Only fusegen's kernels are watched: torch's own would take most of the time.
-    timeout "${SANITIZE_SECONDS:-150}" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      --kernel-regex "kns=fusegen" python3 benchmarks/sanitize.py "$name" \
-      > "/tmp/sanitize_${tool}_$name.txt" 2>&1 &
-    pids+=("$!:$name")
-  done
-  for entry in "${pids[@]}"; do
-    code=0
-    wait "${entry%%:*}" || code=$?
-    [ "$code" = 0 ] || failed=1
-    file=/tmp/sanitize_${tool}_${entry#*:}.txt
-    echo "$tool ${entry#*:}: exit $code; $(grep -E '^[0-9]+ calls' "$file"); $(grep -E 'SUMMARY' "$file" | tail -1)"
-    [ "$code" = 0 ] || head -30 "$file" > "$out/sanitize_${tool}_${entry#*:}.txt"
-  done
-done | tee "$out/sanitize.txt"
+while read -r tool name code; do
+  [ "$code" != 0 ] || continue
+  failed=1
+  { head -40 "$said/${tool}_$name.txt"; echo ...; tail -15 "$said/${tool}_$name.txt"; } > "$out/sanitize_${tool}_$name.txt"
+done < <(sed -E 's/^(\w+) (\w+): exit ([0-9]+);.*/\1 \2 \3/' "$said/all.txt")
+echo "after $((SECONDS - started)) s: $([ $failed = 0 ] && echo 'nothing found' || echo 'something found, in sanitize_*.txt')"
 exit $failed

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the packages here for a machine whose time is short, and packs them into .whl/built.tar.xz. There
-# gpu_bench.sh, vocabulary.sh and gpu_sanitize.sh take them as they are: torch's stable ABI lets a package run with a
-# torch other than the one that it was built with.
+# gpu_bench.sh and vocabulary.sh take them as they are: torch's stable ABI lets a package run with a torch other than
+# the one that it was built with.
 #   bash benchmarks/pack.sh [ARCHITECTURE, 90 where it is not given]
 set -euo pipefail
 cd "$(dirname "$0")/.."
