@@ -25,8 +25,9 @@ SOURCES = (
     *("kernel.cpp", "kernel.cu", "kernel.h"),
 )
 
-#: How a generated `__init__.py` says which version generated it, its name, and a hash of all its files.
-_MADE_BY = re.compile(r'^made_by\("([^"]+)", "(\w+)", "(\w+)"\)', re.MULTILINE)
+#: How a generated `__init__.py` says which version generated it, its name, a hash of all its files, and its
+#: format; the first format had no number.
+_MADE_BY = re.compile(r'^made_by\("([^"]+)", "(\w+)", "(\w+)"(?:, (\d+))?\)', re.MULTILINE)
 
 _MAGIC = b"fusegen stamp 1\n"
 #: The features of an x86 processor that a compiler makes use of.
@@ -172,13 +173,39 @@ def difference(
     )
 
 
-def made_by(text: str) -> tuple[str, str, str] | None:
-    """Return what a generated `__init__.py` says of itself, or None of another file.
+@dataclass(frozen=True)
+class MadeBy:
+    """What a generated `__init__.py` says of itself.
 
-    That is the version that generated it, the package's name, and a hash of all its files.
+    Args:
+        version: the version of fusegen that generated it.
+        package: its name.
+        made_of: a hash of all its files.
+        form: its format (`FORMAT` in base/version.py).
     """
+
+    version: str
+    package: str
+    made_of: str
+    form: int
+
+    def misfit(self, version: str, form: int) -> str | None:
+        """Return why a runtime of this version and format cannot run the package, or None where it can."""
+        if self.version != version:
+            return f"fusegen {self.version} generated this package, and this is fusegen {version}"
+        if self.form != form:
+            state = "an older" if self.form < form else "a newer"
+            return (
+                f"{state} state of fusegen {version} generated this package: it has format {self.form}, "
+                f"and this one runs format {form}"
+            )
+        return None
+
+
+def made_by(text: str) -> MadeBy | None:
+    """Return what a generated `__init__.py` says of itself, or None of another file."""
     call = _MADE_BY.search(text)
-    return (call[1], call[2], call[3]) if call else None
+    return MadeBy(call[1], call[2], call[3], int(call[4] or 1)) if call else None
 
 
 def append(library: Path, stamp: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import jinja2
 from fusegen.base import paths
 from fusegen.base.activity import doing
 from fusegen.base.dtypes import DTYPES
-from fusegen.base.version import __version__
+from fusegen.base.version import FORMAT, __version__
 from fusegen.chain import Chain, Mode
 from fusegen.chain.layout import Layout
 from fusegen.lower import Kernel
@@ -129,6 +129,7 @@ def context_of(
     return {
         "name": name,
         "version": __version__,
+        "format": FORMAT,
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from fusegen.base import stamp
-from fusegen.base.version import __version__
+from fusegen.base.version import FORMAT, __version__
 from fusegen.runtime.binaries import find_binaries, remedy
 from fusegen.runtime.registered import LOADING
 
@@ -69,23 +69,27 @@ def find_package(name: str, folder: str = "generated") -> Path:
     )
 
 
-def made_by(version: str, package: str, made_of: str) -> None:
+def made_by(version: str, package: str, made_of: str, form: int = 1) -> None:
     """Check that this version of fusegen generated a package, since the package calls its runtime.
 
     Args:
         version: the version that generated it.
         package: its name.
         made_of: a hash of all its files; `load_package` reads it from this call.
+        form: the package's format (`FORMAT` in base/version.py).
 
     Raises:
-        ImportError: if it was another version.
+        ImportError: if it was another version, or another state of this one, whose packages have another
+            format.
     """
-    del made_of
-    if version != __version__:
-        raise ImportError(
-            f"{package}: fusegen {version} generated this package, and this is fusegen {__version__}; "
-            f"run `fusegen build {package}`, or install fusegen {version}"
-        )
+    _check(stamp.MadeBy(version, package, made_of, form))
+
+
+def _check(said: stamp.MadeBy) -> None:
+    wrong = said.misfit(__version__, FORMAT)
+    if wrong:
+        other = "" if said.version == __version__ else f", or install fusegen {said.version}"
+        raise ImportError(f"{said.package}: {wrong}; run `fusegen build {said.package}`{other}")
 
 
 def _check_name(name: str) -> None:
@@ -102,9 +106,8 @@ def _made_by_this_version(name: str, text: bytes) -> tuple[str, str]:
         raise ImportError(
             f"{name}: this is not a package of fusegen {__version__}; run `fusegen build {name}`"
         )
-    version, package, made_of = said
-    made_by(version, package, made_of)
-    return package, made_of
+    _check(said)
+    return said.package, said.made_of
 
 
 class _Read(SourceFileLoader):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fusegen.base import paths, stamp
 from fusegen.base.errors import UserError
-from fusegen.base.version import __version__
+from fusegen.base.version import FORMAT, __version__
 
 _CPU, _CUDA = "_cpu.so", "_cuda.so"
 
@@ -87,13 +87,12 @@ def _read(folder: Path) -> Built:
     said = stamp.made_by((folder / "__init__.py").read_text(errors="replace"))
     if said is None or not name.isidentifier():
         raise UserError(f"{folder} is not a package that fusegen {__version__} generated")
-    version, package, _ = said
+    package = said.package
     out = "" if folder.resolve().parent.name == "generated" else f" --out {folder.parent}"
     again = f"run `fusegen build {package}{out}`"
-    if version != __version__:
-        raise UserError(
-            f"{folder}: fusegen {version} generated this package, and this is {__version__}; {again}"
-        )
+    wrong = said.misfit(__version__, FORMAT)
+    if wrong:
+        raise UserError(f"{folder}: {wrong}; {again}")
     cpu = _checked(folder / _CPU, package, "cpu", again)
     dtypes, libraries = tuple(cpu.dtypes[package]), [folder / _CPU]
     architectures: tuple[str, ...] = ()
