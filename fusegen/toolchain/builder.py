@@ -15,7 +15,7 @@ from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
 from fusegen.toolchain import ccache, freshness, kept_object
 from fusegen.toolchain.compile_errors import DamagedObjectError
-from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
+from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities, needed_nvcc
 from fusegen.toolchain.jobs import jobs as jobs_of
 from fusegen.toolchain.lock import build_lock
 from fusegen.toolchain.ninja_file import dtypes_of, ninja_text, packages_under
@@ -85,11 +85,8 @@ def build(
         raise UserError(f"--backend {backend}: not known{nearest(backend, get_args(Backend))}")
     files = expand(specs)
     compilers = find_compilers()
-    if backend == "cuda" and compilers.nvcc is None:
-        raise UserError(
-            "--backend cuda: nvcc was not found (looked in CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda); "
-            "install the CUDA toolkit"
-        )
+    if backend == "cuda":
+        needed_nvcc(compilers, "--backend cuda")
     cuda = backend == "cuda" or (
         backend == "auto" and compilers.nvcc is not None and bool(gpu_capabilities())
     )

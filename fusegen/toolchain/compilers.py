@@ -105,8 +105,12 @@ class Compilers:
         codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
         newest = max(architectures, key=int)
         codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+        return [*self.cuda_source_flags(), *codes]
+
+    def cuda_source_flags(self) -> list[str]:
+        """Return the flags of kernel.cu without those of architectures."""
         host = ["-Xcompiler=-fPIC,-fvisibility=hidden", f"-ccbin={self.cxx}"]
-        return ["-O3", "--fmad=false", "-std=c++17", *codes, *host, f"-I{paths.include()}"]
+        return ["-O3", "--fmad=false", "-std=c++17", *host, f"-I{paths.include()}"]
 
 
 def find_compilers() -> Compilers:
@@ -125,6 +129,20 @@ def find_compilers() -> Compilers:
         f"no C++ compiler found (looked for {sought} on PATH); install one, for example "
         "`apt-get install g++`, or name one in CXX"
     )
+
+
+def needed_nvcc(compilers: Compilers, option: str) -> Path:
+    """Return CUDA's compiler, which an option of a command needs.
+
+    Raises:
+        UserError: if there is none; it says where it was looked for.
+    """
+    if compilers.nvcc is None:
+        raise UserError(
+            f"{option}: nvcc was not found (looked in CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda); "
+            "install the CUDA toolkit"
+        )
+    return compilers.nvcc
 
 
 def find_nvcc() -> Path | None:

@@ -8,13 +8,10 @@ import errno
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.toolchain import builder
@@ -27,14 +24,12 @@ from fusegen.tools.cli.display import BuildDisplay, Reports, results_table
 from fusegen.tools.cli.exporting import export
 from fusegen.tools.cli.importing import import_
 from fusegen.tools.cli.measuring import bench, tune
-from fusegen.tools.cli.options import ERR, OUT, Out, Specs, complete_specs, place_of, show_table
+from fusegen.tools.cli.options import ERR, OUT, Out, Specs, show_table
 from fusegen.tools.cli.packaging import kernels_hub, package
 from fusegen.tools.cli.reporting import report
+from fusegen.tools.cli.showing import show
 from fusegen.tools.cli.starting import new, schema
 from fusegen.tools.cli.vocabulary import ops
-
-if TYPE_CHECKING:
-    from fusegen.chain import Chain
 
 #: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -142,75 +137,6 @@ def build(
             progress=display,
         )
     show_table(results_table(results, out, time.perf_counter() - started))
-
-
-def show(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A spec file, the name of one here or in specs/, or a package of a model's report.",
-            autocompletion=complete_specs,
-        ),
-    ],
-    out: Out = Path("generated"),
-    passes: Annotated[
-        bool,
-        typer.Option("--passes", help="Show instead what each compiler pass did to each program."),
-    ] = False,
-    after: Annotated[
-        str | None,
-        typer.Option("--after", metavar="PASS", help="Show instead the programs after a pass."),
-    ] = None,
-    tex: Annotated[
-        bool, typer.Option("--tex", help="Show instead the programs' formulas as LaTeX.")
-    ] = False,
-) -> None:
-    """Show a chain's programs, its derivatives, and the generated files."""
-    from fusegen.lower.show_passes import changes, programs_after
-    from fusegen.toolchain.pipeline import derive
-
-    path, out = place_of(name, out)
-    with reported(name, Reports(ERR).say):
-        derived = derive(path)
-    if tex:
-        OUT.print(_tex(derived), markup=False, soft_wrap=True)
-        return
-    if after is not None:
-        for program, given in derived.operators:
-            for left in programs_after(program, given, after):
-                OUT.print(f"{left}\n", markup=False, soft_wrap=True)
-        return
-    if passes:
-        for program, given in derived.operators:
-            table = Table(title=program.name, title_justify="left")
-            table.add_column("pass")
-            table.add_column("what it did", overflow="fold")
-            for each, what in changes(program, given):
-                table.add_row(each, Text(what))
-            show_table(table)
-        return
-    OUT.print(derived.describe(), markup=False, soft_wrap=True)
-    folder = out / derived.spec.name
-    if folder.is_dir():
-        table = Table(title=str(folder), title_justify="left")
-        table.add_column("file")
-        table.add_column("lines", justify="right")
-        for path in sorted(p for p in folder.iterdir() if p.suffix in (".h", ".cpp", ".cu", ".py")):
-            table.add_row(path.name, str(len(path.read_bytes().splitlines())))
-        show_table(table)
-    else:
-        OUT.print(f"{folder} is not there yet: run `fusegen build`")
-
-
-def _tex(chain: Chain) -> str:
-    """Return a chain's programs as LaTeX for amsmath."""
-    from fusegen.tools.typeset import aligned, equations
-
-    return "\n\n".join(
-        f"% {program.name}\n{aligned(found)}"
-        for mode in chain.modes
-        for program, found in zip(mode.programs, equations(mode.programs), strict=True)
-    )
 
 
 def clean(out: Out = Path("generated")) -> None:
