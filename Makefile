@@ -4,6 +4,7 @@
 # `make check`: linters, types, format, and whether generated/ is what the specs render to.
 # `make prove`: what docs/evidence.md says was proven on the CPU, in about half an hour; records in RECORDS.
 # `make docs`: the documentation as a site, in site/.
+# `make pictures`: the pictures of pages in docs/pictures, taken in Chromium.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 # Every test of the command line starts Python: without bytecode it compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: build test quick check prove docs format clean
+.PHONY: build test quick check prove docs pictures format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
@@ -62,6 +63,10 @@ prove: $(VENV)/installed
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict
+
+pictures: export PYTHONPATH = tests
+pictures: $(VENV)/installed
+	$(BIN)/python tests/take_screenshots.py
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,7 @@ from fusegen.base.errors import UserError
 from fusegen.models.background import Build, start_build
 from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
+from fusegen.models.graph_units import units_of
 from fusegen.models.packages import (
     is_built,
     is_there,
@@ -86,6 +87,8 @@ class FusegenBackend:
         plan = plan_of(module.graph, inputs, order, self.report, everything=self.everything)
         if self.order is None and runs_without_gradients(module.graph):
             plan = replace(plan, specs=[(r, self._least(spec)) for r, spec in plan.specs])
+        named = [(region, spec.name) for region, spec in plan.specs]
+        self.report.units.append(units_of(module.graph, named))
         specs = [spec for _, spec in plan.specs]
         if self.folder not in self.report.folders:
             self.report.folders.append(self.folder)

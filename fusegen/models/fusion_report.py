@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fusegen.models.cost import Cost
+from fusegen.models.graph_units import Unit
 from fusegen.toolchain.model_cache import default_folder
 
 __all__ = [
@@ -60,6 +61,7 @@ class Report:
         changed: what else was done to the graphs, and how often.
         graphs: how many graphs torch captured.
         folders: where their specs and packages are.
+        units: each graph as units, of which each fused region is one.
     """
 
     regions: list[FusedRegion] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Report:
     graphs: int = 0
     changed: Counter[str] = field(default_factory=Counter)
     folders: list[Path] = field(default_factory=list)
+    units: list[tuple[Unit, ...]] = field(default_factory=list)
 
     def settle(self, region: FusedRegion, reason: str) -> None:
         """Say of a region in the report why it is not fused, or that it is: an empty reason."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -19,31 +17,26 @@ import torch
 from conftest import ROOT
 from markupsafe import escape
 from shared.command import fusegen_here
+from shared.report_pages import HOSTILE, hostile_page, model_report
 
 from fusegen.chain import Chain, derive
 from fusegen.lower.polynomials import elementary
-from fusegen.models.cost import Cost
-from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.spec import parse
 from fusegen.spec.code_names import code_names
+from fusegen.tools.against_eager.bench import Timed
+from fusegen.tools.bench import machine, measure
+from fusegen.tools.bench.record import Cell, Record
 from fusegen.tools.check.every_number import beyond, ulps
 from fusegen.tools.check.reference import run_chain
-from fusegen.tools.report import errors
+from fusegen.tools.report import errors, times
 from fusegen.tools.report.approximations import elementary_of
 from fusegen.tools.report.kernels import kernels_of
 from fusegen.tools.report.model import part_of
 from fusegen.tools.report.one_variable import why_not, with_derivatives
 from fusegen.tools.report.page import page, render
+from fusegen.tools.report.times import times_of_chain, times_of_model
 from fusegen.tools.typeset import equations
 
-#: A chain of one variable, and one with rows, of which the second says markup everywhere it can.
-HOSTILE = """
-description: a < b & <script>alert("1")</script>
-operands:
-  weight: col
-chain:
-  - expr: "where(x < 0, softmax(x), x) * weight"
-"""
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -77,9 +70,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("hostile")
-    (folder / "hostile.yaml").write_text(HOSTILE)
-    return page([(folder / "hostile.yaml", folder)])
+    return hostile_page(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +102,7 @@ def test_mathml_and_pictures_are_well_formed(which: str, request: pytest.Fixture
     for tag in ("math", "svg"):
         for element in re.findall(rf"<{tag}\b.*?</{tag}>", text, re.DOTALL):
             ET.fromstring(element)
-    assert text.count("<svg") == {"hostile": 0, "curved": 2}[which]
+    assert text.count("<svg") == {"hostile": 1, "curved": 2}[which]
 
 
 def test_what_a_spec_says_is_escaped(hostile: str) -> None:
@@ -254,14 +245,8 @@ def test_each_polynomial_belongs_to_a_function() -> None:
     assert elementary_of(["log"]) == []  # the C library's
 
 
-def report() -> Report:
-    fused = FusedRegion(("add", "gelu"), "[8, 16]", Cost(3_000_000, 1_000_000, 2, 0.0), "one")
-    left = FusedRegion(("mul",), "[4, <b>]", Cost(200, 100, 1, 0.0), "", "", "it is too small")
-    return Report([fused, fused, left], Counter({("conv", "torch computes it"): 3}), graphs=1)
-
-
 def test_a_model_has_its_regions_and_the_reasons() -> None:
-    part = part_of("model.py:Net", report())
+    part = part_of("model.py:Net", model_report())
     assert [(row.count, row.saved) for row in part.fused] == [(2, 4_000_000)]
     text = render([], part)
     Tags(text)
@@ -311,40 +296,53 @@ def test_a_file_of_someone_else_is_kept(tmp_path: Path) -> None:
     assert fusegen_here("report", "one.yaml", "--everything", cwd=tmp_path).returncode == 2
 
 
-def browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return next((path for name in names if (path := shutil.which(name))), None)
-
-
-@pytest.mark.skipif(browser() is None, reason="no Chromium here")
-@pytest.mark.parametrize("width", [412, 1280])
-def test_a_browser_shows_it_without_scrolling_sideways(
-    width: int, hostile: str, tmp_path: Path
+def test_times_are_measured_and_never_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: str
 ) -> None:
-    """In a frame: a window of Chromium is not as narrow as a phone."""
-    measure = (
-        "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth,"
-        " document.querySelectorAll('math').length].join(' '), '*')</script>"
+    assert "fusegen report one --time" in page([(_relu(tmp_path), tmp_path)])
+    assert re.search(r"fusegen</dt>\s*<dd>.*60 µs, 1.20 ×", hostile)
+    assert re.search(r"byte limit</dt>\s*<dd>.*width: 10.0%.* 50 µs</dd>", hostile)
+    missing = times_of_chain(_relu(tmp_path), tmp_path, "cpu", lambda _: None)
+    assert "one/__init__.py does not exist; run `fusegen build" in missing.reason
+    wanted: list[measure.Run] = []
+
+    def run(asked: measure.Run, say: object) -> Record:
+        del say
+        wanted.append(asked)
+        cell = Cell(
+            "tail", "one", "float32", 1024, 8192, None, "forward", 8, 2, 4, 3, None, 5, 1, None
+        )
+        return Record(machine.describe("cpu"), [cell])
+
+    monkeypatch.setattr(measure, "run", run)
+    found = times_of_chain(_relu(tmp_path), tmp_path, "cpu", lambda _: None)
+    assert [group.title for group in wanted[0].groups] == ["tail one float32 1024x8192"]
+    assert found.passes[0].ms == {"byte limit": 1, "fusegen": 2, "eager": 4, "torch.compile": 3}
+    text = page([(_relu(tmp_path), tmp_path)], times={"one": found})
+    assert "float32, 1024 × 8192" in text
+    assert "4 ms, 4.00 ×" in text
+
+
+def _relu(folder: Path) -> Path:
+    path = folder / "one.yaml"
+    path.write_text("order: 1\nchain: [relu]\n")
+    return path
+
+
+def test_a_model_is_timed_on_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text("import torch\n\ndef net(x):\n    return torch.tanh(x * 2)\n")
+    asked = []
+
+    def bench(_: object, backends: dict[str, object], *__: object) -> list[Timed]:
+        asked.append(list(backends))
+        return [Timed("float32", "forward", {"fusegen": 0.5, "eager": 1.0})]
+
+    monkeypatch.setattr(times, "bench", bench)
+    monkeypatch.chdir(tmp_path)
+    found = times_of_model("net.py:net", "8x16", "cpu", print, everything=True)
+    assert asked == [["fusegen", "eager", "torch.compile"]]
+    assert (found.what, found.passes[0].text("eager")) == ("float32, inputs 8x16", "1 ms")
+    assert "1 ms</dd>" in render([], part_of("net.py:net", model_report()), model_times=found)
+    assert "fusegen report net.py:net --inputs … --time" in render(
+        [], part_of("net.py:net", model_report())
     )
-    opened = hostile.replace("<details", "<details open").replace("open open", "open")
-    (tmp_path / "page.html").write_text(opened.replace("</body>", f"{measure}</body>"))
-    (tmp_path / "frame.html").write_text(
-        "<script>addEventListener('message', event => document.title = event.data)</script>"
-        f"<iframe src='page.html' style='width: {width}px; height: 900px; border: 0'></iframe>"
-    )
-    done = subprocess.run(
-        [
-            *(str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}"),
-            f"file://{tmp_path / 'frame.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    (title,) = re.findall(r"<title>([\d ]+)</title>", done.stdout)
-    inner, scrolled, formulas = map(int, title.split())
-    assert inner == width
-    assert scrolled <= inner
-    assert formulas == hostile.count("<math")

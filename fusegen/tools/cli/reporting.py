@@ -27,14 +27,20 @@ def report(
         bool,
         typer.Option("--everything", help="Of a model: fuse what would not get faster, too."),
     ] = False,
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time", help="Time each chain, or the model, beside eager and torch.compile."
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file that this command did not write.")
     ] = False,
 ) -> None:
-    """Write one HTML page: formulas, curves, errors, passes, kernels and sources; of a model, its regions.
+    """Write one HTML page: formulas, curves, errors, times, kernels and sources; of a model, its graph too.
 
-    The page needs no network. Errors are measured where the packages are built for the CPU. A model is fused,
-    and runs once.
+    The page needs no network. Errors are measured where the packages are built for the CPU, times with
+    --time. A model is fused, and runs once.
     """
     from fusegen.base.files import write_if_different
     from fusegen.tools.report.page import MARK, page
@@ -43,7 +49,7 @@ def report(
         output = output / "report.html"
     if output.exists() and not output.read_text(errors="replace").startswith(MARK) and not force:
         raise UserError(f"{output} is there, and not from this command; --force replaces it")
-    model = None
+    model, model_times, times = None, None, {}
     if is_model(specs or [], inputs):
         from fusegen.tools.report.model import part_of, report_of
 
@@ -51,11 +57,24 @@ def report(
         fused = report_of(title, inputs, device and device.value, everything=everything)
         model = part_of(title, fused)
         found = list(model.specs)
-    elif device or everything:
-        raise UserError("--device and --everything are for a model: model.py:Class")
+        if time:
+            from fusegen.tools.report.times import times_of_model
+
+            where = device and device.value
+            model_times = times_of_model(title, inputs, where, _say, everything=everything)
+    elif everything or (device and not time):
+        raise UserError(
+            "--everything is for a model, model.py:Class; --device for one, or for --time"
+        )
     else:
         found = _found(specs or [], out)
-    text = page(found, model, _say)
+    if time and model is None:
+        from fusegen.tools.bench.command import device as device_of
+        from fusegen.tools.report.times import times_of_chain
+
+        where = device_of(device and device.value)
+        times = {path.stem: times_of_chain(path, folder, where, _say) for path, folder in found}
+    text = page(found, model, _say, times, model_times)
     write_if_different(output, text)
     size = len(text.encode()) / 1e3
     OUT.print(

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from fusegen.models import FusegenBackend, Report
 from fusegen.models.fusion_report import FusedRegion
 from fusegen.tools.against_eager.original import original_of, through
 from fusegen.tools.against_eager.outcome import outcome
+from fusegen.tools.report.graph import MOST, picture
 
 __all__ = ["ModelPart", "RegionRow", "part_of", "report_of"]
 
@@ -51,6 +54,7 @@ class ModelPart:
         changed: what else was done to the graphs, and how often.
         left: the ops outside of regions: what each is, why it is left, and how often it occurs.
         specs: the spec of each package, and the folder of the packages.
+        graphs: a picture of each graph, and how many of its units are not in it.
     """
 
     title: str
@@ -61,6 +65,7 @@ class ModelPart:
     changed: Sequence[tuple[str, int]]
     left: Sequence[tuple[str, str, int]]
     specs: Sequence[tuple[Path, Path]]
+    graphs: Sequence[tuple[Markup, int]]
 
 
 def report_of(text: str, inputs: str | None, device: str | None, *, everything: bool) -> Report:
@@ -96,6 +101,8 @@ def part_of(title: str, report: Report) -> ModelPart:
         for name in packages
         for folder in dict.fromkeys(report.folders)
     ]
+    places = [place for place in places if place[0].is_file()]
+    chapters = {path.stem for path, _ in places}
     return ModelPart(
         title,
         str(report).splitlines()[0],
@@ -104,7 +111,12 @@ def part_of(title: str, report: Report) -> ModelPart:
         [r for r in rows if r.region.reason],
         [(what, count) for what, count in report.changed.items() if count],
         [(name, reason, count) for (name, reason), count in report.left.most_common()],
-        [place for place in places if place[0].is_file()],
+        places,
+        [
+            (picture(units, packages, chapters), max(len(units) - MOST, 0))
+            for units in dict.fromkeys(report.units)
+            if any(unit.kind in ("op", "region") for unit in units)
+        ],
     )
 
 

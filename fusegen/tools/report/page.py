@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import jinja2
 
@@ -12,6 +13,7 @@ from fusegen.base.version import __version__
 from fusegen.tools.report.chapter import Chapter, chapter_of
 from fusegen.tools.report.model import ModelPart
 from fusegen.tools.report.sources import style
+from fusegen.tools.report.times import Times
 
 __all__ = ["MARK", "page"]
 
@@ -23,6 +25,8 @@ def page(
     specs: Sequence[tuple[Path, Path]],
     model: ModelPart | None = None,
     say: Callable[[str], None] = lambda _: None,
+    times: Mapping[str, Times] = MappingProxyType({}),
+    model_times: Times | None = None,
 ) -> str:
     """Return the page.
 
@@ -30,6 +34,8 @@ def page(
         specs: spec files, each with the folder of its built package.
         model: a model, whose packages these are.
         say: told which chapter is being written.
+        times: the times of chains, by their names; of others, the page says how to get them.
+        model_times: those of the model.
 
     Raises:
         SpecError: where a spec is wrong.
@@ -38,10 +44,15 @@ def page(
     for path, out in specs:
         say(path.stem)
         chapters.append(chapter_of(path, out))
-    return render(chapters, model)
+    return render(chapters, model, times, model_times)
 
 
-def render(chapters: Sequence[Chapter], model: ModelPart | None = None) -> str:
+def render(
+    chapters: Sequence[Chapter],
+    model: ModelPart | None = None,
+    times: Mapping[str, Times] = MappingProxyType({}),
+    model_times: Times | None = None,
+) -> str:
     """Return the page of some chapters."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates() / "report"),
@@ -60,6 +71,8 @@ def render(chapters: Sequence[Chapter], model: ModelPart | None = None) -> str:
         model=model,
         runs={chapter.name: chapter.runs for chapter in chapters},
         code_style=style(),
+        times=times,
+        model_times=model_times,
     )
     return f"{MARK}\n{text}"
 
