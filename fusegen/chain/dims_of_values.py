@@ -77,6 +77,8 @@ def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
         rank: the number of dims that it broadcasts to.
         columns: the columns of its segment.
     """
+    if operand.dims is not None:
+        return frozenset(operand.dims)
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
     if operand.kind is Kind.CHANNEL:

@@ -34,6 +34,8 @@ class Layout:
         halved: the dim along which the tensor has two halves or more parts, counted from the end; the
             activation has the shape of one part. 0 if the tensor itself is the activation.
         partition: how these parts lie along that dim.
+        axis: the dims along which an operand of kind channel varies, counted from the end, if these are
+            others than the channel: see `chain/third_axis.py`.
     """
 
     rank: int = 0
@@ -42,6 +44,22 @@ class Layout:
     groups: int | str | None = None
     halved: int = 0
     partition: Partition = HALVES
+    axis: tuple[int, ...] = ()
+
+    @property
+    def reordered(self) -> bool:
+        """Whether rows are counted in another order than that of the dims: those that differ along the third
+        axis are neighbours.
+
+        Elements with one number of the axis are then neighbours too, apart from the rest of the rows.
+        """
+        rows = [dim for dim in self.axis if dim < self.first]
+        return len(rows) < len(self.axis) and rows != [*range(self.first - len(rows), self.first)]
+
+    @property
+    def axis_bits(self) -> int:
+        """The dims of the third axis as bits: bit n for dim -1 - n."""
+        return sum(1 << (-1 - dim) for dim in self.axis)
 
     @property
     def halves_channels(self) -> bool:
@@ -63,6 +81,8 @@ class Layout:
         """The kind that an operand with one number per channel has in a program."""
         if self.groups is not None:
             return Kind.FULL
+        if self.axis:
+            return Kind.FULL if self.last in self.axis else Kind.ROW
         if self.rank < 3:
             return Kind.COL  # the last dim is the channel
         first, last = self.rank + self.first, self.rank + self.last

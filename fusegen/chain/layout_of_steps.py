@@ -122,7 +122,7 @@ def _by_halves(step: Step, layout: Layout) -> bool:
 def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
     """Return the layout of steps that reduce nothing."""
     named = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
-    kinds = (o.kind for o in spec.operands if o.name in named)
+    kinds = (Kind.COL if o.dims else o.kind for o in spec.operands if o.name in named)
     halved = -1 if any(step.paired for step in steps) else spec.halved
     return pointwise_layout(spec.dims, kinds, halved)
 

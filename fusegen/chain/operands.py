@@ -11,6 +11,7 @@ from fusegen.atoms.halves import parts_held
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import CHANNEL_DIM, Layout
+from fusegen.chain.third_axis import kind_along
 from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
 
@@ -31,6 +32,7 @@ class SegmentOperand:
         mask: whether it is of bool; kernels read it as 0 and 1 in x's dtype.
         float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
+        dims: the dims along which it varies, counted from the end, if the spec lists them.
     """
 
     name: str
@@ -43,12 +45,21 @@ class SegmentOperand:
     handed: bool = False
     mask: bool = False
     float32: bool = False
+    dims: tuple[int, ...] | None = None
+
+    @property
+    def called(self) -> str:
+        """Its kind as the generated package declares it: a word, or the dims along which it varies."""
+        own = self.dims is not None and self.kind is Kind.CHANNEL
+        return f"({', '.join(map(str, self.dims or ()))},)" if own else f'"{self.kind.label}"'
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""
         activation = layout.with_parts(x, self.parts)
         if self.integer:
             return layout.shape_after(x, "row")
+        if self.dims is not None:
+            return tuple(activation[d] if d in self.dims else 1 for d in range(-len(x), 0))
         if self.kind is Kind.SCALAR:
             return (1,)
         if self.kind is Kind.CHANNEL:
@@ -99,7 +110,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
             if name in declared:
                 operand = declared[name]
                 owner = None if operand.init is None else name
-                kind = _resolved(operand.kind, layout)
+                kind = _resolved(kind_along(operand, layout), layout)
                 moves = not operand.constant and name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
@@ -108,6 +119,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     mask=operand.mask,
                     float32=operand.float32,
                     parts=_parts_of(spec, span, step, name) if parts_of(kind) > 1 else 1,
+                    dims=operand.dims,
                 )
                 if before is not None and before.parts != found[name].parts:
                     raise _of_two_widths(spec, step, name)

@@ -13,6 +13,7 @@ from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.chain.segment_program import forward_program, tracked
+from fusegen.chain.third_axis import takes_reordered, with_axis
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.calculus import vjp
@@ -115,8 +116,14 @@ def make_segment(spec: Spec, span: Span, name: str, streams: int) -> Segment:
     Raises:
         SpecError: the steps have a form that is not supported.
     """
-    steps = span.steps
+    steps, plain = span.steps, span
+    span = with_axis(spec, plain)
     operands = operands_of(spec, span)
+    if span.layout.reordered and not takes_reordered(
+        forward_program(spec, "forward", span, steps, operands, streams)
+    ):
+        span = plain
+        operands = operands_of(spec, span)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
     modes = []
     both = ("train",) if spec.mode == "training" else ("train", "eval")
@@ -223,7 +230,7 @@ def _memory_formats(
     With random numbers, all operators get the most restricted format among them. An element's random number
     depends on its place in memory, and must be the same in every operator.
     """
-    if layout.groups is not None:
+    if layout.groups is not None or layout.reordered:
         return tuple("contiguous" for _ in kernels)
     formats = tuple(kernel.memory_format for kernel in kernels)
     if random:
@@ -242,7 +249,7 @@ def _lowered(
     """Return the kernel of an operator, or refuse its chain with a remedy."""
     doing(f"lowering {program.name}")
     try:
-        return lower(program, given=saved, apart=layout.strided)
+        return lower(program, given=saved, apart=layout.strided, reordered=layout.reordered)
     except LoweringError as error:
         remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
         message = f"{error}, which one kernel cannot do; {remedy}"

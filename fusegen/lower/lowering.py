@@ -30,7 +30,13 @@ from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 __all__ = ["LoweringError", "lower"]
 
 
-def lower(program: Program, given: Collection[Value] = (), *, apart: bool = False) -> Kernel:
+def lower(
+    program: Program,
+    given: Collection[Value] = (),
+    *,
+    apart: bool = False,
+    reordered: bool = False,
+) -> Kernel:
     """Return the kernel that computes a program.
 
     Args:
@@ -38,13 +44,14 @@ def lower(program: Program, given: Collection[Value] = (), *, apart: bool = Fals
         given: values that the forward pass saved; they are loaded.
         apart: whether the columns of a row may be non-adjacent in memory, so that outer reductions are
             needed.
+        reordered: whether rows are counted in another order than they have in memory.
 
     Raises:
         LoweringError: the program has a form that no kernel template supports.
     """
     kernels: list[Kernel] = []
     for part in passes.run(Part(program, tuple(given))):
-        lowered = _Lowering(part).kernel()
+        lowered = _Lowering(part, reordered=reordered).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
         inputs = replace(lowered.inputs, saved=saved)
@@ -57,7 +64,8 @@ def lower(program: Program, given: Collection[Value] = (), *, apart: bool = Fals
 class _Lowering:
     """The state of lowering one part: names, kinds, and the places of hoisted parts."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, *, reordered: bool) -> None:
+        self.reordered = reordered
         program, plan = part.program, schedule(part.program, part.given)
         self.program, self.plan, self.fixed = program, plan, part.fixed
         self.needed = {value.name: value for value in plan.needed}
@@ -239,7 +247,13 @@ class _Lowering:
             result = self._result(name, output.value, output.declared, output.like)
             access = output.access(name)
             results.append(
-                replace(result, outline=output.outline, access=access, float32=output.float32)
+                replace(
+                    result,
+                    outline=output.outline,
+                    access=access,
+                    float32=output.float32,
+                    reordered=self.reordered,
+                )
             )
         for value in self.program.saved:
             results.append(self._result(value.name, value, value.kind))

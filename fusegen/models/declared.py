@@ -21,6 +21,8 @@ def kind_text(held: Held, region: Region) -> str:
     The tables of a rotation, and targets of a loss, get no gradient if they need none: a kernel would write
     as much for each as for x. Other operands get one, or training and evaluation would have two packages.
     """
+    if held.dims:
+        return f"{{dims: [{', '.join(map(str, held.dims))}]}}"
     if held.float32:
         return f"{{kind: {held.kind}, dtype: float32}}"
     calls = region.calls.values()

@@ -30,6 +30,7 @@ class Held:
         of_step: whether a step keeps it, so that the spec does not declare it.
         inner: of a view [C, 1, …], how many dims of size 1 it has.
         float32: whether it is of float32 in a package of 16 bits.
+        dims: the dims along which it varies, if the spec lists them: then a kernel sums its gradient.
     """
 
     node: fx.Node
@@ -38,6 +39,7 @@ class Held:
     of_step: bool = False
     inner: int = 0
     float32: bool = False
+    dims: tuple[int, ...] = ()
 
 
 def how_held(node: fx.Node, region: Region, *, is_image: bool) -> Held:
@@ -77,7 +79,11 @@ def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> H
         # It is broadcast along the row, whatever it does along the other dims.
         if equal(shape[-1], 1):
             return Held(node, "row", "as it is")
-    return Held(node, "full", "expanded")
+    tensor = tensor_of(node)
+    moves = tensor is not None and tensor.requires_grad and len(whole) > 2
+    missing = len(whole) - len(shape)
+    dims = tuple(missing + d for d, size in enumerate(shape) if not equal(size, 1))
+    return Held(node, "full", "as it is", dims=dims) if moves else Held(node, "full", "expanded")
 
 
 def of_channels(node: fx.Node, region: Region) -> Held:

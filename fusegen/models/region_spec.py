@@ -89,10 +89,11 @@ class _Writer:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
         named = outputs_text({n: self._words[n] for n in outputs}, self._region, self._dtype)
         training = any(call.training for call in self._region.calls.values())
+        listed = any(held.dims for held in self._operands.values())
         text = spec_text(
             order=self._order,
             dtype=self._dtype,
-            dims=len(self._region.shape) if self._is_image else 0,
+            dims=len(self._region.shape) if self._is_image or listed else 0,
             training=training,
             operands={
                 n: kind_text(h, self._region) for n, h in self._operands.items() if not h.of_step
@@ -259,7 +260,9 @@ class _Writer:
 
     def _operand(self, node: fx.Node) -> str:
         held = how_held(node, self._region, is_image=self._is_image)
-        self._expands |= held.adapted == "expanded"
+        self._expands |= held.adapted == "expanded" or bool(held.dims)
+        if held.dims and not self._order:
+            held = replace(held, adapted="expanded", dims=())
         return self._declared(held)
 
     def _channel(self, value: fx.Node | float) -> str:

@@ -53,6 +53,8 @@ def _member(argument: Any, dim: int | None, number: int) -> Any:
 
 def _folds(dims: Sequence[int | None], operator: BoundOperator, args: tuple[Any, ...]) -> bool:
     """Whether the batch can become rows."""
+    if any(isinstance(kind, tuple) for kind in operator.kinds):
+        return False  # it may vary along the dim that the batch would join
     if operator.random or operator.mixes_rows or not _BY_ROW.issuperset(operator.output_kinds):
         return False
     shared = all(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def broadcast(
-    x: Tensor, broadcasters: Sequence[Any], kinds: Sequence[str], columns: tuple[int, int]
+    x: Tensor, broadcasters: Sequence[Any], kinds: Sequence[object], columns: tuple[int, int]
 ) -> Tensor:
     """Return a tensor with the activation's shape. Only its shape and strides are read.
 

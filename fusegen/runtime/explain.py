@@ -157,6 +157,6 @@ def _rule(operand: Operand) -> str:
     """Return which other shapes an operand may have, for a message."""
     if operand.integer or operand.kind == "scalar":
         return ""
-    return (
-        f"; a {operand.kind} operand may have any shape that torch broadcasts to the expected one"
-    )
+    along = isinstance(operand.kind, tuple)
+    what = f"an operand of dims {operand.kind}" if along else f"a {operand.kind} operand"
+    return f"; {what} may have any shape that torch broadcasts to the expected one"

@@ -28,7 +28,8 @@ class Operand:
     Args:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
-            "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
+            "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C]. Or the dims of x
+            along which it varies, counted from the end.
         integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
         parts: how many parts of a row it holds, if x has several; 0 if it is not cut into parts.
         mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
@@ -41,7 +42,7 @@ class Operand:
     def __init__(
         self,
         name: str,
-        kind: Literal["full", "col", "row", "channel", "scalar"],
+        kind: Literal["full", "col", "row", "channel", "scalar"] | tuple[int, ...],
         integer: bool = False,
         parts: int = 0,
         mask: bool = False,
@@ -58,12 +59,14 @@ class Operand:
         return computed_in(x) if self.float32 else x
 
     @property
-    def kind_in_passes(self) -> str:
+    def kind_in_passes(self) -> str | tuple[int, ...]:
         """Its kind for the operators, which decides how it is batched and sharded."""
         return "dropped" if self.integer else self.kind
 
 
-def broadcast_shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
+def broadcast_shape(
+    kind: str | tuple[int, ...], x: Sequence[int], columns: tuple[int, int]
+) -> tuple[int, ...]:
     """Return the shape of an operand that broadcasts with an activation; leading ones may be missing.
 
     Args:
@@ -73,6 +76,8 @@ def broadcast_shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tu
     """
     if kind == "full" or not x:
         return tuple(x)
+    if isinstance(kind, tuple):
+        return tuple([size if dim - len(x) in kind else 1 for dim, size in enumerate(x)])
     first, last = columns[0] % len(x), columns[1] % len(x)
     if kind == "channel":
         first = last = 1  # as torch has it
@@ -212,7 +217,9 @@ def asks_for_float32(x: Any, operands: Sequence[Operand], given: Sequence[Any]) 
     )
 
 
-def _expanded(tensor: Tensor, kind: str, x: Sequence[int], columns: tuple[int, int]) -> Tensor:
+def _expanded(
+    tensor: Tensor, kind: str | tuple[int, ...], x: Sequence[int], columns: tuple[int, int]
+) -> Tensor:
     """Return an operand in the shape of its kind, or as it is if torch would not broadcast it to that.
 
     One of rows may also lack the row's dims, as a loss of each row does.

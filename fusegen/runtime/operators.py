@@ -92,7 +92,7 @@ class BoundOperator:
         overload: Callable[..., Any],
         value: Callable[..., Any] | None,
         declared: Operator,
-        kinds: tuple[str, ...],
+        kinds: tuple[str | tuple[int, ...], ...],
         float32: tuple[bool, ...],
         statistic_kinds: tuple[str, ...],
         random: bool,
@@ -286,7 +286,7 @@ def bind_operators(
     package: str,
     namespace: Any,
     declared: Sequence[Operator],
-    kinds: Sequence[str],
+    kinds: Sequence[str | tuple[int, ...]],
     *,
     float32: Sequence[bool],
     statistics: tuple[str, ...],
@@ -302,7 +302,7 @@ def bind_operators(
         package: the package's name.
         namespace: the namespace of the operators, `torch.ops.fusegen_<package>_<hash>`.
         declared: the operators, as the generated package declares them.
-        kinds: the kinds of x and of the operands.
+        kinds: the kinds of x and of the operands: words, or the dims along which one varies.
         float32: whether each of them is of float32 where x has 16 bits.
         statistics: the kinds of the statistics that the forward saves.
         random: whether the mode draws random numbers.

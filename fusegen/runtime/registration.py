@@ -34,7 +34,7 @@ def register(operator: BoundOperator) -> None:
             operator.partition,
         )
 
-        def result(number: int, kind: str) -> Tensor:
+        def result(number: int, kind: object) -> Tensor:
             shape = operator.shape(number, args)
             if lies and kind in {"full", "half"}:
                 return torch.empty_like(x if shape == x.shape else x[tuple(map(slice, half))])

@@ -57,7 +57,9 @@ def _shardings(operator: BoundOperator, args: tuple[Any, ...]) -> list[tuple[lis
         _padded(operator, args, [Replicate()] * operator.count),
     )
     found: list[tuple[list[Any], list[Any]]] = [replicated]
-    if operator.mixes_rows:
+    if operator.mixes_rows or (
+        operator.statistics and any(isinstance(kind, tuple) for kind in operator.kinds)
+    ):  # in statistics, rows may be counted in another order
         return found
     columns = (
         range(dims + operator.columns[0], dims + operator.columns[1] + 1) if dims else range(0)
@@ -83,7 +85,10 @@ def _split(
 
     dims = len(args[0].shape)
 
-    def place(kind: str, shape: Any, summed: Any) -> Any:
+    def place(kind: Any, shape: Any, summed: Any) -> Any:
+        if isinstance(kind, tuple):
+            at = dim - (dims - len(shape))  # leading dims may be missing
+            return Shard(at) if dim - dims in kind else summed
         if kind in ("scalar", across) or (kind == "channel" and dim != 1):
             return summed
         if kind == "dropped":  # x's shape without its columns

@@ -75,6 +75,8 @@ class Operand:
         mask: whether it is of bool, and so the condition of a choice.
         float32: whether it is of float32 where x has 16 bits.
         constant: whether it gets no gradient.
+        dims: the dims along which it varies, counted from the end, if the spec lists them; its kind is then
+            full.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Operand:
     mask: bool = False
     float32: bool = False
     constant: bool = False
+    dims: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from fusegen.base.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec.model import Argument, Init, Operand, Ref, Shape
 from fusegen.spec.names import problem
-from fusegen.spec.section_models import KINDS, Sections, shown
+from fusegen.spec.section_models import KINDS, OperandSection, Sections, shown
 from fusegen.spec.yaml import Document, Place
 
 __all__ = ["operands_of", "shape_of"]
@@ -50,7 +50,8 @@ def operands_of(
         if wrong:
             raise document.error(place, wrong)
         init = None if given.init is None else _init(model, document, place, given.init)
-        kind = KINDS[given.kind]
+        dims = _dims(name, given, model.dims, document)
+        kind = KINDS[given.kind or "full"]
         shape = None
         integer, mask = given.dtype == "int64", given.dtype == "bool"
         message = ""
@@ -80,9 +81,35 @@ def operands_of(
             raise document.error((*place, "gradient"), message)
         line = document.line(place)
         constant = mask or integer or not given.gradient
-        marks = (integer, mask, float32, constant)
+        marks = (integer, mask, float32, constant, dims)
         operands.append(Operand(name, kind, init, shape, line, *marks))
     return tuple(operands)
+
+
+def _dims(
+    name: str, given: OperandSection, rank: int, document: Document
+) -> tuple[int, ...] | None:
+    """Return the dims along which an operand varies, counted from the end, if it lists them.
+
+    Raises:
+        SpecError: it lists none, or says its kind too, or neither.
+    """
+    place = ("operands", name)
+    if given.dims is None:
+        if given.kind is None:
+            raise document.error(place, f"the kind of {name!r} is missing")
+        return None
+    here = (*place, "dims")
+    if given.kind is not None:
+        raise document.error(here, f"{name!r} has both a kind and dims: drop one of them")
+    if rank < 3:
+        message = f"{name!r} lists dims, so say how many dims x has: `dims: 3` or more"
+        raise document.error(here, f"{message}; beside a matrix, use kind row or col")
+    wrong = [dim for dim in given.dims if not -rank <= dim < rank]
+    if wrong or not given.dims:
+        message = f"the dims of {name!r} must be some of 0 to {rank - 1}, not {shown(given.dims)}"
+        raise document.error(here, message)
+    return tuple(sorted({dim % rank - rank for dim in given.dims}))
 
 
 def _init(model: Sections, document: Document, place: Place, given: Any) -> Init | float | Ref:
@@ -111,7 +138,7 @@ def _parameter_shape(
     """Return the shape of the parameter at a place; the default depends on its kind."""
     name = str(place[1])
     given = model.operands[name]
-    kind = KINDS[given.kind]
+    kind = KINDS[given.kind or "full"]
     if kind not in (Kind.COL, Kind.CHANNEL, Kind.SCALAR):
         message = (
             f"{name!r} cannot be a parameter that broadcasts: it is {kind.label} {kind.shape}, and "

@@ -152,8 +152,10 @@ class OperandSection(Section):
 
     short: ClassVar[str] = "kind"
 
-    kind: Annotated[str, _OneOf(KINDS)]
+    kind: Annotated[str | None, _OneOf(KINDS)] = None
     """full: as x; col, channel, row: one value for each column, channel or row; scalar: one value."""
+    dims: list[int] | None = None
+    """In place of a kind: the dims of x along which it varies; it has size 1 along the others."""
     dtype: Annotated[str | None, _OneOf(("int64", "bool", "float32"))] = None
     """int64 for classes, bool for masks, float32 beside activations of 16 bits; by default that of x."""
     init: Annotated[Any, WithJsonSchema({"type": ["string", "number"]})] = None

@@ -30,6 +30,7 @@ class Result(Accessed):
         hidden: whether it exists only because final results depend on it.
         access: how it is written, if it is a part of a tensor.
         float32: whether it is stored in the compute type, not in x's dtype, although it is no statistic.
+        reordered: whether the kernel counts rows in another order than they have in memory.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Result(Accessed):
     hidden: bool = False
     access: Access | None = None
     float32: bool = False
+    reordered: bool = False
 
     @property
     def computed(self) -> bool:
@@ -52,8 +54,8 @@ class Result(Accessed):
 
     @property
     def strided(self) -> bool:
-        """Whether there may be gaps between its rows: the tensor's other parts."""
-        return self.access is not None and self.kind == Kind.FULL
+        """Whether there may be gaps between its rows: other parts of the tensor, or rows that come later."""
+        return (self.access is not None or self.reordered) and self.kind == Kind.FULL
 
     @property
     def adds(self) -> bool:

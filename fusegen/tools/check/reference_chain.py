@@ -42,6 +42,7 @@ def run_programs(
         rounding: applied to each operation's value.
     """
     named: dict[str, Tensor] = {}
+    numbers = {**numbers, **{chain.spec.code(name): number for name, number in numbers.items()}}
     for place, (segment, shape) in enumerate(
         zip(chain.segments, chain.reached(x.shape), strict=True)
     ):
@@ -51,8 +52,9 @@ def run_programs(
         last = place + 1 == len(chain.segments)
         call = _Call(segment, mode, form, numbers, seed, rounding, later=place > 0, last=last)
         given = {**operands, **named, "x": x}
-        names = ["x", *(o.name for o in segment.operands if o.name != "x")]
-        found = _Segment.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
+        named_as = {"x": "x", **{o.code: o.name for o in segment.operands}}
+        tensors = [given[name] for name in named_as.values()]
+        found = _Segment.apply(call, [*named_as], *tensors)  # type: ignore[no-untyped-call]
         x, named = found[0], {**named, **dict(zip(segment.span.returned, found[1:], strict=True))}
         named[segment.steps[-1].label] = x
     outputs = chain.spec.outputs

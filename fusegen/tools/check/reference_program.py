@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -152,8 +153,8 @@ def _shaped(
         return value.expand(axes.of(Kind.ROW))
     own = inputs[out.like.name].shape
     spread = value.expand(axes.of(out.kind))
-    if out.like.per_channel and out.outline == "like":
+    if out.outline == "like" and math.prod(own) != spread.numel():  # it was broadcast
         padded = [1] * (spread.dim() - len(own)) + list(own)
         dims = [d for d, size in enumerate(padded) if size == 1 and spread.shape[d] != 1]
-        return rounding.sum(spread, dims).reshape(own) if dims else spread.reshape(own)
+        return rounding.sum(spread, dims).reshape(own)
     return spread.reshape(own)

@@ -2,7 +2,9 @@
 // it, and allocates the results.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "fusegen/dtype.h"
 #include "fusegen/strided.h"
@@ -31,6 +33,10 @@ struct Layout {
   // none. How many parts there are, and whether the columns of the first two alternate.
   int64_t halved = 0, parts = 2;
   bool alternating = false;
+  // The dims along which operands of kind `channel` vary, bit n for dim -1 - n; 0: dim 1 alone. If
+  // they are the dims of the columns and some of the rows, rows are counted so that those which
+  // differ along these dims are neighbours.
+  uint64_t axis = 0;
 };
 
 class Arrangement;
@@ -56,6 +62,11 @@ class Activation {
   int64_t inner() const { return inner_ > 1 ? inner_ : 1; }
   int64_t channels() const { return channels_; }
   int64_t channel_run() const { return channel_run_ > 1 ? channel_run_ : 1; }
+  // How many rows together have all channels, if these are along the columns.
+  int64_t cycle() const {
+    return layout_.axis ? std::max<int64_t>(1, channels_ / std::max<int64_t>(1, width_))
+                        : layout_.groups;
+  }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
@@ -113,7 +124,7 @@ class Activation {
 
   // New tensors for results.
   Tensor like(Tensor t) const;
-  Tensor full_result() const;
+  Tensor full_result();
   Tensor whole_result();
   Tensor row_result(bool keepdim, bool float32 = false) const;
   Tensor one_result(bool float32 = false) const;
@@ -150,6 +161,11 @@ class Activation {
   bool takes_by(Tensor t, int64_t step) const;
   void note(Tensor t, int64_t parts);
   bool sorts();
+  // Whether a dim is one of those along which operands of kind `channel` vary.
+  bool on_axis(int64_t dim) const {
+    return layout_.axis ? layout_.axis >> (dims_ - 1 - dim) & 1 : dim == 1;
+  }
+  std::vector<int64_t> order_by_axis() const;
   Tensor read_by_element(Tensor t, const char* name, int64_t parts);
   Tensor copied(Tensor t) const;
   Tensor contiguous(Tensor t) const;

@@ -66,14 +66,19 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
     for (int64_t dim = halved_; dim < dims_; ++dim) together *= sizes[dim];
     shortest_ = std::min(shortest_, together);
   }
+  int64_t last = -1;  // of the axis of channels
+  for (int64_t dim = 0; dim < dims_; ++dim) {
+    if (!on_axis(dim)) continue;
+    channels_ = (last < 0 ? 1 : channels_) * sizes[dim];
+    last = dim;
+  }
   for (int64_t dim = 0; dim < dims_; ++dim) {
     (column(dim) ? width_ : height_) *= sizes[dim];
-    // The run of a channel: how many adjacent elements share a channel if the channel dim is
-    // among the columns; otherwise how many adjacent rows do.
-    if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= sizes[dim];
+    // The run of a channel: how many adjacent elements share a channel if its last dim is among the
+    // columns; otherwise how many adjacent rows do.
+    if (dim > last && (column(last) || !column(dim))) channel_run_ *= sizes[dim];
     if (dim > dims_ + layout.last) matrix_ *= sizes[dim];
   }
-  channels_ = dims_ > 1 ? sizes[1] : 0;
   // Rows of one column are neighbours: those of a sample lie side by side.
   if (layout.memory_format == MemoryFormat::strided && width_ == 1 && numel_ && !column(0)) {
     matrix_ = height_ / sizes[0];
@@ -84,12 +89,15 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
   height_ *= layout.groups;
   width_ /= layout.groups;
   together_ = numel_;
-  plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
+  std::vector<int64_t> order = order_by_axis();
+  plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous() && order.empty());
   const int64_t parts = halved_ < 0 ? 1 : layout.parts;
   auto arrangement = std::make_unique<Arrangement>(std::move(sizes), halved_);
   arrangement_ = arrangement.get();
+  const bool reordered = !order.empty();
+  arrangement_->order(std::move(order));
   const bool ready =
-      plain_ || (arrangement_->orders(x) && takes(x, parts)) ||
+      plain_ || reordered || (arrangement_->orders(x) && takes(x, parts)) ||
       (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x, parts));
   if (!ready) {
     arrangement_->unsort();
@@ -134,8 +142,14 @@ Tensor Activation::like(Tensor t) const {
   return fresh(t.dim(), t.sizes(), t.dtype());
 }
 
-Tensor Activation::full_result() const {
-  return beside(arrangement_->sizes());
+Tensor Activation::full_result() {
+  const int64_t* const sizes = arrangement_->sizes();
+  if (!layout_.axis || !arrangement_->sorted()) return beside(sizes);
+  // As torch has it, and the kernels skip from row to row.
+  const Tensor made = fresh(dims_, sizes, stored_);
+  if (!takes(made, 1)) return beside(sizes);
+  note(made, 1);
+  return made;
 }
 
 Tensor Activation::whole_result() {
@@ -187,6 +201,20 @@ void Activation::note(Tensor t, int64_t parts) {
     }
     return true;
   });
+}
+
+// The order in which the axis of operands of kind `channel` counts the dims; empty if that is their
+// own.
+std::vector<int64_t> Activation::order_by_axis() const {
+  std::vector<int64_t> order;
+  if (!layout_.axis || !on_axis(dims_ - 1)) return order;
+  for (const bool chosen : {false, true}) {
+    for (int64_t dim = 0; dim < dims_; ++dim) {
+      if (on_axis(dim) == chosen) order.push_back(dim);
+    }
+  }
+  if (std::is_sorted(order.begin(), order.end())) order.clear();
+  return order;
 }
 
 // Whether x, with its dims in the order of its strides, has a memory format that the layout

@@ -48,6 +48,8 @@ class Arrangement {
     }
   }
   void unsort() { order_.clear(); }
+  // Orders the dims as given; none: in their own order.
+  void order(std::vector<int64_t> dims) { order_ = std::move(dims); }
 
   // Whether a tensor's elements, in this order, have gaps at no more dims than a kernel can count;
   // `found` describes them. Of a part of it whose columns are `step` apart, what lies between these

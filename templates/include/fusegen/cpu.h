@@ -169,6 +169,44 @@ struct Tiling {
   int64_t block_grain() const { return splits_rows ? elements_per_thread / block_cols : blocks(); }
 };
 
+// The rows of each task where rows are reduced as a whole. Rows take turns at the channels: `cycle`
+// of them together have all channels, or are all rows if nothing is summed by channel. A task takes
+// `sets` neighbouring rows of each cycle, and so the same channels from cycle to cycle, of one of
+// several pieces of the cycles. It sums no more than `most` of them in the compute type.
+struct RowTasks {
+  static constexpr int64_t most = 128;
+
+  int64_t rows, cycle, sets, pieces;
+
+  static RowTasks of(const Tiling& tiling, int64_t cycle) {
+    const int64_t rows = tiling.rows;
+    if (!cycle) return {rows, std::max<int64_t>(rows, 1), tiling.tile_rows, 1};
+    const int64_t wanted = std::min<int64_t>(tiling.groups(), 64), cycles = rows / cycle;
+    const int64_t sets = std::max<int64_t>(1, cycle / std::max<int64_t>(wanted, 1));
+    const int64_t tiles = (cycle + sets - 1) / sets;
+    const int64_t pieces = std::max((wanted + tiles - 1) / tiles, (cycles + most - 1) / most);
+    return {rows, cycle, sets, std::clamp<int64_t>(pieces, 1, std::max<int64_t>(cycles, 1))};
+  }
+  int64_t tiles() const { return (cycle + sets - 1) / sets; }
+  int64_t count() const { return rows ? pieces * tiles() : 0; }
+  int64_t grain(const Tiling& tiling) const {
+    const int64_t each = std::max<int64_t>(1, rows / std::max<int64_t>(count(), 1));
+    return tiling.splits_rows
+               ? count()
+               : std::max<int64_t>(1, Tiling::elements_per_thread / (each * tiling.tile_cols));
+  }
+  // Calls f with each row of a task, and with the place of its row of channels among those of all
+  // pieces.
+  template <class F>
+  void each_row(int64_t task, const F& f) const {
+    const int64_t cycles = rows / cycle, piece = task / tiles(), first = task % tiles() * sets;
+    const int64_t end = std::min(cycle, first + sets);
+    for (int64_t n = cycles * piece / pieces; n < cycles * (piece + 1) / pieces; ++n) {
+      for (int64_t set = first; set < end; ++set) f(n * cycle + set, piece * cycle + set);
+    }
+  }
+};
+
 // Tasks of an outer reduction. Its rows are adjacent in memory: they form matrices [cols, inner]. A
 // task takes up to `lanes` rows, few enough that their live values stay in the L2 cache.
 struct OuterTiling {
@@ -253,6 +291,11 @@ void for_each_run(int64_t begin, int64_t end, int64_t each, const F& f) {
 template <class S, class T>
 void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_t run,
                      int64_t channels) {
+  if (run == 1 && first % channels + count <= channels) {
+    const S* const from = data + first % channels;
+    for (int64_t i = 0; i < count; ++i) out[i] = load(from + i);
+    return;
+  }
   int64_t channel = channel_of(first, run, channels), until = run - first % run;
   for (int64_t i = 0; i < count; until = run) {
     const int64_t end = std::min(count, i + until);
@@ -276,7 +319,7 @@ void add_runs(T* out, const T* terms, int64_t begin, int64_t end, int64_t run) {
   });
 }
 
-// Adds up the parts of each run, in order.
+// Adds up the parts of each run, in order, and adds the sum to what other rows have left.
 template <class T>
 void join_runs(T* out, const T* places, int64_t runs, int64_t run) {
   for (int64_t k = 0; k < runs; ++k) {
@@ -284,7 +327,7 @@ void join_runs(T* out, const T* places, int64_t runs, int64_t run) {
     for (int64_t b = k * run / block_cols; b <= ((k + 1) * run - 1) / block_cols; ++b) {
       sum += places[b + k];
     }
-    out[k] = T(sum);
+    out[k] += T(sum);
   }
 }
 

@@ -30,6 +30,7 @@ struct RowTask {
       block_sums;  // of a stage's reductions, for each block of the row
   Pointers<T, P::Totals::size> block_totals;
   Pointers<T, P::RunSums::size> run_parts;
+  Pointers<T, P::RunSums::size> run_sums;              // of the row's channels, over several rows
   int64_t runs;                                        // of a row, one for each channel
   int64_t at;                                          // the row's first element
   int64_t gaps[P::Fulls::size + P::Stores::size + 1];  // before it, in each tensor
@@ -161,16 +162,19 @@ struct RowTask {
       });
       leave(piece(std::false_type{}, begin, end, spread, terms));
       each(RunSums{}, [&](auto item, auto n) {
-        add_runs(run_parts[place_of<decltype(item), typename P::RunSums>] + block, terms[n], begin,
-                 end, args.channel_run);
+        constexpr int own = place_of<decltype(item), typename P::RunSums>;
+        if (args.channel_run == 1) {
+          for (int64_t j = begin; j < end; ++j) run_sums[own][j] += terms[n][j - begin];
+        } else {
+          add_runs(run_parts[own] + block, terms[n], begin, end, args.channel_run);
+        }
       });
     }
   }
 
   // Runs a stage over the row: what is computed once, then the columns; and finds what it reduces.
   template <class Stage, bool FIRST>
-  FUSEGEN_FN void run_row(const Tiling& tiling, const Pointers<T, P::RunSums::size>& run_sums,
-                          double* totals) {
+  FUSEGEN_FN void run_row(const Tiling& tiling, double* totals) {
     const int64_t blocks = tiling.blocks();
     each(Only<Stage, Role::row_lines>{}, [&](auto lines, auto) { lines.function(scalar, row); });
     if constexpr (Stage::has_elements) {
@@ -189,7 +193,8 @@ struct RowTask {
     });
     each(Only<Stage, Role::run_sum>{}, [&](auto item, auto) {
       constexpr int n = place_of<decltype(item), typename P::RunSums>;
-      join_runs(run_sums[n], run_parts[n], runs, run_length<decltype(item)>(args));
+      const int64_t run = run_length<decltype(item)>(args);
+      if (run > 1) join_runs(run_sums[n], run_parts[n], runs, run);
     });
   }
 };
@@ -205,16 +210,21 @@ void rows_of(const typename D::Args& args) {
   const typename K::Scalar scalar = P::scalars(args);
   const auto tiling = Tiling::of(rows, cols, cols, P::ColSums::size ? 4 : 64);
   int64_t runs = 0;  // of a row, one for each channel
-  if constexpr (P::RunSums::size > 0) runs = cols / args.channel_run;
+  int64_t cycle = 0;
+  if constexpr (P::RunSums::size > 0) {
+    runs = cols / args.channel_run;
+    cycle = args.cycle;
+  }
+  const RowTasks tasks = RowTasks::of(tiling, cycle);
+  const int64_t places = tasks.pieces * cycle * runs;
   const GridSums<D, S> sums{
-      Buffers<T, P::ColSums::size>(tiling.groups() * cols), Buffers<T, P::RowSums::size>(rows),
-      Buffers<T, P::RunSums::size>(rows * runs), Buffers<double, P::Totals::size>(tiling.groups())};
+      Buffers<T, P::ColSums::size>(tasks.count() * cols), Buffers<T, P::RowSums::size>(rows),
+      Buffers<T, P::RunSums::size>(places), Buffers<double, P::Totals::size>(tasks.count())};
+  for (int n = 0; n < P::RunSums::size; ++n) std::fill_n(sums.runs.pointers()[n], places, T(0));
   parallel_for(
-      tiling.groups(), tiling.grain(),
+      tasks.count(), tasks.grain(tiling),
       [=, col_parts = sums.cols.pointers(), row_parts = sums.rows.pointers(),
        run_sums = sums.runs.pointers(), total_parts = sums.totals.pointers()](int64_t group) {
-        const int64_t first = group * tiling.tile_rows,
-                      last = std::min(rows, first + tiling.tile_rows);
         const Buffers<T, P::DerivedCols::size> derived(cols);
         const Buffers<T, Task::lives> live(cols);
         const Buffers<T, P::Rngs::size> shared_rng(any_shared(typename P::Rngs{}) ? cols : 0);
@@ -232,6 +242,7 @@ void rows_of(const typename D::Args& args) {
                   block_sums.pointers(),
                   block_totals.pointers(),
                   run_parts.pointers(),
+                  {},
                   runs,
                   0,
                   {},
@@ -240,15 +251,15 @@ void rows_of(const typename D::Args& args) {
           task.col_sums.to[n] = col_parts[n] + group * cols;
           std::fill_n(task.col_sums[n], cols, T(0));
         });
-        for (int64_t i = first; i < last; ++i) {
+        tasks.each_row(group, [&](int64_t i, int64_t place) {
           task.at = i * cols;
           find_gaps(typename P::Fulls{} + typename P::Stores{}, args, i, task.gaps);
           task.row = {};
           P::load_row(args, i, task.row);
-          auto sums = run_sums;
-          for (int n = 0; n < P::RunSums::size; ++n) sums.to[n] += i * runs;
+          for (int n = 0; n < P::RunSums::size; ++n)
+            task.run_sums.to[n] = run_sums[n] + place * runs;
           each(StagesOf<D>{}, [&](auto stage, auto n) {
-            task.template run_row<decltype(stage), n == 0>(tiling, sums, totals);
+            task.template run_row<decltype(stage), n == 0>(tiling, totals);
           });
           P::store_row(args, i, scalar, task.row);
           each(typename P::RowSums{},
@@ -257,10 +268,10 @@ void rows_of(const typename D::Args& args) {
             totals[place_of<decltype(item), typename P::Totals>] +=
                 member(task.row, scalar, item.value);
           });
-        }
+        });
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][group] = totals[n];
       });
-  sums.write(args, scalar, tiling.groups(), tiling.groups(), rows * runs);
+  sums.write(args, scalar, tasks.count(), tasks.count(), places);
 }
 
 template <template <class> class Form, class Args>

@@ -1,0 +1,96 @@
+"""Finds a segment's third axis, beside rows and columns: the dims of operands that vary along some of the
+rows.
+
+Kernels add up the gradient of such an operand while they compute its terms. An operand with one number per
+channel is the usual case; [batch, 1, feature] and [heads, T, T] are others. Their axis is what `channel`
+means in the segment's program and kernels. An element's place on it is its number / run % size. For
+[batch, 1, feature], rows are therefore counted sample by sample: those of one position are neighbours.
+
+A segment has one such axis. Operands along other dims are expanded before the operator, and torch sums their
+gradients.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from fusegen.chain.cut_into_segments import Span
+from fusegen.chain.layout import CHANNEL_DIM, Layout
+from fusegen.program import Kind, Program
+from fusegen.spec.model import Operand, Spec, Step
+
+__all__ = ["kind_along", "takes_reordered", "with_axis"]
+
+
+def with_axis(spec: Spec, span: Span) -> Span:
+    """Return a span whose layout has a third axis, if operands need one."""
+    named = {name for step in span.steps for name in step.tensors}
+    used = [o for o in spec.operands if o.name in named]
+    layout = span.layout
+    if (
+        layout.rank < 3
+        or layout.groups is not None
+        or layout.halved
+        or layout.last != -1
+        or span.broadcast
+        or any(_has_channels(step) for step in span.steps)
+        or any(o.kind is Kind.CHANNEL for o in used)
+        or Kind.CHANNEL in span.handed.values()
+    ):
+        return span
+    wanted = Counter(
+        o.dims
+        for o in used
+        if o.dims and not o.constant and _is_third(o, layout) and _is_run(o.dims, layout)
+    )
+    if not wanted:
+        return span
+    return replace(span, layout=replace(layout, axis=wanted.most_common(1)[0][0]))
+
+
+def kind_along(operand: Operand, layout: Layout) -> Kind:
+    """Return the kind of an operand in a segment."""
+    dims = frozenset(operand.dims or ())
+    if operand.dims is None or len(dims) == layout.rank:
+        return operand.kind
+    columns = frozenset(layout.columns)
+    if not dims:
+        return Kind.SCALAR
+    if dims == columns:
+        return Kind.COL
+    if dims == frozenset(range(-layout.rank, 0)) - columns and layout.groups is None:
+        return Kind.ROW
+    own = layout.axis or (CHANNEL_DIM - layout.rank,)
+    return Kind.CHANNEL if dims == frozenset(own) and layout.groups is None else Kind.FULL
+
+
+def takes_reordered(program: Program) -> bool:
+    """Whether a forward pass may count rows in another order than the dims'.
+
+    It may have no tensors with one number per row, and no random numbers.
+    """
+    return all(output.outline == "like" for output in program.outputs.values()) and not any(
+        i.source == "random" or (i.source == "tensor" and i.kind == Kind.ROW)
+        for i in program.inputs
+    )
+
+
+def _has_channels(step: Step) -> bool:
+    """Whether a step keeps tensors with one number per channel."""
+    own = (step.op.operands[name] for name in step.state) if step.op else ()
+    return bool(step.state) and (step.by_channel or any(k in (None, Kind.CHANNEL) for k in own))
+
+
+def _is_third(operand: Operand, layout: Layout) -> bool:
+    """Whether an operand varies along other dims than full, row, col and scalar ones."""
+    return kind_along(operand, replace(layout, axis=())) is Kind.FULL
+
+
+def _is_run(dims: tuple[int, ...], layout: Layout) -> bool:
+    """Whether some dims can be an axis: neighbouring dims of the rows, or those of the columns and any of the
+    rows."""
+    inside = [dim for dim in dims if dim in layout.columns]
+    if inside:
+        return len(inside) == len(layout.columns) and len(dims) < layout.rank
+    return [*dims] == [*range(dims[0], dims[-1] + 1)]

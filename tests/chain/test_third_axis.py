@@ -1,0 +1,195 @@
+"""Operands that list their dims: gradients summed in the kernels, against torch's own broadcast."""
+
+from __future__ import annotations
+
+import random
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES, derive
+from random_programs.build import build_specs
+from torch import Tensor
+
+from fusegen import load
+from fusegen.base.errors import SpecError
+from fusegen.program import Kind
+from fusegen.toolchain import pipeline
+from fusegen.tools.check.compare import Comparison
+from fusegen.tools.check.rounding import EXACT
+from fusegen.tools.check.verify import make_case
+
+SPECS = {
+    # The norm of a block that is modulated sample by sample; positions are summed by torch.
+    "modulated": """
+        dims: 3
+        operands: {place: {dims: [1, 2]}, scale: {dims: [0, 2]}, shift: {dims: [0, -1]}}
+        chain:
+          - expr: "layer_norm(x + place, eps=1e-6)"
+          - expr: "x * (1 + scale) + shift"
+        """,
+    # Attention with a bias of each head, and a temperature of each sample that torch sums over the heads.
+    "scores": """
+        dims: 4
+        operands: {bias: {dims: [1, 2, 3]}, sharp: {dims: [0]}}
+        chain:
+          - expr: "softmax(x * sharp + bias)"
+        """,
+}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("third_axis")
+    for name, text in SPECS.items():
+        (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
+    paths = [folder / f"{name}.yaml" for name in SPECS]
+    build_specs(paths, folder / "generated", dtypes=("float64",))
+    return folder / "generated"
+
+
+def wanted(name: str, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    if name == "scores":
+        return torch.softmax(x * given["sharp"] + given["bias"], -1)
+    x = torch.nn.functional.layer_norm(x + given["place"], x.shape[-1:], eps=1e-6)
+    return x * (1 + given["scale"]) + given["shift"]
+
+
+def operands_for(name: str, shape: tuple[int, ...], device: str) -> dict[str, Tensor]:
+    along = {
+        "modulated": {"place": (1, 2), "scale": (0, 2), "shift": (0, 2)},
+        "scores": {"bias": (1, 2, 3), "sharp": (0,)},
+    }[name]
+    return {
+        n: torch.randn(
+            [size if d in dims else 1 for d, size in enumerate(shape)],
+            dtype=torch.float64,
+            device=device,
+            requires_grad=True,
+        )
+        for n, dims in along.items()
+    }
+
+
+def shapes(name: str) -> Iterator[tuple[int, ...]]:
+    yield from {
+        "modulated": [(3, 5, 7), (1, 4, 8), (4, 1, 33), (2, 300, 64), (65, 3, 1030)],
+        "scores": [(2, 3, 5, 7), (3, 1, 33, 65), (2, 2, 1, 1500), (150, 2, 2, 16)],
+    }[name]
+    rng = random.Random()
+    rank = 3 if name == "modulated" else 4
+    for _ in range(3):
+        front = [rng.choice((1, 2, 3, 8, 17, 64)) for _ in range(rank - 1)]
+        yield (*front, rng.choice((3, 8, 33, 96)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", SPECS)
+def test_values_and_gradients(name: str, device: str, packages: Path) -> None:
+    package: ModuleType = load(name, packages)
+    for shape in shapes(name):
+        given = operands_for(name, shape, device)
+        x = torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
+        sliced = torch.randn((*shape[:-1], shape[-1] + 3), dtype=torch.float64, device=device)
+        turned = torch.randn((shape[1], shape[0], *shape[2:]), dtype=torch.float64, device=device)
+        for own in (x, sliced[..., 2:-1].requires_grad_(), turned.transpose(0, 1).requires_grad_()):
+            inputs = [own, *given.values()]
+            results = package.apply(own, **given), wanted(name, own, given)
+            if own is x:
+                assert results[0].stride() == results[1].stride()
+            cotangent = torch.randn_like(results[1])
+            first = [torch.autograd.grad(r, inputs, cotangent, create_graph=True) for r in results]
+            seconds = []
+            for found in first:
+                moving = [g for g in found if g.requires_grad]
+                total = sum((g * g.detach().cos()).sum() for g in moving)
+                seconds.append(torch.autograd.grad(total, inputs, materialize_grads=True))
+            for got, true in zip(
+                (results[0], *first[0], *seconds[0]),
+                (results[1], *first[1], *seconds[1]),
+                strict=True,
+            ):
+                torch.testing.assert_close(
+                    got, true, rtol=1e-8, atol=1e-8, msg=f"{shape} {{}}".format
+                )
+
+
+def test_transforms_and_compilers(packages: Path) -> None:
+    """An operand may vary along the dim that a batch would join, so that a batch loops."""
+    package = load("modulated", packages)
+    given = operands_for("modulated", (3, 5, 7), "cpu")
+    x = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    batched = torch.func.vmap(lambda one: package.apply(one, **given))(x)
+    torch.testing.assert_close(batched, wanted("modulated", x, given))
+
+    def gradients(x: Tensor) -> tuple[Tensor, ...]:
+        given["scale"].grad = None
+        return torch.autograd.grad(
+            package.apply(x * 2, **given).square().sum(), tuple(given.values())
+        )
+
+    compiled = torch.compile(lambda x: package.apply(x * 2, **given), backend="aot_eager")
+    torch.testing.assert_close(compiled(x[0]), wanted("modulated", x[0] * 2, given))
+    found = torch.autograd.grad(compiled(x[0]).square().sum(), tuple(given.values()))
+    torch.testing.assert_close(found, gradients(x[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("modulated", {"place": Kind.FULL, "scale": Kind.CHANNEL, "shift": Kind.CHANNEL}),
+        ("scores", {"bias": Kind.CHANNEL, "sharp": Kind.FULL}),
+    ],
+)
+def test_what_is_summed_in_the_kernels(name: str, kinds: dict[str, Kind], tmp_path: Path) -> None:
+    (tmp_path / f"{name}.yaml").write_text(textwrap.dedent(SPECS[name]))
+    backward = derive(tmp_path / f"{name}.yaml").segments[0].modes[0].programs[1]
+    assert {n: backward.outputs[f"grad_{n}"].declared for n in kinds} == kinds
+
+
+def test_random_dims_against_the_reference(tmp_path: Path) -> None:
+    """The programs of random chains, in float64, are torch's functions: value and gradients."""
+    rng = random.Random()
+    for number in range(12):
+        rank = rng.choice((3, 3, 4, 5))
+        listed = [rng.sample(range(rank), rng.randint(1, rank)) for _ in range(rng.randint(1, 3))]
+        norm = rng.choice(
+            ("", "softmax", "layer_norm: {dim: -1}", "rms_norm: {dim: -2, eps: 1e-6}")
+        )
+        operands = ", ".join(f"o{n}: {{dims: {dims}}}" for n, dims in enumerate(listed))
+        formula = "x"
+        for n in range(len(listed)):
+            formula = f"({formula}) {rng.choice('+*')} {rng.choice((f'o{n}', f'sin(o{n})'))}"
+        steps = [f'expr: "{formula}"', *([norm] if norm else [])]
+        rng.shuffle(steps)
+        chain = "\n".join(f"  - {step}" for step in steps)
+        path = tmp_path / f"random{number}.yaml"
+        path.write_text(f"dims: {rank}\norder: 1\noperands: {{{operands}}}\nchain:\n{chain}\n")
+        derived = pipeline.derive(path)
+        shape = (*(rng.choice((1, 2, 3, 5)) for _ in range(rank - 1)), 4)
+        comparison = Comparison(derived, make_case(derived, shape, training=False), torch.float32)
+        found, truth = comparison.programs(EXACT), comparison.truth()
+        for name, got, true in zip(comparison.names, found, truth, strict=True):
+            message = f"{name} of {path.read_text()}, {shape}: {{}}"
+            torch.testing.assert_close(got, true, rtol=1e-7, atol=1e-9, msg=message.format)
+
+
+@pytest.mark.parametrize(
+    ("dims", "declared", "message"),
+    [
+        (0, "{dims: [0, 1]}", "'a' lists dims, so say how many dims x has: `dims: 3` or more"),
+        (3, "{dims: [0, 3]}", r"the dims of 'a' must be some of 0 to 2, not \[0, 3\]"),
+        (3, "{dims: []}", r"the dims of 'a' must be some of 0 to 2, not \[\]"),
+        (3, "{dims: [0], kind: full}", "'a' has both a kind and dims: drop one of them"),
+        (3, "{gradient: false}", "the kind of 'a' is missing"),
+    ],
+)
+def test_mistakes(dims: int, declared: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mistaken.yaml"
+    head = f"dims: {dims}\n" if dims else ""
+    path.write_text(f"{head}operands: {{a: {declared}}}\nchain: [{{add: a}}]\n")
+    with pytest.raises(SpecError, match=message):
+        pipeline.derive(path)
