@@ -25,6 +25,7 @@ from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
 from fusegen.lower.print_cpp import Printer, fitted_function
 from fusegen.lower.schedule import LoweringError, schedule
 from fusegen.lower.share_parts import Named, share
+from fusegen.lower.take_from_given import take_from_given
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 
 __all__ = ["LoweringError", "lower"]
@@ -51,7 +52,7 @@ def lower(
     """
     kernels: list[Kernel] = []
     for part in passes.run(Part(program, tuple(given))):
-        lowered = _Lowering(part, reordered=reordered).kernel()
+        lowered = _Lowering(take_from_given(part), reordered=reordered).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
         inputs = replace(lowered.inputs, saved=saved)
