@@ -167,24 +167,45 @@ def dtypes_of(name: str) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.fixture(scope="session")
-def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shaped_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
-    return together(tmp_path_factory, "chains")
+    return together(request, tmp_path_factory, "chains")
 
 
 @pytest.fixture(scope="session")
-def segment_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def segment_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with the packages of tests/segments, built once for all workers."""
-    return together(tmp_path_factory, "segments")
+    return together(request, tmp_path_factory, "segments")
 
 
-def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-    """Return a folder with the packages of tests/<name>, built by the first worker who asks."""
+def together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> Path:
+    """Return a folder with the packages of tests/<name> that are asked for, built by the first worker."""
     from random_programs.build import build_specs
 
     specs, out = sorted((ROOT / "tests" / name).glob("*.yaml")), shared(tmp_path_factory) / name
+    asked = asked_for(request, {spec.stem for spec in specs})
+    specs = [spec for spec in specs if spec.stem in asked]
     once(tmp_path_factory, name, lambda: build_specs(specs, out, dtypes=dtypes_of(name)))
     return out
+
+
+def asked_for(request: pytest.FixtureRequest, packages: set[str]) -> set[str]:
+    """Return those packages of a fixture that the selected tests name: all if a test names none."""
+    asked = set()
+    for item in request.session.items:
+        if request.fixturename in getattr(item, "fixturenames", ()):
+            parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            named = {p for p in parameters if isinstance(p, str)} & packages
+            if not named:
+                return packages
+            asked |= named
+    return asked
 
 
 @pytest.fixture(scope="session")
