@@ -117,7 +117,7 @@ def attempt(text: str, folder: Path, watched: Watch) -> SpecError | None:
     assert [p.name for p in folder.iterdir()] == [path.name], "a file is written"
     if error is None:
         assert set(files) <= FILES, set(files)
-        ast.parse(files["__init__.py"])
+        files["__init__.py"] = _without_docstring(files["__init__.py"])
         assert not any(CANARY in content for content in files.values()), "an attack is in the code"
         return None
     assert error.file == path, error
@@ -126,6 +126,14 @@ def attempt(text: str, folder: Path, watched: Watch) -> SpecError | None:
     assert "\n" not in error.message, error.message
     assert len(error.message) < 1000, error.message
     return error
+
+
+def _without_docstring(text: str) -> str:
+    """Return a module's code without its docstring, which quotes the spec's description."""
+    module = ast.parse(text)
+    if ast.get_docstring(module) is not None:
+        del module.body[0]
+    return ast.unparse(module)
 
 
 def run(seeds: Sequence[int], folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
