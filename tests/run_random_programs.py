@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,12 @@ def main() -> int:
     begin = time.time()
     seeds = range(options.seed, options.seed + options.count)
     outcome = run(
-        seeds, together=options.together, processes=options.processes, keep=options.keep, say=_say
+        seeds,
+        together=options.together,
+        processes=options.processes,
+        seconds=options.seconds,
+        keep=options.keep,
+        say=_say,
     )
     failed = {failure.program for failure in outcome.failures}
     if options.shrink:
@@ -45,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="the JSON file to write")
     parser.add_argument("--together", type=int, default=10, help="programs in one library")
     parser.add_argument("--processes", type=int, default=1, help="libraries at the same time")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
     parser.add_argument("--keep", type=Path, help="a folder in which what is built stays")
     parser.add_argument("--shrink", type=Path, help="a folder for failing programs made smaller")
     return parser.parse_args()

@@ -5,33 +5,22 @@ The packages are built as a user's are, and called as a user calls them.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import torch
-from random_programs.build import build_together
 from torch import Tensor
 
-from fusegen import load
 from fusegen.chain import Chain
-from fusegen.toolchain import builder
 from fusegen.tools.check.condition import units
 from fusegen.tools.check.reference import run_chain
 from prove.truth import Truth
-from prove.ulps import FLUSHED, NORMAL_TAIL, TARGETS, beyond, every, stratified
-from prove.unary import derived, label, shipped, texts
+from prove.ulps import FLUSHED, NORMAL_TAIL, TARGETS, beyond
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-#: The value and its derivative.
-ORDERS = (0, 1)
-#: How many numbers are measured at once.
-CHUNK = 2**20
-#: How many results of a chunk are measured in units.
-FEW = 500
+#: How many results of a chunk are measured in units; and of a chunk that is worse than all before it.
+FEW, FEWEST = 500, 4
 #: How many results are held against 60 digits before a measure gives up.
 PATIENCE = 20_000
 
@@ -78,7 +67,7 @@ class Measured:
         eager: the largest error of torch's own functions, of both kinds.
         far: how many results are beyond the target.
         units: the largest error of these in units of `fusegen check`: what rounding each operation may cost;
-            of the `FEW` largest in each chunk, and of as many others.
+            of the largest that are measured together, and of as many others (`FEW`).
         over: by how many ulp one of these is more wrong than torch's.
         tiny: how many are beyond the target by less than `FLUSHED` alone, which all of the above leave out.
         tail: how many are by less than `NORMAL_TAIL` alone, which they leave out too.
@@ -106,66 +95,42 @@ class Measured:
         return self.units <= 1 and not self.unlike.others
 
 
-def run(folder: Path, count: int, device: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Build the packages, and return what was measured of each.
+def measure(
+    row: Measured, package: ModuleType, chain: Chain, truth: Truth, x: Tensor, few: int = FEW
+) -> None:
+    """Add what a package and torch give for some numbers to what was measured.
 
     Args:
-        folder: where packages are built.
-        count: how many float32 numbers are drawn.
-        device: "cpu" or "cuda".
-        say: where to say how far it is.
+        row: what was measured so far.
+        package: the package.
+        chain: its chain.
+        truth: the truth of the row's order.
+        x: the numbers, on the device on which the package runs; the truth is computed there too.
+        few: how many results beyond the target are measured in units; if 0, some that are the worst so far.
     """
-    chains = derived(folder / "derived", order=1)
-    packages = _build(folder, chains, device)
-    named = {path.stem: path.read_text() for path in shipped()} | texts()
-    drawn = stratified(count, seed=0)
-    found = []
-    for name, chain in chains.items():
-        for order in ORDERS:
-            truth = Truth(chain, order)
-            for dtype in DTYPES:
-                x = drawn if dtype == torch.float32 else every(dtype)
-                row = Measured(label(name, named[name]), name, str(dtype)[6:], order)
-                for part in x.split(CHUNK):
-                    measure(row, load(name, packages), chain, truth, part.to(device))
-                found.append(asdict(row) | {"right": row.right})
-                say(_line(row))
-    return found
-
-
-def _build(folder: Path, chains: Mapping[str, Chain], device: str) -> Path:
-    os.environ["FUSEGEN_NATIVE"] = "1"  # for this processor alone
-    if device == "cuda":
-        specs = sorted((folder / "derived").glob("*.yaml"))
-        builder.build(specs, out=folder / "generated")
-        return folder / "generated"
-    given = {name: (folder / "derived" / f"{name}.yaml").read_text() for name in chains}
-    dtypes = [str(dtype)[6:] for dtype in DTYPES]
-    return build_together(folder, given, together=12, optimize="-O3", dtypes=dtypes)
-
-
-def measure(row: Measured, package: ModuleType, chain: Chain, truth: Truth, x: Tensor) -> None:
-    """Add what a package and torch give for some numbers to what was measured."""
     row.inputs += len(x)
-    got = called(package.apply, row.order, x).cpu()
-    eager = called(lambda t: run_chain(chain.spec, t, {}, {}), row.order, x).cpu()
-    x = x.cpu()
+    got = called(package.apply, row.order, x)
+    eager = called(lambda t: run_chain(chain.spec, t, {}, {}), row.order, x)
     _compare_kinds(row, x, got, eager, truth)
     finite = x.isfinite()
     x, got, eager = x[finite], got[finite], eager[finite]
+    if not len(x):
+        return
     held = Held(truth, x)
     target = TARGETS[x.dtype]
     least = FLUSHED if x.dtype == torch.float32 else NORMAL_TAIL.get(row.package, FLUSHED)
-    error = held.errors(got, least)
+    before = max(row.crossing.ulp, row.away.ulp)
+    error = held.errors(got, least, (row.crossing.ulp, row.away.ulp))
     for worst, place in ((row.away, ~held.crossing), (row.crossing, held.crossing)):
         _enter(worst, torch.where(place, error, 0.0), x, got, held.truth)
-    by_torch = held.errors(eager, FLUSHED)
+    by_torch = held.errors(eager, FLUSHED, (row.eager.ulp, row.eager.ulp))
     _enter(row.eager, by_torch, x, eager, held.truth)
     far = error > target
     if far.any():
         row.far += int(far.sum())
         row.over = max(row.over, float((error - by_torch)[far].nan_to_num(0.0).max()))
-        row.units = max(row.units, float(held.units(got, far).max()))
+        if few or max(row.crossing.ulp, row.away.ulp) > before:
+            row.units = max(row.units, float(held.units(got, far, max(few, FEWEST)).max()))
     off = (got.double() - held.truth).abs()
     raw = beyond(got, held.truth, held.size, 0.0) > target
     row.tiny += int((raw & (off < FLUSHED)).sum())
@@ -194,51 +159,60 @@ class Held:
         self.size, self.crossing = truth.size(x, self.truth)
         self._exact = torch.zeros_like(x, dtype=torch.bool)
 
-    def errors(self, got: Tensor, least: float) -> Tensor:
-        """Return the errors of results, the largest of which is against the exact truth."""
+    def errors(self, got: Tensor, least: float, known: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Return the errors of results, the largest of which is against the exact truth.
+
+        Args:
+            got: the results.
+            least: smaller absolute errors are none.
+            known: the largest error so far where the truth crosses 0, and elsewhere. Only a larger one is
+                held against the exact truth.
+        """
         for _ in range(PATIENCE // 16):
             error = beyond(got, self.truth, self.size, least)
             pole = (self._x == 0) & got.isinf() & self.truth.isinf()
             error[pole] = 0.0  # `unlike` compares the signs
-            undecided = [self._undecided(error, p) for p in (self.crossing, ~self.crossing)]
-            chosen = torch.cat(undecided)
+            places = zip((self.crossing, ~self.crossing), known, strict=True)
+            chosen = torch.cat([self._undecided(error, *place) for place in places])
             if not len(chosen):
                 return error
             self._decide(chosen)
         raise RuntimeError(f"float64 is no truth for {PATIENCE} numbers near {self._x[chosen]}")
 
-    def _undecided(self, error: Tensor, place: Tensor) -> Tensor:
+    def _undecided(self, error: Tensor, place: Tensor, so_far: float) -> Tensor:
         """Return where errors of one kind may be the largest and are against float64.
 
         One that is larger by a thousandth than the largest against the exact truth counts as that one: a
         function that is nearly linear, such as a slope times x, has equal errors in each binade.
         """
-        known = torch.where(place & self._exact, error, 0.0).max()
-        limit = torch.clamp(known * 1.001, min=0.5)
+        known = max(so_far, float(torch.where(place & self._exact, error, 0.0).max()))
+        limit = max(known * 1.001, 0.5)
         open_ = place & ~self._exact
         over = torch.where(open_, error, 0.0)
         largest = over.topk(min(16, len(over)))
         chosen = largest.indices[largest.values > limit]
         if not len(chosen) and known > 0.5:
-            error[open_] = error[open_].clamp(max=float(known) * (1 - 1e-9))
+            error[open_] = error[open_].clamp(max=known * (1 - 1e-9))
         return chosen
 
     def _decide(self, places: Tensor) -> None:
         """Replace the truth at some places by the exact one; a pole's sign stays float64's."""
-        known = self._of.exact(self._x[places].tolist())
+        known = self._of.exact(self._x[places].tolist()).to(self._x.device)
         pole = known.isnan() & self.truth[places].isinf()
         self.truth[places] = torch.where(pole, self.truth[places], known)
         self.size[places] = torch.maximum(self.size[places], self.truth[places].abs())
         self._exact[places] = True
 
-    def units(self, got: Tensor, chosen: Tensor) -> Tensor:
+    def units(self, got: Tensor, chosen: Tensor, few: int = FEW) -> Tensor:
         """Return errors of chosen results in units of `fusegen check`: the largest, and some others."""
         error = torch.where(chosen, beyond(got, self.truth, self.size), 0.0)
-        largest = error.topk(min(FEW, int(chosen.sum()))).indices
-        places = torch.cat([largest, torch.tensor([*_spread(chosen.nonzero()[:, 0], FEW)])])
+        largest = error.topk(min(few, int(chosen.sum()))).indices
+        others = torch.tensor([*_spread(chosen.nonzero()[:, 0], few)], device=got.device)
+        places = torch.cat([largest, others])
         self._decide(places)
-        spread = self._of.spread(self._x[places])
-        return units(got[places], self.truth[places], spread)
+        # The random roundings are drawn on the CPU.
+        spread = self._of.spread(self._x[places].cpu())
+        return units(got[places].cpu(), self.truth[places].cpu(), spread)
 
 
 def _enter(worst: Worst, error: Tensor, x: Tensor, got: Tensor, truth: Tensor) -> None:
@@ -277,11 +251,12 @@ def _unlike(one: Tensor, other: Tensor) -> Tensor:
 
 def _spread(places: Tensor, count: int) -> Iterator[int]:
     """Yield some of the places: the first, the last, and some between."""
-    few = places[torch.linspace(0, len(places) - 1, min(count, len(places))).long()]
-    yield from few.tolist()
+    few = torch.linspace(0, len(places) - 1, min(count, len(places))).long()
+    yield from places[few.to(places.device)].tolist()
 
 
-def _line(row: Measured) -> str:
+def line(row: Measured) -> str:
+    """Return what is said of a row."""
     kind = ("value", "derivative")[row.order]
     note = "" if row.right else "  WRONG"
     far = f"{row.far} beyond, {row.units:.2g} units, {row.over:.2g} over eager, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -24,12 +25,15 @@ def origin(seconds: float) -> dict[str, Any]:
     compiler = subprocess.run(
         [find_compilers().cxx, "--version"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[0]
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = (
+        os.environ.get("FUSEGEN_COMMIT")
+        or subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    )
     return {
         "seconds": round(seconds),
         "date": time.strftime("%Y-%m-%d"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from fusegen.tools.check.every_number import FLUSHED, beyond, every
 
-__all__ = ["FLUSHED", "NORMAL_TAIL", "TARGETS", "beyond", "every", "stratified"]
+__all__ = ["FLUSHED", "NORMAL_TAIL", "TARGETS", "beyond", "every", "interleaved", "stratified"]
 
 #: Where a 16-bit result is good to an absolute error alone: the normal distribution's tail below -5, which is
 #: 2.9e-7 there (elementary.py). A longer polynomial would cost every gelu a seventh of its instructions.
@@ -27,7 +29,33 @@ def stratified(count: int, seed: int) -> Tensor:
     parts = [_strata(0, 2**32, count // 2, generator)]
     for sign in (0, 2**31):
         parts.append(_strata(sign + first, sign + last, count // 4, generator))
-    bits = torch.cat(parts)
+    return _floats(torch.cat(parts))
+
+
+def interleaved(
+    count: int, chunk: int, device: str, seed: int = 0, bits: int = 32
+) -> Iterator[Tensor]:
+    """Yield float32 numbers, NaNs and infinities too, each at most once: of 2^32, all.
+
+    Each chunk goes through all bit patterns with the same stride, from a start of its own. So the first
+    chunks have numbers of every size.
+
+    Args:
+        count: how many numbers, a multiple of chunk.
+        chunk: how many are given at once, a power of two.
+        device: where they are made.
+        seed: the seed of the order of the starts.
+        bits: how many of a number's bits are gone through, the last ones.
+    """
+    stride = 2**bits // chunk
+    starts = torch.randperm(stride, generator=torch.Generator().manual_seed(seed))
+    steps = torch.arange(chunk, dtype=torch.int64, device=device) * stride
+    for start in starts[: count // chunk].tolist():
+        yield _floats(steps + start)
+
+
+def _floats(bits: Tensor) -> Tensor:
+    """Return the float32 numbers of bit patterns from 0 to 2^32 - 1."""
     return torch.where(bits < 2**31, bits, bits - 2**32).to(torch.int32).view(torch.float32)
 
 

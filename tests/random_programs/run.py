@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import shutil
 import tempfile
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +72,7 @@ def run(
     *,
     together: int = 10,
     processes: int = 1,
+    seconds: float = math.inf,
     keep: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -79,13 +82,18 @@ def run(
         seeds: the seeds.
         together: how many programs share a library.
         processes: how many libraries are built and checked at the same time.
+        seconds: after how many no other library begins.
         keep: the folder of what is built; by default one that is removed.
         say: where to say how far it is.
     """
-    outcome = Outcome()
+    outcome, ends = Outcome(), time.monotonic() + seconds
     parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
+
+    def in_time(part: Sequence[int]) -> Outcome:
+        return _apart(part, keep) if time.monotonic() < ends else Outcome()
+
     with ThreadPoolExecutor(processes) as pool:
-        for done in pool.map(_apart, parts, [keep] * len(parts)):
+        for done in pool.map(in_time, parts):
             outcome.add(done)
             for failure in done.failures:
                 say(str(failure)[:400])

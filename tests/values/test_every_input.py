@@ -11,7 +11,7 @@ import torch
 from conftest import derive
 from prove.every_input import Measured, accounted, called, measure
 from prove.truth import Truth
-from prove.ulps import beyond, every, stratified
+from prove.ulps import beyond, every, interleaved, stratified
 from torch import Tensor
 
 from fusegen.chain import Chain
@@ -88,6 +88,17 @@ def test_a_nan_and_an_infinity_are_no_numbers(chain: Chain) -> None:
         assert not row.right
 
 
+def test_chunks_that_are_no_worse_change_nothing(chain: Chain) -> None:
+    """What is worst so far is known, so that less of a chunk is computed to 60 digits."""
+    whole, parts = (Measured("tilted", "tilted", "bfloat16", 0) for _ in range(2))
+    package: Any = SimpleNamespace(apply=changed(-0.5, lambda y: up(up(y))))
+    truth = Truth(chain, 0)
+    measure(whole, package, chain, truth, every(torch.bfloat16))
+    for part in every(torch.bfloat16).split(2**13):
+        measure(parts, package, chain, truth, part, few=0)
+    assert parts == whole
+
+
 def test_the_sign_of_a_zero_is_noted(chain: Chain) -> None:
     row = measured(chain, changed(1.0, lambda y: -y))
     assert row.unlike.zeros == 1
@@ -110,6 +121,24 @@ def test_float32_numbers_come_from_strata_of_bits() -> None:
     between = (finite >= 2.0**-14) & (finite < 2.0**7)
     assert 0.5 < between.float().mean() < 0.6
     assert torch.equal(x.nan_to_num(), stratified(40_000, seed=0).nan_to_num())
+
+
+def test_float32_numbers_come_in_chunks_that_go_through_all() -> None:
+    chunks = [*interleaved(3 * 2**14, 2**14, "cpu")]
+    bits = torch.cat(chunks).view(torch.int32)
+    assert len(bits.unique()) == 3 * 2**14
+    for chunk in chunks:
+        assert torch.equal(
+            chunk.view(torch.int32).long().remainder(2**32).diff(), torch.full((2**14 - 1,), 2**18)
+        )
+
+
+def test_all_float32_numbers_are_there_once() -> None:
+    """Of bit patterns of 20 bits, as of all of 32."""
+    found = torch.cat([*interleaved(2**20, 2**16, "cpu", bits=20)])
+    assert torch.equal(
+        found.view(torch.int32).sort().values, torch.arange(2**20, dtype=torch.int32)
+    )
 
 
 def test_an_ulp_is_the_distance_to_the_next_number() -> None:

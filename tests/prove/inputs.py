@@ -1,0 +1,130 @@
+"""Measures each function of x alone at every number of 16 bits and at many, or all, of float32."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from random_programs.build import build_together
+from torch import Tensor
+
+from fusegen import load
+from fusegen.chain import Chain
+from fusegen.toolchain import builder, pipeline
+from prove.every_input import FEW, Measured, line, measure
+from prove.truth import Truth
+from prove.ulps import every, interleaved, stratified
+from prove.unary import derived, label, shipped, texts
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+#: The value and its derivative.
+ORDERS = (0, 1)
+#: How many numbers are measured at once.
+CHUNK = {"cpu": 2**20, "cuda": 2**24}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One function to measure.
+
+    Args:
+        function: what a table calls it.
+        spec: its spec.
+        packages: the folder of its package.
+        count: how many float32 numbers.
+        device: "cpu" or "cuda".
+        seconds: after how many no other float32 numbers are begun with, of value and derivative each.
+    """
+
+    function: str
+    spec: Path
+    packages: Path
+    count: int
+    device: str
+    seconds: float
+
+
+def run(
+    folder: Path,
+    count: int,
+    device: str,
+    processes: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Build the packages, and return what was measured of each.
+
+    Args:
+        folder: where packages are built.
+        count: how many float32 numbers are drawn; 2^32 are all.
+        device: "cpu" or "cuda".
+        processes: how many functions are measured at the same time.
+        seconds: after how many it should end, with the numbers that were measured by then.
+        say: where to say how far it is.
+    """
+    began = time.monotonic()
+    chains = derived(folder / "derived", order=1)
+    packages = _build(folder, chains, device)
+    spent = time.monotonic() - began
+    say(f"{len(chains)} packages after {spent:.0f} s")
+    named = {path.stem: path.read_text() for path in shipped()} | texts()
+    share = (seconds - spent) * processes / len(chains) / len(ORDERS)
+    works = [
+        Work(label(n, named[n]), folder / "derived" / f"{n}.yaml", packages, count, device, share)
+        for n in chains
+    ]
+    found = []
+    context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        for rows in map(_measured, works) if processes == 1 else pool.map(_measured, works):
+            found += [asdict(row) | {"right": row.right} for row in rows]
+            for row in rows:
+                say(line(row))
+    return found
+
+
+def _measured(work: Work) -> list[Measured]:
+    """Return what was measured of one function."""
+    chain, package = pipeline.derive(work.spec), load(work.spec.stem, work.packages)
+    found = []
+    for order in ORDERS:
+        truth = Truth(chain, order)
+        for dtype in DTYPES:
+            row = Measured(work.function, work.spec.stem, str(dtype)[6:], order)
+            began = time.monotonic()
+            for number, x in enumerate(_numbers(dtype, work)):
+                if number and time.monotonic() - began > work.seconds:
+                    break
+                few = FEW if work.device == "cpu" else 64 // (number + 1)
+                measure(row, package, chain, truth, x, few)
+            found.append(row)
+    return found
+
+
+def _numbers(dtype: torch.dtype, work: Work) -> Iterator[Tensor]:
+    """Yield the numbers of a dtype that are measured, on their device."""
+    chunk = CHUNK[work.device]
+    if dtype != torch.float32:
+        yield every(dtype).to(work.device)
+    elif work.device == "cpu":
+        yield from stratified(work.count, seed=0).split(chunk)
+    else:
+        yield from interleaved(work.count, min(chunk, work.count), work.device)
+
+
+def _build(folder: Path, chains: Mapping[str, Chain], device: str) -> Path:
+    os.environ["FUSEGEN_NATIVE"] = "1"  # for this processor alone
+    dtypes = [str(dtype)[6:] for dtype in DTYPES]
+    if device == "cuda":
+        specs = [folder / "derived" / f"{name}.yaml" for name in chains]
+        builder.build(specs, out=folder / "generated", backend="cuda", dtypes=dtypes)
+        return folder / "generated"
+    given = {name: (folder / "derived" / f"{name}.yaml").read_text() for name in chains}
+    return build_together(folder, given, together=12, optimize="-O3", dtypes=dtypes)
