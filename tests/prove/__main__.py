@@ -6,6 +6,7 @@ PYTHONPATH=tests python -m prove inputs --record tests/prove/records/inputs_cpu.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -31,11 +32,12 @@ def main() -> int:
 
 
 def _inputs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
-    from prove import every_input
+    from prove import every_input, inputs
 
-    rows = every_input.run(folder, int(options.count), options.device, _say)
+    count = int(options.count)
+    rows = inputs.run(folder, count, options.device, options.processes, options.seconds, _say)
     wrong = [row for row in rows if not every_input.accounted(row)]
-    return {"device": options.device, "count": int(options.count), "rows": rows}, len(wrong)
+    return {"device": _device(options.device), "count": count, "rows": rows}, len(wrong)
 
 
 def _specs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
@@ -54,14 +56,29 @@ def _samples(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     return {"count": int(options.count), "rows": rows}, sum(len(row["wrong"]) for row in rows)
 
 
+def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
+    from prove import code_mutants
+
+    seeds = range(options.seed, options.seed + int(options.count))
+    record = code_mutants.run(
+        seeds,
+        only=options.areas,
+        processes=options.processes,
+        seconds=options.seconds,
+        say=_say,
+    )
+    return record, len(code_mutants.unexplained(record))
+
+
 #: What each measure does: a record, and how much of it is wrong.
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], int]]] = {
     "inputs": _inputs,
     "specs": _specs,
     "samples": _samples,
+    "code": _code,
 }
-#: How much of each by default: float32 numbers, mutants, samples of an op.
-COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6}
+#: How much of each by default: float32 numbers, changed specs, samples of an op, changes of the code.
+COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6, "code": 40}
 
 
 def _options() -> argparse.Namespace:
@@ -71,9 +88,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--record", type=Path, help="the JSON file to write")
+    parser.add_argument("--areas", nargs="*", default=[], help="what of the code is changed")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="how many at once: functions, trees"
+    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
     options = parser.parse_args()
+    if options.measure == "inputs" and options.device == "cuda":
+        options.count = options.count or 2**32
     options.count = options.count or COUNTS[options.measure]
     return options
+
+
+def _device(name: str) -> str:
+    """Return what a record calls a device."""
+    import torch
+
+    return torch.cuda.get_device_name() if name == "cuda" else name
 
 
 def _say(text: str) -> None:

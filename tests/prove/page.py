@@ -40,26 +40,17 @@ def record(name: str) -> Record:
     return found
 
 
-def _programs() -> list[Record]:
-    return [record(path.stem) for path in sorted(FOLDER.glob("programs_*.json"))]
+def _all(pattern: str) -> list[Record]:
+    """Return the records whose names fit; none if there are none yet."""
+    return [record(path.stem) for path in sorted(FOLDER.glob(f"{pattern}.json"))]
 
 
 def _summary() -> str:
-    inputs, specs, samples = record("inputs_cpu"), record("specs"), record("samples")
-    rows = inputs["rows"]
-    within = sum(row["far"] == 0 and row["right"] for row in rows)
-    accounted = sum(bool(row["far"]) and row["right"] for row in rows)
+    specs, samples = record("specs"), record("samples")
     results = sum(row["results"] for row in samples["rows"])
     wrong = sum(len(row["wrong"]) for row in samples["rows"])
-    functions = len({row["package"] for row in rows})
     calls = [
-        (
-            "every input",
-            f"prove inputs --count {inputs['count']}",
-            f"{functions} functions, {len(rows)} rows below: {within} within the target, {accounted} "
-            f"within what rounding each operation may cost, {len(rows) - within - accounted} explained",
-            inputs,
-        ),
+        *(_measured(inputs) for inputs in (record("inputs_cpu"), *_all("inputs_cuda"))),
         (
             "bad input",
             f"prove specs --seed {specs['seed']} --count {specs['count']}",
@@ -76,13 +67,16 @@ def _summary() -> str:
             samples,
         ),
     ]
-    for programs in _programs():
+    for programs in _all("programs_*"):
         count = f"--seed {programs['seed']} --count {programs['count']}"
         said = (
             f"{programs['programs']} programs, {programs['calls']} calls, {programs['results']} results "
             f"compared; {len(programs['failed'])} wrong"
         )
         calls.append(("random programs", f"run_random_programs.py {count}", said, programs))
+    for code in _all("code_*"):
+        command = f"prove code --seed {code['seed']} --areas {' '.join(code['areas'])}"
+        calls.append(("faults in the code", command, _counted(code["mutants"]), code))
     lines = ["| part | command | result | commit, date, seconds |", "| --- | --- | --- | --- |"]
     for part, command, said, of in calls:
         run = f"{of['commit']}, {of['date']}, {of['seconds']}"
@@ -95,8 +89,29 @@ def _summary() -> str:
     return "\n".join([*lines, "", *(f"Machine: {machine}." for machine in sorted(machines))])
 
 
-def _inputs() -> str:
-    rows = record("inputs_cpu")["rows"]
+def _measured(inputs: Record) -> tuple[str, str, str, Record]:
+    """Return the row of the summary for a record of every input."""
+    rows = inputs["rows"]
+    within = sum(row["far"] == 0 and row["right"] for row in rows)
+    accounted = sum(bool(row["far"]) and row["right"] for row in rows)
+    functions = len({row["package"] for row in rows})
+    on_cpu = inputs["device"] == "cpu"
+    float32 = [row["inputs"] for row in rows if row["dtype"] == "float32"]
+    fewest = f", at least {min(float32) / 2**32:.0%} of all float32 numbers each"
+    return (
+        f"every input, {'CPU' if on_cpu else inputs['device']}",
+        f"prove inputs {f'--count {min(float32)}' if on_cpu else '--device cuda'}",
+        f"{functions} functions, {len(rows)} rows below{'' if on_cpu else fewest}: {within} within the "
+        f"target, {accounted} within what rounding each operation may cost, "
+        f"{len(rows) - within - accounted} explained",
+        inputs,
+    )
+
+
+def _inputs(name: str = "inputs_cpu") -> str:
+    rows = [row for each in _all(name) for row in each["rows"]]
+    if not rows:
+        return "No record yet."
     lines = [
         "| function | | " + " | ".join(DTYPES) + " |",
         "| --- | --- | " + " | ".join("---" for _ in DTYPES) + " |",
@@ -105,6 +120,34 @@ def _inputs() -> str:
         cells = {row["dtype"]: _cell(row) for row in group}
         kind = ("value", "derivative")[order]
         lines.append(f"| `{function}` | {kind} | {' | '.join(cells[d] for d in DTYPES)} |")
+    return "\n".join(lines)
+
+
+def _counted(mutants: Sequence[Record]) -> str:
+    """Return how many changes of the code tests find; those that are no code count for nothing."""
+    found = [m for m in mutants if m["outcome"] != "no code"]
+    killed = sum(m["outcome"] == "killed" for m in found)
+    equal = sum(bool(m["reason"]) for m in found)
+    share = f"{killed / max(1, len(found) - equal):.1%}"
+    return (
+        f"{len(found)} faults: {killed} found, {equal} change nothing; {share} of the others found"
+    )
+
+
+def _code() -> str:
+    mutants = [m for each in _all("code_*") for m in each["mutants"]]
+    if not mutants:
+        return "No record yet."
+    lines = ["| area | faults |", "| --- | --- |"]
+    for area, group in groupby(sorted(mutants, key=lambda m: m["area"]), key=lambda m: m["area"]):
+        lines.append(f"| `{area}` | {_counted([*group])} |")
+    lines += ["", "| survivor | line | after the change | why |", "| --- | --- | --- | --- |"]
+    for m in mutants:
+        if m["outcome"] == "survived":
+            texts = " | ".join(f"`{m[t].replace('|', chr(92) + '|')}`" for t in ("was", "becomes"))
+            lines.append(
+                f"| `{m['file']}:{m['line']}` | {texts} | {m['reason'] or 'not explained'} |"
+            )
     return "\n".join(lines)
 
 
@@ -127,7 +170,7 @@ def _ulp(error: float) -> str:
 
 
 def _reasons() -> str:
-    rows = record("inputs_cpu")["rows"]
+    rows = [row for each in _all("inputs_*") for row in each["rows"]]
     lines = []
     for packages, reason in REASONS.items():
         named = dict.fromkeys(
@@ -200,11 +243,13 @@ def _left() -> str:
 BLOCKS = {
     "evidence:summary": _summary,
     "evidence:inputs": _inputs,
+    "evidence:inputs_cuda": lambda: _inputs("inputs_cuda"),
     "evidence:reasons": _reasons,
     "evidence:unlike": _unlike,
     "evidence:messages": _messages,
     "evidence:samples": _samples,
     "evidence:left": _left,
+    "evidence:code": _code,
 }
 if __name__ == "__main__":
     update()
