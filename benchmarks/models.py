@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from plain_models import DEVICE, Model, listed, subjects, tf32, wrong
 
+import fusegen
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder
 from fusegen.toolchain.compilers import for_this_machine
@@ -36,7 +37,7 @@ SUBJECTS = ("fusegen", "eager", "compile")
 
 
 def measured(
-    model: Model, folder: Path, rounds: int | None, clock: timing.Clock
+    model: Model, folder: Path, memory_format: str, rounds: int | None, clock: timing.Clock
 ) -> list[dict[str, Any]]:
     """Return a model's cells."""
     about = {
@@ -45,6 +46,7 @@ def measured(
         "shape": list(model.shapes[0]),
         "dtype": "tf32",
         "memory_format": "contiguous",
+        "convolution": memory_format,
     }
     try:
         found = subjects(model, folder)
@@ -82,7 +84,7 @@ def measure(models: Sequence[Model], args: argparse.Namespace) -> None:
     for model in models:
         if model.name in done:
             continue
-        found = measured(model, args.folder, args.rounds, clock)
+        found = measured(model, args.folder, args.memory_format, args.rounds, clock)
         record["cells"] += found
         compiling.forget()
         cells = ",\n".join(json.dumps(cell) for cell in record["cells"])
@@ -164,12 +166,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("models.json"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument(
+        "--memory-format",
+        default="auto",
+        choices=("auto", "channels_last", "preserve"),
+        help="in which fusegen's convolutions run",
+    )
     parser.add_argument("--batch", type=int, help="another batch, for a try without a GPU")
     args = parser.parse_intermixed_args()
     if args.command == "table":
         print(table(json.loads(args.folder.read_text())))
         return
     models = listed(args.names, args.batch)
+    fusegen.set_memory_format(args.memory_format)
     if args.command == "build":
         with for_this_machine():
             backend = "cuda" if DEVICE == "cuda" else "cpu"

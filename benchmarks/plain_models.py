@@ -93,20 +93,21 @@ class Subjects:
         calls: each subject.
         inputs: what it is called with; all require gradients.
         leaves: the inputs and each subject's parameters.
-        cotangent: the gradient of the result.
+        cotangents: the gradient of each subject's result, in its memory format: the numbers are the same.
     """
 
     calls: Mapping[str, nn.Module]
     inputs: tuple[Tensor, ...]
     leaves: Mapping[str, tuple[Tensor, ...]]
-    cotangent: Tensor
+    cotangents: Mapping[str, Tensor]
 
     def prepared(self, subject: str, direction: str) -> Callable[[], object]:
         """Return a call."""
         call = self.calls[subject]
         if direction == "forward":
             return lambda: call(*self.inputs)
-        return lambda: torch.autograd.grad(call(*self.inputs), self.leaves[subject], self.cotangent)
+        leaves, cotangent = self.leaves[subject], self.cotangents[subject]
+        return lambda: torch.autograd.grad(call(*self.inputs), leaves, cotangent)
 
 
 def plain(chain: Chain) -> type[nn.Module]:
@@ -134,11 +135,13 @@ def subjects(model: Model, folder: Path, *, fused: bool = True) -> Subjects:
             own.load_state_dict(eager.state_dict())
             calls = {"fusegen": own, "eager": eager, **calls}
     with torch.no_grad():
-        cotangent = torch.randn_like(eager(*inputs))
+        cotangents = dict.fromkeys(calls, torch.randn_like(eager(*inputs)))
+        if fused:
+            cotangents["fusegen"] = torch.empty_like(own(*inputs)).copy_(cotangents["eager"])
     leaves = {name: (*inputs, *call.parameters()) for name, call in calls.items()}
     for tensor in inputs:
         tensor.requires_grad_()
-    return Subjects(calls, inputs, leaves, cotangent)
+    return Subjects(calls, inputs, leaves, cotangents)
 
 
 @contextlib.contextmanager
@@ -159,7 +162,7 @@ def results(found: Subjects, subject: str) -> list[Tensor]:
     with torch.no_grad():
         alone = call(*found.inputs)
     value = call(*found.inputs)
-    gradients = torch.autograd.grad(value, found.leaves[subject], found.cotangent)
+    gradients = torch.autograd.grad(value, found.leaves[subject], found.cotangents[subject])
     return [alone, value.detach(), *gradients]
 
 
@@ -168,7 +171,7 @@ def wrong(found: Subjects) -> str:
     with tf32(allowed=False):
         truth = results(found, "eager")
     eager, own = results(found, "eager"), results(found, "fusegen")
-    size = _norm(found.cotangent)
+    size = _norm(found.cotangents["eager"])
     for place, (a, b, true) in enumerate(zip(own, eager, truth, strict=True)):
         name = (
             ("the value without gradients", "the value")[place]

@@ -23,9 +23,19 @@ from fusegen.base.version import __version__
 
 if TYPE_CHECKING:
     from fusegen.models import fuse, load_fused, report, wait_for_builds
+    from fusegen.runtime.memory_format import set_memory_format
     from fusegen.toolchain.builder import BuildResult
 
-__all__ = ["__version__", "build", "fuse", "load", "load_fused", "report", "wait_for_builds"]
+__all__ = [
+    "__version__",
+    "build",
+    "fuse",
+    "load",
+    "load_fused",
+    "report",
+    "set_memory_format",
+    "wait_for_builds",
+]
 
 
 def build(
@@ -112,7 +122,11 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Return what reads models when it is first asked for: it needs torch, which takes seconds to import."""
+    """Return what needs torch when it is first asked for: torch takes seconds to import."""
+    if name == "set_memory_format":
+        from fusegen.runtime.memory_format import set_memory_format
+
+        return set_memory_format
     if name not in ("fuse", "load_fused", "report", "wait_for_builds"):
         raise AttributeError(f"module 'fusegen' has no attribute {name!r}")
     from fusegen import models

@@ -21,6 +21,7 @@ from fusegen.models.calls import call_or_none
 from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import equal
+from fusegen.runtime.memory_format import is_faster
 
 __all__ = ["use_channels_last"]
 
@@ -91,21 +92,10 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
 
 
 def _is_faster(node: fx.Node) -> bool:
-    """Return whether a convolution is faster in channels-last.
-
-    Inductor measured which are not (`decide_layout_opt` in torch/_inductor/graph.py): those in several groups
-    of more than one channel, and those with half as many outputs as inputs.
-    """
+    """Return whether a convolution is faster in channels-last."""
     value, weight = tensor_of(node), tensor_of(_argument(node, _WEIGHT, "weight"))
-    if value is None or weight is None or not value.is_cuda or value.dtype is torch.float64:
-        return False
-    if value.dtype is torch.float32 and not torch.backends.cudnn.allow_tf32:
-        return False
-    outputs, inputs, *kernel = weight.shape
     groups = _argument(node, _GROUPS, "groups") or 1
-    if groups != 1 and inputs > 1:
-        return False
-    return not (groups == 1 and outputs * 2 <= inputs and kernel[0] > 1)
+    return value is not None and weight is not None and is_faster(value, weight, groups)
 
 
 def _plan(graph: fx.Graph, effects: Effects) -> _Plan:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain
+from fusegen.chain.channels_last import reading_of
 from fusegen.chain.layout import CHANNEL_DIM
+from fusegen.program import Kind
 from fusegen.render.places import kept_at
-from fusegen.spec.model import Ref, Step
+from fusegen.spec.model import INPUT, Ref, Step
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Source:
         held: its submodule, or None if it has none.
         bias: the operand that is its bias, or an empty string.
         channel: the dim of its channels.
+        reading: what becomes of its result if it is channels-last; an empty string if it cannot be.
+        beside: what the kernels then read beside the result, element by element.
     """
 
     function: str
@@ -49,6 +53,8 @@ class Source:
     held: Held | None
     bias: str
     channel: int
+    reading: str = ""
+    beside: tuple[str, ...] = ()
 
 
 def local(label: str) -> str:
@@ -70,7 +76,17 @@ def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
     bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
     channel = CHANNEL_DIM if step.dims >= 3 else -1
     arguments = ("x", *inputs, f"{held}.weight", *geometry)
-    return Source(function, arguments, _held(step, step, {}), bias, channel)
+    # A convolution of images or volumes may run in another memory format than its input has.
+    reading = reading_of(chain) if step.dims in (4, 5) else ""
+    return Source(
+        function, arguments, _held(step, step, {}), bias, channel, reading, _full_inputs(chain)
+    )
+
+
+def _full_inputs(chain: Chain) -> tuple[str, ...]:
+    """Return the operands with which a `Module` is called and which have a number for each element."""
+    given = [o for o in chain.operands if o.owner is None and o.name != INPUT]
+    return tuple(o.name for o in given if o.kind is Kind.FULL)
 
 
 def fused_submodules(chain: Chain, training: Sequence[str]) -> list[Held]:

@@ -7,9 +7,18 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from fusegen.runtime.memory_format import MemoryFormat
+
 
 class FusedModule(nn.Module):
-    """A generated `Module`."""
+    """A generated `Module`.
+
+    Attributes:
+        memory_format: in which memory format its convolution runs: "auto" (what `fusegen.set_memory_format`
+            says, by default channels-last on a GPU where that pays), "channels_last" or "preserve".
+    """
+
+    memory_format: MemoryFormat = "auto"
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this method of every module first.

@@ -77,6 +77,8 @@ def _text(
         wanted.append(("fusegen.runtime.submodules", "plain"))
     if getattr(context["source"], "bias", ""):
         wanted.append(("fusegen.runtime.submodules", "no_bias"))
+    if getattr(context["source"], "reading", ""):
+        wanted.append(("fusegen.runtime.memory_format", "in_memory_format"))
     if context["tracked"]:
         wanted.append(("fusegen.runtime.averages", "batch_weight"))
     parts = python_parts(wanted)
