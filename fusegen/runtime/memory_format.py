@@ -7,6 +7,7 @@ follow read the convolution's result as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -111,16 +112,21 @@ def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:
     return not (fewer and torch.is_grad_enabled())
 
 
+def _constant(function: Callable[[], bool]) -> Callable[[], bool]:
+    """Let torch.compile call a function that it cannot trace, once.
+
+    This is what `torch.compiler.assume_constant_result` does; calling that would import the compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def _may_use_tf32() -> bool:
     """Return whether convolutions of float32 may use TF32."""
     # `allow_tf32` raises an error if convolutions and recurrent networks differ.
     cudnn: Any = torch.backends.cudnn
     return bool(cudnn.conv.fp32_precision == "tf32")
-
-
-# torch.compile cannot trace that. This is what torch.compiler.assume_constant_result does; calling it would
-# import the compiler.
-_may_use_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _saves(x: Tensor, beside: tuple[Tensor, ...]) -> bool:
