@@ -56,6 +56,14 @@ def _samples(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     return {"count": int(options.count), "rows": rows}, sum(len(row["wrong"]) for row in rows)
 
 
+def _models(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
+    from random_models.run import run
+
+    seeds = range(options.seed, options.seed + int(options.count))
+    record = run(seeds, options.processes, options.seconds, _say)
+    return record, len(record["wrong"])
+
+
 def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
     from prove import code_mutants
 
@@ -75,10 +83,11 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
     "inputs": _inputs,
     "specs": _specs,
     "samples": _samples,
+    "models": _models,
     "code": _code,
 }
-#: How much of each by default: float32 numbers, changed specs, samples of an op, changes of the code.
-COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6, "code": 40}
+#: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code.
+COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6, "models": 20, "code": 40}
 
 
 def _options() -> argparse.Namespace:

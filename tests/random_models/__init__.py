@@ -1,0 +1,1 @@
+"""Random PyTorch models, fused and held against eager."""
