@@ -27,8 +27,8 @@ from prove.code_changes import Change, changes
 from prove.records import ROOT
 
 AREAS = Path(__file__).with_name("code_areas.yaml")
-#: Seconds after which a stage of tests hangs.
-HANGS = 600
+#: Seconds after which a stage of tests hangs, on a machine that has other work to do too.
+HANGS = 900
 #: How many tests of a stage may fail without a change.
 PATIENCE = 20
 #: What of the tree a copy has.
