@@ -230,7 +230,7 @@ def _memory_formats(
     With random numbers, all operators get the most restricted format among them. An element's random number
     depends on its place in memory, and must be the same in every operator.
     """
-    if layout.groups is not None or layout.reordered:
+    if layout.reordered:
         return tuple("contiguous" for _ in kernels)
     formats = tuple(kernel.memory_format for kernel in kernels)
     if random:
@@ -249,7 +249,13 @@ def _lowered(
     """Return the kernel of an operator, or refuse its chain with a remedy."""
     doing(f"lowering {program.name}")
     try:
-        return lower(program, given=saved, apart=layout.strided, reordered=layout.reordered)
+        return lower(
+            program,
+            given=saved,
+            apart=layout.strided or layout.groups is not None,
+            grouped=layout.groups is not None,
+            reordered=layout.reordered,
+        )
     except LoweringError as error:
         remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
         message = f"{error}, which one kernel cannot do; {remedy}"

@@ -36,6 +36,7 @@ def lower(
     given: Collection[Value] = (),
     *,
     apart: bool = False,
+    grouped: bool = False,
     reordered: bool = False,
 ) -> Kernel:
     """Return the kernel that computes a program.
@@ -45,6 +46,7 @@ def lower(
         given: values that the forward pass saved; they are loaded.
         apart: whether the columns of a row may be non-adjacent in memory, so that outer reductions are
             needed.
+        grouped: whether a row is a group of channels.
         reordered: whether rows are counted in another order than they have in memory.
 
     Raises:
@@ -56,7 +58,9 @@ def lower(
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
         inputs = replace(lowered.inputs, saved=saved)
-        lowered = replace(lowered, inputs=inputs, apart=apart, sampled=part.sampled)
+        lowered = replace(
+            lowered, inputs=inputs, apart=apart, grouped=grouped, sampled=part.sampled
+        )
         kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))

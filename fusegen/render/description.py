@@ -95,6 +95,7 @@ class Description:
             "flat": kernel.form == "flat",
             "recomputed": self.recomputed,
             "outer": kernel.outer,
+            "interleaved": kernel.interleaved,
         }
         return tuple(fact for fact, holds in facts.items() if holds)
 
@@ -115,7 +116,9 @@ class Description:
         for name in sorted(stage.full_reads):
             yield f"Uses<{_field('Full', name)}>"
         # Loads that are not used cost nothing; what is drawn, spread or prefetched does.
-        loaded = () if kernel.outer else tuple(f.name for f in kernel.inputs.full)
+        loaded = (
+            () if kernel.outer and not kernel.grouped else tuple(f.name for f in kernel.inputs.full)
+        )
         for name in sorted(kernel.live.reads_in(stage) - stage.full_reads.union(loaded)):
             yield f"UsesAgain<{_field('Full', name)}>"
         if stage.reads_of("col"):

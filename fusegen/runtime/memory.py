@@ -32,7 +32,8 @@ def keeps_strides(
     Args:
         x: the tensor of the activation.
         shape: the activation's: x's, or that of one of its halves.
-        memory_format: what the kernels take. "contiguous": the dims in their own order. "any": in
+        memory_format: what the kernels take. "contiguous": the dims in their own order. "grouped": that, or
+            with the channels last. "any": in
             any order; a row is then any contiguous run. "packed" and "strided": in an order in which columns
             are neighbours and in their own order, and so are rows; for "packed" no dim comes after the
             columns. All of them allow gaps between rows.
@@ -64,6 +65,9 @@ def keeps_strides(
         return False
     if memory_format == "any":
         return lies(dims, 0)
+    if memory_format == "grouped":
+        others = sorted(set(dims) - {1})
+        return dims == [*others, 1] and lies(dims, math.prod(shape[1:]))
     inside = [place for place, dim in enumerate(dims) if dim in of_columns]
     across = [dim for dim in dims if dim not in of_columns]
     along = [dims[place] for place in inside]

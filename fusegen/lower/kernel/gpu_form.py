@@ -20,7 +20,11 @@ _SERVES = {
     "Rows": "each row as a whole, in registers, in shared memory or streamed",
 }
 #: The same of the forms for columns that are not adjacent in memory.
-_APART = {"Apart": "neighbouring rows side by side", "Outer": "outer reductions"}
+_APART = {
+    "Apart": "neighbouring rows side by side",
+    "Outer": "outer reductions",
+    "Stagewise": "a stage at a time over the whole tensor",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class GpuForm:
         """The struct that runs it where a row's columns are not adjacent in memory; empty if none does."""
         if not self.kernel.outer:
             return ""
+        if self.kernel.interleaved:
+            return "Stagewise"
         return "Apart" if self.form == "Pointwise" else "Outer"
 
     @property

@@ -14,10 +14,11 @@ from fusegen.lower.kernel.results import Result, Results
 from fusegen.lower.kernel.stage import Stage
 from fusegen.lower.kernel.struct_fields import StructFields
 
-#: The memory formats that a kernel accepts; each includes the ones before. "contiguous": dims in their own
-#: order. "packed": columns adjacent and innermost, and rows and columns each in their own order. "strided":
-#: the same, but rows may come after the columns too. "any": dims in any order without gaps.
-MemoryFormat = Literal["contiguous", "packed", "strided", "any"]
+#: The memory formats that a kernel accepts; each but "grouped" includes the ones before. "contiguous": dims
+#: in their own order. "grouped": that, or with the channels last, groups of which are rows. "packed": columns
+#: adjacent and innermost, and rows and columns each in their own order. "strided": the same, but rows may
+#: come after the columns too. "any": dims in any order without gaps.
+MemoryFormat = Literal["contiguous", "grouped", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Kernel:
         comment: the program, one line per node.
         signature, returns: its inputs and outputs in words.
         apart: whether the columns of a row may be non-adjacent in memory.
+        grouped: whether a row is a group of channels; if they lie apart, it is some of the channels of each
+            place.
         sampled: whether it runs only over the rows of a sample.
         before: earlier kernels of the call, in order; they leave columns and sums over rows that this one
             reads.
@@ -52,6 +55,7 @@ class Kernel:
     fitted: tuple[FittedFunction, ...] = ()
     comment: tuple[str, ...] = ()
     apart: bool = False
+    grouped: bool = False
     sampled: bool = False
     before: tuple[Kernel, ...] = ()
 
@@ -103,7 +107,19 @@ class Kernel:
     @property
     def outer(self) -> bool:
         """Whether it needs loops for outer reductions, beside those over a row as a whole."""
-        return self.apart and not self.flat
+        return self.apart and not self.flat and (not self.grouped or self._knows_no_columns)
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether these loops are for groups of channels that lie between one another."""
+        return self.outer and self.grouped
+
+    @property
+    def _knows_no_columns(self) -> bool:
+        """Whether nothing belongs to single columns, or to parts of a tensor."""
+        inputs = self.inputs
+        of_columns = inputs.col or inputs.saved_cols or inputs.indices or inputs.taken
+        return not (of_columns or self.results.col_sums or self.sampled or self.halved)
 
     @property
     def memory_format(self) -> MemoryFormat:
@@ -113,6 +129,8 @@ class Kernel:
         random number is computed from the element's index in memory.
         """
         parts = [k for k in self.parts if k.form != "columns"]
+        if self.grouped:
+            return "grouped" if all(k.flat or k.outer for k in self.parts) else "contiguous"
         if any(k.inputs.spread or k.results.run_sums for k in parts):
             return "contiguous"
         if all(k.flat for k in parts):
@@ -151,7 +169,7 @@ class Kernel:
     @property
     def shared_rng(self) -> tuple[KernelOperand, ...]:
         """The random numbers that several stages over a row read: generated once for the whole row."""
-        if self.outer:  # generated again for each element
+        if self.outer and not self.grouped:  # generated again for each element
             return ()
         return tuple(
             f for f in self.inputs.rng if sum(f.name in s.full_reads for s in self.stages) > 1

@@ -17,11 +17,13 @@ enum class Kind { row, col, scalar };
 
 // The memory formats that an operator's kernels accept.
 //   contiguous  dims in their own order
+//   grouped     the same, or with the channels last, so that groups of channels lie between one
+//               another
 //   any         dims in any order; the kernel treats any contiguous stretch as a row
 //   packed      column dims adjacent and in their own order, row dims in theirs, columns innermost
 //   strided     the same, but row dims may come after the columns (see `inner`)
 // All of them allow gaps between rows.
-enum class MemoryFormat { contiguous, any, packed, strided };
+enum class MemoryFormat { contiguous, grouped, any, packed, strided };
 
 // How x's dims become rows and columns.
 struct Layout {
@@ -58,10 +60,17 @@ class Activation {
   int64_t flat_cols() const { return together_; }
   // The rows of a sample: the first sixteenth of the matrices [cols, …].
   int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
-  // Never 0, because kernels divide by it.
-  int64_t inner() const { return inner_ > 1 ? inner_ : 1; }
+  // How many elements of a place are adjacent; of them, `run` belong to one row. Neither is ever 0,
+  // because kernels divide by them.
+  int64_t inner() const {
+    const int64_t found = interleaved_ ? channels_ : inner_;
+    return found > 1 ? found : 1;
+  }
+  int64_t run() const { return interleaved_ ? channels_ / layout_.groups : 1; }
+  // The elements of a matrix [places, inner]: rows without gaps between them.
+  int64_t matrix_elements() const { return width_ * (inner() / run()); }
   int64_t channels() const { return channels_; }
-  int64_t channel_run() const { return channel_run_ > 1 ? channel_run_ : 1; }
+  int64_t channel_run() const { return channel_run_ > 1 && !interleaved_ ? channel_run_ : 1; }
   // How many rows together have all channels, if these are along the columns.
   int64_t cycle() const {
     return layout_.axis ? std::max<int64_t>(1, channels_ / std::max<int64_t>(1, width_))
@@ -166,6 +175,7 @@ class Activation {
     return layout_.axis ? layout_.axis >> (dims_ - 1 - dim) & 1 : dim == 1;
   }
   std::vector<int64_t> order_by_axis() const;
+  bool has_channels_last() const;
   Tensor read_by_element(Tensor t, const char* name, int64_t parts);
   Tensor copied(Tensor t) const;
   Tensor contiguous(Tensor t) const;
@@ -185,7 +195,8 @@ class Activation {
   int32_t computed_;      // the dtype that it is computed in
   DType dtype_;
   Arrangement* arrangement_ = nullptr;
-  bool plain_ = false;  // x is contiguous, and no tensor of several parts
+  bool plain_ = false;        // x is contiguous, and no tensor of several parts
+  bool interleaved_ = false;  // its channels come last, and rows are groups of them
   int64_t halved_ = -1;
   int64_t numel_, together_ = 0, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1;
   int64_t channels_ = 0, channel_run_ = 1;

@@ -102,6 +102,7 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
   if (!ready) {
     arrangement_->unsort();
     inner_ = matrix_;
+    interleaved_ = false;
   }
   arrangement.release();
 }
@@ -188,7 +189,7 @@ bool Activation::takes_by(Tensor t, int64_t step) const {
   if (!arrangement_->find(t, lies, step)) return false;
   if (lies.count == 0 || (!arrangement_->sorted() && t.is_contiguous())) return true;
   if (numel_ >> 31) return false;  // Gap counts no further
-  if (layout_.memory_format != MemoryFormat::any) return lies.after[0] % (width_ * inner_) == 0;
+  if (layout_.memory_format != MemoryFormat::any) return lies.after[0] % matrix_elements() == 0;
   return std::gcd(together_, lies.after[0]) >= shortest_;
 }
 
@@ -223,6 +224,7 @@ bool Activation::sorts() {
   arrangement_->sort_by(x_);
   if (layout_.alternating && arrangement_->dim(dims_ - 1) != halved_) return false;
   if (layout_.memory_format == MemoryFormat::any) return true;
+  if (layout_.memory_format == MemoryFormat::grouped) return interleaved_ = has_channels_last();
   int64_t inner = 1, last_column = -1, last_row = -1;
   bool left = false;  // the columns
   for (int64_t place = 0; place < dims_; ++place) {
@@ -239,6 +241,18 @@ bool Activation::sorts() {
   if (layout_.memory_format == MemoryFormat::packed && inner > 1) return false;
   inner_ = width_ == 1 ? matrix_ : inner;
   return true;
+}
+
+// Whether the channels come last in this order, and the other dims in their own.
+bool Activation::has_channels_last() const {
+  int64_t before = -1;
+  for (int64_t place = 0; place < dims_; ++place) {
+    const int64_t dim = arrangement_->dim(place);
+    if (size(dim) == 1) continue;
+    if (before == 1 || (dim != 1 && dim < before)) return false;
+    before = dim;
+  }
+  return before == 1;
 }
 
 // Checks a tensor of x's shape, and copies it if the kernels cannot read it as it is.

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <type_traits>
 
 #include "fusegen/storage.h"
@@ -212,9 +213,11 @@ struct RowTasks {
 struct OuterTiling {
   int64_t rows, inner, lanes;
 
-  static OuterTiling of(int64_t rows, int64_t cols, int64_t inner) {
+  // `run` neighbours belong together.
+  static OuterTiling of(int64_t rows, int64_t cols, int64_t inner, int64_t run) {
     const int64_t wanted = std::clamp<int64_t>(32768 / std::max<int64_t>(cols, 1), 64, 1024);
-    return {rows, inner, std::min(inner, wanted / 16 * 16)};
+    const int64_t unit = std::lcm(run, int64_t(16));
+    return {rows, inner, std::min(inner, std::max(wanted / unit, int64_t(1)) * unit)};
   }
   int64_t tiles() const { return (inner + lanes - 1) / lanes; }
   int64_t tasks() const { return rows / inner * tiles(); }

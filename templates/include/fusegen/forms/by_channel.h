@@ -34,9 +34,6 @@ template <class First, class... Others>
 constexpr bool others_compute_nothing(List<First, Others...>) {
   return ((Only<Others, Role::row_lines>::size == 0) && ...);
 }
-template <class Items, Role... ROLES>
-constexpr bool has_none_of = ((Only<Items, ROLES>::size == 0) && ...);
-
 // Whether a row is nothing but some elements of its channel.
 template <class D>
 constexpr bool differs_by_channel =

@@ -3,6 +3,8 @@
 //
 // Such rows form matrices [cols, inner]. A task has `lanes` neighbouring rows of one matrix, and a
 // vector holds one column of several rows. Sums go in blocks of 16 columns to sums in double.
+// Groups of channels that lie between one another are runs of such rows: what is reduced of each
+// is joined over the run, and each lane has a channel of its own.
 // Buffers of cols x lanes hold what a later stage reads again, so `lanes` is chosen for the L2
 // cache. Bound: memory, as long as they fit there.
 #pragma once
@@ -53,9 +55,14 @@ struct OuterTask {
   using Loaded = decltype(row_fields(Only<Inputs, Role::row>{} + Only<Inputs, Role::taken>{}));
   using Rows = decltype(Loaded{} + computed_rows(typename P::AllStages::items{}));
 
-  typename P::Args args;
+  static constexpr bool grouped = D::interleaved;
+  // The sums by channel of a stage to which each lane adds by itself.
+  template <class Stage>
+  using SumsOfLanes = std::conditional_t<grouped, Only<Stage, Role::run_sum>, List<>>;
+
+  typename P::Args args;  // with matrices [cols, inner], also of groups
   typename K::Scalar scalar;
-  int64_t matrix, begin, lanes;  // rows begin … begin + lanes - 1 of the matrix
+  int64_t matrix, begin, lanes;  // lanes begin … begin + lanes - 1 of the matrix
   int64_t gaps[P::Fulls::size + P::Stores::size + 1];  // before the matrix, in each tensor
   Pointers<T, P::DerivedCols::size> derived;
   Pointers<T, P::Lives::size> live;
@@ -71,10 +78,26 @@ struct OuterTask {
     return found;
   }
 
+  // The row of a lane.
+  FUSEGEN_FN int64_t row_of(int64_t n) const {
+    return (matrix * args.inner + begin + n) / run_in_place<D>(args);
+  }
+  // Joins what is reduced of the lanes of each run.
+  template <class T, class Op>
+  FUSEGEN_FN void join_runs(T* values, const Op& op) const {
+    if constexpr (grouped) {
+      for (int64_t first = 0; first < lanes; first += args.run) {
+        T joined = values[first];
+        for (int64_t n = first + 1; n < first + args.run; ++n) joined = op(joined, values[n]);
+        std::fill_n(values + first, args.run, joined);
+      }
+    }
+  }
+
   FUSEGEN_FN void load_rows() const {
     for (int64_t n = 0; n < lanes; ++n) {
       typename K::Row row{};
-      P::load_row(args, matrix * args.inner + begin + n, row);
+      P::load_row(args, row_of(n), row);
       each(Loaded{}, [&](auto item, auto k) { known[k][n] = row.*item.field; });
     }
   }
@@ -86,6 +109,7 @@ struct OuterTask {
     const OuterTask task = shared;
     using Sums = Only<Stage, Role::sum>;
     using Largest = Only<Stage, Role::largest>;
+    using OfLanes = SumsOfLanes<Stage>;
     const int64_t lanes = task.lanes, cols = task.args.cols;
     each(Only<Stage, Role::row_lines>{}, [&](auto lines, auto) {
       for (int64_t n = 0; n < lanes; ++n) {
@@ -98,23 +122,32 @@ struct OuterTask {
     });
     const Buffers<T, Sums::size> sum_memory(lanes);
     const Buffers<double, Sums::size> whole_sum_memory(lanes);
+    const Buffers<T, OfLanes::size> added_memory(lanes);
+    const Buffers<double, OfLanes::size> whole_added_memory(lanes);
     const Buffers<Ordinal, Largest::size> largest_memory(lanes);
     const Buffers<T, Largest::size> whole_largest_memory(lanes);
     const auto sum = sum_memory.pointers();
     const auto whole_sum = whole_sum_memory.pointers();
+    const auto added = added_memory.pointers();
+    const auto whole_added = whole_added_memory.pointers();
     const auto largest = largest_memory.pointers();
     const auto whole_largest = whole_largest_memory.pointers();
     each(Sums{}, [&](auto, auto r) { std::fill_n(whole_sum[r], lanes, 0.0); });
+    each(OfLanes{}, [&](auto, auto r) { std::fill_n(whole_added[r], lanes, 0.0); });
     each(Largest{}, [&](auto, auto r) { std::fill_n(whole_largest[r], lanes, T(-INFINITY)); });
 
     if constexpr (Stage::has_elements) {
       for (int64_t block = 0; block < cols; block += added_cols) {
         each(Sums{}, [&](auto, auto r) { std::fill_n(sum[r], lanes, T(0)); });
+        each(OfLanes{}, [&](auto, auto r) { std::fill_n(added[r], lanes, T(0)); });
         each(Largest{},
              [&](auto, auto r) { std::fill_n(largest[r], lanes, ordinal(T(-INFINITY))); });
         for (int64_t j = block; j < std::min(cols, block + added_cols); ++j) {
-          task.template column<Stage>(j, sum, largest);
+          task.template column<Stage>(j, sum, added, largest);
         }
+        each(OfLanes{}, [&](auto, auto r) {
+          for (int64_t n = 0; n < lanes; ++n) whole_added[r][n] += added[r][n];
+        });
         each(Sums{}, [&](auto, auto r) {
           for (int64_t n = 0; n < lanes; ++n) whole_sum[r][n] += sum[r][n];
         });
@@ -125,19 +158,26 @@ struct OuterTask {
         });
       }
     }
+    each(OfLanes{}, [&](auto item, auto r) {
+      T* const to = task.run_sums[place_of<decltype(item), typename P::RunSums>] + task.begin;
+      for (int64_t n = 0; n < lanes; ++n) to[n] += T(whole_added[r][n]);
+    });
     each(Sums{}, [&](auto item, auto r) {
+      task.join_runs(whole_sum[r], [](double a, double b) { return a + b; });
       T* const to = task.known[place_of<Row<decltype(item)::row>, Rows>];
       for (int64_t n = 0; n < lanes; ++n) to[n] = T(whole_sum[r][n]);
     });
     each(Largest{}, [&](auto item, auto r) {
+      task.join_runs(whole_largest[r], [](T a, T b) { return maximum(a, b); });
       T* const to = task.known[place_of<Row<decltype(item)::row>, Rows>];
       for (int64_t n = 0; n < lanes; ++n) to[n] = whole_largest[r][n];
     });
   }
 
   // Runs a stage over column j.
-  template <class Stage, int SUMS, int LARGEST>
+  template <class Stage, int SUMS, int ADDED, int LARGEST>
   FUSEGEN_FN void column(int64_t j, const Pointers<T, SUMS>& sum,
+                         const Pointers<T, ADDED>& of_lanes,
                          const Pointers<Ordinal, LARGEST>& largest) const {
     using ColSums = Only<Stage, Role::col_sum>;
     using Totals = Only<Stage, Role::total>;
@@ -160,8 +200,8 @@ struct OuterTask {
     }
     each(typename P::Rngs{},
          [&](auto item, auto n) { draw<decltype(item)>(args, drawn[n], lanes, at); });
-    int64_t channel = 0;
-    if constexpr (P::Spreads::size + RunSums::size > 0) {
+    int64_t channel = begin;  // of all lanes, or of the first one
+    if constexpr (P::Spreads::size + RunSums::size > 0 && !grouped) {
       channel = channel_of(at, args.channel_run, args.channels);
     }
     T spread[P::Spreads::size + 1];
@@ -169,13 +209,20 @@ struct OuterTask {
       using Stored = typename decltype(item)::type;
       spread[n] = load(pointer<Stored, decltype(item)::arg>(args) + channel);
     });
-    const auto reduced = sweep<T, added + RunSums::size, 0>(0, lanes, [&](int64_t n) {
+    constexpr int in_all = added + (grouped ? 0 : RunSums::size);  // sums of the whole column
+    const auto reduced = sweep<T, in_all, 0>(0, lanes, [&](int64_t n) {
       typename K::Full full{};
       each(Fulls{}, [&](auto item, auto k) {
         full.*item.field = load(pointer<S, decltype(item)::arg>(args) + gaps[k] + at + n);
       });
       each(typename P::Rngs{}, [&](auto item, auto k) { full.*item.field = drawn[k][n]; });
-      each(typename P::Spreads{}, [&](auto item, auto k) { full.*item.field = spread[k]; });
+      each(typename P::Spreads{}, [&](auto item, auto k) {
+        using Stored = typename decltype(item)::type;
+        if constexpr (grouped)
+          full.*item.field = load(pointer<Stored, decltype(item)::arg>(args) + channel + n);
+        else
+          full.*item.field = spread[k];
+      });
       typename K::Col col = P::loaded_column(args, j);
       each(typename P::DerivedCols{}, [&](auto item, auto k) { col.*item.field = derived[k][j]; });
       const typename K::Row known_row = row(n);
@@ -198,9 +245,13 @@ struct OuterTask {
         store(pointer<S, decltype(item)::arg>(args) + gaps[Fulls::size + k] + at + n,
               out.*item.out);
       });
-      Reduced<T, added + RunSums::size, 0> one;
-      each(ColSums{} + Totals{} + RunSums{},
-           [&](auto item, auto k) { one.sum[k] = out.*item.out; });
+      Reduced<T, in_all, 0> one;
+      each(ColSums{} + Totals{} + RunSums{}, [&](auto item, auto k) {
+        if constexpr (decltype(k)::value < in_all)
+          one.sum[k] = out.*item.out;
+        else
+          of_lanes[decltype(k)::value - in_all][n] += out.*item.out;
+      });
       return one;
     });
     each(ColSums{}, [&](auto item, auto k) {
@@ -209,9 +260,11 @@ struct OuterTask {
     each(Totals{}, [&](auto item, auto k) {
       totals[place_of<decltype(item), typename P::Totals>] += reduced.sum[ColSums::size + k];
     });
-    each(RunSums{}, [&](auto item, auto k) {
-      run_sums[place_of<decltype(item), typename P::RunSums>][channel] += reduced.sum[added + k];
-    });
+    if constexpr (!grouped) {
+      each(RunSums{}, [&](auto item, auto k) {
+        run_sums[place_of<decltype(item), typename P::RunSums>][channel] += reduced.sum[added + k];
+      });
+    }
   }
 };
 
@@ -240,10 +293,15 @@ void outer_of(const typename D::Args& given) {
   using T = typename P::T;
   using K = typename P::K;
   using Task = OuterTask<D, S>;
-  const auto args = with_large_samples<D>(given);
+  auto args = with_large_samples<D>(given);
+  if constexpr (D::interleaved) {  // a lane for each channel of a place
+    args.rows *= args.run;
+    args.cols /= args.run;
+  }
   const int64_t rows = args.rows, cols = args.cols, inner = args.inner;
-  const typename K::Scalar scalar = P::scalars(args);
-  const auto tiling = OuterTiling::of(rows, cols, inner);
+  const typename K::Scalar scalar = P::scalars(given);
+  const int64_t run = run_in_place<D>(args);
+  const auto tiling = OuterTiling::of(rows, cols, inner, run);
   int64_t channels = 0;
   if constexpr (P::RunSums::size > 0) channels = args.channels;
   const GridSums<D, S> sums{Buffers<T, P::ColSums::size>(tiling.tasks() * cols),
@@ -287,9 +345,9 @@ void outer_of(const typename D::Args& given) {
         derive_columns<P>(args, scalar, 0, cols, task.derived);
         task.load_rows();
         each(StagesOf<D>{}, [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
-        for (int64_t n = 0; n < lanes; ++n) {
+        for (int64_t n = 0; n < lanes; n += run) {
           const typename K::Row row = task.row(n);
-          const int64_t i = matrix * inner + begin + n;
+          const int64_t i = task.row_of(n);
           P::store_row(args, i, scalar, row);
           each(typename P::RowSums{},
                [&](auto item, auto k) { row_parts[k][i] = member(row, scalar, item.value); });

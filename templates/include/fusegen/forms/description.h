@@ -137,6 +137,7 @@ struct Description {
   static constexpr bool flat = false;        // whether no value depends on where a row ends
   static constexpr bool recomputed = false;  // whether live values are computed again, not kept
   static constexpr bool outer = false;       // whether columns may lie apart, `args.inner` elements
+  static constexpr bool interleaved = false;  // whether so may groups of `args.run` columns
 };
 
 }  // namespace fusegen

@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(256)
       using Item = decltype(item);
       each(Sums{}, [&](auto sum, auto n) {
         if constexpr (is_sum_of<decltype(sum), Item>) {
-          add_strands<256>(strands, sums[n], [&](int column, T total) {
+          join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
             const int64_t at = int64_t(blockIdx.x) * blockDim.x * V + column;
             if (at < walk.together)
               P::template part<Item>(partial)[blockIdx.y * walk.together + at] = total;

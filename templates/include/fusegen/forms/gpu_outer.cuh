@@ -4,11 +4,13 @@
 // A thread has V neighbouring rows, blockDim.x threads stand side by side, and blockDim.y strands
 // share their columns. ITEMS columns stay in a thread's registers; meanwhile it copies those of its
 // next rows ahead. If ITEMS is 0, each stage reads the rows again, from the caches. Sums by channel
-// of what reduces nothing else are left to gpu_by_channel.cuh. Bound: memory.
+// of what reduces nothing else are left to gpu_by_channel.cuh, and rows that are not kept to
+// gpu_stagewise.cuh if nothing belongs to columns. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_by_channel.cuh"
 #include "fusegen/forms/gpu_outer_parts.cuh"
+#include "fusegen/forms/gpu_stagewise.cuh"
 
 namespace fusegen {
 namespace {
@@ -249,6 +251,7 @@ struct Outer {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
   using By = ByChannel<D, L, S>;
+  using Passes = Stagewise<D, L, S>;
   using T = typename P::T;
   static constexpr int wide = outer_width<S>();
 
@@ -303,12 +306,24 @@ struct Outer {
     return plan;
   }
 
+  // Whether the stages of a plan run over the whole tensor one by one.
+  static bool passes(const Args& args, const OuterPlan& plan) {
+    if constexpr (Passes::serves)
+      return plan.items == 0 && Passes::fits(args);
+    else
+      return false;
+  }
+
   static int64_t workspace(const Args& args) {
     if constexpr (By::serves) {
       if (By::fits(args)) return By::workspace(args);
     }
+    const OuterPlan plan = plan_of(args);
+    if constexpr (Passes::serves) {
+      if (passes(args, plan)) return Passes::workspace(args);
+    }
     if constexpr (P::Partials::size == 0) return 0;
-    return scratch_bytes<D, S>(args, plan_of(args));
+    return scratch_bytes<D, S>(args, plan);
   }
 
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
@@ -316,6 +331,9 @@ struct Outer {
       if (By::fits(args)) return By::run(args, workspace, stream);
     }
     const OuterPlan plan = plan_of(args);
+    if constexpr (Passes::serves) {
+      if (passes(args, plan)) return Passes::run(args, workspace, stream);
+    }
     const auto partial = place_partials<D, S>(args, plan, workspace);
     if (!plan.items) {
       each(typename P::ColumnSums{}, [&](auto, auto n) {

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(L::block)
     each(typename P::ColSums{}, [&](auto item, auto n) {
 #pragma unroll
       for (int w = 0; w < W; ++w) {
-        add_strands<L::block>(strands, sums[n][w], [&](int place, T sum) {
+        join_strands<L::block, Addition>(strands, sums[n][w], [&](int place, T sum) {
           const int64_t column = block + w * apart + place;
           if (column < cols)
             P::template part<decltype(item)>(partial)[blockIdx.y * cols + column] = sum;

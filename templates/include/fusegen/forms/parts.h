@@ -21,6 +21,9 @@ template <class Stage, class... Inputs>
 FUSEGEN_FN constexpr auto used(List<Inputs...>) {
   return (List<>{} + ... + std::conditional_t<uses<Stage, Inputs>, List<Inputs>, List<>>{});
 }
+// Whether no item has one of some roles.
+template <class Items, Role... ROLES>
+constexpr bool has_none_of = ((Only<Items, ROLES>::size == 0) && ...);
 // Where row i's number is in a tensor.
 template <class Item, class Args>
 FUSEGEN_FN int64_t row_place(const Args& args, int64_t i) {
@@ -53,6 +56,14 @@ template <class D, class Args>
 FUSEGEN_FN int64_t inner_of(const Args& args) {
   if constexpr (D::outer)
     return args.inner;
+  else
+    return 1;
+}
+// How many neighbours of a place belong to one row, if columns lie apart.
+template <class D, class Args>
+FUSEGEN_FN int64_t run_in_place(const Args& args) {
+  if constexpr (D::interleaved)
+    return args.run;
   else
     return 1;
 }

@@ -1,0 +1,330 @@
+// Rows that lie between one another, on the GPU, a stage at a time over the whole tensor: groups of
+// channels in channels-last, and other rows whose columns lie apart and are too many for a block.
+//
+// The tensor is matrices [places, inner], and a row is some neighbours of every place. A thread
+// keeps V neighbouring elements and what is known of their rows, and walks down the places with R
+// of them in flight. What a stage reduces, blocks leave in parts for each column; a small kernel
+// joins those of a row, a warp each. The next stage reads the tensor again, from its end: the last
+// of it is still in the L2 cache. Bound: memory, once for each stage.
+#pragma once
+
+#include "fusegen/forms/gpu_stagewise_parts.cuh"
+
+namespace fusegen {
+namespace {
+
+// What the kernels of a call share in its workspace: what is reduced of each row, and the parts of
+// a stage that blocks leave.
+template <class P>
+struct StageMemory {
+  Pointers<typename P::T, ReducedIn<typename P::AllStages>::size> reduced;
+  typename P::T* parts;
+};
+
+// A pass: stage PLACE over all elements. REVERSED: from the tensor's end.
+template <class D, class L, class S, int V, int R, int PLACE, bool REVERSED>
+__global__ void __launch_bounds__(256)
+    stage_pass(typename D::Args args, [[maybe_unused]] uint64_t policy, StageWalk walk,
+               StageMemory<GpuParts<D, S>> memory, typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using T = typename P::T;
+  using Stage = StageAt<D, PLACE>;
+  using Sums = Only<Stage, Role::run_sum>;
+  constexpr bool centred = is_centred<Stage>;
+  constexpr int last = centred ? PLACE - 1 : PLACE;  // of the stages whose elements are computed
+  using Streams = decltype(typename P::Fulls{} + Only<Stage, Role::store>{});
+  using Reducer = std::conditional_t<centred, ColumnMoments<T, StageAt<D, PLACE - 1>, V>,
+                                     ColumnReductions<T, Stage, V>>;
+  await_kernels_before();
+  const auto scalar = P::scalars(args);
+  const uint32_t c = (blockIdx.x * blockDim.x + threadIdx.x) * V;
+  const uint32_t slice = REVERSED ? gridDim.y - 1 - blockIdx.y : blockIdx.y;
+  const uint32_t columns = walk.together - blockIdx.x * blockDim.x * V;  // from the block's first
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+  constexpr uint32_t every = (uint64_t(1) << V) - 1;
+  __shared__ T strands[256 * strand_chunk<V>];
+  Elements<P, V> leaves;
+  T sums[Sums::size + 1][V] = {};
+  T spread[P::Spreads::size + 1][V];
+  each(typename P::Spreads{}, [&](auto item, auto n) {
+    using Item = decltype(item);
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+      spread[n][v] = T(load(pointer<typename Item::type, Item::arg>(args) + (c + v) % walk.inner));
+  });
+  for (int64_t turn = blockIdx.z; turn < walk.matrices; turn += gridDim.z) {
+    const int64_t matrix = REVERSED ? walk.matrices - 1 - turn : turn;
+    const int64_t base = matrix * walk.elements();
+    const typename P::template Starts<Streams> streams(args, matrix, base);
+    Reducer reducer;
+    if (c < walk.together) {
+      typename K::Row row[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+        know_row<P, last>(args, scalar, walk.row(matrix, c + v), memory.reduced, row[v]);
+      // Computes the elements from `at` on whose bits are set.
+      const auto take = [&](const Packed<S, V>* raw, int64_t at, uint32_t wanted) {
+        typename K::Full full[V];
+        P::template unpack_inputs<typename P::AllStages>(args, full, raw, base + at);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          each(typename P::Spreads{},
+               [&](auto item, auto n) { full[v].*item.field = spread[n][v]; });
+          if (wanted != every && !(wanted >> v & 1)) continue;
+          typename K::Live live;
+          typename K::Out out;
+          stages_to<D, last>(full[v], typename K::Col{}, row[v], scalar, live, out);
+          reducer.take(v, out);
+          if constexpr (!centred) {
+            leaves.template take<Stage>(v, out);
+            each(Sums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
+          }
+        }
+        if constexpr (!centred) {
+          S* const* const to = streams.to + P::Fulls::size;
+          if (wanted == every)
+            leaves.template store<Stage, true>(to, at);
+          else
+            leaves.template store_some<Stage>(to, at, wanted);
+        }
+      };
+      // Not unrolled: a batch has enough accesses in flight.
+#pragma unroll 1
+      for (int64_t first = int64_t(slice) * blockDim.y + threadIdx.y; first < walk.steps;
+           first += stride * R) {
+        Packed<S, V> raw[R][P::Fulls::size + 1];
+#pragma unroll
+        for (int i = 0; i < R; ++i) {
+          const int64_t step = first + i * stride;
+          if (step < walk.steps)
+            P::template read_all<L>(raw[i], streams.to, step * walk.together + c, policy);
+        }
+#pragma unroll
+        for (int i = 0; i < R; ++i) {
+          const int64_t step = first + i * stride;
+          if (step < walk.steps) take(raw[i], step * walk.together + c, every);
+        }
+      }
+      // The places that are left: fewer than a step has.
+      const int64_t at = walk.steps * walk.together + c;
+      const int64_t left = min(walk.elements() - at, int64_t(V));
+      if (V > 1 && slice == 0 && threadIdx.y == 0 && left > 0) {
+        Packed<S, V> raw[P::Fulls::size + 1] = {};
+#pragma unroll
+        for (int n = 0; n < P::Fulls::size; ++n) {
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            if (v < left) raw[n].value[v] = streams.to[n][at + v];
+          }
+        }
+        take(raw, at, uint32_t((uint64_t(1) << left) - 1));
+      }
+    }
+    if constexpr (reduces_row<Stage>) {
+      T* const first = memory.parts + walk.part(matrix, slice) + blockIdx.x * blockDim.x * V;
+      reducer.leave(strands, first, columns, walk, slice);
+    }
+  }
+  each(Sums{}, [&](auto item, auto n) {
+    const int64_t block = int64_t(blockIdx.z) * gridDim.y + blockIdx.y;
+    T* const first = P::template part<decltype(item)>(partial) + block * walk.together +
+                     blockIdx.x * blockDim.x * V;
+    join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
+      if (column < columns) first[column] = total;
+    });
+  });
+  each(Only<Stage, Role::total>{}, [&](auto item, auto) {
+    const T total = sum_block(leaves.totals[place_of<decltype(item), typename P::Totals>]);
+    const int64_t block = (int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    if (threadIdx.x == 0 && threadIdx.y == 0)
+      P::template part<decltype(item)>(partial)[block] = total;
+  });
+}
+
+// Joins the parts of each row that stage PLACE left, a warp a row. After the last stage that
+// reduces, it also leaves what belongs to the row. A PLACE of -1: there is no such stage.
+template <class D, class S, int PLACE>
+__global__ void __launch_bounds__(256)
+    join_rows(typename D::Args args, StageWalk walk, StageMemory<GpuParts<D, S>> memory,
+              typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using T = typename P::T;
+  using Stage = StageAt<D, PLACE>;
+  constexpr int stages = StagesOf<D>::size;
+  using All = ReducedIn<typename P::AllStages>;
+  await_kernels_before();
+  const auto scalar = P::scalars(args);
+  T totals[P::Totals::size + 1] = {};
+  for (int64_t r = int64_t(blockIdx.x) * blockDim.y + threadIdx.y; r < args.rows;
+       r += int64_t(gridDim.x) * blockDim.y) {
+    const int64_t matrix = r / walk.rows();
+    const uint32_t of_matrix = uint32_t(r % walk.rows());
+    const auto keep = [&](auto item, T value) {
+      if (threadIdx.x == 0) memory.reduced.to[place_of<decltype(item), All>][r] = value;
+    };
+    if constexpr (is_centred<Stage>) {
+      T total = 0, squares = 0;
+      each_part(walk, matrix, of_matrix,
+                [&](uint32_t, uint32_t, int64_t at) { total += memory.parts[at]; });
+      total = reduce_warp<Addition>(total);
+      const T mean = total / T(args.cols);
+      each_part(walk, matrix, of_matrix, [&](uint32_t slice, uint32_t column, int64_t at) {
+        const T count = T(walk.count(slice, column));
+        if (count == T(0)) return;
+        const T apart = memory.parts[at] / count - mean;
+        squares += fma(count * apart, apart, memory.parts[walk.parts() + at]);
+      });
+      squares = reduce_warp<Addition>(squares);
+      each(Only<StageAt<D, PLACE - 1>, Role::sum>{}, [&](auto item, auto) { keep(item, total); });
+      each(Only<Stage, Role::sum>{}, [&](auto item, auto) { keep(item, squares); });
+    } else {
+      const auto joined = [&](auto op, auto item, int part) {
+        using Op = decltype(op);
+        T value = Op::template identity<T>();
+        each_part(walk, matrix, of_matrix, [&](uint32_t, uint32_t, int64_t at) {
+          value = Op::combine(value, memory.parts[part * walk.parts() + at]);
+        });
+        keep(item, reduce_warp<Op>(value));
+      };
+      using Largest = Only<Stage, Role::largest>;
+      each(Largest{}, [&](auto item, auto n) { joined(Maximum{}, item, n); });
+      each(Only<Stage, Role::sum>{},
+           [&](auto item, auto n) { joined(Addition{}, item, Largest::size + n); });
+    }
+    if constexpr (PLACE == LastReducing<D>::place) {
+      if (threadIdx.x == 0) {
+        typename P::K::Row row = {};
+        know_row<P, stages>(args, scalar, r, memory.reduced, row);
+        P::store_row(args, r, scalar, row);
+        each(typename P::RowSums{}, [&](auto item, auto) {
+          P::template part<decltype(item)>(partial)[r] = member(row, scalar, item.value);
+        });
+        each(typename P::RowTotals{}, [&](auto item, auto) {
+          totals[place_of<decltype(item), typename P::Totals>] += member(row, scalar, item.value);
+        });
+      }
+    }
+  }
+  if constexpr (PLACE == LastReducing<D>::place) {
+    each(typename P::RowTotals{}, [&](auto item, auto) {
+      const T total = sum_block(totals[place_of<decltype(item), typename P::Totals>]);
+      if (threadIdx.x == 0 && threadIdx.y == 0)
+        P::template part<decltype(item)>(partial)[blockIdx.x] = total;
+    });
+  }
+}
+
+// The plan for a call: the width of an access, the walk, and the grid of a pass.
+template <class D, class L, class S>
+struct StagewisePlan : PartialCounts {
+  using P = GpuParts<D, S>;
+  static constexpr int wide = 16 / sizeof(S);
+  static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4);
+
+  int width;
+  StageWalk walk;
+  dim3 threads, grid;
+  unsigned joining;  // blocks that join the parts of rows
+
+  explicit StagewisePlan(const typename D::Args& args) {
+    walk.inner = uint32_t(args.inner);
+    walk.run = uint32_t(run_in_place<D>(args));
+    walk.matrices = args.rows / walk.rows();
+    walk.places = args.cols / walk.run;
+    const bool even = walk.matrices == 1 || walk.elements() % wide == 0;
+    width = even && P::template vectorisable<true>(args, wide) ? wide : 1;
+    walk.together = uint32_t(std::lcm(args.inner, int64_t(width)));
+    walk.steps = walk.elements() / walk.together;
+    const int64_t columns = walk.together / width;
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    threads = dim3(across, 256 / across);
+    walk.strands = threads.y;
+    // About two waves of eight blocks a multiprocessor. A thread should have four batches, though.
+    const int64_t wanted = 2 * 8 * int64_t(chip().multiprocessors);
+    const int64_t tiles = (columns + across - 1) / across;
+    const int64_t turns =
+        std::clamp<int64_t>(wanted / tiles, 1, std::min<int64_t>(walk.matrices, 65535));
+    const int64_t most = walk.steps / (int64_t(walk.strands) * in_flight * 4);
+    walk.slices = uint32_t(
+        std::clamp<int64_t>(wanted / (tiles * turns), 1, std::clamp<int64_t>(most, 1, 65535)));
+    grid = dim3(unsigned(tiles), walk.slices, unsigned(turns));
+    joining = unsigned(std::min<int64_t>((args.rows + 7) / 8, 1 << 20));
+    blocks = std::max<int64_t>(joining, tiles * turns * walk.slices);
+  }
+
+  // The parts of the sums by channel: a row of channels from each place of a step, from each block.
+  int64_t runs(int64_t, int64_t) const { return int64_t(grid.z) * grid.y * walk.together; }
+  int64_t parts(int64_t) const { return 1; }
+
+  // How many numbers of the workspace the stages share.
+  int64_t shared(int64_t rows) const {
+    return rows * ReducedIn<typename P::AllStages>::size +
+           walk.parts() * most_reductions(StagesOf<D>{});
+  }
+};
+
+template <class D, class L, class S>
+struct Stagewise {
+  using Args = typename D::Args;
+  using P = GpuParts<D, S>;
+  using T = typename P::T;
+  using Plan = StagewisePlan<D, L, S>;
+  // Nothing may belong to columns, and the channels of a place must be its neighbours. Something
+  // must be reduced or read of a row.
+  static constexpr bool serves = has_none_of<InputsOf<D>, Role::col, Role::index, Role::derived,
+                                             Role::column_lines, Role::taken> &&
+                                 P::ColSums::size == 0 && !P::alternating && D::stages::size > 0 &&
+                                 (D::interleaved || P::Spreads::size + P::RunSums::size == 0);
+
+  static bool fits(const Args& args) {
+    return args.rows > 0 && args.cols > 0 && args.inner < INT32_MAX / Plan::wide;
+  }
+
+  static int64_t workspace(const Args& args) {
+    const Plan plan(args);
+    return plan.shared(args.rows) * int64_t(sizeof(T)) + scratch_bytes<D, S>(args, plan);
+  }
+
+  static void run(const Args& args, void* workspace, cudaStream_t stream) {
+    const Plan plan(args);
+    StageMemory<P> memory;
+    memory.parts = static_cast<T*>(workspace);
+    T* next = memory.parts + plan.walk.parts() * most_reductions(StagesOf<D>{});
+    for (int n = 0; n < ReducedIn<typename P::AllStages>::size; ++n, next += args.rows)
+      memory.reduced.to[n] = next;
+    const auto partial = place_partials<D, S>(args, plan, next);
+    each(typename P::Totals{}, [&](auto item, auto) {
+      cudaMemsetAsync(partial[place_of<decltype(item), typename P::Partials>], 0,
+                      sizeof(T) * plan.blocks, stream);
+    });
+    const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
+    const auto join = [&](auto place) {
+      launch(join_rows<D, S, decltype(place)::value>, stream, plan.joining, dim3(32, 8), 0, 1, args,
+             plan.walk, memory, partial);
+    };
+    each(StagesOf<D>{}, [&](auto stage, auto n) {
+      using Stage = decltype(stage);
+      if constexpr (is_pass<Stage>) {
+        constexpr bool reversed = passes_before<n.value>(StagesOf<D>{}) % 2;
+        const auto pass = [&](auto width) {
+          launch(stage_pass<D, L, S, decltype(width)::value, Plan::in_flight, n.value, reversed>,
+                 stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk, memory, partial);
+        };
+        if (plan.width == 1)
+          pass(Place<1>{});
+        else
+          pass(Place<Plan::wide>{});
+      }
+      if constexpr (reduces_row<Stage> && !is_joined<Stage>) join(n);
+    });
+    constexpr int of_rows =
+        Only<ResultsOf<D>, Role::row_store>::size + P::RowSums::size + P::RowTotals::size;
+    if constexpr (of_rows > 0 && LastReducing<D>::place < 0) join(Place<-1>{});
+    add_up<D, S>(args, plan, partial, stream);
+  }
+};
+
+}  // namespace
+}  // namespace fusegen
