@@ -35,7 +35,7 @@ void forward(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   args.expr_sum = expr_sum_out.mutable_data_ptr();
@@ -63,8 +63,8 @@ void backward(uint64_t* stack, uint64_t, uint64_t) {
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -100,9 +100,9 @@ void double_backward(uint64_t* stack, uint64_t, uint64_t) {
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
   args.grad_grad_weight = grad_grad_weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -127,7 +127,7 @@ void forward_value(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);

@@ -50,7 +50,7 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.all_rows = activation.rows();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
     args.bn_sample_sum = bn_sample_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_train_sample), activation, args);
   }
@@ -61,7 +61,7 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
     args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
     args.bn_column_sum = bn_column_sum_out.mutable_data_ptr();
     args.bn_column_sum_2 = bn_column_sum_2_out.mutable_data_ptr();
@@ -91,7 +91,7 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
     args.bn_mean = bn_mean_out.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
@@ -164,8 +164,8 @@ void backward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -206,8 +206,8 @@ void backward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -312,9 +312,9 @@ void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.bn_bias = bn_bias_.const_data_ptr();
     args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -361,9 +361,9 @@ void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -414,9 +414,9 @@ void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -479,7 +479,7 @@ void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();
@@ -542,8 +542,8 @@ void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -629,9 +629,9 @@ void double_backward_eval(uint64_t* stack, uint64_t, uint64_t) {
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
-    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
+    args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -689,7 +689,7 @@ void forward_eval_value(uint64_t* stack, uint64_t, uint64_t) {
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.x_gap = activation.gap(x_, activation.matrix_elements());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();

@@ -36,7 +36,7 @@ void forward(uint64_t* stack, uint64_t, uint64_t) {
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   call.returns({y_out});
@@ -63,8 +63,8 @@ void backward(uint64_t* stack, uint64_t, uint64_t) {
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
@@ -104,9 +104,9 @@ void double_backward(uint64_t* stack, uint64_t, uint64_t) {
   args.add_value = add_value_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
   args.grad_grad_add_value = grad_grad_add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();

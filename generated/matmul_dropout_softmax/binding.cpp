@@ -37,7 +37,7 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -70,8 +70,8 @@ void backward_train(uint64_t* stack, uint64_t, uint64_t) {
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = activation.seed(seed);
@@ -113,9 +113,9 @@ void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = activation.seed(seed);
@@ -142,7 +142,7 @@ void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -171,8 +171,8 @@ void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -210,9 +210,9 @@ void double_backward_eval(uint64_t* stack, uint64_t, uint64_t) {
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -238,7 +238,7 @@ void forward_train_value(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -260,7 +260,7 @@ void forward_eval_value(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   call.returns({y_out});

@@ -35,7 +35,7 @@ void forward(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.linear_bias = linear_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -64,8 +64,8 @@ void backward(uint64_t* stack, uint64_t, uint64_t) {
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.linear_bias = linear_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -103,9 +103,9 @@ void double_backward(uint64_t* stack, uint64_t, uint64_t) {
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.linear_bias = linear_bias_.const_data_ptr();
   args.grad_grad_linear_bias = grad_grad_linear_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
-  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -129,7 +129,7 @@ void forward_value(uint64_t* stack, uint64_t, uint64_t) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.linear_bias = linear_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   call.returns({y_out});
