@@ -24,7 +24,7 @@ from fusegen.base.version import __version__
 if TYPE_CHECKING:
     from fusegen.models import fuse, load_fused, report, wait_for_builds
     from fusegen.runtime.memory_format import set_memory_format
-    from fusegen.toolchain.builder import BuildResult
+    from fusegen.toolchain.results import BuildResults
 
 __all__ = [
     "__version__",
@@ -48,7 +48,7 @@ def build(
     jobs: int | None = None,
     verbose: bool = False,
     quiet: bool = False,
-) -> list[BuildResult]:
+) -> BuildResults:
     """Generate and compile packages; the same as `fusegen build`.
 
     Args:
@@ -64,7 +64,7 @@ def build(
         quiet: show nothing; otherwise what is built is shown on standard error.
 
     Returns:
-        What became of each package.
+        What became of each package: a list, which a notebook shows as a table.
 
     Raises:
         UserError: where a spec is wrong or a compiler is missing.
@@ -72,6 +72,7 @@ def build(
     from fusegen.toolchain import builder
     from fusegen.toolchain.compilers import for_this_machine
     from fusegen.toolchain.given_specs import files_of_given, path_of
+    from fusegen.toolchain.results import BuildResults
 
     paths: list[Path] = []
     for given in specs:
@@ -85,7 +86,7 @@ def build(
     machine = for_this_machine() if native else nullcontext()
     if quiet:
         with machine:
-            return builder.build(paths, out=Path(out), **options)
+            return BuildResults(builder.build(paths, out=Path(out), **options))
     from rich.console import Console
 
     from fusegen.tools.cli.display import BuildDisplay
@@ -93,10 +94,8 @@ def build(
     with BuildDisplay(Console(stderr=True, highlight=False), verbose) as display, machine:
         results = builder.build(paths, out=Path(out), progress=display, **options)
     for result in results:
-        spent = f"built, {result.seconds:.1f} s of compilers"
-        state = spent if result.compiled else "up to date"
-        display.say(f"{result.name} ({' '.join(result.backends)}): {state}")
-    return results
+        display.say(str(result))
+    return BuildResults(results)
 
 
 def load(name: str, out: str | Path | None = None) -> ModuleType:

@@ -133,6 +133,12 @@ class Report:
     def __repr__(self) -> str:
         return str(self)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the same, with the graphs drawn."""
+        from fusegen.models.notebook import report_as_html
+
+        return report_as_html(self)
+
 
 def _count(region: FusedRegion) -> int:
     return sum(op != "cast" for op in region.ops)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -40,6 +42,7 @@ def load_package(name: str, out: Path) -> ModuleType:
         before, module = _imported.get(file, (None, None))
         if module is None or before != present:
             module = _import(qualified, file, text)
+            module.__dict__["_repr_markdown_"] = partial(_as_markdown, module, present.dtypes)
             _imported[file] = present, module
         sys.modules.setdefault(_PARENT, ModuleType(_PARENT))  # pickle imports it first
         sys.modules[qualified] = module
@@ -90,6 +93,12 @@ def _check(said: stamp.MadeBy) -> None:
     if wrong:
         other = "" if said.version == __version__ else f", or install fusegen {said.version}"
         raise ImportError(f"{said.package}: {wrong}; run `fusegen build {said.package}`{other}")
+
+
+def _as_markdown(module: ModuleType, dtypes: Iterable[str]) -> str:
+    """Return what a notebook shows of a package: its docstring, whose example is a block of code."""
+    title, _, text = (module.__doc__ or module.__name__).partition("\n")
+    return f"**{title}**\n{text}\n\nBuilt for {', '.join(dtypes)}; `{module.__file__}`"
 
 
 def _check_name(name: str) -> None:

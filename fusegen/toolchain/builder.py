@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,31 +21,13 @@ from fusegen.toolchain.lock import build_lock
 from fusegen.toolchain.ninja_file import dtypes_of, ninja_text, packages_under
 from fusegen.toolchain.ninja_run import Ninja, Progress, Silent
 from fusegen.toolchain.render_pool import render_all
+from fusegen.toolchain.results import BuildResult
 from fusegen.toolchain.spec_files import expand
 from fusegen.toolchain.stamping import fits, write_stamp
 
 __all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand", "is_rendered"]
 
 Backend = Literal["auto", "cpu", "cuda"]
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What became of one package.
-
-    Args:
-        name: the package.
-        backends: what it was built for.
-        rendered: whether its sources were written anew.
-        compiled: the files that were compiled or linked.
-        seconds: how long its compilers ran, added up.
-    """
-
-    name: str
-    backends: tuple[str, ...]
-    rendered: bool
-    compiled: tuple[str, ...]
-    seconds: float
 
 
 def build(

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from fusegen.models import FusegenBackend, Report
 from fusegen.models.fusion_report import FusedRegion
+from fusegen.models.graph_picture import MOST, picture
 from fusegen.tools.against_eager.original import original_of, through
 from fusegen.tools.against_eager.outcome import outcome
-from fusegen.tools.report.graph import MOST, picture
 
 __all__ = ["ModelPart", "RegionRow", "part_of", "report_of"]
 

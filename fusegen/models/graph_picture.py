@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from markupsafe import Markup
 
 from fusegen.models.graph_units import Unit
-from fusegen.tools.report.layered import layered
+from fusegen.models.layered import layered
 
 __all__ = ["MOST", "picture"]
 

@@ -12,9 +12,9 @@ from shared.report_pages import model_report
 from torch import nn
 
 import fusegen
+from fusegen.models.graph_picture import MOST, picture
 from fusegen.models.graph_units import Unit
-from fusegen.tools.report.graph import MOST, picture
-from fusegen.tools.report.layered import layered
+from fusegen.models.layered import layered
 from fusegen.tools.report.model import part_of
 
 
