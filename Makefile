@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: build test quick check prove docs pictures format clean
 
 build: $(VENV)/installed
-	$(BIN)/fusegen build specs
+	$(BIN)/fusegen build specs --portable
 
 # Three workers of two threads each share the cores, since a worker waits for compilers and for packages that another
 # builds. A thread of OpenMP that waits must not spin. The instruction sets then run side by side, a process each:
@@ -37,7 +37,7 @@ quick: export OMP_WAIT_POLICY = passive
 quick: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/fusegen build specs
+	$(BIN)/fusegen build specs --portable
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow and not gpu"
 
 check: $(VENV)/installed

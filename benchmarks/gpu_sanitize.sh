@@ -13,7 +13,7 @@ export PYTORCH_NO_CUDA_MEMORY_CACHING=1  # each tensor is an allocation of its o
 export OMP_NUM_THREADS=1 packages=/tmp/fusegen_forms said=/tmp/fusegen_sanitize
 started=$SECONDS
 mkdir -p "$said"
-python3 -m fusegen build benchmarks/forms --out "$packages" --backend cuda --native > "$out/sanitize_build.txt" 2>&1
+python3 -m fusegen build benchmarks/forms --out "$packages" --backend cuda > "$out/sanitize_build.txt" 2>&1
 echo "build: exit $? after $((SECONDS - started)) s"
 padding=
 compute-sanitizer --help 2>&1 | grep -q -- --padding && padding="--padding 256"

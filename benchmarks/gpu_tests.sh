@@ -14,7 +14,7 @@ source benchmarks/carried.sh
   # A plus: with changes that were not committed where the tests ran.
   echo "commit ${FUSEGEN_COMMIT:-$(git log -1 --format='%h %cs')$([ -z "$(git status --porcelain)" ] || echo ' +')}"
 } | tee "$out/machine.txt"
-python3 -m fusegen build specs --backend cuda 2>&1 | tee "$out/build.txt" | tail -15
+python3 -m fusegen build specs --backend cuda --portable 2>&1 | tee "$out/build.txt" | tail -15
 python3 -m fusegen check specs > "$out/check.txt" 2>&1
 echo "fusegen check: exit $?" | tee -a "$out/machine.txt"
 export OMP_NUM_THREADS=2  # 14 workers with as many threads as there are cores would wait for each other

@@ -27,7 +27,6 @@ from plain_models import DEVICE, Model, listed, subjects, tf32, wrong
 import fusegen
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder
-from fusegen.toolchain.compilers import for_this_machine
 from fusegen.tools.bench import compiling, machine, timing
 from fusegen.tools.bench.record import rounded
 from fusegen.tools.bench.summary import geometric_mean
@@ -180,11 +179,8 @@ def main() -> None:
     models = listed(args.names, args.batch)
     fusegen.set_memory_format(args.memory_format)
     if args.command == "build":
-        with for_this_machine():
-            backend = "cuda" if DEVICE == "cuda" else "cpu"
-            builder.build(
-                [model.file(args.folder) for model in models], out=args.folder, backend=backend
-            )
+        backend = "cuda" if DEVICE == "cuda" else "cpu"
+        builder.build([model.file(args.folder) for model in models], out=args.folder, backend=backend)
     with tf32(allowed=True):
         if args.command == "warm":
             warm(models, args.folder, args.shard)

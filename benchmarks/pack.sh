@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 architecture=${1:-90}
 vocabulary=/tmp/fusegen_vocabulary
-python3 -m fusegen build specs --backend cuda --arch "$architecture"
-python3 -m fusegen build benchmarks/specs --out "$vocabulary" --backend cuda --arch "$architecture"
+python3 -m fusegen build specs --backend cuda --arch "$architecture" --portable
+python3 -m fusegen build benchmarks/specs --out "$vocabulary" --backend cuda --arch "$architecture" --portable
 mkdir -p .whl
 tar cJf .whl/built.tar.xz --exclude .build generated/*/*.so -C "$(dirname "$vocabulary")" "$(basename "$vocabulary")"
 echo "$(git log -1 --format=%h)$([ -z "$(git status --porcelain)" ] || echo +)" > .whl/commit

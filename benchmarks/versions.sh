@@ -13,7 +13,6 @@ for name in $(python3 -c 'import sys; sys.path.insert(0, "benchmarks"); import v
     cp "$(ls specs/"$name".yaml benchmarks/specs/"$name".yaml 2>/dev/null | head -1)" "$work/specs_$version/${version}_$name.yaml"
   done
 done
-export FUSEGEN_NATIVE=1
 (cd "$old" && PYTHONPATH=$old:$site python3 -m fusegen build "$work/specs_old" --out "$work/old" --backend cuda) > "$work/old.txt" 2>&1 &
 python3 -m fusegen build "$work/specs_new" --out "$work/new" --backend cuda > "$work/new.txt" 2>&1
 wait

@@ -44,7 +44,7 @@ def build(
     backend: Literal["auto", "cpu", "cuda"] = "auto",
     arch: str | Sequence[str] = (),
     dtypes: str | Sequence[Any] = (),
-    native: bool = False,
+    portable: bool = False,
     jobs: int | None = None,
     verbose: bool = False,
     quiet: bool = False,
@@ -58,7 +58,8 @@ def build(
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
         dtypes: dtypes to compile for, such as "bfloat16" or torch.bfloat16; by default those of each spec.
-        native: compile for this machine's processor alone, which takes a third of the time.
+        portable: for the CPU, compile for every instruction set, which takes three times as long and a wheel
+            needs; otherwise for this machine alone.
         jobs: processes at once, that render or compile; by default as many as cores and memory allow.
         verbose: show the commands.
         quiet: show nothing; otherwise what is built is shown on standard error.
@@ -70,7 +71,7 @@ def build(
         UserError: where a spec is wrong or a compiler is missing.
     """
     from fusegen.toolchain import builder
-    from fusegen.toolchain.compilers import for_this_machine
+    from fusegen.toolchain.compilers import for_every_machine
     from fusegen.toolchain.given_specs import files_of_given, path_of
     from fusegen.toolchain.results import BuildResults
 
@@ -83,7 +84,7 @@ def build(
     options: Any = {"backend": backend, "dtypes": chosen, "jobs": jobs}
     options["arch"] = [arch] if isinstance(arch, str) else arch
     options["verbose"] = verbose
-    machine = for_this_machine() if native else nullcontext()
+    machine = for_every_machine() if portable else nullcontext()
     if quiet:
         with machine:
             return BuildResults(builder.build(paths, out=Path(out), **options))

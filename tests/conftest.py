@@ -262,8 +262,7 @@ def once(
         done = folder / f"{name}.done"
         if not done.exists():
             with pytest.MonkeyPatch.context() as patch:
-                if native:
-                    patch.setenv("FUSEGEN_NATIVE", "1")
+                patch.setenv("FUSEGEN_NATIVE", str(int(native)))
                 build()
             done.touch()
 

@@ -136,7 +136,7 @@ def misfit(stamp: Stamp, device: str, version: str) -> str | None:
         return f"was built for {stamp.machine}, and this machine is {platform.machine()}"
     if stamp.features and (missing := sorted({*stamp.features} - {*features()})):
         return (
-            "was built for one machine alone (FUSEGEN_NATIVE=1), and this processor lacks "
+            "was built for another machine alone, without --portable, and this processor lacks "
             f"{', '.join(missing[:3])}"
         )
     return None

@@ -35,10 +35,9 @@ def packages_of(
             return loaded, {}
     if build:
         from fusegen.toolchain.build_each import build_each
-        from fusegen.toolchain.compilers import for_this_machine
         from fusegen.toolchain.patient import Patient
 
-        with _LOCK, for_this_machine():
+        with _LOCK:
             paths = write_specs(specs, folder)
             count = "1 package" if len(paths) == 1 else f"{len(paths)} packages"
             patient = Patient(f"{count} of a model")

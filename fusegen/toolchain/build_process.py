@@ -26,10 +26,9 @@ class BuildProcess:
 
     def __init__(self, specs: Sequence[Path], out: Path) -> None:
         self._specs = specs
-        native = os.environ.get("FUSEGEN_NATIVE") or "1"
         self._process = subprocess.Popen(
             python_process.command(_MODULE, [str(out.absolute()), *(str(p) for p in specs)]),
-            env={**python_process.environment(), "FUSEGEN_NATIVE": native},
+            env=python_process.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -241,7 +241,7 @@ def _gcc_version(cxx: Path) -> int | None:
 def cpu_isas() -> dict[str, tuple[str, ...]]:
     """Return the instruction sets to compile kernels for, each with its flags, the least first.
 
-    With `FUSEGEN_NATIVE=1` there is one, that of this machine, or the one that `FUSEGEN_CPU` names.
+    There is one, of this machine or that `FUSEGEN_CPU` names, unless `FUSEGEN_NATIVE=0` asks for all.
 
     Raises:
         UserError: where `FUSEGEN_CPU` names none.
@@ -268,17 +268,19 @@ def _machine() -> str:
 
 
 def is_native() -> bool:
-    """Return whether kernels are compiled for this machine alone."""
-    return os.environ.get("FUSEGEN_NATIVE") == "1"
+    """Return whether kernels are compiled for this machine alone, which takes a third of the time."""
+    return os.environ.get("FUSEGEN_NATIVE") != "0"
 
 
 @contextlib.contextmanager
-def for_this_machine() -> Iterator[None]:
-    """Compile for this processor alone, in a third of the time, unless `FUSEGEN_NATIVE` says otherwise."""
+def for_every_machine() -> Iterator[None]:
+    """Compile for every processor of this architecture: kernels for each instruction set."""
     before = os.environ.get("FUSEGEN_NATIVE")
-    os.environ["FUSEGEN_NATIVE"] = before or "1"
+    os.environ["FUSEGEN_NATIVE"] = "0"
     try:
         yield
     finally:
         if before is None:
             del os.environ["FUSEGEN_NATIVE"]
+        else:
+            os.environ["FUSEGEN_NATIVE"] = before

@@ -84,7 +84,8 @@ def test_a_missing_compiler_says_what_to_install(
         compilers.find_compilers()
 
 
-def test_kernel_flags_keep_nan_and_infinity() -> None:
+def test_kernel_flags_keep_nan_and_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEGEN_NATIVE", "0")
     for isa in compilers.cpu_isas():
         flags = Compilers(Path("g++"), None).kernel_flags(isa)
         assert {"-O3", "-fopenmp-simd", "-fvisibility=hidden"} <= set(flags)
@@ -103,6 +104,7 @@ def test_isas_are_those_of_the_processor(
     machine: str, isas: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("FUSEGEN_NATIVE", "0")
     assert list(compilers.cpu_isas()) == isas
     flags = Compilers(Path("g++"), None).kernel_flags("portable")
     assert any(flag.startswith("-m") for flag in flags) is (len(isas) > 1)
@@ -113,8 +115,9 @@ def test_a_native_build_has_the_instructions_that_fusegen_cpu_names(
 ) -> None:
     """Else a package that was built for one machine alone could not be tried with fewer."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("FUSEGEN_NATIVE", "0")
     every = {isa: set(flags) for isa, flags in compilers.cpu_isas().items()}
-    monkeypatch.setenv("FUSEGEN_NATIVE", "1")
+    monkeypatch.delenv("FUSEGEN_NATIVE")
     assert "-march=native" in compilers.cpu_isas()["portable"]
     for isa, wanted in every.items():
         monkeypatch.setenv("FUSEGEN_CPU", isa)

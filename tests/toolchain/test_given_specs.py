@@ -15,6 +15,7 @@ import fusegen
 from fusegen import spec
 from fusegen.base.errors import UserError
 from fusegen.toolchain import builder
+from fusegen.toolchain.compilers import is_native
 
 TEXT = """operands: {gate: full}
 chain:
@@ -103,7 +104,7 @@ def test_fuse_says_what_is_no_model() -> None:
         fusegen.fuse("my.yaml")
 
 
-def test_native_is_for_this_machine_while_it_builds(
+def test_a_build_is_for_this_machine_unless_it_is_to_be_portable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("FUSEGEN_NATIVE", raising=False)
@@ -111,15 +112,19 @@ def test_native_is_for_this_machine_while_it_builds(
 
     def build(paths: Sequence[Path], **options: Any) -> list[Any]:
         del paths, options
-        found.append(os.environ.get("FUSEGEN_NATIVE"))
+        found.append(is_native())
         return []
 
     monkeypatch.setattr(builder, "build", build)
-    for native in (True, False):
-        fusegen.build({"fine": DICT}, out=tmp_path, native=native)
-        fusegen.build({"fine": DICT}, out=tmp_path, native=native, quiet=True)
+    for portable in (True, False):
+        fusegen.build({"fine": DICT}, out=tmp_path, portable=portable)
+        fusegen.build({"fine": DICT}, out=tmp_path, portable=portable, quiet=True)
     (tmp_path / "fine.yaml").write_text(TEXT)
-    assert fusegen_here("build", "fine.yaml", "--native", cwd=tmp_path).returncode == 0
+    assert fusegen_here("build", "fine.yaml", "--portable", cwd=tmp_path).returncode == 0
     assert fusegen_here("build", "fine.yaml", cwd=tmp_path).returncode == 0
-    assert found == ["1", "1", None, None, "1", None]
+    assert found == [False, False, True, True, False, True]
     assert "FUSEGEN_NATIVE" not in os.environ
+    monkeypatch.setenv("FUSEGEN_NATIVE", "1")
+    fusegen.build({"fine": DICT}, out=tmp_path, portable=True, quiet=True)
+    assert not found[-1]
+    assert os.environ["FUSEGEN_NATIVE"] == "1"

@@ -105,7 +105,7 @@ def test_a_folder_in_its_place_is_refused(package: Path) -> None:
         ({"device": "cuda"}, "is the library for cuda"),
         ({"fusegen": "9.9"}, "was built by fusegen 9.9, and this is"),
         ({"machine": "riscv64"}, "was built for riscv64, and this machine is"),
-        ({"features": ["avx10_9"]}, "was built for one machine alone .* lacks avx10_9"),
+        ({"features": ["avx10_9"]}, "was built for another machine alone, .* lacks avx10_9"),
         ({"packages": {"other": {}}}, "is the library of other"),
         ({"unheard_of": 1}, "has the stamp of another version of fusegen"),
         ({"features": None}, "has the stamp of another version of fusegen"),

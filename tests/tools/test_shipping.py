@@ -271,7 +271,7 @@ def test_a_package_that_is_not_there(package: Path) -> None:
 
 def test_a_library_for_one_machine_alone(package: Path) -> None:
     restamped(package / "_cpu.so", features=["sse2"])
-    refused(package, "one machine alone .*; run `fusegen build .*` without FUSEGEN_NATIVE")
+    refused(package, "this machine alone, .*; run `fusegen build .*` with --portable")
 
 
 def test_a_library_of_other_sources(package: Path) -> None:

@@ -16,7 +16,7 @@ from fusegen.base.errors import UserError
 from fusegen.base.version import __version__
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
-from fusegen.toolchain.compilers import for_this_machine
+from fusegen.toolchain.compilers import for_every_machine
 from fusegen.tools.cli.caching import cache
 from fusegen.tools.cli.checking import check
 from fusegen.tools.cli.declarations import import_declarations
@@ -94,10 +94,12 @@ def build(
             show_default="those of the spec",
         ),
     ] = None,
-    native: Annotated[
+    portable: Annotated[
         bool,
         typer.Option(
-            "--native", help="Compile for this machine's processor alone, in a third of the time."
+            "--portable",
+            help="For the CPU, compile for every instruction set, not for this machine's alone; "
+            "it takes three times as long. A wheel needs it.",
         ),
     ] = False,
     jobs: Annotated[
@@ -111,7 +113,7 @@ def build(
         ),
     ] = False,
 ) -> None:
-    """Generate packages from specs and compile them."""
+    """Generate packages from specs and compile them, for this machine unless --portable says otherwise."""
     paths = specs or []
     if check:
         differences = builder.check(paths, out=out, jobs=jobs, progress=Reports(ERR))
@@ -124,7 +126,7 @@ def build(
             raise typer.Exit(1)
         return
     started = time.perf_counter()
-    machine = for_this_machine() if native else contextlib.nullcontext()
+    machine = for_every_machine() if portable else contextlib.nullcontext()
     with BuildDisplay(ERR, verbose) as display, machine:
         results = builder.build(
             paths,

@@ -122,8 +122,7 @@ def _checked(library: Path, package: str, device: str, again: str) -> stamp.Stam
         raise UserError(f"{library} {error}; {again}") from None
     if found.features:
         raise UserError(
-            f"{library} was built for one machine alone (FUSEGEN_NATIVE=1), and may not run on another; "
-            f"{again} without FUSEGEN_NATIVE"
+            f"{library} was built for this machine alone, and may not run on another; {again} with --portable"
         )
     wrong = stamp.misfit(found, device, __version__) or stamp.difference(
         found, package, library.parent, paths.include()

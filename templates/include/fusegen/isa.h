@@ -4,7 +4,7 @@
 namespace fusegen {
 
 // Each kernel is compiled once per isa: `forward_cpu<Avx2>`. Processors other than x86 have one
-// isa, and so do packages built for one machine with FUSEGEN_NATIVE=1.
+// isa, and so do packages built for one machine alone, without --portable.
 struct Portable {};
 struct Avx2 {};
 struct Avx512 {};

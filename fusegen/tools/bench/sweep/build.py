@@ -9,7 +9,6 @@ from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import Backend, Progress
-from fusegen.toolchain.compilers import for_this_machine
 from fusegen.tools.bench.sweep.specs import DrawnSpec
 
 
@@ -38,8 +37,7 @@ def build(
         device: "cuda" or "cpu".
         progress: where to say how far it is.
     """
-    with for_this_machine():
-        return _build(write_specs(specs, out), out, "cuda" if device == "cuda" else "cpu", progress)
+    return _build(write_specs(specs, out), out, "cuda" if device == "cuda" else "cpu", progress)
 
 
 def _build(
