@@ -180,7 +180,9 @@ def main() -> None:
     fusegen.set_memory_format(args.memory_format)
     if args.command == "build":
         backend = "cuda" if DEVICE == "cuda" else "cpu"
-        builder.build([model.file(args.folder) for model in models], out=args.folder, backend=backend)
+        builder.build(
+            [model.file(args.folder) for model in models], out=args.folder, backend=backend
+        )
     with tf32(allowed=True):
         if args.command == "warm":
             warm(models, args.folder, args.shard)
