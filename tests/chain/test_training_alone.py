@@ -56,7 +56,7 @@ def test_it_trains_and_says_that_it_does_not_evaluate(
         model.eval()(x)
     checked: list[bool] = []
     monkeypatch.setattr(
-        verify, "_check_mode", lambda _, __, training, ___: [checked.append(training)]
+        verify, "_check_mode", lambda _, __, training, *___: [checked.append(training)]
     )
     verify.check([tmp_path / "alone.yaml"], tmp_path)
     assert checked == [True]

@@ -15,6 +15,7 @@ from fusegen.base.errors import UserError
 from fusegen.toolchain import builder
 from fusegen.toolchain.compilers import find_compilers
 from fusegen.toolchain.ninja_file import dtypes_of, ninja_text
+from fusegen.tools.check import verify
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +36,10 @@ def test_a_dtype_that_was_left_out_is_an_error(chosen_by: str, tmp_path: Path) -
     for dtype in ("float64", "bfloat16"):
         with pytest.raises(TypeError, match=f"x: the package was built without {dtype}; add it"):
             apply(x.to(getattr(torch, dtype)))
+    verdicts = verify.check([spec], tmp_path)
+    assert all(verdict.passed for verdict in verdicts)
+    assert verdicts[0].worst == "not run: the package is built without float64"
+    assert {verdict.what.split(", ")[-1] for verdict in verdicts[1:]} == {"float32", "float16"}
 
 
 def test_cuda_has_a_translation_unit_for_each_dtype_that_is_chosen(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusegen import chain
 from fusegen.atoms import detach
+from fusegen.base import stamp
 from fusegen.base.errors import UserError
 from fusegen.program import Map
 from fusegen.runtime.loading import load_package
@@ -103,7 +104,7 @@ def gradcheck(
 
 
 def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
-    """Check the built packages of specs on every device that they are built for.
+    """Check the built packages of specs on every device, and with every dtype, that they are built for.
 
     Raises:
         UserError: if a spec is wrong, or has no derivatives.
@@ -117,13 +118,14 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
                 f"{path}: it has order: 0; give it a derivative, which is what is checked"
             )
         package = load_package(derived.spec.name, out)
+        built = stamp.read(out / derived.spec.name / "_cpu.so").dtypes[derived.spec.name]
         devices = ["cpu"]
         if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
             devices.append("cuda")
         for device in devices:
             alone = derived.spec.mode == "training"
             for training in ((True,) if alone else (False, True)) if derived.moded else (False,):
-                verdicts += _check_mode(package, derived, training, device)
+                verdicts += _check_mode(package, derived, training, device, built)
     return verdicts
 
 
@@ -134,19 +136,23 @@ def _detaches(derived: chain.Chain) -> bool:
     return any(isinstance(node, Map) and node.expr.has(detach) for node in nodes)
 
 
-def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str) -> list[Verdict]:
+def _check_mode(
+    package: Any, derived: chain.Chain, training: bool, device: str, built: Sequence[str]
+) -> list[Verdict]:
     name = derived.spec.name
     mode = " (training)" if training else ""
     verdicts = []
     try:
         why = "not run: detach(y) has a slope, and a derivative of 0" if _detaches(derived) else ""
+        if not why and "float64" not in built:
+            why = "not run: the package is built without float64"
         if not why:
             gradcheck(package, derived, training=training, device=device)
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", why, "", True))
     except RuntimeError as error:  # torch's error for a wrong gradient
         first = str(error).splitlines()[0]
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
-    for dtype in BOUND:
+    for dtype in (d for d in BOUND if str(d).removeprefix("torch.") in built):
         case = make_case(derived, derived.example_shape(33, 257), training=training, device=device)
         errors = compare(package, derived, case, dtype)
         for operator in ("forward", "backward"):
