@@ -6,6 +6,7 @@ Tests run in stages, the most telling first, until one fails. What they are is d
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -29,6 +30,8 @@ from prove.records import ROOT
 AREAS = Path(__file__).with_name("code_areas.yaml")
 #: Seconds after which a stage of tests hangs, on a machine that has other work to do too.
 HANGS = 900
+#: A stage that is no test: whether packages are the same code, so that tests of packages cannot fail.
+SAME_CODE = "same code"
 #: How many tests of a stage may fail without a change.
 PATIENCE = 20
 #: What of the tree a copy has.
@@ -81,15 +84,15 @@ class Area:
 
     Args:
         files: the files.
-        stages: the tests of all, a list of pytest's arguments for each stage.
+        stages: the tests of all, a list of pytest's arguments for each stage; or `SAME_CODE`.
         first: the tests of one file, before the others, by its name.
     """
 
     files: Sequence[Path]
-    stages: Sequence[Sequence[str]]
+    stages: Sequence[Sequence[str] | str]
     first: Mapping[str, Sequence[str]]
 
-    def tests(self, file: Path) -> Iterator[Sequence[str]]:
+    def tests(self, file: Path) -> Iterator[Sequence[str] | str]:
         """Yield the stages of tests for a file."""
         if file.name in self.first:
             yield self.first[file.name]
@@ -125,6 +128,7 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self.root, self._temp, self._log = folder / "tree", folder / "temp", folder / "log"
+        self.known_code = folder / "known_code.json"
         for name in COPIED:
             ignored = shutil.ignore_patterns(".build", "*.so", "__pycache__")
             shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
@@ -132,8 +136,9 @@ class Tree:
             if path.is_file() and path.name != ".git":
                 shutil.copy(path, self.root / path.name)
         command = [sys.executable, str(self.root / "tests/prove/warm_pytest.py"), str(self.root)]
+        environment = {**os.environ, "FUSEGEN_KNOWN_CODE": str(self.known_code)}
         self._pytest = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
     def close(self) -> None:
@@ -152,6 +157,13 @@ class Tree:
             yield
         finally:
             copy.write_text(text)
+
+    def same_code(self, path: Path, change: Change) -> bool:
+        """Whether a change of a file leaves the code of packages as it is."""
+        if not self.known_code.exists():
+            self.run(["tests/prove/same_code.py"], HANGS)
+        with self.changed(path, change):
+            return self.run(["tests/prove/same_code.py"], HANGS)[0] == 0
 
     def run(self, arguments: Sequence[str], seconds: float) -> tuple[int | str, str]:
         """Run tests; return pytest's exit status or "hangs", and what it said."""
@@ -185,10 +197,15 @@ class Unsound:
 
 
 def judge(
-    mutant: Mutant, stages: Iterator[Sequence[str]], tree: Tree, unsound: Unsound, ends: float
+    mutant: Mutant, stages: Iterator[Sequence[str] | str], tree: Tree, unsound: Unsound, ends: float
 ) -> bool:
     """Run the tests of a change until one fails that does not without it; return whether there was time."""
     for arguments in stages:
+        if isinstance(arguments, str):
+            if tree.same_code(ROOT / mutant.file, mutant.change):
+                mutant.outcome, mutant.by = "survived", "packages are the same code"
+                return True
+            continue
         for _ in range(PATIENCE):
             left = min(HANGS, ends - time.monotonic())
             with tree.changed(ROOT / mutant.file, mutant.change):

@@ -104,7 +104,7 @@ def run(folder: Path, count: int, say: Callable[[str], None]) -> list[Found]:
         say(f"{len(texts) - len(refused)} packages")
         found = []
         for op, name, dtype, samples in _samples(count):
-            row = Found(op.name, name, str(dtype)[6:])
+            row = Found(op.name, name, _name(dtype))
             for sample in samples:
                 try:
                     _compare(row, sample, dtype, folder)
@@ -207,9 +207,14 @@ def _build(folder: Path, texts: dict[str, str]) -> set[str]:
         except UserError:
             refused.add(name)
     good = [name for name in texts if name not in refused]
-    dtypes = [str(dtype)[6:] for dtype in DTYPES]
+    own = {name: [d for d in map(_name, DTYPES) if d in texts[name]] for name in good}
+    dtypes = {name: found or [*map(_name, DTYPES)] for name, found in own.items()}
     compile_together(good, folder / "generated", together=24, dtypes=dtypes)
     return refused
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype)[6:]
 
 
 def _compare(row: Found, sample: Sample, dtype: torch.dtype, folder: Path) -> None:

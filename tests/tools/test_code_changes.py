@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prove.code_changes import Change, changes
-from prove.code_mutants import Area, Mutant, Unsound, areas, draw, judge, unexplained
+from prove.code_mutants import SAME_CODE, Area, Mutant, Unsound, areas, draw, judge, unexplained
 
 PYTHON = '''"""Not 1 + 2."""
 def f(a: "x < 1", n=3):
@@ -82,6 +82,8 @@ def test_a_seed_gives_one_change_of_a_file_of_its_area() -> None:
 def test_tests_that_are_named_are_there() -> None:
     for area in areas().values():
         for stage in (*area.stages, *area.first.values()):
+            if stage == SAME_CODE:
+                continue
             assert stage[0].startswith("tests/")
             for argument in stage:
                 if argument.startswith("tests/"):
@@ -104,12 +106,15 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         self.on = False
 
+    def same_code(self, *_: Any) -> bool:
+        return True
+
     def run(self, arguments: list[str], _: float) -> tuple[Any, str]:
         self.asked.append(arguments)
         return next(self.changed_answers) if self.on else self.unchanged
 
 
-def judged(tree: Any, stages: Sequence[Sequence[str]], ends: float = float("inf")) -> Mutant:
+def judged(tree: Any, stages: Sequence[Sequence[str] | str], ends: float = float("inf")) -> Mutant:
     mutant = Mutant(1, "atoms", "fusegen/atoms/rows.py", Change(0, 1, "", "sign"))
     area = Area([], stages, {})
     judge(mutant, area.tests(Path("x.py")), tree, Unsound(), ends)
@@ -129,6 +134,12 @@ def test_a_change_that_no_test_finds_survives_and_must_be_explained() -> None:
     assert found.outcome == "survived"
     row = {"outcome": found.outcome, "reason": ""}
     assert unexplained({"mutants": [row, {**row, "reason": "no one can see it"}]}) == [row]
+
+
+def test_no_package_is_built_where_its_code_is_the_same() -> None:
+    tree = Answers([(0, "")])
+    found = judged(tree, [["a"], SAME_CODE, ["b"]])
+    assert (found.outcome, found.by) == ("survived", "packages are the same code")
 
 
 def test_a_test_that_fails_without_the_change_too_finds_nothing() -> None:
