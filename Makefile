@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where AVX2 is the best there is, every test has run with it already.
 LESSER = $(shell grep -qs avx512f /proc/cpuinfo && echo avx2)
-# The first seed of mutants and random programs, and where `make prove` writes what it finds.
+# The first seed of changed specs, random programs and random models, and where `make prove` writes what it finds.
 SEED ?= 0
 RECORDS ?= build/prove
 # Collecting all tests takes pytest ten seconds.
@@ -58,6 +58,8 @@ prove: $(VENV)/installed
 	$(BIN)/python -m prove samples --record $(RECORDS)/samples.json || failed=1; \
 	$(BIN)/python tests/run_random_programs.py --seed $(SEED) --count 100 --together 15 \
 	  --record $(RECORDS)/programs_$(SEED).json || failed=1; \
+	$(BIN)/python -m prove models --seed $(SEED) --count 24 --processes 2 \
+	  --record $(RECORDS)/models_$(SEED).json || failed=1; \
 	test -z "$$failed"
 
 docs: export NO_MKDOCS_2_WARNING = 1

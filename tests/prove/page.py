@@ -74,6 +74,13 @@ def _summary() -> str:
             f"compared; {len(programs['failed'])} wrong"
         )
         calls.append(("random programs", f"run_random_programs.py {count}", said, programs))
+    for models in _all("models_*"):
+        command = f"prove models --seed {models['seed']} --count {models['count']}"
+        said = (
+            f"{models['models']} models fused, {models['ops']} ops in {models['regions']} kernels, "
+            f"{models['results']} results compared; {len(models['wrong'])} wrong"
+        )
+        calls.append(("random models", command, said, models))
     for code in _all("code_*"):
         command = f"prove code --seed {code['seed']} --areas {' '.join(code['areas'])}"
         calls.append(("faults in the code", command, _counted(code["mutants"]), code))
