@@ -53,7 +53,7 @@ prove: export OMP_WAIT_POLICY = passive
 prove: $(VENV)/installed
 	mkdir -p $(RECORDS)
 	failed=; \
-	$(BIN)/python -m prove inputs --record $(RECORDS)/inputs_cpu.json || failed=1; \
+	$(BIN)/python -m prove inputs --processes 2 --record $(RECORDS)/inputs_cpu.json || failed=1; \
 	$(BIN)/python -m prove specs --seed $(SEED) --record $(RECORDS)/specs.json || failed=1; \
 	$(BIN)/python -m prove samples --record $(RECORDS)/samples.json || failed=1; \
 	$(BIN)/python tests/run_random_programs.py --seed $(SEED) --count 100 --together 15 \

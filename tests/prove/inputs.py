@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,11 @@ from random_programs.build import build_together
 from torch import Tensor
 
 from fusegen import load
-from fusegen.chain import Chain
 from fusegen.toolchain import builder, pipeline
 from prove.every_input import FEW, Measured, line, measure
 from prove.truth import Truth
 from prove.ulps import every, interleaved, stratified
-from prove.unary import derived, label, shipped, texts
+from prove.unary import label, of_x_alone, shipped, texts, written
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 #: The value and its derivative.
@@ -70,20 +69,21 @@ def run(
         say: where to say how far it is.
     """
     began = time.monotonic()
-    chains = derived(folder / "derived", order=1)
-    packages = _build(folder, chains, device)
-    spent = time.monotonic() - began
-    say(f"{len(chains)} packages after {spent:.0f} s")
-    named = {path.stem: path.read_text() for path in shipped()} | texts()
-    share = (seconds - spent) * processes / len(chains) / len(ORDERS)
-    works = [
-        Work(label(n, named[n]), folder / "derived" / f"{n}.yaml", packages, count, device, share)
-        for n in chains
-    ]
-    found = []
     context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        for rows in map(_measured, works) if processes == 1 else pool.map(_measured, works):
+        each: Callable[..., Iterator[Any]] = map if processes == 1 else pool.map
+        specs = written(folder / "specs_of_x", order=1)
+        specs = [s for s, fits in zip(specs, each(of_x_alone, specs), strict=True) if fits]
+        packages = _build(folder, specs, device)
+        spent = time.monotonic() - began
+        say(f"{len(specs)} packages after {spent:.0f} s")
+        named = {path.stem: path.read_text() for path in shipped()} | texts()
+        share = (seconds - spent) * processes / len(specs) / len(ORDERS)
+        works = [
+            Work(label(s.stem, named[s.stem]), s, packages, count, device, share) for s in specs
+        ]
+        found = []
+        for rows in each(_measured, works):
             found += [asdict(row) | {"right": row.right} for row in rows]
             for row in rows:
                 say(line(row))
@@ -119,12 +119,11 @@ def _numbers(dtype: torch.dtype, work: Work) -> Iterator[Tensor]:
         yield from interleaved(work.count, min(chunk, work.count), work.device)
 
 
-def _build(folder: Path, chains: Mapping[str, Chain], device: str) -> Path:
+def _build(folder: Path, specs: Sequence[Path], device: str) -> Path:
     os.environ["FUSEGEN_NATIVE"] = "1"  # for this processor alone
     dtypes = [str(dtype)[6:] for dtype in DTYPES]
     if device == "cuda":
-        specs = [folder / "derived" / f"{name}.yaml" for name in chains]
         builder.build(specs, out=folder / "generated", backend="cuda", dtypes=dtypes)
         return folder / "generated"
-    given = {name: (folder / "derived" / f"{name}.yaml").read_text() for name in chains}
+    given = {spec.stem: spec.read_text() for spec in specs}
     return build_together(folder, given, together=12, optimize="-O3", dtypes=dtypes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -25,19 +26,10 @@ def origin(seconds: float) -> dict[str, Any]:
     compiler = subprocess.run(
         [find_compilers().cxx, "--version"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[0]
-    commit = (
-        os.environ.get("FUSEGEN_COMMIT")
-        or subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-    )
     return {
         "seconds": round(seconds),
         "date": time.strftime("%Y-%m-%d"),
-        "commit": commit,
+        "commit": os.environ.get("FUSEGEN_COMMIT") or _commit(),
         "machine": _machine(),
         "versions": {
             "fusegen": fusegen.__version__,
@@ -46,6 +38,14 @@ def origin(seconds: float) -> dict[str, Any]:
             "compiler": compiler,
         },
     }
+
+
+def _commit() -> str:
+    """Return the commit; nothing where the files came without git."""
+    if not shutil.which("git"):
+        return ""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

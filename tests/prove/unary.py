@@ -63,8 +63,8 @@ def pointwise(chain: Chain) -> bool:
     )
 
 
-def derived(folder: Path, order: int) -> dict[str, Chain]:
-    """Write the specs into a folder, and return the chains of those that are pointwise in x alone.
+def written(folder: Path, order: int) -> list[Path]:
+    """Write the specs into a folder, and return their files.
 
     Args:
         folder: where the specs go.
@@ -73,13 +73,12 @@ def derived(folder: Path, order: int) -> dict[str, Chain]:
     folder.mkdir(parents=True, exist_ok=True)
     named = {path.stem: path.read_text() for path in shipped()}
     named |= {name: f"order: {order}\n{text}" for name, text in texts().items()}
-    chains = {}
     for name, text in named.items():
-        path = folder / f"{name}.yaml"
-        path.write_text(text)
-        chain = pipeline.derive(path)
-        if pointwise(chain) and not chain.operands:
-            chains[name] = chain
-        else:
-            path.unlink()
-    return chains
+        (folder / f"{name}.yaml").write_text(text)
+    return [folder / f"{name}.yaml" for name in named]
+
+
+def of_x_alone(spec: Path) -> bool:
+    """Whether a spec's chain is pointwise in x, and has no operands."""
+    chain = pipeline.derive(spec)
+    return pointwise(chain) and not chain.operands
