@@ -4,7 +4,7 @@
 // The tensor is matrices [places, inner], and a row is some neighbours of every place. A thread
 // keeps V neighbouring elements and what is known of their rows, and walks down the places with R
 // of them in flight. What a stage reduces, blocks leave in parts for each column; a small kernel
-// joins those of a row, a warp each. The next stage reads the tensor again, from its end: the last
+// joins those of a row. The next stage reads the tensor again, from its end: the last
 // of it is still in the L2 cache. Bound: memory, once for each stage.
 #pragma once
 
@@ -88,6 +88,10 @@ __global__ void __launch_bounds__(256)
           else
             leaves.template store_some<Stage>(to, at, wanted);
         }
+        if (wanted == every)
+          reducer.took();
+        else
+          reducer.took_some(wanted);
       };
       // Not unrolled: a batch has enough accesses in flight.
 #pragma unroll 1
@@ -142,8 +146,9 @@ __global__ void __launch_bounds__(256)
   });
 }
 
-// Joins the parts of each row that stage PLACE left, a warp a row. After the last stage that
-// reduces, it also leaves what belongs to the row. A PLACE of -1: there is no such stage.
+// Joins the parts of each row that stage PLACE left: a warp a row, or a block if they are many.
+// After the last stage that reduces, it also leaves what belongs to the row. A PLACE of -1: there
+// is no such stage.
 template <class D, class S, int PLACE>
 __global__ void __launch_bounds__(256)
     join_rows(typename D::Args args, StageWalk walk, StageMemory<GpuParts<D, S>> memory,
@@ -167,7 +172,7 @@ __global__ void __launch_bounds__(256)
       T total = 0, squares = 0;
       each_part(walk, matrix, of_matrix,
                 [&](uint32_t, uint32_t, int64_t at) { total += memory.parts[at]; });
-      total = reduce_warp<Addition>(total);
+      total = join_threads<Addition>(total);
       const T mean = total / T(args.cols);
       each_part(walk, matrix, of_matrix, [&](uint32_t slice, uint32_t column, int64_t at) {
         const T count = T(walk.count(slice, column));
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(256)
         const T apart = memory.parts[at] / count - mean;
         squares += fma(count * apart, apart, memory.parts[walk.parts() + at]);
       });
-      squares = reduce_warp<Addition>(squares);
+      squares = join_threads<Addition>(squares);
       each(Only<StageAt<D, PLACE - 1>, Role::sum>{}, [&](auto item, auto) { keep(item, total); });
       each(Only<Stage, Role::sum>{}, [&](auto item, auto) { keep(item, squares); });
     } else {
@@ -185,7 +190,7 @@ __global__ void __launch_bounds__(256)
         each_part(walk, matrix, of_matrix, [&](uint32_t, uint32_t, int64_t at) {
           value = Op::combine(value, memory.parts[part * walk.parts() + at]);
         });
-        keep(item, reduce_warp<Op>(value));
+        keep(item, join_threads<Op>(value));
       };
       using Largest = Only<Stage, Role::largest>;
       each(Largest{}, [&](auto item, auto n) { joined(Maximum{}, item, n); });
@@ -219,13 +224,16 @@ __global__ void __launch_bounds__(256)
 template <class D, class L, class S>
 struct StagewisePlan : PartialCounts {
   using P = GpuParts<D, S>;
-  static constexpr int wide = 16 / sizeof(S);
-  static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4);
+  // What is known of eight rows would take the registers of half the threads.
+  static constexpr int wide = std::min(16 / int(sizeof(S)), 4);
+  static constexpr int in_flight =
+      std::clamp(64 / (wide * int(sizeof(S)) * std::max(1, P::Fulls::size)), 1, 8);
 
   int width;
   StageWalk walk;
   dim3 threads, grid;
-  unsigned joining;  // blocks that join the parts of rows
+  dim3 joining;  // the threads that join the parts of rows, blockDim.x of them each
+  unsigned joined_by;
 
   explicit StagewisePlan(const typename D::Args& args) {
     walk.inner = uint32_t(args.inner);
@@ -241,8 +249,8 @@ struct StagewisePlan : PartialCounts {
     while (across < 32 && across < columns) across *= 2;
     threads = dim3(across, 256 / across);
     walk.strands = threads.y;
-    // About two waves of eight blocks a multiprocessor. A thread should have four batches, though.
-    const int64_t wanted = 2 * 8 * int64_t(chip().multiprocessors);
+    // About four waves of three blocks a multiprocessor. A thread should have four batches, though.
+    const int64_t wanted = 4 * 3 * int64_t(chip().multiprocessors);
     const int64_t tiles = (columns + across - 1) / across;
     const int64_t turns =
         std::clamp<int64_t>(wanted / tiles, 1, std::min<int64_t>(walk.matrices, 65535));
@@ -250,8 +258,10 @@ struct StagewisePlan : PartialCounts {
     walk.slices = uint32_t(
         std::clamp<int64_t>(wanted / (tiles * turns), 1, std::clamp<int64_t>(most, 1, 65535)));
     grid = dim3(unsigned(tiles), walk.slices, unsigned(turns));
-    joining = unsigned(std::min<int64_t>((args.rows + 7) / 8, 1 << 20));
-    blocks = std::max<int64_t>(joining, tiles * turns * walk.slices);
+    const int64_t parts_of_row = walk.together / walk.inner * int64_t(walk.run) * walk.slices;
+    joining = parts_of_row < 1024 ? dim3(32, 8) : dim3(256);
+    joined_by = unsigned(std::min<int64_t>((args.rows + joining.y - 1) / joining.y, 1 << 20));
+    blocks = std::max<int64_t>(joined_by, tiles * turns * walk.slices);
   }
 
   // The parts of the sums by channel: a row of channels from each place of a step, from each block.
@@ -301,8 +311,8 @@ struct Stagewise {
     });
     const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
     const auto join = [&](auto place) {
-      launch(join_rows<D, S, decltype(place)::value>, stream, plan.joining, dim3(32, 8), 0, 1, args,
-             plan.walk, memory, partial);
+      launch(join_rows<D, S, decltype(place)::value>, stream, plan.joined_by, plan.joining, 0, 1,
+             args, plan.walk, memory, partial);
     };
     each(StagesOf<D>{}, [&](auto stage, auto n) {
       using Stage = decltype(stage);

@@ -107,6 +107,9 @@ struct ColumnReductions {
   __device__ __forceinline__ void take(int v, const Out& out) {
     reduced[v].take(out);
   }
+  // Said after a vector of elements, or after those of it whose bits are set.
+  __device__ __forceinline__ void took() {}
+  __device__ __forceinline__ void took_some(uint32_t) {}
   // `first`: where the parts of the block begin; `columns`: how many may have any.
   __device__ __forceinline__ void leave(T* strands, T* first, uint32_t columns,
                                         const StageWalk& walk, uint32_t) const {
@@ -131,21 +134,28 @@ struct ColumnReductions {
 // the squares about the column's own mean.
 template <class T, class Joined, int V>
 struct ColumnMoments {
-  Moments<T> moments[V];
+  Moments<T> moments[V];  // which all count the same vectors
+  int vectors = 0;
+  uint32_t further = 0;  // the elements of one that is not whole
 
   template <class Out>
   __device__ __forceinline__ void take(int v, const Out& out) {
     each(Only<Joined, Role::sum>{}, [&](auto item, auto) {
-      moments[v].begin(out.*item.out, 1);
+      if (vectors == 0) moments[v].anchor = out.*item.out;
       moments[v].take(out.*item.out);
     });
   }
+  __device__ __forceinline__ void took() { ++vectors; }
+  __device__ __forceinline__ void took_some(uint32_t wanted) { further = wanted; }
   __device__ __forceinline__ void leave(T* strands, T* first, uint32_t columns,
-                                        const StageWalk& walk, uint32_t slice) const {
+                                        const StageWalk& walk, uint32_t slice) {
     __shared__ T mean[32 * V];
     T values[V];
 #pragma unroll
-    for (int v = 0; v < V; ++v) values[v] = moments[v].total();
+    for (int v = 0; v < V; ++v) {
+      moments[v].count = vectors + (further >> v & 1);
+      values[v] = moments[v].total();
+    }
     join_strands<256, Addition>(strands, values, [&](int column, T total) {
       const int64_t count = walk.count(slice, blockIdx.x * blockDim.x * V + column);
       mean[column] = total / T(count);
@@ -160,19 +170,33 @@ struct ColumnMoments {
   }
 };
 
-// Joins the parts of a row that blocks left, for the lanes of a warp. Calls f with the slice, the
-// column and the place of each part.
+// Calls f with the slice, the column and the place of each part that blocks left of a row. The
+// threads with the same threadIdx.y share the parts of a row.
 template <class F>
 __device__ __forceinline__ void each_part(const StageWalk& walk, int64_t matrix, uint32_t row,
                                           const F& f) {
   const uint32_t spans = walk.together / walk.inner, columns = spans * walk.run;
   const int64_t count = int64_t(columns) * walk.slices;
 #pragma unroll 4
-  for (int64_t n = threadIdx.x; n < count; n += 32) {
+  for (int64_t n = threadIdx.x; n < count; n += blockDim.x) {
     const uint32_t slice = uint32_t(n / columns), of_slice = uint32_t(n % columns);
     const uint32_t column = of_slice / walk.run * walk.inner + row * walk.run + of_slice % walk.run;
     f(slice, column, walk.part(matrix, slice) + column);
   }
+}
+// Joins one value of each of these threads: a warp, or the whole block. All get the result.
+template <class Op, class T>
+__device__ __forceinline__ T join_threads(T value) {
+  value = reduce_warp<Op>(value);
+  if (blockDim.x == 32) return value;
+  __shared__ T warps[8];
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = warps[0];
+#pragma unroll
+  for (int warp = 1; warp < 8; ++warp) value = Op::combine(value, warps[warp]);
+  return value;
 }
 
 }  // namespace
