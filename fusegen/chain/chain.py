@@ -130,12 +130,22 @@ class Chain:
         return "\n\n".join(str(program) for mode in self.modes for program in mode.programs)
 
 
-def derive(spec: Spec) -> Chain:
-    """Derive the programs and kernels of a spec.
+def derive(spec: Spec, what: str = "this") -> Chain:
+    """Derive the programs and kernels of a spec of one chain.
+
+    Args:
+        spec: the spec.
+        what: what takes only such a spec, for a message.
 
     Raises:
-        SpecError: the chain has a form that is not supported.
+        SpecError: the chain has a form that is not supported, or the spec has several.
     """
+    if further := [step for step in spec.steps[1:] if step.is_source]:
+        message = (
+            f"{what} takes a spec of one chain, and {further[0].label} starts another: write the steps of a "
+            "chain as a spec of their own"
+        )
+        raise SpecError(message, spec.path, further[0].line)
     spans = spans_of(spec)
     _check_float32(spec, spans)
     segments: list[Segment] = []
@@ -143,9 +153,9 @@ def derive(spec: Spec) -> Chain:
     for number, span in enumerate(spans, 1):
         if segments and segments[-1].outline == "scalar":
             raise reduced_already(spec, span.steps[0])
-        segments.append(
-            make_segment(spec, span, f"segment{number}" if len(spans) > 1 else "", streams)
-        )
+        own = f"segment{number}" if len(spans) > 1 else ""
+        name = "_".join(filter(None, [f"chain{spec.number}" if spec.number else "", own]))
+        segments.append(make_segment(spec, span, name, streams))
         streams += sum(s.op is not None and s.op.eval_mode == "identity" for s in span.steps)
     operands: dict[str, SegmentOperand] = {}
     for operand in (o for segment in segments for o in segment.operands if not o.handed):

@@ -197,13 +197,6 @@ CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as
 POOLS: Mapping[str, int] = {f"adaptive_avg_pool{n}d": n for n in (1, 2, 3)}
 #: Norms over dim 1.
 OF_CHANNELS = frozenset({layer_norm_of_channels, rms_norm_of_channels})
-#: What torch computes best.
-PRODUCTS = frozenset(
-    {
-        *(name for name, op in registry().items() if op.source),
-        *("matmul", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
-    }
-)
 #: Methods and functions whose result is what they are called on, seen in another way.
 VIEWS = frozenset(
     {
@@ -222,6 +215,13 @@ VIEWS = frozenset(
         ),
         *("half", "bfloat16", "double", "type_as", "diagonal", "unfold", "as_strided", "real", "T"),
         *("tensor_split", "hsplit", "vsplit", "getattr", "mT", "broadcast_to", "split_with_sizes"),
+    }
+)
+#: What torch computes best.
+PRODUCTS = frozenset(
+    {
+        *(name for name, op in registry().items() if op.source and name not in VIEWS),
+        *("matmul", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
     }
 )
 

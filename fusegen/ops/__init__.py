@@ -16,6 +16,7 @@ from fusegen.ops import (
     reductions,
     rotary,
     softmax,
+    windows,
 )
 from fusegen.ops.declare import RefusedError, aliases, call, find, op, registered
 from fusegen.ops.model import Op, Range, Submodule
@@ -23,7 +24,7 @@ from fusegen.ops.model import Op, Range, Submodule
 __all__ = ["Op", "Range", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
 
 _MODULES = (
-    *(matmul, arithmetic, elementary, activations, gates, rotary, dropout),
+    *(matmul, windows, arithmetic, elementary, activations, gates, rotary, dropout),
     *(softmax, reductions, normalization, losses),
 )
 

@@ -1,4 +1,4 @@
-"""Sources: products that a chain may start with. torch computes them; the kernel adds the bias, if any."""
+"""Products, which torch computes. A chain starts from one; the kernel of the steps after it adds the bias."""
 
 from __future__ import annotations
 

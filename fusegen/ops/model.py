@@ -124,9 +124,11 @@ class Op:
         trained: its formula in training, if that is different.
         tracked: the running averages, one number per channel, each with the part of that formula that it
             averages. The attribute `momentum` is the weight of a batch.
-        source: whether it is a source: a matmul that torch runs, at the start of a chain.
-        rank: the number of dims of a source's product; 0 for any number, with the channel last.
+        source: whether it is a source: a product or a function of windows that torch computes. A chain starts
+            from it.
+        rank: the number of dims of what a source gives; 0 for any number, with the channel last.
         inputs: the source's other inputs in `Module.forward`, beside x.
+        keeps_channels: whether a source without a width leaves the channels as they are.
         dims: the attributes that name a dim.
         several: whether they may name several neighbouring dims.
         over: the dims that it reduces over if no attribute names them.
@@ -168,6 +170,7 @@ class Op:
     source: bool = False
     rank: int = 0
     inputs: tuple[str, ...] = ()
+    keeps_channels: bool = False
     dims: tuple[str, ...] = ()
     several: bool = False
     over: Over | None = None

@@ -15,7 +15,7 @@ from fusegen.base import paths
 from fusegen.base.activity import doing
 from fusegen.base.dtypes import DTYPES
 from fusegen.base.version import FORMAT, __version__
-from fusegen.chain import Chain, Mode
+from fusegen.chain import Chain, Chains, Mode
 from fusegen.chain.layout import Layout
 from fusegen.lower import Kernel
 from fusegen.lower.kernel.gpu_form import GpuForm
@@ -23,8 +23,8 @@ from fusegen.lower.kernel.launch import choose_launch
 from fusegen.lower.kernel.operand import KernelOperand
 from fusegen.lower.kernel.results import Result
 from fusegen.render.description import Description
-from fusegen.render.module import module_context
-from fusegen.render.module_names import RESULT, check_hidden
+from fusegen.render.module_names import check_hidden
+from fusegen.render.package_module import module_text
 from fusegen.spec.model import OPERATORS
 
 #: The template of each file of a package.
@@ -80,13 +80,16 @@ class Operator:
         return self.layout.groups is not None
 
 
-def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, str]:
-    """Return the text of each file of the chain's package, formatted, by file name.
+def render(
+    derived: Chain | Chains, tuned: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, str]:
+    """Return the text of each file of a package, formatted, by file name.
 
     Args:
-        chain: what to render.
+        derived: what to render.
         tuned: launch parameters by operator and name; those of the spec override them.
     """
+    chain = derived if isinstance(derived, Chains) else Chains(derived.spec, (derived,))
     shared = context_of(chain, tuned)
     files: dict[str, str] = {}
     doing("rendering")
@@ -94,18 +97,18 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         comment = "#" if file.endswith(".py") else "//"
         context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
         if file.endswith(".py"):
-            context |= {**module_context(chain), "made_of": "", "result": RESULT, "alone": False}
-            everything = [*files.values(), environment().get_template(template).render(context)]
-            context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
-        text = environment().get_template(template).render(context)
-        if file.endswith(".py"):
+            everything = [*files.values(), module_text(environment(), chain, context, "")]
+            made_of = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
+            text = module_text(environment(), chain, context, made_of)
             check_hidden(chain, text)
-        files[file] = text if file.endswith(".py") else formatted(text)
+            files[file] = text
+        else:
+            files[file] = formatted(environment().get_template(template).render(context))
     return files
 
 
 def context_of(
-    chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None
+    chain: Chain | Chains, tuned: Mapping[str, Mapping[str, int]] | None = None
 ) -> dict[str, object]:
     """Return what the templates of all files of a package know of its chain; see `render`."""
     launch = {
@@ -163,7 +166,7 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def _banner(chain: Chain, comment: str) -> str:
+def _banner(chain: Chains, comment: str) -> str:
     """Return the comment at the head of each generated file."""
     digest = hashlib.sha256(chain.spec.text.encode()).hexdigest()[:12]
     source = _in_comment(chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml")
@@ -183,7 +186,7 @@ def _in_comment(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.,+=@ -]", "?", text)
 
 
-def _chain_lines(chain: Chain) -> list[str]:
+def _chain_lines(chain: Chain | Chains) -> list[str]:
     """Return one line per step: its text and its op's summary."""
     lines = []
     for step in chain.spec.steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fusegen.chain import Chain
+from fusegen.chain import Chain, SegmentOperand
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import fused_submodules, local, source_of
 from fusegen.render.module_segments import segment_contexts, tuple_text
@@ -20,7 +20,7 @@ _PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Seque
 
 
 def module_context(chain: Chain) -> dict[str, object]:
-    """Return the context of `templates/module.py.j2`."""
+    """Return what the templates need of a chain: its function, and the method of `Module` that calls it."""
     spec = chain.spec
     arguments = {a.name: a for a in spec.arguments}
     floats = [arguments[name] for name in chain.attributes]
@@ -34,20 +34,27 @@ def module_context(chain: Chain) -> dict[str, object]:
         options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
     if chain.random:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
-    inputs = ["x", *_inputs(chain), *_operands_given(chain)]
-    constructor = [_constructor_parameter(a) for a in spec.arguments]
-    training, members = _training(spec), _members(chain)
-    fused = fused_submodules(chain, training)
+    inputs = inputs_of(chain)
+    constructor = constructor_of(spec)
     held = _held_attributes(chain) | _held_groups(chain)
+    training = _training(spec)
+    members = members_of(
+        spec, chain.operands, [n for n in chain.attributes if held[n] == f"self.{n}"]
+    )
+    fused = fused_submodules(chain, training)
     stepwise = lines_in_torch(chain) if fused else []
     outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
+    later = spec.number > 1
     return {
+        "function": spec.function,
+        "method": f"_chain_{spec.number}" if spec.number else "forward",
+        "step_by_step": f"_step_by_step_{spec.number}" if spec.number else "_step_by_step",
         "signatures": [
-            signature("apply", ["x", *(o.name for o in chain.operands)], options),
+            signature(spec.function, ["x", *(o.name for o in chain.operands)], options),
             module_signature(constructor, inputs),
         ],
         "example": example(chain, options),
-        "summary": " -> ".join(_word(s) for s in spec.steps),
+        "summary": summary_of(spec),
         "description": spec.description,
         "operands": chain.operands,
         "dtypes_of_their_own": _dtypes_of_their_own(chain),
@@ -68,8 +75,9 @@ def module_context(chain: Chain) -> dict[str, object]:
         "members": members,
         "factory": any("dtype=dtype" in line for line in members),
         "inputs": inputs,
-        "keeps_input": any(o.name == INPUT for o in chain.operands),
+        "keeps_input": not later and any(o.name == INPUT for o in chain.operands),
         "source": source_of(chain, _inputs(chain)),
+        "larger": [],
         "fused": fused,
         "stepwise": stepwise,
         "helpers": helpers_in(stepwise),
@@ -93,6 +101,23 @@ def lines_in_torch(chain: Chain) -> list[str]:
 def helpers_in(lines: Sequence[str]) -> list[str]:
     """Return the helpers of `fusegen.runtime.steps` that lines of Python call."""
     return [name for name in _HELPERS if any(re.search(rf"\b{name}\(", line) for line in lines)]
+
+
+def inputs_of(chain: Chain) -> list[str]:
+    """Return the tensors with which a `Module` calls a chain."""
+    given = [o.name for o in chain.operands if o.owner is None]
+    own_input = chain.spec.number < 2  # its x is the input
+    return ["x", *_inputs(chain), *(n for n in given if not (own_input and n == INPUT))]
+
+
+def constructor_of(spec: Spec) -> list[Parameter]:
+    """Return the constructor's parameters."""
+    return [_constructor_parameter(a) for a in spec.arguments]
+
+
+def summary_of(spec: Spec) -> str:
+    """Return the ops of a spec's steps in one line."""
+    return " -> ".join(_word(s) for s in spec.steps)
 
 
 def _dtypes_of_their_own(chain: Chain) -> str:
@@ -167,11 +192,15 @@ def _constructor_parameter(argument: Argument) -> Parameter:
     return Parameter(argument.name, kind, _literal(argument))
 
 
-def _members(chain: Chain) -> list[str]:
-    """Return the constructor's lines: submodules, parameters and numbers, in the chain's order."""
-    spec = chain.spec
+def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence[str]) -> list[str]:
+    """Return the constructor's lines: submodules, parameters and numbers, in the order of the steps.
+
+    Args:
+        spec: the spec.
+        operands: what its functions take beside x.
+        numbers: the arguments that no submodule keeps.
+    """
     declared = {o.name: o for o in spec.operands}
-    held: set[str] = set()
     lines: list[str] = []
     seen: set[str] = set()
     for argument in spec.arguments:
@@ -185,12 +214,7 @@ def _members(chain: Chain) -> list[str]:
             kept = spec.steps[: spec.steps.index(step)]
             lines += containers(step, [s for s in kept if s.op and s.op.submodule])
             lines.append(keeping(step, _submodule(step)))
-            held |= {
-                v.name
-                for k, v in step.attributes.items()
-                if isinstance(v, Ref) and k in step.op.submodule.keywords
-            }
-        for operand in chain.operands:
+        for operand in operands:
             if (
                 operand.owner == operand.name
                 and operand.name not in seen
@@ -198,8 +222,7 @@ def _members(chain: Chain) -> list[str]:
             ):
                 seen.add(operand.name)
                 lines.append(f"self.{operand.name} = {_parameter(declared[operand.name])}")
-    lines += [f"self.{name} = {name}" for name in chain.attributes if name not in held]
-    return lines
+    return [*lines, *(f"self.{name} = {name}" for name in numbers)]
 
 
 def _uses(step: Step, name: str) -> bool:
@@ -246,11 +269,6 @@ def _inputs(chain: Chain) -> tuple[str, ...]:
     return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
 
 
-def _operands_given(chain: Chain) -> list[str]:
-    """Return the operands with which a `Module` is called, beside x."""
-    return [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
-
-
 def _held_groups(chain: Chain) -> dict[str, str]:
     """Return where a `Module` keeps each number of groups that is an argument."""
     places: dict[str, str] = {}
@@ -267,7 +285,7 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
     for step in chain.spec.steps:
         held = step.op.submodule.keywords if step.op and step.op.submodule else ()
         for key, value in step.attributes.items():
-            if isinstance(value, Ref) and key in held:
+            if isinstance(value, Ref) and key in held and value.name in places:
                 held_already = places[value.name] != f"self.{value.name}"
                 places[value.name] = (
                     places[value.name] if held_already else f"{kept_at(step)}.{key}"

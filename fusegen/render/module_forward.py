@@ -36,7 +36,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Source:
-    """The product that a chain starts from.
+    """The source that a chain starts from.
 
     Args:
         function: torch's function for it.
@@ -71,6 +71,8 @@ def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
     function = f"torch.{step.op.torch}"
     if step.op.submodule is None:
         return Source(function, ("x", *inputs), None, "", 0)
+    if not step.op.submodule.operands:
+        return Source(kept_at(step), ("x",), None, "", 0)
     held = local(step.label)
     geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
     bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
@@ -85,7 +87,8 @@ def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
 
 def _full_inputs(chain: Chain) -> tuple[str, ...]:
     """Return the operands with which a `Module` is called and which have a number for each element."""
-    given = [o for o in chain.operands if o.owner is None and o.name != INPUT]
+    own_input = chain.spec.number < 2  # its x is the input
+    given = [o for o in chain.operands if o.owner is None and not (own_input and o.name == INPUT)]
     return tuple(o.name for o in given if o.kind is Kind.FULL)
 
 

@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Iterable
 
 from fusegen.base.errors import SpecError
-from fusegen.chain import Chain
+from fusegen.chain import Chains
 from fusegen.spec.model import Argument, Operand
 
 __all__ = ["RESULT", "check_hidden"]
@@ -16,7 +16,7 @@ __all__ = ["RESULT", "check_hidden"]
 RESULT = "y_"
 
 
-def check_hidden(chain: Chain, text: str) -> None:
+def check_hidden(chain: Chains, text: str) -> None:
     """Refuse a name that hides something in a package's `__init__.py`, whose text is `text`.
 
     A parameter hides names of the module and of Python that the function calls. It is itself lost if the
@@ -43,7 +43,7 @@ def check_hidden(chain: Chain, text: str) -> None:
         roots = [n.func for n in inside if isinstance(n, ast.Call)]
         roots += [n.value for n in inside if isinstance(n, ast.Attribute)]
         called = {n.id for n in roots if isinstance(n, ast.Name) and n.id in known}
-        hidden |= called & (parameters | (values if function.name == "apply" else set()))
+        hidden |= called & (parameters | (values if function.name.startswith("apply") else set()))
         if function.name != "__init__":  # the constructor assigns defaults to its arguments
             hidden |= set(_stored(inside)) & parameters
     hidden |= {RESULT} & values

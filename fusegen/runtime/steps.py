@@ -11,6 +11,13 @@ from torch import Tensor
 from fusegen.runtime.operators import computed_in
 
 
+def as_large_as(x: Tensor, other: Tensor) -> Tensor:
+    """Return `x`, expanded where `other` is larger."""
+    if x.shape == other.shape:
+        return x
+    return x.expand(torch.broadcast_shapes(x.shape, other.shape))
+
+
 def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     """Return a tensor with one number per row in a shape that broadcasts with `x`, which may have lost the
     columns.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusegen.base.errors import nearest
+from fusegen.base.errors import UserError, nearest
 from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
@@ -106,18 +106,16 @@ class _Binder:
             bound.attributes[name] = read_attribute(self._step, name, value) if given else value
         self._check_ascending(values, bound)
         for name in self._sized:
-            known = name not in self._sizes
+            known = name if name not in self._sizes else self._width(name, values)
+            if not known and name not in values and name in self._step.names.taken:
+                raise self._taken(name)
             bound.settings[name] = (
-                self._known[name] if known else read_size(self._step, name, values)
+                self._known[known] if known else read_size(self._step, name, values)
             )
         for name, default in self._geometry.items():
             by_name = name not in values and name in self._step.names.arguments
-            if by_name and self._named_elsewhere(name):
-                message = (
-                    f"the argument {name!r} is named by another step, and {self._word} takes it too, by its "
-                    f"name; say so with `{name}: {name}`, else give `{name}: {default}`, or rename it"
-                )
-                raise self._step.names.document.error(self._step.place, message)
+            if by_name and (name in self._step.names.taken or self._named_elsewhere(name)):
+                raise self._taken(name)
             if name in values or by_name:
                 bound.settings[name] = read_size(self._step, name, values, default)
         for name, usual in self._flags.items():
@@ -136,6 +134,12 @@ class _Binder:
             bound.float32 = True
         return bound
 
+    def _width(self, name: str, values: Mapping[str, Any]) -> str:
+        """Return the name of the known size that a source takes for its width, or an empty string."""
+        widths = ("in_features", "in_channels")
+        taken = name in widths and name not in values and "features" in self._known
+        return "features" if taken else ""
+
     def _check_ascending(self, values: Mapping[str, Any], bound: Bound) -> None:
         """Refuse a number that is more than the next; an argument is known at a call alone."""
         for low, high in itertools.pairwise(self._op.ascending):
@@ -144,6 +148,14 @@ class _Binder:
                 if high in values:
                     raise self._step.unfit(high, f"{low} ({least:g}) or more", most)
                 raise self._step.unfit(low, f"{high} ({most:g}) or less", least)
+
+    def _taken(self, name: str) -> UserError:
+        """Return the error for an argument of another step that has the name of what this one needs."""
+        message = (
+            f"the argument {name!r} is taken by another step, and {self._word} would take it by its name; "
+            f"say so with `{name}: {name}`, or give another {name}"
+        )
+        return self._step.names.document.error(self._step.place, message)
 
     def _named_elsewhere(self, argument: str) -> bool:
         """Whether another step uses an int argument, or a multiple of it."""

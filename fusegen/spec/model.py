@@ -177,6 +177,11 @@ class Step:
         return tuple(dict.fromkeys(r.name for r in refs if r.is_step))
 
     @property
+    def is_source(self) -> bool:
+        """Whether torch computes it: a chain starts from it."""
+        return self.op is not None and self.op.source
+
+    @property
     def takes_x(self) -> bool:
         """Whether its value depends on the value before it. A formula may name earlier values instead."""
         return self.formula is None or sp.Symbol("x", real=True) in self.formula.free_symbols
@@ -279,6 +284,7 @@ class Spec:
         outputs: the labels of the steps whose values the chain returns, in order, if they are several;
             otherwise empty, and it returns the last step's.
         float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
+        number: of one of several chains, its place among them, from 1; else 0.
     """
 
     name: str
@@ -296,6 +302,12 @@ class Spec:
     mode: str = "both"
     outputs: tuple[str, ...] = ()
     float32: frozenset[str] = frozenset()
+    number: int = 0
+
+    @property
+    def function(self) -> str:
+        """The name of the chain's function in its package."""
+        return f"apply_{self.number}" if self.number else "apply"
 
     @property
     def unrounded(self) -> frozenset[str]:

@@ -53,8 +53,11 @@ class OpKeys:
         return [name for name in self.slots if name not in op.optional and name != op.halves]
 
     def alone(self, op: Op) -> list[str]:
-        """Return what a single value, given without a key, may be for: one operand, else one attribute."""
-        return [name for name in self.slots if name not in op.optional] or list(op.attributes)
+        """Return what a single value, given without a key, may be for: one operand, one size of a source, or
+        one attribute."""
+        operands = [name for name in self.slots if name not in op.optional]
+        sizes = self.sized if op.source and len(self.sized) == 1 else ()
+        return operands or list(sizes or op.attributes)
 
     def listed(self, op: Op, sizes: Collection[str]) -> list[str]:
         """Return all keys in their order; `sizes` are the sizes that a step gives."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusegen.base.errors import nearest
+from fusegen.spec.chains import start_of_chain
 from fusegen.spec.model import INPUT, Step
 from fusegen.spec.section_models import OutputSection
 from fusegen.spec.yaml import Document
@@ -46,7 +47,7 @@ def outputs(
             raise document.error(where, f"no step is called {label!r}{nearest(label, labels)}")
         if label in names[:place]:
             raise document.error(where, f"{label!r} is given twice")
-        if labels.index(label) < halving:
+        if start_of_chain(chain, halving) <= labels.index(label) < halving:
             message = (
                 f"{label!r} is two halves, of which {labels[halving]} makes one: it is no output"
             )

@@ -26,6 +26,7 @@ class Names:
         dims: the number of dims of the step's input, or 0 for any.
         values: the earlier steps whose values have a name, and `INPUT` if it is the activation.
         unnamed: names without a value here, of ops or later steps, each with what to do instead.
+        taken: the arguments that are sizes of earlier sources.
     """
 
     document: Document
@@ -34,6 +35,7 @@ class Names:
     dims: int = 0
     values: tuple[str, ...] = ()
     unnamed: Mapping[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
 
     def of_type(self, kind: str) -> list[str]:
         """Return the names of the arguments of one type."""

@@ -29,7 +29,7 @@ def read_size(
     """
     value = values.get(name, name)
     counts = step.op.submodule.channels if step.op.submodule else ""
-    per_dim = (default is not None or name == "kernel_size") and name != counts
+    per_dim = (default is not None or name in ("kernel_size", "output_size")) and name != counts
     if _is_size(value, 1 if default is None or name == counts else 0):
         return value
     if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):

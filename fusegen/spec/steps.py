@@ -11,9 +11,10 @@ from fusegen.base.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
+from fusegen.spec.chains import start_of_chain
 from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
+from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Step
 from fusegen.spec.names import problem
 from fusegen.spec.scope import Names
 from fusegen.spec.widths import sizes_after
@@ -71,10 +72,7 @@ def steps(
         )
         raise document.error(("chain", MAX_STEPS), message)
     drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
-    for draft in drafts[1:]:
-        if draft.op is not None and draft.op.source:
-            message = f"{draft.word} can only be the first step: a chain starts from one product"
-            raise document.error(draft.place, message)
+    _check_inputs(document, drafts)
     labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
     source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
     if dims and source is not None and source.rank not in (0, dims):
@@ -93,6 +91,9 @@ def steps(
         doing(f"reading step {len(done) + 1}")
         unnamed = _unnamed(drafts, labels, len(done))
         names = replace(names, values=values, unnamed=unnamed)
+        if done and draft.op is not None and draft.op.source:
+            dims_there = _dims_of_source(names, draft, draft.op)
+            names = replace(names, dims=dims_there, taken=_arguments_taken(done))
         done.append(_step(names, draft, label, done))
         names = replace(names, dims=_dims_after(done[-1]))
         values = (*values, label) if draft.named else values
@@ -106,6 +107,41 @@ def steps(
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
             raise document.error(("operands", operand.name), message)
     return tuple(done), tuple(o for o in declared.values() if o.name in used), dims
+
+
+def _check_inputs(document: Document, drafts: Sequence[_Draft]) -> None:
+    """Refuse two steps that take an input of `Module.forward` of the same name.
+
+    Raises:
+        SpecError: there are such steps.
+    """
+    taken: dict[str, str] = {}
+    for draft in drafts:
+        for name in draft.op.inputs if draft.op is not None else ():
+            if name in taken:
+                message = (
+                    f"{taken[name]} already takes the input {name!r} of Module.forward: give it one"
+                )
+                raise document.error(draft.place, message)
+            taken[name] = draft.word
+
+
+def _dims_of_source(names: Names, draft: _Draft, op: Op) -> int:
+    """Return the number of dims of what a source after other steps gives, or 0 for any.
+
+    Raises:
+        SpecError: it takes another number than reaches it.
+    """
+    if op.rank and names.dims >= 3 and names.dims != op.rank:
+        message = f"{draft.word} takes {op.rank} dims, and what reaches it has {names.dims}"
+        raise names.document.error(draft.place, message)
+    return op.rank
+
+
+def _arguments_taken(before: Sequence[Step]) -> frozenset[str]:
+    """Return the arguments that are sizes of sources."""
+    sizes = (size for step in before if step.is_source for size in step.settings.values())
+    return frozenset(size.name for size in sizes if isinstance(size, Ref))
 
 
 def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
@@ -129,7 +165,8 @@ def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[
     halving = next((number for number, step in enumerate(chain) if step.halves), None)
     if halving is None:
         return
-    whole = {INPUT, *(step.label for step in chain[:halving])}
+    first = start_of_chain(chain, halving)
+    whole = {step.label for step in chain[first:halving]} | ({INPUT} if not first else set())
     for draft, step in zip(drafts, chain, strict=True):
         for name in whole.intersection(step.mentions):
             message = (
@@ -305,7 +342,7 @@ def _check_source_of_halves(
     Raises:
         SpecError: it comes after another step.
     """
-    if not step.halves or all(s.op and s.op.source for s in before):
+    if not step.halves or not before or before[-1].is_source:
         return
     given = "with halves" if draft.op is None else f"without {step.halves!r}"
     second = "" if draft.op is None else f", or give it a second input: {{{step.halves}: ...}}"

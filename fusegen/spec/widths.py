@@ -9,19 +9,26 @@ from fusegen.spec.model import Ref, Setting, Step
 
 __all__ = ["sizes_after"]
 
+#: What sources call the width of their products.
+_WIDTHS = ("out_features", "out_channels")
+
 
 def sizes_after(before: Sequence[Step]) -> Mapping[str, Setting]:
     """Return the sizes that the chain's source determines, if it has one."""
-    source = next((step for step in before if step.op is not None and step.op.source), None)
-    if source is None:
-        return {}
-    width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
-    if width is None:
-        return source.settings
-    features: Setting | None = source.settings[width]
-    if any(step.halves_channels for step in before):
-        features = _half(features)
-    return source.settings if features is None else {**source.settings, "features": features}
+    for place, source in reversed([*enumerate(before)]):
+        if not source.is_source:
+            continue
+        width = next((k for k in _WIDTHS if k in source.settings), None)
+        if width is not None:
+            features: Setting | None = source.settings[width]
+            if any(step.halves_channels for step in before[place:]):
+                features = _half(features)
+            return (
+                source.settings if features is None else {**source.settings, "features": features}
+            )
+        if source.op is None or not source.op.keeps_channels:
+            return source.settings
+    return {}
 
 
 def _half(size: Setting | None) -> Setting | None:

@@ -21,8 +21,8 @@ _WINDOWS = (
     "another one after it if there is more to fuse"
 )
 _PRODUCT = (
-    "a chain starts from one product, and can only start from it: put linear, bmm or a convolution "
-    "first, or call it in torch"
+    "the products of a spec are linear, bmm and convolutions; call others in torch, and give the result to "
+    "the Module"
 )
 _ATOM = (
     "no chain has this function: leave it to torch, before or after the chain, or declare it as an atom "
@@ -34,11 +34,11 @@ _WINDOWED = re.compile(
     "pool([123]d)?$|fold$|interpolate$|^upsample|pad([123]d)?$|pixel(un)?shuffle$"
 )
 #: Poolings of the whole image, each with the equal op.
-_ADAPTIVE = re.compile("(?:adaptive|global)(avg|max)pool([123])d$")
+_GLOBAL = re.compile("global(avg|max)pool([123])d$")
 #: Words without capitals and underscores, each with what to do instead.
 _MEANT = {
     **dict.fromkeys(
-        """view reshape permute transpose t mt swapaxes swapdims movedim flatten unflatten squeeze
+        """view reshape permute transpose t mt swapaxes swapdims movedim unflatten squeeze
         unsqueeze expand expandas repeat repeatinterleave tile contiguous flip roll rot90 narrow select
         chunk split tensorsplit unbind gather take takealongdim indexselect scatter sort topk argsort
         diagonal tril triu rearrange identity clone to float half bfloat16 double""".split(),  # noqa: SIM905
@@ -76,9 +76,6 @@ _MEANT = {
         "median mode quantile nanmedian kthvalue".split(),  # noqa: SIM905
         "it sorts, so it stays with torch: end the chain before it",
     ),
-    "dropout1d": "it drops whole channels, so it stays with torch; dropout drops elements",
-    "dropout2d": "it drops whole channels, so it stays with torch; dropout drops elements",
-    "dropout3d": "it drops whole channels, so it stays with torch; dropout drops elements",
     "prod": "write the factors: - mul, or a formula",
     "bceloss": "it loses digits; use binary_cross_entropy_with_logits on what comes before the sigmoid",
     "binarycrossentropy": "it loses digits; use binary_cross_entropy_with_logits before the sigmoid",
@@ -141,14 +138,11 @@ def unknown_op(word: str) -> str:
     if re.search(r"[\s()+*/<>^@]", word):
         return f"unknown op {shown}; {_of_a_formula(word)}"
     plain = _plain(word)
-    if whole := _ADAPTIVE.fullmatch(plain):
+    if whole := _GLOBAL.fullmatch(plain):
         op = "mean" if whole[1] == "avg" else "amax"
         dims = list(range(2, 2 + int(whole[2])))
-        return (
-            f"{shown} is no op: to the size 1 it is - {op}: {{dim: {dims}, keepdim: true}}; to another "
-            "size it looks at windows, so it stays with torch"
-        )
-    if _WINDOWED.search(plain):
+        return f"{shown} is no op: write - {op}: {{dim: {dims}, keepdim: true}}, which is fused"
+    if meant_op(word) is None and _WINDOWED.search(plain):
         return f"{shown} is no op: {_WINDOWS}"
     if plain in _MEANT:
         return f"{shown} is no op: {_MEANT[plain]}"

@@ -15,13 +15,22 @@ from fusegen.toolchain import tuned
 from fusegen.toolchain.rendered import RenderedPackage
 
 
-def derive(path: Path) -> chain.Chain:
+def derive(path: Path, what: str = "this") -> chain.Chain:
+    """Return what is derived from a spec file of one chain; `what` takes only such files, for a message.
+
+    Raises:
+        SpecError: where the spec is wrong, or has several chains.
+    """
+    return chain.derive(spec.load(path), what)
+
+
+def derive_all(path: Path) -> chain.Chains:
     """Return what is derived from a spec file.
 
     Raises:
         SpecError: where the spec is wrong.
     """
-    return chain.derive(spec.load(path))
+    return chain.derive_all(spec.load(path))
 
 
 def render_package(path: Path) -> RenderedPackage:
@@ -30,7 +39,7 @@ def render_package(path: Path) -> RenderedPackage:
     Raises:
         SpecError: where the spec is wrong.
     """
-    derived = derive(path)
+    derived = derive_all(path)
     files = render.render(derived, tuned.read(path))
     named = {inspect.unwrap(s.op.formula).__code__.co_filename for s in derived.spec.steps if s.op}
     named |= {ATOMS[function].source for function in _functions(derived) if function in ATOMS}
@@ -38,7 +47,7 @@ def render_package(path: Path) -> RenderedPackage:
     return RenderedPackage(derived.spec.name, files, tuple(foreign))
 
 
-def _functions(derived: chain.Chain) -> set[type[sp.Basic]]:
+def _functions(derived: chain.Chains) -> set[type[sp.Basic]]:
     """Return the functions in a chain's programs."""
     modes = (mode for segment in derived.segments for mode in segment.modes)
     nodes = (node for mode in modes for program in mode.programs for node in program.nodes())

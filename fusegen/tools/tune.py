@@ -62,7 +62,7 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
     Raises:
         UserError: if the chain returns several values, or has no gradient.
     """
-    read = pipeline.derive(spec).spec
+    read = pipeline.derive(spec, "`fusegen tune`").spec
     if read.outputs:
         raise UserError(f"{spec}: it returns several values; only chains of one are tuned")
     if not read.order:

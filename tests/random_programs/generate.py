@@ -104,7 +104,7 @@ class Generator:
         elif start < 0.65:
             rank = self.document["dims"] = rng.choice((3, 4, 4, 5))
         else:
-            sources = [op for op in registry().values() if op.source]
+            sources = [op for op in registry().values() if op.source and (op.operands or op.inputs)]
             op = rng.choice([*sources, *[find("linear")] * 4])
             assert op is not None
             self._source(op)

@@ -143,7 +143,7 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
         UserError: if it returns several values, or has no gradient.
         ImportError: if its package is not built.
     """
-    chain = pipeline.derive(group.spec)
+    chain = pipeline.derive(group.spec, "`fusegen bench`")
     if chain.spec.outputs:
         raise UserError(f"{group.spec}: it returns several values; only chains of one are timed")
     if not chain.spec.order:

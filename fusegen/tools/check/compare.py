@@ -102,6 +102,12 @@ def each(values: Values) -> tuple[Tensor, ...]:
     return (values,) if isinstance(values, Tensor) else tuple(values)
 
 
+def function_of(package: Any, derived: Chain) -> Callable[..., Values]:
+    """Return a chain's function in its package."""
+    function: Callable[..., Values] = getattr(package, derived.spec.function)
+    return function
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Make torch use one thread: on a busy machine each of many short operations would wait for other
@@ -288,7 +294,7 @@ def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> lis
     comparison = Comparison(derived, case, dtype)
 
     def ours(x: Tensor, operands: dict[str, Tensor]) -> Values:
-        result: Values = package.apply(x, **operands, **case.options)
+        result: Values = function_of(package, derived)(x, **operands, **case.options)
         return result
 
     found = comparison.results(ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from fusegen.tools.check.compare import (
     Values,
     compare,
     each,
+    function_of,
     gradients,
     make_case,
 )
@@ -85,7 +87,7 @@ def gradcheck(
     def function(*given: Tensor) -> Values:
         x, *kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
         operands = dict(zip(names, kept, strict=True))
-        result = each(package.apply(x, **operands, **case.options))
+        result = each(function_of(package, derived)(x, **operands, **case.options))
         return tuple(value for value in result if value.is_floating_point())
 
     if not function(*leaves):  # numbers of columns
@@ -112,7 +114,7 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
     """
     verdicts = []
     for path in specs:
-        derived = pipeline.derive(path)
+        derived = pipeline.derive_all(path)
         if not derived.spec.order:
             raise UserError(
                 f"{path}: it has order: 0; give it a derivative, which is what is checked"
@@ -122,10 +124,10 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
         devices = ["cpu"]
         if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
             devices.append("cuda")
-        for device in devices:
-            alone = derived.spec.mode == "training"
-            for training in ((True,) if alone else (False, True)) if derived.moded else (False,):
-                verdicts += _check_mode(package, derived, training, device, built)
+        alone = derived.spec.mode == "training"
+        for device, one in itertools.product(devices, derived.fused):
+            for training in ((True,) if alone else (False, True)) if one.moded else (False,):
+                verdicts += _check_mode(package, one, training, device, built)
     return verdicts
 
 
@@ -140,6 +142,8 @@ def _check_mode(
     package: Any, derived: chain.Chain, training: bool, device: str, built: Sequence[str]
 ) -> list[Verdict]:
     name = derived.spec.name
+    if derived.spec.number:
+        name += f": {derived.spec.function}"
     mode = " (training)" if training else ""
     verdicts = []
     try:

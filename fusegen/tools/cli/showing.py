@@ -18,7 +18,7 @@ from fusegen.tools.cli.options import ERR, OUT, Out, complete_specs, place_of, s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fusegen.chain import Chain
+    from fusegen.chain import Chains
 
 __all__ = ["show"]
 
@@ -65,7 +65,7 @@ def show(
     ] = None,
 ) -> None:
     """Show a chain's programs, its derivatives, its kernels with their approximations, and the files."""
-    from fusegen.toolchain.pipeline import derive
+    from fusegen.toolchain.pipeline import derive_all
 
     chosen = [
         option
@@ -84,7 +84,7 @@ def show(
         raise UserError("--arch and --dtype of `fusegen show` are for --ptx")
     path, out = place_of(name, out)
     with reported(name, Reports(ERR).say):
-        derived = derive(path)
+        derived = derive_all(path)
     if tex:
         OUT.print(_tex(derived), markup=False, soft_wrap=True)
     elif after is not None:
@@ -99,7 +99,7 @@ def show(
         _show_chain(derived, path, out)
 
 
-def _show_after(derived: Chain, name: str) -> None:
+def _show_after(derived: Chains, name: str) -> None:
     from fusegen.lower.show_passes import programs_after
 
     for program, given in derived.operators:
@@ -107,7 +107,7 @@ def _show_after(derived: Chain, name: str) -> None:
             OUT.print(f"{left}\n", markup=False, soft_wrap=True)
 
 
-def _show_passes(derived: Chain) -> None:
+def _show_passes(derived: Chains) -> None:
     from fusegen.lower.show_passes import changes
 
     for program, given in derived.operators:
@@ -119,7 +119,7 @@ def _show_passes(derived: Chain) -> None:
         show_table(table)
 
 
-def _tex(chain: Chain) -> str:
+def _tex(chain: Chains) -> str:
     """Return a chain's programs as LaTeX for amsmath."""
     from fusegen.tools.typeset import aligned, equations
 
@@ -130,7 +130,7 @@ def _tex(chain: Chain) -> str:
     )
 
 
-def _files(derived: Chain, path: Path) -> Mapping[str, str]:
+def _files(derived: Chains, path: Path) -> Mapping[str, str]:
     """Return the files of a chain's package, whether they are written or not."""
     from fusegen import render
     from fusegen.toolchain import tuned
@@ -146,7 +146,7 @@ def _show_sources(files: Mapping[str, str]) -> None:
 
 
 def _show_ptx(
-    derived: Chain, files: Mapping[str, str], arch: str | None, dtype: str | None
+    derived: Chains, files: Mapping[str, str], arch: str | None, dtype: str | None
 ) -> None:
     """Print the PTX of a package."""
     from fusegen.toolchain.ptx import ptx_of
@@ -163,7 +163,7 @@ def _print_code(text: str, language: str) -> None:
     OUT.print(shown)
 
 
-def _show_chain(derived: Chain, path: Path, out: Path) -> None:
+def _show_chain(derived: Chains, path: Path, out: Path) -> None:
     """Print the programs, the kernels, the approximations and the generated files."""
     from fusegen.toolchain import tuned
     from fusegen.tools.report.approximations import approximations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fusegen.base import paths
-from fusegen.chain import Chain
+from fusegen.chain import Chain, Chains
 from fusegen.lower.polynomials import elementary
 
 __all__ = ["Approximation", "approximations", "elementary_of"]
@@ -37,7 +37,7 @@ class Approximation:
     place: str
 
 
-def approximations(chain: Chain, element: str) -> list[Approximation]:
+def approximations(chain: Chain | Chains, element: str) -> list[Approximation]:
     """Return the polynomials of a chain: those fitted for it, then those of its elementary functions.
 
     Args:

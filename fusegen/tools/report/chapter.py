@@ -159,7 +159,7 @@ def chapter_of(path: Path, out: Path) -> Chapter:
     Raises:
         SpecError: where the spec is wrong.
     """
-    chain = pipeline.derive(path)
+    chain = pipeline.derive(path, "`fusegen report`")
     launch = tuned.read(path)
     files = render.render(chain, launch)
     why = why_not(chain)

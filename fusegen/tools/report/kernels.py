@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fusegen.chain import Chain
+from fusegen.chain import Chain, Chains
 from fusegen.lower import Kernel
 from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import choose_launch
@@ -54,7 +54,7 @@ class KernelFacts:
         return "gpu_rows.cuh" in self.gpu[1]
 
 
-def kernels_of(chain: Chain, tuned: Mapping[str, Mapping[str, int]]) -> list[KernelFacts]:
+def kernels_of(chain: Chain | Chains, tuned: Mapping[str, Mapping[str, int]]) -> list[KernelFacts]:
     """Return the facts of each kernel of a chain, in the order of the operators.
 
     Args:

@@ -49,7 +49,7 @@ def single_file(path: Path, dtypes: Iterable[str], sizes: Mapping[str, int]) -> 
         SpecError: where the spec is wrong.
         UserError: if a size is unknown.
     """
-    chain = derive(spec.load(path))
+    chain = derive(spec.load(path), "`fusegen export`")
     if chain.spec.mode != "both":
         raise UserError(f"{path}: a single file runs in both modes; leave out `mode:`")
     files = render.render(chain, tuned.read(path))

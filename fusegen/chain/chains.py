@@ -1,0 +1,101 @@
+"""Turns a spec into its chains, and into the sources between them that torch computes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from fusegen.base.errors import SpecError
+from fusegen.chain.chain import Chain, derive
+from fusegen.chain.layout_of_steps import reduces
+from fusegen.chain.segment import Mode, Segment
+from fusegen.program import Program, Value
+from fusegen.spec.chains import chains_of
+from fusegen.spec.model import Spec
+
+__all__ = ["Chains", "derive_all"]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Everything that is derived from a spec with any number of chains.
+
+    Args:
+        spec: the spec.
+        pieces: its chains in order; a Spec is a chain of a source alone, which needs no kernel.
+    """
+
+    spec: Spec
+    pieces: tuple[Chain | Spec, ...]
+
+    @cached_property
+    def fused(self) -> tuple[Chain, ...]:
+        """The chains that have kernels."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Chain))
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments of all chains."""
+        return tuple(segment for chain in self.fused for segment in chain.segments)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes of all segments."""
+        return tuple(mode for chain in self.fused for mode in chain.modes)
+
+    @property
+    def operators(self) -> Iterator[tuple[Program, tuple[Value, ...]]]:
+        """The program of each operator, and the values that the forward pass saved for it."""
+        for chain in self.fused:
+            yield from chain.operators
+
+    def describe(self) -> str:
+        """Return every program, as text, below the steps that torch computes."""
+        if len(self.pieces) == 1:
+            return self.fused[0].describe()
+        texts = []
+        for piece in self.pieces:
+            spec = piece if isinstance(piece, Spec) else piece.spec
+            if spec.steps[0].is_source:
+                texts.append(f"# torch: {spec.steps[0].text}")
+            if isinstance(piece, Chain):
+                texts.append(f"# {spec.function}\n\n{piece.describe()}")
+        return "\n\n".join(texts)
+
+
+def derive_all(spec: Spec) -> Chains:
+    """Derive the programs and kernels of each chain of a spec.
+
+    Raises:
+        SpecError: a chain has a form that is not supported, or no chain has a step to fuse.
+    """
+    specs = chains_of(spec)
+    if len(specs) == 1:
+        return Chains(spec, (derive(spec),))
+    pieces = tuple(one if alone(one) else derive(one) for one in specs)
+    made = Chains(spec, pieces)
+    if not made.fused:
+        message = "torch computes every step of it: there is nothing to fuse"
+        raise SpecError(message, spec.path, spec.steps[0].line)
+    return made
+
+
+def alone(spec: Spec) -> bool:
+    """Whether a chain is a source alone: torch computes it with its bias."""
+    return len(spec.steps) == 1 and spec.steps[0].is_source
+
+
+def larger_operands(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
+    """Return the values of earlier chains that may be larger than what reaches a chain.
+
+    A product may be of one place alone, such as that of squeeze-and-excitation, whose gate is then multiplied
+    with an image. Steps before the first that takes such a value must compute each element by itself.
+    """
+    for step in chain.spec.steps:
+        taken = [name for name in step.tensors if handed(name)]
+        if taken:
+            return taken
+        if reduces(step) or (step.op and step.op.eval_mode == "identity"):
+            return []
+    return []

@@ -1,0 +1,152 @@
+"""Writes the `__init__.py` of a package: its chains' functions, and the Module that calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jinja2
+
+from fusegen.chain import Chain, Chains
+from fusegen.chain.chains import larger_operands
+from fusegen.render.module import (
+    constructor_of,
+    inputs_of,
+    members_of,
+    module_context,
+    summary_of,
+)
+from fusegen.render.module_docs import module_signature
+from fusegen.render.module_names import RESULT
+from fusegen.render.places import kept_at
+from fusegen.spec.model import INPUT, Spec
+
+__all__ = ["method_text", "module_text"]
+
+
+def module_text(
+    environment: jinja2.Environment, chains: Chains, shared: Mapping[str, object], made_of: str
+) -> str:
+    """Return the text of the module.
+
+    Args:
+        environment: knows the templates.
+        chains: the chains of the package.
+        shared: what the templates of all files know.
+        made_of: the hash of what the package is made of.
+    """
+    common = {**shared, "made_of": made_of, "result": RESULT, "alone": False}
+    own: list[dict[str, Any]] = []
+    for chain in chains.fused:
+        context = {**common, **module_context(chain)}
+        labels = {step.label for step in chains.spec.steps}
+        context["larger"] = larger_operands(chain, labels.__contains__)
+        own.append(context)
+    package = own[0] if len(chains.pieces) == 1 else {**common, **_package_context(chains, own)}
+
+    def texts(template: str) -> list[str]:
+        return [environment.get_template(template).render(each).rstrip("\n") for each in own]
+
+    package |= {
+        "functions": [context["function"] for context in own],
+        "forward": [] if len(chains.pieces) == 1 else _forward(chains),
+        "helpers": sorted(
+            {name for context in own for name in context["helpers"]}
+            | ({"as_large_as"} if any(context["larger"] for context in own) else set())
+        ),
+        "submodule_helpers": _submodule_helpers(own),
+        "reading": any(context["source"] and context["source"].reading for context in own),
+        "chain_texts": texts("module/chains.py.j2"),
+        "function_texts": texts("module/function.py.j2"),
+        "method_texts": [method_text(environment, each) for each in own],
+    }
+    return environment.get_template("module.py.j2").render(package)
+
+
+def method_text(environment: jinja2.Environment, context: Mapping[str, object]) -> str:
+    """Return the text of the methods of `Module` that call a chain."""
+    return environment.get_template("module/methods.py.j2").render(context).rstrip("\n")
+
+
+def _submodule_helpers(own: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of `fusegen.runtime.submodules` that methods use."""
+    sources = [context["source"] for context in own if context["source"]]
+    plain = any(context["fused"] for context in own) or any(s.held for s in sources)
+    return ["no_bias"] * any(s.bias for s in sources) + ["plain"] * plain
+
+
+def _package_context(chains: Chains, own: list[dict[str, Any]]) -> dict[str, object]:
+    """Return what the template needs of a package of several chains."""
+    spec = chains.spec
+    operands = {o.name: o for chain in chains.fused for o in chain.operands}
+    kept = {n: place for context in own for n, place in _places(context).items()}
+    numbers = [a.name for a in spec.arguments if kept.get(a.name) == f"self.{a.name}"]
+    members = members_of(spec, tuple(operands.values()), numbers)
+    constructor, inputs = constructor_of(spec), _inputs(chains)
+    return {
+        "summary": summary_of(spec),
+        "description": spec.description,
+        "example": [],
+        "signatures": [*(c["signatures"][0] for c in own), module_signature(constructor, inputs)],
+        "dtypes_of_their_own": max((c["dtypes_of_their_own"] for c in own), key=len),
+        "uses_shapes": any(context["uses_shapes"] for context in own),
+        "tracked": any(context["tracked"] for context in own),
+        "training": any(context["training"] for context in own),
+        "constructor": constructor,
+        "members": members,
+        "factory": any("dtype=dtype" in line for line in members),
+        "inputs": inputs,
+        "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
+        "outputs": spec.outputs,
+    }
+
+
+def _places(context: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return where a chain's method reads each number; one that the Module keeps itself comes last."""
+    places: Mapping[str, str] = context["held_attributes"]
+    return dict(sorted(places.items(), key=lambda item: item[1].startswith("self.")))
+
+
+def _inputs(chains: Chains) -> list[str]:
+    """Return the tensors with which a `Module` is called."""
+    made = {INPUT, *(step.label for step in chains.spec.steps)}
+    found = dict.fromkeys(["x"])
+    for piece in chains.pieces:
+        names = inputs_of(piece) if isinstance(piece, Chain) else _inputs_of_source(piece)
+        found |= dict.fromkeys(name for name in names if name not in made)
+    return [*found]
+
+
+def _inputs_of_source(spec: Spec) -> list[str]:
+    op = spec.steps[0].op
+    return ["x", *(op.inputs if op else ())]
+
+
+def _forward(chains: Chains) -> list[str]:
+    """Return the lines of `Module.forward`: a chain after another, and the sources that need no kernel."""
+    spec = chains.spec
+    later = {name for chain in chains.fused for name in inputs_of(chain)} | {*spec.outputs}
+    lines = [f"{INPUT} = x"] if INPUT in later else []
+    for piece in chains.pieces:
+        own = piece if isinstance(piece, Spec) else piece.spec
+        last = own.steps[-1].label
+        if isinstance(piece, Chain):
+            outputs = ["x" if label == last else label for label in own.outputs or (last,)]
+            lines.append(
+                f"{', '.join(outputs)} = self._chain_{own.number}({', '.join(inputs_of(piece))})"
+            )
+        else:
+            lines.append(f"x = {_call_of_source(piece)}")
+        if last in later and piece is not chains.pieces[-1]:
+            lines.append(f"{last} = x")
+    last = spec.steps[-1].label
+    outputs = ["x" if label == last else label for label in spec.outputs or (last,)]
+    return [*lines, f"return {', '.join(outputs)}"]
+
+
+def _call_of_source(spec: Spec) -> str:
+    """Return the text of a source's value with its bias."""
+    step = spec.steps[0]
+    assert step.op is not None
+    function = kept_at(step) if step.op.submodule else f"torch.{step.op.torch}"
+    return f"{function}({', '.join(_inputs_of_source(spec))})"

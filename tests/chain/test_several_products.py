@@ -1,0 +1,201 @@
+"""Specs with several products and functions of windows: torch computes these, and one Module holds all."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fusegen
+from fusegen import chain
+from fusegen.base.errors import SpecError
+from fusegen.spec import parse
+from fusegen.spec.chains import chains_of
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+
+MLP = """
+arguments: {in_features: int, hidden: int, out_features: int}
+dtypes: [float64]
+chain:
+  - linear: {name: net.0, out_features: hidden}
+  - relu
+  - linear: {name: net.2}
+  - gelu
+  - softmax
+"""
+BLOCK = """
+arguments: {in_channels: int, out_channels: int, kernel_size: int, slope: {type: float, default: 0.1}}
+dtypes: [float64]
+order: 1
+outputs: [pooled, logits]
+chain:
+  - conv2d: {padding: 1, bias: false}
+  - batch_norm: {name: bn1}
+  - leaky_relu: {negative_slope: slope}
+  - max_pool2d: 2
+  - conv2d: {name: conv2, out_channels: out_channels, kernel_size: 3, padding: 1}
+  - add: max_pool2d                       # a value of an earlier chain
+  - leaky_relu: {name: wide, negative_slope: slope}
+  - adaptive_avg_pool2d: {name: pooled, output_size: 1}
+  - conv2d: {name: excite, out_channels: out_channels, kernel_size: 1}
+  - sigmoid
+  - mul: wide                             # larger than what reaches it
+  - dropout2d: 0.25
+  - flatten
+  - linear: {in_features: 4 * out_channels, out_features: 10}
+  - log_softmax: {name: logits}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("several_products")
+    for name, text in {"mlp": MLP, "block": BLOCK}.items():
+        (made / f"{name}.yaml").write_text(text.lstrip())
+    fusegen.build(made / "mlp.yaml", made / "block.yaml", out=made, backend="cpu", native=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def mlp(folder: Path) -> ModuleType:
+    return fusegen.load("mlp", folder)
+
+
+@pytest.fixture(scope="module")
+def block(folder: Path) -> ModuleType:
+    return fusegen.load("block", folder)
+
+
+class Original(nn.Module):
+    """What BLOCK says, in torch."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv2d = nn.Conv2d(in_channels, out_channels, kernel_size, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.excite = nn.Conv2d(out_channels, out_channels, 1)
+        self.linear = nn.Linear(4 * out_channels, 10)
+        self.drop = nn.Dropout2d(0.25)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = F.max_pool2d(F.leaky_relu(self.bn1(self.conv2d(x)), 0.1), 2)
+        wide = F.leaky_relu(self.conv2(first) + first, 0.1)
+        pooled = F.adaptive_avg_pool2d(wide, 1)
+        gated = torch.sigmoid(self.excite(pooled)) * wide
+        return pooled, F.log_softmax(self.linear(self.drop(gated).flatten(1)), -1)
+
+
+def _pair(block: Any) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    original = Original(3, 5, 3).double()
+    made = block.Module(3, 5, 3).double()
+    made.load_state_dict(original.state_dict())
+    return original, made
+
+
+def _step(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the outputs, gradients and buffers of a step."""
+    leaf = x.clone().requires_grad_()
+    torch.manual_seed(3)
+    outputs = model(leaf)
+    sum(value.sin().sum() for value in outputs).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return [*outputs, leaf.grad, *gradients, *model.buffers()]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_of_several_products_is_a_drop_in(block: Any, training: bool) -> None:
+    original, made = (model.train(training) for model in _pair(block))
+    x = torch.randn(7, 3, 4, 5, dtype=torch.float64)
+    for got, wanted in zip(_step(made, x), _step(original, x), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_a_chain_with_a_hook_runs_in_torch(block: Any) -> None:
+    original, made = _pair(block)
+    for model in (original, made):
+        model.eval()
+        model.get_submodule("bn1").register_forward_hook(lambda *given: given[2] + 1)
+        model.get_submodule("conv2").register_forward_hook(lambda *given: given[2] * 2)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    for got, wanted in zip(made(x), original(x), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_derivatives_run_through_the_products(mlp: Any) -> None:
+    model = mlp.Module(3, 4, 5).double()
+    assert [*model.state_dict()] == ["net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"]
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(model, x)
+    assert torch.autograd.gradgradcheck(model, x)
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_each_chain_is_checked(mlp: Any, folder: Path) -> None:
+    assert not hasattr(mlp, "apply")
+    verdicts = verify.check([folder / "mlp.yaml"], folder)
+    assert {v.package for v in verdicts} == {"mlp: apply_1", "mlp: apply_2"}
+    assert all(v.passed for v in verdicts)
+    derived = pipeline.derive_all(folder / "mlp.yaml")
+    assert "# torch: linear" in derived.describe()
+
+
+def test_what_each_chain_takes_and_returns() -> None:
+    specs = chains_of(parse(BLOCK, "block"))
+    assert [[s.label for s in spec.steps] for spec in specs] == [
+        ["conv2d", "bn1", "leaky_relu"],
+        ["max_pool2d"],
+        ["conv2", "add", "wide"],
+        ["pooled"],
+        ["excite", "sigmoid", "mul"],
+        ["dropout2d"],
+        ["flatten"],
+        ["linear", "logits"],
+    ]
+    assert [[o.name for o in spec.operands] for spec in specs if spec.operands] == [
+        ["max_pool2d"],
+        ["wide"],
+    ]
+    assert [spec.dims for spec in specs] == [4, 4, 4, 4, 4, 4, 0, 0]
+
+
+ARGUMENTS = "arguments: {in_channels: int, out_channels: int, kernel_size: int, padding: int}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            ARGUMENTS + "chain: [conv2d, {max_pool2d: 2}, relu]",
+            "the argument 'padding' is taken by another step, and max_pool2d",
+        ),
+        (
+            ARGUMENTS + "chain: [conv2d, relu, {max_pool2d: {padding: 0}}]",
+            "the argument 'kernel_size' is taken by another step",
+        ),
+        (ARGUMENTS + "chain: [conv2d, {max_pool1d: {kernel_size: 2, padding: 0}}]", "takes 3 dims"),
+        ("chain: [{max_pool2d: 2}, flatten]", "there is nothing to fuse"),
+        (
+            "outputs: [{name: loss, dtype: float32}, y]\nchain: [{logsumexp: {dim: -1, keepdim: true, "
+            "name: loss}}, {linear: {in_features: 1, out_features: 2}}, {relu: {name: y}}]",
+            "a later product takes it",
+        ),
+    ],
+)
+def test_what_is_refused(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        chain.derive_all(parse(text, "refused"))
+
+
+def test_tools_of_one_chain_say_so() -> None:
+    with pytest.raises(SpecError, match="`fusegen bench` takes a spec of one chain, and net_2"):
+        chain.derive(parse(MLP, "mlp"), "`fusegen bench`")
