@@ -30,6 +30,12 @@ def bmm(x: sp.Expr) -> sp.Expr:
     return x
 
 
+@op("matmul", source=True, inputs=("other",))
+def matmul(x: sp.Expr) -> sp.Expr:
+    """x other, a product of matrices. torch.matmul."""
+    return x
+
+
 _GEOMETRY = {
     "padding_mode": "it is zeros; pad x before the Module",
     "output_size": "give output_padding",

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 from fusegen.chain import Chain, SegmentOperand
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
-from fusegen.render.module_forward import fused_submodules, local, source_of
+from fusegen.render.module_forward import (
+    fused_submodules,
+    inputs_of_source,
+    local,
+    parameters_of,
+    source_of,
+)
 from fusegen.render.module_segments import segment_contexts, tuple_text
 from fusegen.render.places import containers, keeping, kept_at
 from fusegen.render.stepwise import stepwise_lines
@@ -76,7 +82,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "factory": any("dtype=dtype" in line for line in members),
         "inputs": inputs,
         "keeps_input": not later and any(o.name == INPUT for o in chain.operands),
-        "source": source_of(chain, _inputs(chain)),
+        "source": source_of(chain),
         "larger": [],
         "fused": fused,
         "stepwise": stepwise,
@@ -107,7 +113,13 @@ def inputs_of(chain: Chain) -> list[str]:
     """Return the tensors with which a `Module` calls a chain."""
     given = [o.name for o in chain.operands if o.owner is None]
     own_input = chain.spec.number < 2  # its x is the input
-    return ["x", *_inputs(chain), *(n for n in given if not (own_input and n == INPUT))]
+    source = chain.source
+    factors = inputs_of_source(source, parameters_of(chain.spec)) if source is not None else []
+    return [
+        "x",
+        *factors,
+        *(n for n in given if n not in factors and not (own_input and n == INPUT)),
+    ]
 
 
 def constructor_of(spec: Spec) -> list[Parameter]:
@@ -214,14 +226,12 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
             kept = spec.steps[: spec.steps.index(step)]
             lines += containers(step, [s for s in kept if s.op and s.op.submodule])
             lines.append(keeping(step, _submodule(step)))
-        for operand in operands:
-            if (
-                operand.owner == operand.name
-                and operand.name not in seen
-                and _uses(step, operand.name)
-            ):
-                seen.add(operand.name)
-                lines.append(f"self.{operand.name} = {_parameter(declared[operand.name])}")
+        own = [o.name for o in operands if o.owner == o.name and _uses(step, o.name)]
+        own += [f.name for f in step.factors.values() if f.name in parameters_of(spec)]
+        for name in own:
+            if name not in seen:
+                seen.add(name)
+                lines.append(f"self.{name} = {_parameter(declared[name])}")
     return [*lines, *(f"self.{name} = {name}" for name in numbers)]
 
 
@@ -262,11 +272,6 @@ def _parameter(operand: Operand) -> str:
         return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
     value = f"float({operand.init})" if isinstance(operand.init, Ref) else repr(operand.init)
     return f"nn.Parameter(torch.full({', '.join([shape, value, *_FACTORY])}))"
-
-
-def _inputs(chain: Chain) -> tuple[str, ...]:
-    """Return the inputs that the source takes beside x."""
-    return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
 
 
 def _held_groups(chain: Chain) -> dict[str, str]:

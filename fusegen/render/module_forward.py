@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain
@@ -10,7 +10,7 @@ from fusegen.chain.channels_last import reading_of
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.program import Kind
 from fusegen.render.places import kept_at
-from fusegen.spec.model import INPUT, Ref, Step
+from fusegen.spec.model import INPUT, Factor, Ref, Spec, Step
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,48 @@ def local(label: str) -> str:
     return f"{label}_"
 
 
-def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
-    """Return the product that the chain starts from, if there is one. It takes `inputs` beside x."""
+def factors_of(step: Step, parameters: Collection[str]) -> list[str]:
+    """Return the texts of what a source takes beside the value that it starts from.
+
+    Args:
+        step: the source.
+        parameters: the operands that are parameters of the Module.
+    """
+    texts = []
+    for name in step.op.inputs if step.op else ():
+        factor = step.factors.get(name, Factor(name))
+        text = f"self.{factor.name}" if factor.name in parameters else factor.name
+        texts.append(f"{text}.mT" if factor.transposed else text)
+    return texts
+
+
+def inputs_of_source(step: Step, parameters: Collection[str]) -> list[str]:
+    """Return the tensors with which a method must be called for its source."""
+    names = [step.factors.get(n, Factor(n)).name for n in (step.op.inputs if step.op else ())]
+    return [name for name in names if name not in parameters]
+
+
+def parameters_of(spec: Spec) -> set[str]:
+    """Return the operands that are parameters of the Module."""
+    return {operand.name for operand in spec.operands if operand.init is not None}
+
+
+def source_of(chain: Chain) -> Source | None:
+    """Return the source that the chain starts from, if there is one."""
     step = chain.source
     if step is None:
         return None
     assert step.op is not None
     function = f"torch.{step.op.torch}"
     if step.op.submodule is None:
-        return Source(function, ("x", *inputs), None, "", 0)
+        return Source(function, ("x", *factors_of(step, parameters_of(chain.spec))), None, "", 0)
     if not step.op.submodule.operands:
         return Source(kept_at(step), ("x",), None, "", 0)
     held = local(step.label)
     geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
     bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
     channel = CHANNEL_DIM if step.dims >= 3 else -1
-    arguments = ("x", *inputs, f"{held}.weight", *geometry)
+    arguments = ("x", f"{held}.weight", *geometry)
     # A convolution of images or volumes may run in another memory format than its input has.
     reading = reading_of(chain) if step.dims in (4, 5) else ""
     return Source(

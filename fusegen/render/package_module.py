@@ -17,8 +17,10 @@ from fusegen.render.module import (
     summary_of,
 )
 from fusegen.render.module_docs import module_signature
+from fusegen.render.module_forward import factors_of, inputs_of_source, parameters_of
 from fusegen.render.module_names import RESULT
 from fusegen.render.places import kept_at
+from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec
 
 __all__ = ["method_text", "module_text"]
@@ -117,26 +119,23 @@ def _inputs(chains: Chains) -> list[str]:
     return [*found]
 
 
-def _inputs_of_source(spec: Spec) -> list[str]:
-    op = spec.steps[0].op
-    return ["x", *(op.inputs if op else ())]
-
-
 def _forward(chains: Chains) -> list[str]:
     """Return the lines of `Module.forward`: a chain after another, and the sources that need no kernel."""
     spec = chains.spec
     later = {name for chain in chains.fused for name in inputs_of(chain)} | {*spec.outputs}
+    later |= {factor.name for step in spec.steps for factor in step.factors.values()}
     lines = [f"{INPUT} = x"] if INPUT in later else []
     for piece in chains.pieces:
         own = piece if isinstance(piece, Spec) else piece.spec
         last = own.steps[-1].label
+        start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
         if isinstance(piece, Chain):
             outputs = ["x" if label == last else label for label in own.outputs or (last,)]
-            lines.append(
-                f"{', '.join(outputs)} = self._chain_{own.number}({', '.join(inputs_of(piece))})"
-            )
+            _, *beside = inputs_of(piece)
+            given = ", ".join([start, *beside])
+            lines.append(f"{', '.join(outputs)} = self._chain_{own.number}({given})")
         else:
-            lines.append(f"x = {_call_of_source(piece)}")
+            lines.append(f"x = {_call_of_source(piece, start)}")
         if last in later and piece is not chains.pieces[-1]:
             lines.append(f"{last} = x")
     last = spec.steps[-1].label
@@ -144,9 +143,13 @@ def _forward(chains: Chains) -> list[str]:
     return [*lines, f"return {', '.join(outputs)}"]
 
 
-def _call_of_source(spec: Spec) -> str:
+def _inputs_of_source(spec: Spec) -> list[str]:
+    return ["x", *inputs_of_source(spec.steps[0], parameters_of(spec))]
+
+
+def _call_of_source(spec: Spec, start: str) -> str:
     """Return the text of a source's value with its bias."""
     step = spec.steps[0]
     assert step.op is not None
     function = kept_at(step) if step.op.submodule else f"torch.{step.op.torch}"
-    return f"{function}({', '.join(_inputs_of_source(spec))})"
+    return f"{function}({', '.join([start, *factors_of(step, parameters_of(spec))])})"

@@ -16,6 +16,7 @@ from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.chain.outline import names_reduced
 from fusegen.ops import Op
 from fusegen.program import SECOND, Kind
+from fusegen.render.module_forward import factors_of, parameters_of
 from fusegen.render.places import kept_at
 from fusegen.render.torch_text import TorchText
 from fusegen.spec.model import INPUT, Ref, Spec, Step
@@ -111,9 +112,10 @@ class _Writer:
             reduced = [n for n in names_reduced(step.formula) if n == "x" or n in tensors]
             return self._formula(step.formula, names, columns, reduced)
         if op.submodule:
-            return f"{kept_at(step)}({', '.join(['x', *op.inputs])})"
+            return f"{kept_at(step)}(x)"
         if op.source:
-            return f"torch.{op.torch}({', '.join(['x', *op.inputs])})"
+            factors = factors_of(step, parameters_of(self.spec))
+            return f"torch.{op.torch}({', '.join(['x', *factors])})"
         if step.halves:
             halves = f"x.chunk(2, {self.spec.halved})"
             if step.attributes["alternating"]:

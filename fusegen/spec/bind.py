@@ -12,7 +12,8 @@ from fusegen.base.errors import UserError, nearest
 from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.attribute import check_key, read_attribute
-from fusegen.spec.model import Ref, Setting
+from fusegen.spec.factor import read_factor
+from fusegen.spec.model import Factor, Ref, Setting
 from fusegen.spec.op_keys import DTYPE, OpKeys
 from fusegen.spec.operand import read_operand
 from fusegen.spec.scope import Names, Reading, shown
@@ -37,6 +38,7 @@ class Bound:
     )
     settings: dict[str, Setting] = field(default_factory=dict)
     float32: bool = False
+    factors: dict[str, Factor] = field(default_factory=dict)
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
@@ -76,6 +78,7 @@ class _Binder:
         self._inside, self._slots, self._sized = takes.inside, takes.slots, takes.sized
         self._sizes = [name for name in self._sized if op.source or name not in sizes]
         self._geometry, self._flags = takes.geometry, takes.flags
+        self._factors = takes.factors
         self._keys = takes.listed(op, self._sizes)
         self._targets = takes.alone(op)
 
@@ -105,6 +108,9 @@ class _Binder:
             given = value is not None and name in values
             bound.attributes[name] = read_attribute(self._step, name, value) if given else value
         self._check_ascending(values, bound)
+        for name in self._factors:
+            if name in values:
+                bound.factors[name] = read_factor(self._step, name, values[name])
         for name in self._sized:
             known = name if name not in self._sizes else self._width(name, values)
             if not known and name not in values and name in self._step.names.taken:

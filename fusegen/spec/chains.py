@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from fusegen.base.errors import SpecError
@@ -11,12 +11,18 @@ from fusegen.program import Kind
 from fusegen.spec.code_names import code_names
 from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 
-__all__ = ["chains_of", "start_of_chain"]
+__all__ = ["chains_of", "named_by", "start_of_chain"]
 
 
 def start_of_chain(steps: Sequence[Step], place: int) -> int:
     """Return the place of the first step of the chain that the step at a place belongs to."""
     return next((n for n in range(place, 0, -1) if steps[n].is_source), 0)
+
+
+def named_by(step: Step) -> Iterator[str]:
+    """Yield the earlier steps whose values a step names."""
+    yield from step.mentions
+    yield from (factor.name for factor in step.factors.values() if factor.is_step)
 
 
 def chains_of(spec: Spec) -> tuple[Spec, ...]:
@@ -35,7 +41,7 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
     found = []
     for number, steps in enumerate(spans, 1):
         own = {step.label for step in steps}
-        later = {name for span in spans[number:] for step in span for name in step.mentions}
+        later = {name for span in spans[number:] for step in span for name in named_by(step)}
         wanted = (later | {*spec.outputs}) & own
         _check_dtypes(spec, steps, later, last=number == len(spans))
         outputs = [s.label for s in steps if s.label in wanted or s is steps[-1]]
@@ -44,6 +50,7 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
         taken = dict.fromkeys(n for step in steps for n in step.mentions if n not in known)
         handed = [Operand(name, Kind.FULL, None, None, steps[0].line) for name in taken]
         used = {name for step in steps for name in step.tensors}
+        used |= {factor.name for factor in steps[0].factors.values()}
         found.append(
             replace(
                 spec,

@@ -23,7 +23,8 @@ def check_indexes(document: Document, chain: Sequence[Step], wide: frozenset[str
     """
     indexes = {step.label for step in chain if step.indexes}
     for place, step in enumerate(chain):
-        used = next((name for name in step.mentions if name in indexes), None)
+        named = (*step.mentions, *(f.name for f in step.factors.values()))
+        used = next((name for name in named if name in indexes), None)
         if place and step.takes_x and chain[place - 1].indexes:
             used = chain[place - 1].label
         if used:

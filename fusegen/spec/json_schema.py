@@ -13,6 +13,7 @@ from fusegen.spec.formula.step import KEYS
 from fusegen.spec.model import EXPR
 from fusegen.spec.op_keys import DTYPE, OpKeys
 from fusegen.spec.section_models import Sections
+from fusegen.spec.size import PER_DIM
 from fusegen.spec.steps import MAX_STEPS
 
 __all__ = ["json_schema"]
@@ -22,6 +23,10 @@ Json = dict[str, Any]
 _NAME: Json = {"type": "string", "description": "The step's label, by which others use its value."}
 _DIM: Json = {"type": "integer"}
 _DIMS: Json = {"anyOf": [_DIM, {"type": "array", "items": _DIM, "minItems": 1}]}
+_FACTOR: Json = {
+    "type": "string",
+    "description": "An operand of kind factor, or an earlier step; .T transposes it.",
+}
 #: What a formula's step takes; the keys are those of `fusegen.spec.formula.step`.
 _EXPR: Json = {
     "formula": {"type": "string", "description": 'Such as "x * sigmoid(x)".'},
@@ -99,8 +104,9 @@ def _properties(op: Op) -> Json:
     found |= {name: _attribute(op, name) for name in op.attributes}
     channels = op.submodule.channels if op.submodule else ""
     for name in (*takes.sized, *takes.geometry):
-        per_dim = name != channels and (name in takes.geometry or name == "kernel_size")
+        per_dim = name != channels and (name in takes.geometry or name in PER_DIM)
         found[name] = _size(0 if name in takes.geometry and name != channels else 1, per_dim)
+    found |= dict.fromkeys(takes.factors, _FACTOR)
     for name, usual in takes.flags.items():
         found[name] = {"type": ["boolean", "string"], "default": usual}
     if takes.dtype:

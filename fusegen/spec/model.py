@@ -21,6 +21,7 @@ __all__ = [
     "LAUNCH_PARAMETERS",
     "OPERATORS",
     "Argument",
+    "Factor",
     "Init",
     "Operand",
     "Ref",
@@ -77,6 +78,7 @@ class Operand:
         constant: whether it gets no gradient.
         dims: the dims along which it varies, counted from the end, if the spec lists them; its kind is then
             full.
+        factor: whether torch multiplies by it; it has any shape then, and no kind.
     """
 
     name: str
@@ -89,6 +91,22 @@ class Operand:
     float32: bool = False
     constant: bool = False
     dims: tuple[int, ...] | None = None
+    factor: bool = False
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A tensor that torch's function of a source takes.
+
+    Args:
+        name: the operand, or the earlier step.
+        is_step: whether it is the value of an earlier step, or `INPUT`, the chain's input.
+        transposed: whether its last two dims are swapped.
+    """
+
+    name: str
+    is_step: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,8 @@ class Step:
         dims: the number of dims of its input, or 0 for any.
         float32: whether the parameters in its submodule are of float32 where x has 16 bits.
         dotted: where the Module keeps its submodule, such as "block.norm", if that is not the label.
+        factors: the tensors that torch's function of a source takes, by its names for them; `of` is the value
+            that it starts from, if that is not the one before it.
     """
 
     label: str
@@ -149,6 +169,7 @@ class Step:
     dims: int = 0
     float32: bool = False
     dotted: str = ""
+    factors: Mapping[str, Factor] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

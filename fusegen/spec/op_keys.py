@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fusegen.ops import Op
+from fusegen.spec.factor import OF
 
 __all__ = ["DTYPE", "OpKeys"]
 
@@ -24,6 +25,7 @@ class OpKeys:
         geometry: further settings of the submodule, with their defaults.
         flags: the setting that switches the submodule's operands on, with its default.
         dtype: whether the submodule's parameters may be of float32 alone.
+        factors: what torch's function of a source takes: its other inputs, and `of`.
     """
 
     slots: tuple[str, ...]
@@ -32,6 +34,7 @@ class OpKeys:
     geometry: Mapping[str, int]
     flags: Mapping[str, bool]
     dtype: bool
+    factors: tuple[str, ...]
 
     @staticmethod
     def of(op: Op) -> OpKeys:
@@ -46,6 +49,7 @@ class OpKeys:
             geometry=kept.geometry if kept else {},
             flags=flags,
             dtype=bool(inside) and not op.source,
+            factors=(*op.inputs, OF) if op.source else (),
         )
 
     def needed(self, op: Op) -> list[str]:
@@ -53,13 +57,13 @@ class OpKeys:
         return [name for name in self.slots if name not in op.optional and name != op.halves]
 
     def alone(self, op: Op) -> list[str]:
-        """Return what a single value, given without a key, may be for: one operand, one size of a source, or
-        one attribute."""
+        """Return what a single value, given without a key, is for: an operand, what a source takes, or an
+        attribute."""
         operands = [name for name in self.slots if name not in op.optional]
-        sizes = self.sized if op.source and len(self.sized) == 1 else ()
-        return operands or list(sizes or op.attributes)
+        own = [*op.inputs, *(self.sized if op.source and len(self.sized) == 1 else ())]
+        return operands or own or list(op.attributes)
 
     def listed(self, op: Op, sizes: Collection[str]) -> list[str]:
         """Return all keys in their order; `sizes` are the sizes that a step gives."""
-        keys = [*self.slots, *op.attributes, *sizes, *self.geometry, *self.flags]
+        keys = [*self.slots, *op.attributes, *sizes, *self.geometry, *self.flags, *self.factors]
         return [*keys, DTYPE] if self.dtype else keys

@@ -33,6 +33,11 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
         raise step.unfit(slot, "an operand, a float argument or a number", value)
     names, floats = step.names, step.names.of_type("float")
     if value in names.operands:
+        if names.operands[value].factor:
+            message = (
+                f"{value!r} is of kind factor, which only products take: {step.word} broadcasts"
+            )
+            raise step.error(slot, message)
         _check_dtype(step, slot, names.operands[value])
         _check_kind(step, slot, names.operands[value])
         return Ref(value, is_argument=False)

@@ -8,7 +8,7 @@ from fusegen.base.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec.model import Argument, Init, Operand, Ref, Shape
 from fusegen.spec.names import problem
-from fusegen.spec.section_models import KINDS, OperandSection, Sections, shown
+from fusegen.spec.section_models import FACTOR, KINDS, OperandSection, Sections, shown
 from fusegen.spec.yaml import Document, Place
 
 __all__ = ["operands_of", "shape_of"]
@@ -51,7 +51,8 @@ def operands_of(
             raise document.error(place, wrong)
         init = None if given.init is None else _init(model, document, place, given.init)
         dims = _dims(name, given, model.dims, document)
-        kind = KINDS[given.kind or "full"]
+        kind = KINDS.get(given.kind or "full", Kind.FULL)
+        factor = given.kind == FACTOR
         shape = None
         integer, mask = given.dtype == "int64", given.dtype == "bool"
         message = ""
@@ -67,9 +68,16 @@ def operands_of(
                 f"{name!r} of kind full has x's dtype: only col, channel, row and scalar operands are "
                 "of float32 beside an x of 16 bits; leave dtype out"
             )
+        if factor and given.dtype is not None:
+            message = f"{name!r} of kind factor has x's dtype: leave dtype out"
         if message:
             raise document.error((*place, "dtype"), message)
-        if init is not None:
+        if factor and init is not None:
+            if given.shape is None:
+                message = f"{name!r} needs a shape: give `shape: [in_features, out_features]`"
+                raise document.error(place, message)
+            shape = _given_shape(model, document, place, arguments)
+        elif init is not None:
             shape = _parameter_shape(model, document, place, arguments)
         elif given.shape is not None:
             message = (
@@ -82,7 +90,7 @@ def operands_of(
         line = document.line(place)
         constant = mask or integer or not given.gradient
         marks = (integer, mask, float32, constant, dims)
-        operands.append(Operand(name, kind, init, shape, line, *marks))
+        operands.append(Operand(name, kind, init, shape, line, *marks, factor=factor))
     return tuple(operands)
 
 
@@ -157,19 +165,29 @@ def _parameter_shape(
             )
             raise document.error(place, message)
         return ("out_features",)
+    shape = _given_shape(model, document, place, arguments)
+    sizes = shape
+    if isinstance(shape, str):
+        sizes = next(cast(Shape, a.default) for a in arguments if a.name == shape)
+    if sizes is not None:
+        _check_broadcast(kind, cast(Shape, sizes), document, (*place, "shape"))
+    return shape
+
+
+def _given_shape(
+    model: Sections, document: Document, place: Place, arguments: tuple[Argument, ...]
+) -> str | Shape:
+    """Return the shape that is given for the parameter at a place."""
+    name = str(place[1])
+    given = model.operands[name]
     here = (*place, "shape")
     if isinstance(given.shape, list):
-        shape = shape_of(given.shape, model, document, here)
-        _check_broadcast(kind, shape, document, here)
-        return shape
+        return shape_of(given.shape, model, document, here)
     shapes = {argument.name: argument for argument in arguments if argument.type == "shape"}
     if not isinstance(given.shape, str) or given.shape not in shapes:
         near = nearest(given.shape, shapes) if isinstance(given.shape, str) else ""
         message = f"the shape of {name!r} must be a list of sizes or a shape argument"
         raise document.error(here, f"{message}, not {shown(given.shape)}{near}")
-    default = shapes[given.shape].default
-    if default is not None:
-        _check_broadcast(kind, cast(Shape, default), document, here)
     return given.shape
 
 

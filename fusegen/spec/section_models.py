@@ -25,6 +25,7 @@ from fusegen.program import Kind
 from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS, Type
 
 __all__ = [
+    "FACTOR",
     "KINDS",
     "LAUNCH_VALUES",
     "MAX_DIMS",
@@ -38,6 +39,8 @@ __all__ = [
     "shown",
 ]
 
+#: The kind of an operand that a product takes, in any shape.
+FACTOR = "factor"
 KINDS = {k.label: k for k in (Kind.FULL, Kind.COL, Kind.CHANNEL, Kind.ROW, Kind.SCALAR)}
 MAX_ORDER = 3
 MAX_DIMS = 8
@@ -152,8 +155,8 @@ class OperandSection(Section):
 
     short: ClassVar[str] = "kind"
 
-    kind: Annotated[str | None, _OneOf(KINDS)] = None
-    """full: as x; col, channel, row: one value for each column, channel or row; scalar: one value."""
+    kind: Annotated[str | None, _OneOf((*KINDS, FACTOR))] = None
+    """full: as x; col, channel, row: one value for each of these; scalar: one value; factor: of a product."""
     dims: list[int] | None = None
     """In place of a kind: the dims of x along which it varies; it has size 1 along the others."""
     dtype: Annotated[str | None, _OneOf(("int64", "bool", "float32"))] = None

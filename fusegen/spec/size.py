@@ -12,6 +12,8 @@ from fusegen.spec.scope import Reading
 
 __all__ = ["read_size"]
 
+#: Sizes that may be a list with a number per dim.
+PER_DIM = ("kernel_size", "output_size")
 #: A size that is several times an int argument: `2 * hidden`.
 _PRODUCT = re.compile(r"(\d{1,9}) ?\* ?(\w+)|(\w+) ?\* ?(\d{1,9})")
 
@@ -29,7 +31,7 @@ def read_size(
     """
     value = values.get(name, name)
     counts = step.op.submodule.channels if step.op.submodule else ""
-    per_dim = (default is not None or name in ("kernel_size", "output_size")) and name != counts
+    per_dim = (default is not None or name in PER_DIM) and name != counts
     if _is_size(value, 1 if default is None or name == counts else 0):
         return value
     if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):

@@ -13,6 +13,7 @@ from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
 from fusegen.spec.chains import start_of_chain
 from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
+from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
 from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Step
 from fusegen.spec.names import problem
@@ -101,7 +102,9 @@ def steps(
     _check_made(document, drafts, done, [*arguments, *operands])
     declared_names = [*(a.name for a in arguments), *(o.name for o in operands)]
     check_containers(document, [draft.place for draft in drafts], done, declared_names)
-    used = {name for step in done for name in step.tensors}
+    used = {
+        name for step in done for name in (*step.tensors, *(f.name for f in step.factors.values()))
+    }
     for operand in operands:
         if operand.name not in used:
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
@@ -117,7 +120,11 @@ def _check_inputs(document: Document, drafts: Sequence[_Draft]) -> None:
     """
     taken: dict[str, str] = {}
     for draft in drafts:
-        for name in draft.op.inputs if draft.op is not None else ():
+        given = draft.given if isinstance(draft.given, dict) else {}
+        alone = draft.given is not None and not isinstance(draft.given, dict)
+        for name in draft.op.inputs if draft.op is not None and not alone else ():
+            if name in given:
+                continue
             if name in taken:
                 message = (
                     f"{taken[name]} already takes the input {name!r} of Module.forward: give it one"
@@ -132,7 +139,8 @@ def _dims_of_source(names: Names, draft: _Draft, op: Op) -> int:
     Raises:
         SpecError: it takes another number than reaches it.
     """
-    if op.rank and names.dims >= 3 and names.dims != op.rank:
+    start = draft.given.get(OF) if isinstance(draft.given, dict) else None
+    if start is None and op.rank and names.dims >= 3 and names.dims != op.rank:
         message = f"{draft.word} takes {op.rank} dims, and what reaches it has {names.dims}"
         raise names.document.error(draft.place, message)
     return op.rank
@@ -196,6 +204,7 @@ def _check_made(
         name: f"Module.forward calls what {step.label} takes so"
         for step in chain
         for name in (step.op.inputs if step.op else ())
+        if name not in step.factors
     }
     for given in declared:
         section = "arguments" if isinstance(given, Argument) else "operands"
@@ -302,7 +311,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             message = "the formula cuts a row in two ways, as halves and as neighbours: make two steps of it"
             raise names.document.error(draft.place, message)
         return step
-    sizes = sizes_after(before)
+    sizes = sizes_after(_reaching(draft, before))
     if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
         sizes = {name: size for name, size in sizes.items() if name != "features"}
     op = taking(names, draft.op, draft.given)
@@ -320,6 +329,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         dims=names.dims,
         float32=bound.float32,
         dotted=dotted_name(draft.given),
+        factors=bound.factors,
     )
     if draft.op.submodule is not None and draft.op.submodule.last:
         last = (-1, names.dims - 1 if names.dims >= 3 else 1)
@@ -332,6 +342,15 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     _check_source_of_halves(names, draft, step, before)
     _check_alternating(names, draft, step)
     return step
+
+
+def _reaching(draft: _Draft, before: Sequence[Step]) -> Sequence[Step]:
+    """Return the steps up to the value that a step starts from."""
+    start = draft.given.get(OF) if isinstance(draft.given, dict) else None
+    if start is None or draft.op is None or not draft.op.source:
+        return before
+    place = next((n for n, step in enumerate(before, 1) if step.label == start), 0)
+    return before[:place]
 
 
 def _check_source_of_halves(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusegen.spec.factor import OF
 from fusegen.spec.model import Step
 from fusegen.spec.yaml import Document
 
@@ -25,11 +26,14 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
     for place in reversed(range(len(chain))):
         step = chain[place]
         if step.label not in needed:
+            after = chain[place + 1].label
+            after = chain[place + 1].label
             message = (
-                f"nothing uses the value of {step.label}: {chain[place + 1].label}, the step after it, is a "
-                "formula without x; use the value by name, list it in outputs, or leave the step out"
+                f"nothing uses the value of {step.label}: {after}, the step after it, is a formula without x "
+                "or starts from another value; use the value by name, list it in outputs, or leave the step "
+                "out"
             )
             raise document.error(("chain", place), message)
-        needed |= {*step.mentions}
-        if step.takes_x and place:
+        needed |= {*step.mentions, *(f.name for f in step.factors.values() if f.is_step)}
+        if step.takes_x and place and OF not in step.factors:
             needed.add(chain[place - 1].label)

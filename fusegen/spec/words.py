@@ -21,8 +21,8 @@ _WINDOWS = (
     "another one after it if there is more to fuse"
 )
 _PRODUCT = (
-    "the products of a spec are linear, bmm and convolutions; call others in torch, and give the result to "
-    "the Module"
+    "the products of a spec are linear, matmul, bmm and convolutions; call others in torch, and give the "
+    "result to the Module"
 )
 _ATOM = (
     "no chain has this function: leave it to torch, before or after the chain, or declare it as an atom "
@@ -46,7 +46,7 @@ _MEANT = {
     ),
     **dict.fromkeys("cat concat concatenate stack hstack vstack dstack".split(), _JOINS),  # noqa: SIM905
     **dict.fromkeys(
-        "matmul mm mv dot addmm baddbmm einsum inner outer bilinear embedding".split(),  # noqa: SIM905
+        "mv dot addmm baddbmm einsum inner outer bilinear embedding".split(),  # noqa: SIM905
         _PRODUCT,
     ),
     **dict.fromkeys(
@@ -102,6 +102,7 @@ _GELU_OF_TANH = ("gelutanh", "gelunew", "gelufast", "gelupytorchtanh", "fastgelu
 _OTHER_NAMES = {
     **{"bcewithlogits": "binary_cross_entropy_with_logits", "power": "pow", "negative": "neg"},
     **{"truediv": "div"},
+    **{"mm": "matmul", "batchmatmul": "bmm"},
     **{"fullyconnected": "linear", "dense": "linear", "fc": "linear", "gemm": "linear"},
     **{"average": "mean", "avg": "mean", "conv": "conv2d", "convolution": "conv2d"},
     **{

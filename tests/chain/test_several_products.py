@@ -54,12 +54,32 @@ chain:
 """
 
 
+ATTENTION = """
+arguments: {width: int}
+dtypes: [float64]
+order: 1
+operands:
+  weight: {kind: factor, init: randn, shape: [width, width]}
+  keys: factor
+chain:
+  - matmul: {name: query, other: weight.T}
+  - linear: {name: proj.value, of: input, in_features: width, out_features: width}
+  - tanh: {name: value}
+  - matmul: {of: query, other: keys.mT}
+  - div: 2
+  - softmax
+  - matmul: {name: read, other: value}
+  - add: input
+  - gelu
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("several_products")
-    for name, text in {"mlp": MLP, "block": BLOCK}.items():
+    for name, text in {"mlp": MLP, "block": BLOCK, "attention": ATTENTION}.items():
         (made / f"{name}.yaml").write_text(text.lstrip())
-    fusegen.build(made / "mlp.yaml", made / "block.yaml", out=made, backend="cpu", native=True)
+    fusegen.build(*sorted(made.glob("*.yaml")), out=made, backend="cpu", native=True)
     return made
 
 
@@ -140,6 +160,25 @@ def test_derivatives_run_through_the_products(mlp: Any) -> None:
     torch.testing.assert_close(compiled(x), model(x))
 
 
+def test_a_source_may_start_from_an_earlier_value(folder: Path) -> None:
+    model = fusegen.load("attention", folder).Module(4).double()
+    assert [*model.state_dict()] == ["weight", "proj.value.weight", "proj.value.bias"]
+    x, keys = (torch.randn(2, n, 4, dtype=torch.float64, requires_grad=True) for n in (3, 5))
+    with pytest.raises(RuntimeError):  # as many values as x has rows, and not keys
+        model(x, keys)
+    keys = keys[:, :3]
+    value = torch.tanh(model.get_submodule("proj.value")(x))
+    scores = torch.softmax(x @ model.weight.T @ keys.mT / 2, -1)
+    wanted = F.gelu(scores @ value + x)
+    torch.testing.assert_close(model(x, keys), wanted)
+    for got, gradient in zip(
+        torch.autograd.grad(model(x, keys).sum(), [x, model.weight]),
+        torch.autograd.grad(wanted.sum(), [x, model.weight]),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, gradient)
+
+
 def test_each_chain_is_checked(mlp: Any, folder: Path) -> None:
     assert not hasattr(mlp, "apply")
     verdicts = verify.check([folder / "mlp.yaml"], folder)
@@ -184,6 +223,11 @@ ARGUMENTS = "arguments: {in_channels: int, out_channels: int, kernel_size: int, 
         ),
         (ARGUMENTS + "chain: [conv2d, {max_pool1d: {kernel_size: 2, padding: 0}}]", "takes 3 dims"),
         ("chain: [{max_pool2d: 2}, flatten]", "there is nothing to fuse"),
+        ("operands: {w: col}\nchain: [{matmul: w}, relu]", "declare it of kind factor"),
+        ("operands: {w: factor}\nchain: [{matmul: w}, {add: w}]", "which only products take"),
+        ("chain: [relu, matmul, gelu, bmm, tanh, matmul, tanh]", "takes the input 'other'"),
+        ("chain: [{relu: {name: a}}, {matmul: {other: b}}]", "unknown operand 'b'"),
+        ("chain: [relu, {matmul: {of: input}}, tanh]", "nothing uses the value of relu"),
         (
             "outputs: [{name: loss, dtype: float32}, y]\nchain: [{logsumexp: {dim: -1, keepdim: true, "
             "name: loss}}, {linear: {in_features: 1, out_features: 2}}, {relu: {name: y}}]",

@@ -115,7 +115,7 @@ def test_a_flag_is_written_as_in_yaml_or_python(written: str) -> None:
     ("text", "message", "column"),
     [
         # ops that are steps of their own
-        ("linear(x)", "cannot call linear, which starts a chain from a product", 1),
+        ("linear(x)", "cannot call linear, which torch computes; write a step of its own", 1),
         ("x + dropout(x)", "draws random numbers in training only; write a step of its own", 5),
         ("batch_norm(x)", "tensors in a submodule of Module; write a step of its own", 1),
         ("group_norm(x)", "tensors in a submodule of Module; write a step of its own", 1),

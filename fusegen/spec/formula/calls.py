@@ -31,7 +31,7 @@ _OTHERS = (ColumnSum, Rng, RowTake, SampleSum, Total)
 def refusal(op: Op) -> str | None:
     """Return why no formula can call an op, or None if formulas can."""
     if op.source:
-        return "is computed by torch: make a step of it"
+        return "torch computes"
     if op.eval_mode == "identity":
         return "draws random numbers in training only"
     if op.classes:
