@@ -15,6 +15,7 @@ from fusegen.chain import Chain, derive
 from fusegen.render.files import context_of, environment
 from fusegen.render.module import helpers_in, lines_in_torch, module_context
 from fusegen.render.module_names import RESULT
+from fusegen.render.package_module import method_text
 from fusegen.toolchain import tuned
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
 from fusegen.tools.single_file.example_sizes import example_of
@@ -99,6 +100,11 @@ def _text(
         "shared": tuple(shared_sources()),
         "sources": sources,
         "entry_points": f"namespace {package} {{\n\n{entries}\n}}  // namespace {package}\n",
+    }
+    context |= {
+        "functions": [context["function"]],
+        "forward": [],
+        "method_texts": [method_text(environment(), context)],
     }
     doing("rendering")
     text = environment().get_template("single_file.py.j2").render(context)
