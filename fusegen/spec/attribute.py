@@ -73,13 +73,13 @@ def check_key(step: Reading, key: str, known: Collection[str]) -> None:
         return
     if reason := step.op.refusal(key):
         raise step.error(key, f"{step.word} takes no {key!r}: {reason}")
-    if key in OperandSection.model_fields:
+    near = nearest(key[:64], known)
+    if key in OperandSection.model_fields and "did you mean" not in near:
         raise step.error(
             key,
             f"{step.word} takes no {key!r}: a tensor is declared under `operands:`, such as "
             "w: {kind: scalar, init: ones}, and a step gives its name",
         )
-    near = nearest(key[:64], known)
     message = f"{step.word} has no attribute or operand {shown(key)!r}{near}"
     raise step.error(key, message)
 
