@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain, Mode, Segment
+from fusegen.chain.autocast import float32_values
+from fusegen.ops.autocast import IN_FLOAT32
 from fusegen.program import Input, Kind, Program, Reduce, Take
 from fusegen.spec.model import Ref, Spec
 
@@ -20,6 +22,7 @@ class SegmentContext:
         reaching: the name of its activation in messages.
         broadcasters: the places of the operands that make its activation larger than the value that reaches
             it.
+        autocast: by device, whether torch.autocast makes each value that it returns float32.
         indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
@@ -33,6 +36,7 @@ class SegmentContext:
     segment: Segment
     reaching: str
     broadcasters: tuple[int, ...]
+    autocast: dict[str, tuple[bool, ...]]
     indexes: bool
     several_values: bool
     modes: list[dict[str, object]]
@@ -73,6 +77,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                     for place, operand in enumerate(segment.operands)
                     if operand.name in segment.span.broadcasters
                 ),
+                autocast=_autocast(chain.spec, segment),
                 indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
@@ -89,6 +94,20 @@ def _reaching(segment: Segment) -> str:
     """Return the name of a later segment's activation in messages."""
     label = segment.steps[0].label
     return f"the activation of {label}" if segment.span.broadcast else f"what reaches {label}"
+
+
+def _autocast(spec: Spec, segment: Segment) -> dict[str, tuple[bool, ...]]:
+    """Return by device whether torch.autocast makes each value that a segment returns float32.
+
+    Values that kernels return in float32 anyway count only beside others.
+    """
+    labels = (segment.steps[-1].label, *segment.span.returned)
+    found = {}
+    for device in IN_FLOAT32:
+        values = float32_values(spec, device) | spec.unrounded
+        if not values.isdisjoint(set(labels) - spec.unrounded):
+            found[device] = tuple(label in values for label in labels)
+    return found
 
 
 def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:

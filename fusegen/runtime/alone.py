@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.activation import Activation
+from fusegen.runtime.autocast import in_dtypes, widened
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.explain import fits
@@ -63,7 +64,9 @@ class Chain:
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
         activation: Activation,
+        autocast: Mapping[str, tuple[bool, ...]] | None = None,
     ) -> None:
+        self.autocast = autocast if autocast and torch.float32 in dtypes else {}
         self.package, self.compiled, self.dtypes = package, compiled, dtypes
         self.operands, self.modes, self.activation = operands, modes, activation
 
@@ -73,6 +76,8 @@ class Chain:
 
     def with_values(self, mode: str, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, ...]:
         """Return the chain's value, and after it the values that later segments use."""
+        if self.autocast and (wide := widened(x, self.autocast)):
+            return in_dtypes(self.with_values(mode, x.float(), *args, **options), x.dtype, wide)
         first = self.modes[mode].operators[0]
         return self._in_dtype(first, self._run(mode, x, *args, **options), x.dtype)
 
@@ -80,6 +85,9 @@ class Chain:
         self, mode: str, x: Tensor, *args: Any, averages: Sequence[Average], **options: Any
     ) -> tuple[Tensor, ...]:
         """Return the same, and update running averages with the batch's statistics."""
+        if self.autocast and (wide := widened(x, self.autocast)):
+            found = self.with_averages(mode, x.float(), *args, averages=averages, **options)
+            return in_dtypes(found, x.dtype, wide)
         values = self.activation.values_of_channel(self.package, x)
         first = self.modes[mode].operators[0]
         out = self._run(mode, x, *args, keep=True, **options)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fusegen.base.shipped import DISTRIBUTION
 from fusegen.runtime.activation import Activation
+from fusegen.runtime.autocast import in_dtypes, widened
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
@@ -29,6 +31,8 @@ from fusegen.runtime.operators import BoundOperator, Operator, bind_operators
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
+
+_NONE: Mapping[str, tuple[bool, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Chain:
         operands: every operand of the chain, in order.
         modes: "same", or "train" and "eval".
         activation: what it says of its activation.
+        autocast: by device, whether torch.autocast makes each value float32, for an x of 16 bits.
 
     Raises:
         ImportError: if the libraries were not built, or do not match the package.
@@ -74,12 +79,14 @@ class Chain:
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
         activation: Activation,
+        autocast: Mapping[str, tuple[bool, ...]] = _NONE,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
         self.activation = activation
+        self._autocast = autocast if torch.float32 in self._dtypes else _NONE
         namespace = getattr(torch.ops, self.namespace)
         self._modes = Modes[_Bound](package)
         for name, mode in modes.items():
@@ -118,6 +125,9 @@ class Chain:
         Raises:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
+        if self._autocast and (wide := widened(x, self._autocast)):
+            given = (operands, attributes, seed, groups)
+            return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)[0]
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
@@ -140,6 +150,9 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does.
         """
+        if self._autocast and (wide := widened(x, self._autocast)):
+            given = (operands, attributes, seed, groups)
+            return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
@@ -163,6 +176,10 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does, and if a channel has only one value.
         """
+        if self._autocast and (wide := widened(x, self._autocast)):
+            given = (operands, attributes, seed, groups)
+            found = self.with_averages(mode, x.float(), *given, averages=averages)
+            return in_dtypes(found, x.dtype, wide)
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         values = self.activation.values_of_channel(self.package, x)

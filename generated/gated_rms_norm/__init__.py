@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "1ab4af100d94", 2)  # before any code of another version is called
+made_by("0.1.0", "gated_rms_norm", "5813040325fd", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "1ab4af100d94",
+    "5813040325fd",
     operands=[
         Operand("weight", "col"),
     ],
@@ -53,6 +53,9 @@ _chain = Chain(
     activation=Activation(
         rank=0,
     ),
+    autocast={
+        "cuda": (True,),
+    },
 )
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "59398c77a99d", 2)  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "ac74fc457c2f", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -35,7 +35,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "59398c77a99d",
+    "ac74fc457c2f",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -55,6 +55,9 @@ _chain = Chain(
     activation=Activation(
         rank=0,
     ),
+    autocast={
+        "cuda": (True,),
+    },
 )
 
 

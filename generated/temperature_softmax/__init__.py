@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "162fcb284892", 2)  # before any code of another version is called
+made_by("0.1.0", "temperature_softmax", "7c37ceaee0be", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "162fcb284892",
+    "7c37ceaee0be",
     operands=[
     ],
     modes={
@@ -52,6 +52,9 @@ _chain = Chain(
     activation=Activation(
         rank=0,
     ),
+    autocast={
+        "cuda": (True,),
+    },
 )
 
 

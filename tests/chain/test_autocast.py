@@ -1,0 +1,207 @@
+"""Under torch.autocast a chain returns the dtype that torch's own functions return."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES
+from random_programs.build import build_specs
+from random_programs.generate import Generator
+from random_programs.program import spec_text
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fusegen import load, spec
+from fusegen.chain import Chain, autocast
+from fusegen.ops import find, registry
+from fusegen.ops.autocast import IN_FLOAT32
+from fusegen.toolchain import pipeline
+from fusegen.tools.bench import plain
+from fusegen.tools.check.verify import make_case
+
+HALF = torch.bfloat16
+
+
+@contextmanager
+def autocasting(device: str) -> Iterator[None]:
+    """Autocast for a device that need not be there, with tensors without memory."""
+    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_autocast_enabled(device, True)
+        torch.set_autocast_dtype(device, HALF)
+        try:
+            yield
+        finally:
+            torch.set_autocast_enabled(device, False)
+
+
+def of_eager(chain: Chain, shape: tuple[int, ...], device: str) -> torch.dtype | None:
+    """Return the dtype that torch's functions give for tensors of 16 bits; None if one asks for a GPU."""
+    case = make_case(chain, shape, training=False)
+
+    def fake(tensor: Tensor) -> Tensor:
+        dtype = HALF if tensor.is_floating_point() else tensor.dtype
+        return torch.empty(tensor.shape, dtype=dtype, device=device)
+
+    with autocasting(device):
+        operands = [fake(case.operands[o.name]) for o in chain.operands]
+        try:
+            return plain.tail(chain, case.options)(fake(case.x), *operands).dtype
+        except RuntimeError as error:
+            if "not linked with support for cuda" in str(error):
+                return None
+            raise
+
+
+def expected(chain: Chain, device: str) -> torch.dtype:
+    wide = autocast.float32_values(chain.spec, device)
+    return torch.float32 if chain.spec.steps[-1].label in wide else HALF
+
+
+#: What an op needs to be a step.
+SETTINGS = {
+    **{"where": None, "masked_fill": None, "causal_mask": None, "argmax": None, "argmin": None},
+    "threshold": "{threshold: 0.1, value: 0.2}",
+    "clamp": "{min: -1}",
+    "pow": "2",
+    "rms_norm": "{eps: 1e-6}",
+    "group_norm": "{num_groups: 2, features: 8}",
+    "batch_norm": "{features: 8}",
+    "instance_norm": "{features: 8}",
+}
+
+
+def test_the_table_is_that_of_torch(tmp_path: Path) -> None:
+    """For every op that torch has, alone in a chain."""
+    seen: set[tuple[str, str]] = set()
+    for name, op in registry().items():
+        setting = SETTINGS.get(name, "")
+        if not op.torch or op.source or setting is None or op.eval_mode == "identity":
+            continue
+        operands = {n: "full" for n in op.operands if not op.submodule and not op.optional}
+        if name == "binary_cross_entropy_with_logits":
+            operands = {"target": "full"}
+        if op.classes:
+            operands = {op.classes: "{kind: row, dtype: int64}"}
+        given = [f"{n}: {n}" for n in operands]
+        if "reduction" in op.attributes:
+            given.append("reduction: none")
+        if "keepdim" in op.attributes:
+            given.append("dim: -1")
+        step = f"{name}: {setting}" if setting else f"{name}: {{{', '.join(given)}}}"
+        declared = f"operands: {{{', '.join(f'{n}: {k}' for n, k in operands.items())}}}\n"
+        dims = "" if op.classes else "dims: 3\n"
+        path = tmp_path / f"one_{name}.yaml"
+        used = declared if operands and not setting else ""
+        path.write_text(f"order: 0\n{dims}{used}chain:\n  - {step if given or setting else name}\n")
+        chain = pipeline.derive(path)
+        for device in IN_FLOAT32:
+            found = of_eager(chain, (4, 8, 6) if dims else (4, 8), device)
+            if found is not None:
+                assert found is expected(chain, device), (name, device)
+                seen.add((name, device))
+    listed = {(n, d) for d, names in IN_FLOAT32.items() for n in names & registry().keys()}
+    assert seen >= listed, listed - seen
+
+
+@pytest.mark.parametrize(
+    ("formula", "wide"),
+    [
+        ("x * 2 + 1", False),
+        ("x / (1 + abs(x))", False),
+        ("1 / (1 + abs(x))", True),
+        ("x ** 2", True),
+        ("x * exp(-x)", True),
+        ("gelu(x) * silu(x)", False),
+        ("x * a ** 2", False),
+        ("x - mean(x)", False),
+        ("x - sum(x)", True),
+        ("softplus(x, beta=a)", True),
+    ],
+)
+def test_formulas(formula: str, wide: bool, tmp_path: Path) -> None:
+    """As a person writes them in torch: powers and inverses of tensors are of float32, on a GPU."""
+    path = tmp_path / "formula.yaml"
+    arguments = "arguments: {a: float}\n" if "a *" in formula or "=a" in formula else ""
+    path.write_text(f'{arguments}chain: [{{expr: "{formula}"}}, tanh]\n')
+    read = spec.load(path)
+    assert bool(autocast.float32_values(read, "cuda")) == wide
+    assert not autocast.float32_values(read, "cpu")
+
+
+def test_random_chains(tmp_path: Path) -> None:
+    compared, seed = 0, random.randrange(10**6)
+    while compared < 4:
+        seed += 1
+        program = Generator(f"random{seed}", seed).program()
+        steps = program.document["chain"]
+        named = [step if isinstance(step, str) else next(iter(step)) for step in steps]
+        if not all((op := find(name)) and op.torch for name in named):
+            continue  # the reference writes a formula's mean as a sum
+        path = tmp_path / f"random{seed}.yaml"
+        path.write_text(spec_text({**program.document, "order": 0}))
+        chain = pipeline.derive(path)
+        values = [value for step in chain.spec.steps for value in step.operands.values()]
+        if not all(isinstance(value, spec.Ref) and not value.is_argument for value in values):
+            continue  # torch's function takes no number there
+        before = chain.spec.steps[:-1]
+        if any(autocast._is_single(step) for step in before) or chain.spec.steps[-1].indexes:
+            continue  # whether one number is of [1] or [] then decides
+        for device in IN_FLOAT32:
+            got = of_eager(chain, program.shape, device)
+            assert got in (None, expected(chain, device)), (seed, device, steps)
+        compared += 1
+
+
+SPECS = {
+    "loss_and_scaled": """
+order: 1
+operands: {target: {kind: row, dtype: int64}, factor: scalar}
+outputs: [scaled, best, cross_entropy]
+chain:
+  - expr: {formula: "factor * x", name: scaled}
+  - argmax: {name: best, dim: 1}
+  - expr: "scaled"
+  - cross_entropy: target
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    folder = tmp_path_factory.mktemp("autocast")
+    for name, text in SPECS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    build_specs(
+        [folder / f"{name}.yaml" for name in SPECS],
+        folder / "generated",
+        dtypes=("float32", "bfloat16"),
+    )
+    return load("loss_and_scaled", folder / "generated")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_package_under_autocast(device: str, package: ModuleType) -> None:
+    """The loss has float32's digits; what autocast leaves has 16 bits; without it all is as before."""
+    x = torch.randn(65, 33, device=device, dtype=HALF, requires_grad=True)
+    target = torch.randint(33, (65,), device=device)
+    factor = torch.tensor([1.5], device=device, dtype=HALF, requires_grad=True)
+    with torch.autocast(device, HALF):
+        scaled, best, loss = package.apply(x, target=target, factor=factor)
+    assert (scaled.dtype, best.dtype, loss.dtype) == (HALF, torch.int64, torch.float32)
+    wide = (x.detach().double() * 1.5).requires_grad_()
+    truth = torch.nn.functional.cross_entropy(wide, target)
+    torch.testing.assert_close(loss.double(), truth, rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad(loss, x)
+    (true,) = torch.autograd.grad(truth, wide)
+    assert gradient.dtype is HALF
+    torch.testing.assert_close(gradient.double(), 1.5 * true, rtol=2**-7, atol=1e-6)
+    values = package.apply(x, target=target, factor=factor)
+    assert [v.dtype for v in values] == [HALF, torch.int64, HALF]
