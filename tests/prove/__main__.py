@@ -73,6 +73,7 @@ def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
         only=options.areas,
         processes=options.processes,
         seconds=options.seconds,
+        hangs=options.hangs,
         say=_say,
     )
     return record, len(code_mutants.unexplained(record))
@@ -102,6 +103,7 @@ def _options() -> argparse.Namespace:
         "--processes", type=int, default=1, help="how many at once: functions, trees"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
+    parser.add_argument("--hangs", type=float, default=900, help="seconds after which tests hang")
     options = parser.parse_args()
     if options.measure == "inputs" and options.device == "cuda":
         options.count = options.count or 2**32

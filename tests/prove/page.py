@@ -132,13 +132,13 @@ def _inputs(name: str = "inputs_cpu") -> str:
 
 def _counted(mutants: Sequence[Record]) -> str:
     """Return how many changes of the code tests find; those that are no code count for nothing."""
-    found = [m for m in mutants if m["outcome"] != "no code"]
+    found = [m for m in mutants if m["outcome"] in ("killed", "survived")]
+    unjudged = sum(m["outcome"] == "no time" for m in mutants)
     killed = sum(m["outcome"] == "killed" for m in found)
     equal = sum(bool(m["reason"]) for m in found)
+    rest = f"; {unjudged} more were not judged in time" if unjudged else ""
     share = f"{killed / max(1, len(found) - equal):.1%}"
-    return (
-        f"{len(found)} faults: {killed} found, {equal} change nothing; {share} of the others found"
-    )
+    return f"{len(found)} faults: {killed} found, {equal} change nothing; {share} of the others found{rest}"
 
 
 def _code() -> str:

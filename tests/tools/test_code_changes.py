@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from prove.code_changes import Change, changes
-from prove.code_mutants import SAME_CODE, Area, Mutant, Unsound, areas, draw, judge, unexplained
+from prove.code_mutants import SAME_CODE, Area, Mutant, areas, draw, judge, unexplained
+from prove.code_tree import Unsound
 
 PYTHON = '''"""Not 1 + 2."""
 def f(a: "x < 1", n=3):
@@ -93,6 +94,8 @@ def test_tests_that_are_named_are_there() -> None:
 class Answers:
     """A tree whose tests answer what is given, with a change and without one."""
 
+    hangs = 60.0
+
     def __init__(self, changed: Sequence[tuple[Any, str]], unchanged: Any = (0, "")) -> None:
         self.changed_answers, self.unchanged, self.on = iter(changed), unchanged, False
         self.asked: list[list[str]] = []
@@ -156,5 +159,7 @@ def test_what_is_no_code_is_no_fault(answer: tuple[int, str]) -> None:
 
 
 def test_a_test_that_does_not_end_has_found_the_change_unless_time_is_over() -> None:
-    assert judged(Answers([("hangs", "")]), [["a"]]).by == "hangs"
-    assert judged(Answers([("hangs", "")]), [["a"]], ends=0.0).outcome == ""
+    found = judged(Answers([("hangs", "")]), [["a"]])
+    assert (found.outcome, found.by) == ("killed", "hangs")
+    assert judged(Answers([("hangs", "")]), [["a"]], ends=0.0).outcome == "no time"
+    assert judged(Answers([(0, "")]), [["a"], ["b"]], ends=0.0).outcome == "no time"
