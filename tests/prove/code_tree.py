@@ -40,7 +40,8 @@ class Tree:
         for path in ROOT.iterdir():
             if path.is_file() and path.name != ".git":
                 shutil.copy(path, self.root / path.name)
-        command = [sys.executable, str(self.root / "tests/prove/warm_pytest.py"), str(self.root)]
+        script = self.root / "tests/prove/warm_pytest.py"
+        command = [sys.executable, str(script), str(self.root), str(ROOT)]
         environment = {**os.environ, "FUSEGEN_KNOWN_CODE": str(self._known_code)}
         self._pytest = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

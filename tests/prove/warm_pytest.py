@@ -1,7 +1,8 @@
 """Runs pytest in forks of one process that has imported the libraries, which saves seconds of each run.
 
-`python warm_pytest.py TREE` reads a line of JSON for each run: the arguments of pytest, a file for what it
-says, and after how many seconds it hangs. It answers with a line: pytest's exit status, or "hangs".
+`python warm_pytest.py TREE COPIED` runs tests of TREE, a copy of COPIED. It reads a line of JSON for each run:
+the arguments of pytest, a file for what it says, and after how many seconds it hangs. It answers with a line:
+pytest's exit status, or "hangs".
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ MEMORY = 24 * 2**30
 
 def main() -> None:
     """Answer until the input ends."""
-    tree = sys.argv[1]
+    tree, copied = sys.argv[1:]
     os.chdir(tree)
-    os.environ |= {"PYTHONPATH": tree, "FUSEGEN_NATIVE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    sys.path[:] = [tree, *(p for p in sys.path[1:] if p)]
+    own = {"", copied, os.path.join(copied, "tests")}
+    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p not in own]
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join([tree, *given]),
+        "FUSEGEN_NATIVE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    sys.path[:] = [tree, *(p for p in sys.path[1:] if p not in own)]
     _import_libraries()
     for line in sys.stdin:
         print(json.dumps(_run(json.loads(line))), flush=True)
