@@ -18,6 +18,7 @@ from fusegen.runtime.autocast import in_dtypes, widened
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
+from fusegen.runtime.conversion import offer_converter
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.modes import Modes
@@ -88,6 +89,8 @@ class Chain:
         self.activation = activation
         self._autocast = autocast if torch.float32 in self._dtypes else _NONE
         namespace = getattr(torch.ops, self.namespace)
+        if self._has_cuda:
+            offer_converter(namespace)
         self._modes = Modes[_Bound](package)
         for name, mode in modes.items():
             operators = bind_operators(

@@ -14,7 +14,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["MemoryFormat", "Reading", "in_memory_format", "is_faster", "set_memory_format"]
+__all__ = [
+    "MemoryFormat",
+    "Reading",
+    "converters",
+    "in_memory_format",
+    "is_faster",
+    "set_memory_format",
+]
 
 #: "auto": channels-last where that pays; "channels_last": always; "preserve": as the input comes.
 MemoryFormat = Literal["auto", "channels_last", "preserve"]
@@ -25,6 +32,8 @@ Reading = Literal["as it is", "over space", "copied"]
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: The fewest channels of all samples that fill a GPU if a thread reduces each of them over space.
 _MANY_CHANNELS = 1 << 13
+#: What converts a tensor faster than torch does, where a package is loaded that has it.
+converters: list[Callable[[Tensor, torch.memory_format], Tensor]] = []
 #: What Modules do whose attribute is "auto".
 _default: list[MemoryFormat] = ["auto"]
 _is_compiling = torch.compiler.is_compiling
@@ -87,12 +96,17 @@ def in_memory_format(
     wanted = _default[0] if chosen == "auto" else _checked(chosen)
     if wanted == "preserve" or x.dim() not in _FORMATS:
         return x
+    if _is_transformed() and not _is_compiling():
+        return x  # torch.vmap knows no memory formats
     if wanted == "auto":
         if reading == "copied" or not is_faster(x, weight, groups) or not _saves(x, beside):
             return x
         if reading == "over space" and x.shape[0] * channels < _MANY_CHANNELS:
             return x
-    return x.contiguous(memory_format=_FORMATS[x.dim()])
+    memory_format = _FORMATS[x.dim()]
+    if not converters or _is_compiling() or x.is_contiguous(memory_format=memory_format):
+        return x.contiguous(memory_format=memory_format)
+    return converters[0](x, memory_format)
 
 
 def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:
@@ -134,8 +148,8 @@ def _saves(x: Tensor, beside: tuple[Tensor, ...]) -> bool:
 
     Any other tensor of that size that is not channels-last must be converted, which costs as much.
     """
-    if not _is_compiling() and (_is_transformed() or type(x) is not Tensor):
-        return False  # torch.vmap knows no memory formats
+    if not _is_compiling() and type(x) is not Tensor:
+        return False
     if x.shape[1] == 1:
         return False  # then both formats are the same, and torch takes it for contiguous
     return all(

@@ -209,7 +209,7 @@ class BoundOperator:
         subclasses, batched tensors of `vmap`, zero tensors of autograd, views of a conjugate's imaginary
         part, sparse tensors, and meta tensors.
         """
-        if not _unseen():
+        if not unseen():
             return False
         count = self.count
         try:
@@ -267,7 +267,7 @@ def half_shape(shape: Sequence[int], halved: int, parts: int = 2, held: int = 1)
     return tuple([n // parts * held if d == place else n for d, n in enumerate(shape)])
 
 
-def _unseen() -> bool:
+def unseen() -> bool:
     """Whether no mode, profiler or trace of torch is active."""
     if _modes_active() or _profiled() or _traced() is not None:
         return False

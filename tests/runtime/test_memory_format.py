@@ -188,6 +188,27 @@ def test_compiled_exported_and_traced(shaped_packages: Path) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "shape",
+    [(5, 3, 257, 259), (3, 11, 150, 64), (2, 70, 129, 65), (3, 1030, 9, 11, 1), (2, 2, 70000, 1)],
+)
+def test_a_kernel_converts(shape: tuple[int, ...], dtype: torch.dtype, package: Any) -> None:
+    """To channels-last, and back where kernels want a contiguous tensor."""
+    apply = package("scale_softmax").apply
+    assert memory_format.converters
+    x = torch.randn(shape).to("cuda", dtype).requires_grad_()
+    found = in_memory_format(x, x, 1, 1, "channels_last", "copied")
+    assert found.stride() == x.contiguous(memory_format=FORMATS[x.dim()]).stride()
+    assert torch.equal(found, x)
+    cotangent = torch.randn_like(x)
+    (gradient,) = torch.autograd.grad(found, x, cotangent)
+    assert torch.equal(gradient, cotangent)
+    scale = torch.ones((), device="cuda", dtype=dtype)
+    assert torch.equal(apply(found.detach(), scale), apply(x.detach(), scale))
+
+
 def test_a_model_in_channels_last(shaped_packages: Path) -> None:
     """`to(memory_format=…)` changes the parameters, and nothing else."""
     module, inputs = made("conv2d_prelu_tanh", shaped_packages)

@@ -60,15 +60,15 @@ def test_a_function_mode_sees_the_operator(package: Package, derived: Derived) -
 
 def test_the_default_device_is_no_detour(package: Package, derived: Derived) -> None:
     """`torch.set_default_device` is a mode too, which has nothing to say of an operator."""
-    from fusegen.runtime.operators import _unseen
+    from fusegen.runtime.operators import unseen
 
     fused, eager, given = both("matmul_gelu_softmax", package, derived)
     with torch.device("cpu"):
-        assert _unseen()
+        assert unseen()
         close(fused(*given), eager(*given))
         with Functions():
-            assert not _unseen()
-    assert _unseen()
+            assert not unseen()
+    assert unseen()
 
 
 @pytest.mark.parametrize("name", ORIGINALS)

@@ -34,6 +34,8 @@ _IMPORTS = (
     "from torch import Tensor, nn",
 )
 _ALONE = "fusegen.runtime.alone"
+#: An operator that binding.cpp has for all packages.
+_CHANNELS_LAST = "channels_last(Tensor x) -> Tensor"
 #: A function of kernel.cu that there is for each dtype.
 _ENTRY_POINT = re.compile(r"^template <>\n(?:(?!\}).*\n)*\}\n\n?", re.MULTILINE)
 
@@ -95,7 +97,7 @@ def _text(
         "example_inputs": example.inputs,
         "constant_inputs": example.constant,
         "python": list(parts.texts.values()),
-        "schemas": [op.schema for op in shared["operators"]],  # type: ignore[attr-defined]
+        "schemas": [*(op.schema for op in shared["operators"]), _CHANNELS_LAST],  # type: ignore[attr-defined]
         "compiled_dtypes": dtypes,
         "shared": tuple(shared_sources()),
         "sources": sources,

@@ -16,6 +16,7 @@
 #include "fusegen/arrangement.h"
 #include "fusegen/check.h"
 #include "fusegen/results.h"
+#include "fusegen/transposed_impl.h"
 
 namespace fusegen {
 namespace {
@@ -31,6 +32,16 @@ StableIValue shared(const Tensor& t) {
   AtenTensorHandle handle;
   TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(t.get(), &handle));
   return reinterpret_cast<StableIValue>(handle);
+}
+
+std::vector<int64_t> contiguous_strides(int64_t dims, const int64_t* sizes) {
+  std::vector<int64_t> strides(static_cast<size_t>(dims));
+  int64_t apart = 1;
+  for (int64_t dim = dims; dim-- > 0;) {
+    strides[dim] = apart;
+    apart *= std::max<int64_t>(sizes[dim], 1);
+  }
+  return strides;
 }
 
 }  // namespace
@@ -273,6 +284,11 @@ Tensor Activation::read_by_element(Tensor t, const char* name, int64_t parts) {
 Tensor Activation::copied(Tensor t) const {
   if (!arrangement_->sorted()) return contiguous(t);
   const Tensor copy = beside(t.sizes());
+  Transposition found;
+  if (transposable(t, copy.strides(), found)) {
+    transpose(t, copy, found);
+    return copy;
+  }
   StableIValue stack[] = {shared(copy), shared(t), 0};  // not non_blocking
   return call_.keep(dispatched("aten::copy_", stack));
 }
@@ -280,6 +296,12 @@ Tensor Activation::copied(Tensor t) const {
 // The tensor, or a contiguous copy.
 Tensor Activation::contiguous(Tensor t) const {
   if (t.is_contiguous()) return t;
+  Transposition found;
+  if (transposable(t, contiguous_strides(t.dim(), t.sizes()).data(), found)) {
+    const Tensor copy = fresh(t.dim(), t.sizes(), t.dtype());
+    transpose(t, copy, found);
+    return copy;
+  }
   StableIValue stack[] = {shared(t), StableIValue(aoti_torch_memory_format_contiguous_format())};
   return call_.keep(dispatched("aten::contiguous", stack));
 }
@@ -293,12 +315,7 @@ Tensor Activation::beside(const int64_t* sizes) const {
 
 // A new contiguous tensor.
 Tensor Activation::fresh(int64_t dims, const int64_t* sizes, int32_t dtype) const {
-  std::vector<int64_t> strides(static_cast<size_t>(dims));
-  int64_t apart = 1;
-  for (int64_t dim = dims; dim-- > 0;) {
-    strides[dim] = apart;
-    apart *= std::max<int64_t>(sizes[dim], 1);
-  }
+  const std::vector<int64_t> strides = contiguous_strides(dims, sizes);
   return call_.keep(new_tensor({dims, sizes, strides.data(), dtype, device_type_, device_index_}));
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "fusegen/activation_impl.h"
 #include "fusegen/check.h"
@@ -15,6 +16,37 @@
 #include "fusegen/tensor_impl.h"
 
 namespace fusegen {
+namespace {
+
+#if defined(FUSEGEN_CUDA)
+
+// The operator `channels_last`: a copy of a contiguous tensor of images or volumes.
+void channels_last(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  const int64_t* const sizes = x.sizes();
+  const int64_t dims = x.dim();
+  FUSEGEN_CHECK(dims > 2, "x: expected channels and space");
+  std::vector<int64_t> strides(static_cast<size_t>(dims));
+  strides[1] = 1;
+  int64_t apart = sizes[1];
+  for (int64_t dim = dims; dim-- > 2; apart *= sizes[dim]) strides[dim] = apart;
+  strides[0] = apart;
+  const Tensor copy = call.keep(
+      new_tensor({dims, sizes, strides.data(), x.dtype(), x.device_type(), x.device_index()}));
+  Transposition found;
+  if (transposable(x, strides.data(), found)) {
+    transpose(x, copy, found);
+    call.returns({copy});
+    return;
+  }
+  StableIValue copied[] = {shared(copy), shared(x), 0};  // not non_blocking
+  call.returns({call.keep(dispatched("aten::copy_", copied))});
+}
+
+#endif
+
+}  // namespace
 
 Registered::Registered(const char* space, const Operator* operators, int count, const char* file) {
 #if defined(FUSEGEN_CPU)
@@ -25,6 +57,7 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
   for (int n = 0; n < count; ++n) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, operators[n].schema));
   }
+  TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, "channels_last(Tensor x) -> Tensor"));
 #else
   const char* const device = "CUDA";
 #endif
@@ -37,6 +70,10 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
     TORCH_ERROR_CODE_CHECK(
         torch_library_impl(kernels, name.c_str(), operators[n].call, TORCH_ABI_VERSION));
   }
+#if defined(FUSEGEN_CUDA)
+  TORCH_ERROR_CODE_CHECK(
+      torch_library_impl(kernels, "channels_last", channels_last, TORCH_ABI_VERSION));
+#endif
 }
 
 Registered::~Registered() {
