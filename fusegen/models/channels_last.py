@@ -42,6 +42,8 @@ _FOLLOWING = frozenset(
         *(torch.max_pool2d, torch.max_pool3d, functional.interpolate, torch.cat),
     }
 )
+#: Of the ops that are steps of their own, those whose kernels read channels-last as it is.
+_KEPT = frozenset({"batch_norm", "group_norm", "instance_norm", "dropout", "masked_fill"})
 
 
 @dataclass
@@ -149,8 +151,9 @@ def _follows(node: fx.Node, effects: Effects) -> bool:
     if call is None:
         return False
     if call.name in patterns.KEPT:
-        return call.name in ("batch_norm", "dropout", "masked_fill")
-    return not call.dims or call.dims == (1 - value.dim(),)
+        return call.name in _KEPT
+    channels, space = (1 - value.dim(),), tuple(range(2 - value.dim(), 0))
+    return not call.dims or call.dims in (channels, space)
 
 
 def _minds(node: fx.Node, effects: Effects) -> bool:

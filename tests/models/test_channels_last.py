@@ -77,7 +77,7 @@ def of_volumes(x: Tensor, w: Tensor) -> Tensor:
         (viewed, (IMAGE, KERNEL), 2),
         (pooled, (IMAGE, KERNEL), 1),
         (before_and_after, (IMAGE, KERNEL), 3),
-        (normalised, (IMAGE, KERNEL), 0),
+        (normalised, (IMAGE, KERNEL), 2),
         (transposed, (IMAGE, KERNEL), 2),
         (of_volumes, (VOLUME, CUBE), 2),
         (residual, (IMAGE.contiguous(memory_format=torch.channels_last), KERNEL), 0),
