@@ -10,47 +10,33 @@ from fusegen.chain.segment import Segment
 
 __all__ = ["Reading", "reading_of"]
 
-#: Kernels read it "as it is", near the byte limit; or reduce it "over space" with the channels side by side,
-#: which needs many channels; or it is "copied", or read so slowly that a copy would be no worse.
-Reading = Literal["as it is", "over space", "copied"]
+#: Kernels read it "as it is", near the byte limit; or it is "copied".
+Reading = Literal["as it is", "copied"]
 
 
 def reading_of(chain: Chain) -> Reading:
-    """Return what becomes of a channels-last activation: the slowest of what the segments do with it."""
-    found: Reading = "as it is"
+    """Return what becomes of a channels-last activation: "copied" if one of the segments does so."""
     small = False  # what is left after a reduction, which is contiguous
     for segment in chain.segments:
         if small and not segment.span.broadcast:
             continue
-        one = "copied" if small else _reading(segment)
-        if one == "copied":
-            return one
-        found = one if one != "as it is" else found
-        small = not _is_full(segment)
-    return found
+        if small or not _reads(segment):
+            return "copied"
+        small = segment.outline not in ("like", "half")
+    return "as it is"
 
 
-def _reading(segment: Segment) -> Reading:
-    """Return what one segment does with it.
+def _reads(segment: Segment) -> bool:
+    """Whether a segment's kernels read it as it is.
 
-    A form that normalises channels-last groups or rows as they are changes the answer here.
+    With random numbers they do not: the same seed would drop other elements than on a CPU.
     """
     layout = segment.layout
-    if layout.rank < 4 or layout.groups is not None or layout.halved or segment.random:
-        return (
-            "copied"  # with random numbers: the same seed would drop other elements than on a CPU
-        )
-    channel = channel_from_end(layout.rank)
+    if layout.rank < 4 or layout.halved or segment.random:
+        return False
     formats = {name for mode in segment.modes for name in mode.memory_formats}
-    if layout.columns == (channel,):
-        return "copied" if "contiguous" in formats else "as it is"
-    if layout.first <= channel or not formats <= {"strided", "any"}:
-        return "copied"
-    if not any(mode.kernels[0].reduces_rows for mode in segment.modes):
-        return "as it is"
-    return "copied" if _is_full(segment) else "over space"
-
-
-def _is_full(segment: Segment) -> bool:
-    """Whether a segment's value has as many elements as its activation."""
-    return segment.outline in ("like", "half")
+    if layout.groups is not None:
+        return formats == {"grouped"}
+    if layout.columns == (channel_from_end(layout.rank),):
+        return "contiguous" not in formats
+    return layout.first > channel_from_end(layout.rank) and formats <= {"strided", "any"}

@@ -25,13 +25,11 @@ __all__ = [
 
 #: "auto": channels-last where that pays; "channels_last": always; "preserve": as the input comes.
 MemoryFormat = Literal["auto", "channels_last", "preserve"]
-#: What becomes of a convolution's result if it is channels-last: the kernels read it "as it is", or reduce it
-#: "over space" with the channels side by side, or it is "copied".
-Reading = Literal["as it is", "over space", "copied"]
+#: What becomes of a convolution's result if it is channels-last: the kernels read it "as it is", or it is
+#: "copied".
+Reading = Literal["as it is", "copied"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-#: The fewest channels of all samples that fill a GPU if a thread reduces each of them over space.
-_MANY_CHANNELS = 1 << 13
 #: What converts a tensor faster than torch does, where a package is loaded that has it.
 converters: list[Callable[[Tensor, torch.memory_format], Tensor]] = []
 #: What Modules do whose attribute is "auto".
@@ -74,7 +72,6 @@ def in_memory_format(
     x: Tensor,
     weight: Tensor,
     groups: int,
-    channels: int,
     chosen: MemoryFormat,
     reading: Reading,
     beside: tuple[Tensor, ...] = (),
@@ -85,7 +82,6 @@ def in_memory_format(
         x: the input.
         weight: the convolution's weight.
         groups: into how many groups its channels are split.
-        channels: how many channels its result has.
         chosen: the `memory_format` of the `Module`.
         reading: what becomes of the result if it is channels-last.
         beside: what the kernels read beside the result, element by element.
@@ -98,11 +94,9 @@ def in_memory_format(
         return x
     if _is_transformed() and not _is_compiling():
         return x  # torch.vmap knows no memory formats
-    if wanted == "auto":
-        if reading == "copied" or not is_faster(x, weight, groups) or not _saves(x, beside):
-            return x
-        if reading == "over space" and x.shape[0] * channels < _MANY_CHANNELS:
-            return x
+    pays = reading != "copied" and is_faster(x, weight, groups) and _saves(x, beside)
+    if wanted == "auto" and not pays:
+        return x
     memory_format = _FORMATS[x.dim()]
     if not converters or _is_compiling() or x.is_contiguous(memory_format=memory_format):
         return x.contiguous(memory_format=memory_format)
