@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import converters
+from fusegen.runtime.memory_format import converters, is_transformed
 from fusegen.runtime.operators import unseen
 
 __all__ = ["offer_converter"]
-
-_is_transformed = torch._C._are_functorch_transforms_active
 
 
 class _Converted(torch.autograd.Function):
@@ -48,7 +46,7 @@ def offer_converter(namespace: Any) -> None:
 
     def convert(x: Tensor, memory_format: torch.memory_format) -> Tensor:
         plain = x.is_cuda and type(x) is Tensor and x.is_contiguous() and not x.is_neg()
-        if not plain or not unseen() or _is_transformed() or forward_ad._current_level >= 0:
+        if not plain or not unseen() or is_transformed() or forward_ad._current_level >= 0:
             return x.contiguous(memory_format=memory_format)
         if torch.is_grad_enabled() and x.requires_grad:
             found: Tensor = _Converted.apply(overload, x)

@@ -20,6 +20,7 @@ __all__ = [
     "converters",
     "in_memory_format",
     "is_faster",
+    "is_transformed",
     "set_memory_format",
 ]
 
@@ -35,7 +36,7 @@ converters: list[Callable[[Tensor, torch.memory_format], Tensor]] = []
 #: What Modules do whose attribute is "auto".
 _default: list[MemoryFormat] = ["auto"]
 _is_compiling = torch.compiler.is_compiling
-_is_transformed = torch._C._are_functorch_transforms_active
+is_transformed = torch._C._are_functorch_transforms_active
 
 
 class set_memory_format:  # noqa: N801 # a function that may also stand in `with`, as torch's do
@@ -92,7 +93,7 @@ def in_memory_format(
     wanted = _default[0] if chosen == "auto" else _checked(chosen)
     if wanted == "preserve" or x.dim() not in _FORMATS:
         return x
-    if _is_transformed() and not _is_compiling():
+    if is_transformed() and not _is_compiling():
         return x  # torch.vmap knows no memory formats
     pays = reading != "copied" and is_faster(x, weight, groups) and _saves(x, beside)
     if wanted == "auto" and not pays:

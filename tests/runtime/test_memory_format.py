@@ -17,6 +17,7 @@ from torch._subclasses import FakeTensorMode
 import fusegen
 from fusegen.chain.channels_last import reading_of
 from fusegen.runtime import memory_format
+from fusegen.runtime.conversion import _Converted as Converted
 from fusegen.runtime.memory_format import in_memory_format, is_faster
 from fusegen.toolchain.pipeline import derive
 
@@ -184,6 +185,16 @@ def test_compiled_exported_and_traced(shaped_packages: Path) -> None:
         found = call(*inputs)
         assert found.stride() == wanted.stride()
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_conversion_hands_its_gradient_on() -> None:
+    x = torch.randn(2, 3, 4, 5, requires_grad=True)
+    found = Converted.apply(lambda t: t.contiguous(memory_format=torch.channels_last), x)
+    cotangent = torch.randn(2, 3, 4, 5)
+    (gradient,) = torch.autograd.grad((found.square() * cotangent).sum(), x, create_graph=True)
+    torch.testing.assert_close(gradient, 2 * x * cotangent)
+    (second,) = torch.autograd.grad(gradient.sum(), x)
+    torch.testing.assert_close(second, 2 * cotangent)
 
 
 @pytest.mark.gpu

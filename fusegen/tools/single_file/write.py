@@ -80,13 +80,16 @@ def _text(
         wanted.append(("fusegen.runtime.submodules", "plain"))
     if getattr(context["source"], "bias", ""):
         wanted.append(("fusegen.runtime.submodules", "no_bias"))
-    if getattr(context["source"], "reading", ""):
+    converts = bool(getattr(context["source"], "reading", ""))
+    if converts:
         wanted.append(("fusegen.runtime.memory_format", "in_memory_format"))
+        wanted.append(("fusegen.runtime.conversion", "offer_converter"))
     if context["tracked"]:
         wanted.append(("fusegen.runtime.averages", "batch_weight"))
     parts = python_parts(wanted)
     context |= {
         "alone": True,
+        "converts": converts,
         "result": RESULT,
         "source_name": chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml",
         "digest": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12],
