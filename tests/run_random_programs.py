@@ -28,6 +28,7 @@ def main() -> int:
         together=options.together,
         processes=options.processes,
         seconds=options.seconds,
+        quick=options.quick,
         keep=options.keep,
         say=_say,
     )
@@ -52,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--together", type=int, default=10, help="programs in one library")
     parser.add_argument("--processes", type=int, default=1, help="libraries at the same time")
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
+    parser.add_argument("--quick", action="store_true", help="-O1, and one of two dtypes in turn")
     parser.add_argument("--keep", type=Path, help="a folder in which what is built stays")
     parser.add_argument("--shrink", type=Path, help="a folder for failing programs made smaller")
     return parser.parse_args()
@@ -73,6 +75,7 @@ def _record(outcome: Outcome, options: argparse.Namespace, seconds: float) -> di
         "results": outcome.results,
         "steps": dict(sorted(steps.items())),
         "dtypes": ["float64", "float32", "bfloat16"],
+        "quick": options.quick,
         "refused steps": dict(outcome.refusals.most_common()),
         **origin(seconds),
     }

@@ -68,7 +68,8 @@ def _summary() -> str:
         ),
     ]
     for programs in _all("programs_*"):
-        count = f"--seed {programs['seed']} --count {programs['count']}"
+        quick = " --quick" if programs.get("quick") else ""
+        count = f"--seed {programs['seed']} --count {programs['count']}{quick}"
         said = (
             f"{programs['programs']} programs, {programs['calls']} calls, {programs['results']} results "
             f"compared; {len(programs['failed'])} wrong"

@@ -1,8 +1,8 @@
 """Runs pytest in forks of one process that has imported the libraries, which saves seconds of each run.
 
-`python warm_pytest.py TREE COPIED` runs tests of TREE, a copy of COPIED. It reads a line of JSON for each run:
-the arguments of pytest, a file for what it says, and after how many seconds it hangs. It answers with a line:
-pytest's exit status, or "hangs".
+`python warm_pytest.py TREE COPIED` runs tests of TREE, a copy of COPIED. It reads a line of JSON for each
+run: the arguments of pytest, a file for what it says, and after how many seconds it hangs. It answers with a
+line: pytest's exit status, or "hangs".
 """
 
 from __future__ import annotations

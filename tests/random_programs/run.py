@@ -20,7 +20,7 @@ import torch
 from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.toolchain import pipeline
-from random_programs.build import COMPUTED, compile_together, write_package
+from random_programs.build import COMPUTED, Dtypes, compile_together, in_turn, write_package
 from random_programs.check import Failure, check
 from random_programs.generate import CrashError, Generator
 from random_programs.program import Program
@@ -73,6 +73,7 @@ def run(
     together: int = 10,
     processes: int = 1,
     seconds: float = math.inf,
+    quick: bool = False,
     keep: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -83,6 +84,7 @@ def run(
         together: how many programs share a library.
         processes: how many libraries are built and checked at the same time.
         seconds: after how many no other library begins.
+        quick: compile with -O1, and each for float64 and one other dtype: in half of the time.
         keep: the folder of what is built; by default one that is removed.
         say: where to say how far it is.
     """
@@ -90,7 +92,7 @@ def run(
     parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
 
     def in_time(part: Sequence[int]) -> Outcome:
-        return _apart(part, keep) if time.monotonic() < ends else Outcome()
+        return _apart(part, keep, quick) if time.monotonic() < ends else Outcome()
 
     with ThreadPoolExecutor(processes) as pool:
         for done in pool.map(in_time, parts):
@@ -101,40 +103,45 @@ def run(
     return outcome
 
 
-def _apart(seeds: Sequence[int], keep: Path | None) -> Outcome:
+def _apart(seeds: Sequence[int], keep: Path | None, quick: bool) -> Outcome:
     """Return what became of some seeds, in a process of their own: a package may end it."""
     context = multiprocessing.get_context("spawn")  # torch has threads, which a fork lacks
     try:
         with ProcessPoolExecutor(1, mp_context=context) as process:
-            return process.submit(_part, seeds, keep).result()
+            return process.submit(_part, seeds, keep, quick).result()
     except BrokenProcessPool:
         outcome = Outcome()
         if len(seeds) > 1:  # which of them it was shows alone
             for seed in seeds:
-                outcome.add(_apart([seed], keep))
+                outcome.add(_apart([seed], keep, quick))
             return outcome
         for name in generate(seeds, outcome):
             outcome.failures.append(Failure(name, "call", "the process ended", float("inf")))
         return outcome
 
 
-def _part(seeds: Sequence[int], keep: Path | None) -> Outcome:
+def _part(seeds: Sequence[int], keep: Path | None, quick: bool) -> Outcome:
     """Return what became of the programs of seeds that share a library."""
     torch.set_num_threads(2)
     warnings.filterwarnings("ignore", message="Using a target size")
     outcome = Outcome()
     folder = keep / str(seeds[0]) if keep else Path(tempfile.mkdtemp(prefix="random_"))
     try:
-        check_all(generate(seeds, outcome), folder, outcome)
+        check_all(generate(seeds, outcome), folder, outcome, quick)
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
 
-def check_all(programs: dict[str, Program], folder: Path, outcome: Outcome) -> None:
+def check_all(
+    programs: dict[str, Program], folder: Path, outcome: Outcome, quick: bool = False
+) -> None:
     """Build programs together, and check each."""
     good = {}
+    dtypes = dict.fromkeys(programs, COMPUTED)
+    if quick:
+        dtypes = in_turn(programs)
     for name, program in programs.items():
         path = folder / "specs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,28 +155,32 @@ def check_all(programs: dict[str, Program], folder: Path, outcome: Outcome) -> N
             what = f"{type(error).__name__}: {error}"
             outcome.failures.append(Failure(name, "render", what, float("inf")))
     out = folder / "generated"
-    for name, program in _compiled(good, out, outcome).items():
+    for name, program in _compiled(good, out, outcome, dtypes, quick).items():
         chain = pipeline.derive(folder / "specs" / f"{name}.yaml")
-        report = check(program, chain, load(name, out))
+        given = [getattr(torch, dtype) for dtype in dtypes[name]]
+        report = check(program, chain, load(name, out), given)
         outcome.failures += report.failures
         outcome.calls += report.calls
         outcome.results += report.results
 
 
-def _compiled(programs: dict[str, Program], out: Path, outcome: Outcome) -> dict[str, Program]:
+def _compiled(
+    programs: dict[str, Program], out: Path, outcome: Outcome, dtypes: Dtypes, quick: bool
+) -> dict[str, Program]:
     """Compile packages together, and return the programs of those that compile."""
     if not programs:
         return {}
     try:
-        compile_together(list(programs), out, len(programs), "-O3", COMPUTED)
+        compile_together(list(programs), out, len(programs), "-O1" if quick else "-O3", dtypes)
         return programs
     except AssertionError as error:
         if len(programs) == 1:
             name = next(iter(programs))
             outcome.failures.append(Failure(name, "compile", str(error), float("inf")))
             return {}
-    alone = [_compiled({name: program}, out, outcome) for name, program in programs.items()]
-    return _compiled({n: p for found in alone for n, p in found.items()}, out, outcome)
+    alone = [_compiled({n: p}, out, outcome, dtypes, quick) for n, p in programs.items()]
+    good = {n: p for found in alone for n, p in found.items()}
+    return _compiled(good, out, outcome, dtypes, quick)
 
 
 def failing(programs: Mapping[str, Program]) -> set[str]:
