@@ -6,6 +6,7 @@ PYTHONPATH=tests python -m prove inputs --record tests/prove/records/inputs_cpu.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import tempfile
@@ -23,6 +24,7 @@ def main() -> int:
     begin = time.time()
     with tempfile.TemporaryDirectory(prefix="prove_") as folder:
         record, wrong = MEASURES[options.measure](options, Path(folder))
+    # A record that is attempted again stays of the commit at which it began.
     record = records.origin(time.time() - begin) | record
     if options.record:
         options.record.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,17 @@ def _specs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], i
     seeds = range(options.seed, options.seed + int(options.count))
     record = bad_specs.run(seeds, folder, _say)
     return record, len(record["wrong"])
+
+
+def _again(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    """Attempt the changed specs of a record once more that were wrong, and note which are mended since."""
+    from prove import bad_specs
+
+    record = json.loads(options.record.read_text())
+    seeds = [int(seed) for seed in record["wrong"]]
+    found = bad_specs.run(seeds, folder, _say)
+    mended = [seed for seed in seeds if str(seed) not in found["wrong"]]
+    return record | {"mended": mended, "wrong": found["wrong"]}, len(found["wrong"])
 
 
 def _samples(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
@@ -83,12 +96,20 @@ def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], int]]] = {
     "inputs": _inputs,
     "specs": _specs,
+    "specs_again": _again,
     "samples": _samples,
     "models": _models,
     "code": _code,
 }
 #: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code.
-COUNTS = {"inputs": 1_000_000, "specs": 3000, "samples": 6, "models": 20, "code": 40}
+COUNTS = {
+    "inputs": 1_000_000,
+    "specs": 3000,
+    "specs_again": 0,
+    "samples": 6,
+    "models": 20,
+    "code": 40,
+}
 
 
 def _options() -> argparse.Namespace:

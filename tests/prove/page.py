@@ -55,7 +55,7 @@ def _summary() -> str:
             "bad input",
             f"prove specs --seed {specs['seed']} --count {specs['count']}",
             f"{specs['errors']} errors with file and line, {specs['packages']} packages, of which "
-            f"{specs['compiled']} were compiled and compared; {len(specs['wrong'])} wrong",
+            f"{specs['compiled']} were compiled and compared; {_wrong(specs)}",
             specs,
         ),
         (
@@ -95,6 +95,14 @@ def _summary() -> str:
         for *_, of in calls
     }
     return "\n".join([*lines, "", *(f"Machine: {machine}." for machine in sorted(machines))])
+
+
+def _wrong(specs: Record) -> str:
+    """Return how many changed specs were wrong, and how many of them are no longer."""
+    mended = len(specs.get("mended", ()))
+    return f"{len(specs['wrong'])} wrong" + (
+        f", {mended} more were, and are mended" if mended else ""
+    )
 
 
 def _measured(inputs: Record) -> tuple[str, str, str, Record]:
