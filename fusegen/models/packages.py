@@ -12,6 +12,7 @@ import torch
 from fusegen.base.files import write_if_different
 from fusegen.models.spec_text import PackageSpec
 from fusegen.runtime.loading import load_package
+from fusegen.toolchain.model_cache import limit_here, mark_used, trim
 
 __all__ = ["is_built", "is_there", "load_packages", "packages_of", "write_specs"]
 
@@ -29,6 +30,8 @@ def packages_of(
         build: whether to build what is not there; otherwise no compiler is needed.
     """
     refused: dict[str, str] = {}
+    names = {spec.name for spec in specs}
+    mark_used(folder, names)
     if build and all(is_built(spec, folder) for spec in specs):
         loaded, refused = load_packages(specs, folder, {})
         if not refused:
@@ -42,6 +45,10 @@ def packages_of(
             count = "1 package" if len(paths) == 1 else f"{len(paths)} packages"
             patient = Patient(f"{count} of a model")
             refused = build_each(paths, folder / "generated", patient)
+            mark_used(folder, names)
+            limit = limit_here()
+            if limit is not None:
+                trim(folder, limit, patient.say, keep=names)
     return load_packages(specs, folder, refused)
 
 
