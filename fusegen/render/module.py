@@ -15,7 +15,7 @@ from fusegen.render.module_forward import (
     source_of,
 )
 from fusegen.render.module_segments import segment_contexts, tuple_text
-from fusegen.render.places import containers, keeping, kept_at
+from fusegen.render.places import containers, keeping, kept_at, text_of
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
@@ -51,6 +51,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     stepwise = lines_in_torch(chain) if fused else []
     outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
     later = spec.number > 1
+    places = {o.name: text_of(o.place) for o in spec.operands}
     return {
         "function": spec.function,
         "method": f"_chain_{spec.number}" if spec.number else "forward",
@@ -89,7 +90,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "helpers": helpers_in(stepwise),
         "training": f"{local(training[0])}.training" if training else "",
         "held_operands": {
-            o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
+            o.name: places[o.name] if o.owner == o.name else o.name for o in chain.operands
         },
         "held_attributes": {name: _as_local(place, spec.steps) for name, place in held.items()},
         "groups": chain.groups,
@@ -100,7 +101,8 @@ def module_context(chain: Chain) -> dict[str, object]:
 
 def lines_in_torch(chain: Chain) -> list[str]:
     """Return the lines of a `Module` that compute the chain's value step by step in torch."""
-    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
+    places = {o.name: text_of(o.place) for o in chain.spec.operands}
+    tensors = {o.name: places.get(o.name, "") if o.owner else o.name for o in chain.operands}
     return stepwise_lines(chain.spec, tensors, _held_attributes(chain) | _held_groups(chain))
 
 
@@ -215,6 +217,7 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
     declared = {o.name: o for o in spec.operands}
     lines: list[str] = []
     seen: set[str] = set()
+    made: set[str] = set()
     for argument in spec.arguments:
         if isinstance(argument.default, tuple) and any(
             isinstance(s, str) for s in argument.default
@@ -223,15 +226,16 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
         if step.op and step.op.submodule:
-            kept = spec.steps[: spec.steps.index(step)]
-            lines += containers(step, [s for s in kept if s.op and s.op.submodule])
-            lines.append(keeping(step, _submodule(step)))
+            lines += containers(step.place, made)
+            lines.append(keeping(step.place, _submodule(step)))
         own = [o.name for o in operands if o.owner == o.name and _uses(step, o.name)]
         own += [f.name for f in step.factors.values() if f.name in parameters_of(spec)]
         for name in own:
             if name not in seen:
                 seen.add(name)
-                lines.append(f"self.{name} = {_parameter(declared[name])}")
+                lines += containers(declared[name].place, made)
+                parameter = _parameter(declared[name])
+                lines.append(keeping(declared[name].place, parameter, "register_parameter"))
     return [*lines, *(f"self.{name} = {name}" for name in numbers)]
 
 

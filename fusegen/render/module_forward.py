@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain
 from fusegen.chain.channels_last import reading_of
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.program import Kind
-from fusegen.render.places import kept_at
+from fusegen.render.places import kept_at, text_of
 from fusegen.spec.model import INPUT, Factor, Ref, Spec, Step
 
 
@@ -62,17 +62,17 @@ def local(label: str) -> str:
     return f"{label}_"
 
 
-def factors_of(step: Step, parameters: Collection[str]) -> list[str]:
+def factors_of(step: Step, parameters: Mapping[str, str]) -> list[str]:
     """Return the texts of what a source takes beside the value that it starts from.
 
     Args:
         step: the source.
-        parameters: the operands that are parameters of the Module.
+        parameters: see `parameters_of`.
     """
     texts = []
     for name in step.op.inputs if step.op else ():
         factor = step.factors.get(name, Factor(name))
-        text = f"self.{factor.name}" if factor.name in parameters else factor.name
+        text = parameters.get(factor.name, factor.name)
         texts.append(f"{text}.mT" if factor.transposed else text)
     return texts
 
@@ -83,9 +83,9 @@ def inputs_of_source(step: Step, parameters: Collection[str]) -> list[str]:
     return [name for name in names if name not in parameters]
 
 
-def parameters_of(spec: Spec) -> set[str]:
-    """Return the operands that are parameters of the Module."""
-    return {operand.name for operand in spec.operands if operand.init is not None}
+def parameters_of(spec: Spec) -> dict[str, str]:
+    """Return the operands that are parameters of the Module, each with the text of where that keeps it."""
+    return {o.name: text_of(o.place) for o in spec.operands if o.init is not None}
 
 
 def source_of(chain: Chain) -> Source | None:

@@ -1,47 +1,40 @@
-"""Where a `Module` keeps a submodule: as an attribute, or in containers, as a dotted name says."""
+"""Where a `Module` keeps a submodule or parameter: as an attribute, or in containers if its name has dots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from fusegen.spec.model import Step
 
-__all__ = ["containers", "keeping", "kept_at"]
+__all__ = ["containers", "keeping", "kept_at", "text_of"]
 
 
 def kept_at(step: Step) -> str:
     """Return the text of a step's submodule: `self.norm`, `self.block.norm`, `getattr(self.mlp, "0")`."""
-    return _text(step.place)
+    return text_of(step.place)
 
 
-def keeping(step: Step, made: str) -> str:
-    """Return the line of a constructor that keeps a step's submodule."""
-    return _keeping(step.place, made)
-
-
-def containers(step: Step, before: Iterable[Step]) -> Iterator[str]:
-    """Yield the lines that make the containers of a step's submodule, if no step before it has them."""
-    made = {path for other in before for path in _around(other.place)}
-    for path in _around(step.place):
-        if path not in made:
-            yield _keeping(path, "nn.Module()")
-
-
-def _around(place: str) -> list[str]:
-    """Return the paths of the containers around a place, the outer ones first."""
-    parts = place.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _text(place: str) -> str:
+def text_of(place: str) -> str:
+    """Return the text of a submodule or a parameter at a place."""
     text = "self"
     for part in place.split("."):
         text = f'getattr({text}, "{part}")' if part.isdigit() else f"{text}.{part}"
     return text
 
 
-def _keeping(place: str, made: str) -> str:
+def keeping(place: str, made: str, add: str = "add_module") -> str:
+    """Return the line of a constructor that keeps a submodule, or, with `register_parameter`, a parameter."""
     outer, _, last = place.rpartition(".")
     if last.isdigit():
-        return f'{_text(outer)}.add_module("{last}", {made})'
-    return f"{_text(place)} = {made}"
+        return f'{text_of(outer)}.{add}("{last}", {made})'
+    return f"{text_of(place)} = {made}"
+
+
+def containers(place: str, made: set[str]) -> Iterator[str]:
+    """Yield the lines that make the containers around a place, and add them to those that are made."""
+    parts = place.split(".")
+    for count in range(1, len(parts)):
+        path = ".".join(parts[:count])
+        if path not in made:
+            made.add(path)
+            yield keeping(path, "nn.Module()")

@@ -1,11 +1,11 @@
-"""Names of submodules with dots, which say in which containers of the Module they are: `mlp.0.norm`."""
+"""Names of submodules and parameters with dots, which say in which containers of the Module they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from fusegen.spec.model import Step
+from fusegen.spec.model import Argument, Operand, Step
 from fusegen.spec.names import problem
 from fusegen.spec.yaml import Document, Place
 
@@ -13,7 +13,7 @@ __all__ = ["check_containers", "dotted_name", "submodule_problem"]
 
 
 def submodule_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a submodule, or None. In a container it may be a number."""
+    """Return what is wrong with the name of a submodule or parameter, or None. A container has numbers too."""
     first, *parts = name.split(".")
     words = [first, *(part for part in parts if not (part.isascii() and part.isdigit()))]
     wrong = (problem(word, attribute=True) for word in [*words, name.replace(".", "_")])
@@ -27,24 +27,38 @@ def dotted_name(given: Any) -> str:
 
 
 def check_containers(
-    document: Document, places: Sequence[Place], chain: Sequence[Step], declared: Iterable[str]
+    document: Document,
+    places: Sequence[Place],
+    chain: Sequence[Step],
+    declared: Sequence[Argument | Operand],
 ) -> None:
-    """Refuse a submodule within something of the Module that is no container.
+    """Refuse a submodule or a parameter within something of the Module that is no container.
 
     Args:
         document: the spec.
         places: the place of each step in it.
         chain: the steps.
-        declared: the names of arguments and operands.
+        declared: the arguments and operands.
 
     Raises:
-        SpecError: if a dotted name begins with the name of a submodule, an operand or an argument.
+        SpecError: if a dotted name begins with the name of a submodule, an operand or an argument, or is
+            another's.
     """
-    taken = {*(step.place for step in chain if step.op and step.op.submodule), *declared}
-    for place, step in zip(places, chain, strict=True):
-        parts = step.dotted.split(".")
+    dotted = [((*place, "name"), step.dotted) for place, step in zip(places, chain, strict=True)]
+    given = [o for o in declared if isinstance(o, Operand)]
+    dotted += [(("operands", o.name, "name"), o.dotted) for o in given if o.dotted]
+    taken = {*(step.place for step in chain if step.op and step.op.submodule)}
+    taken |= {one.place if isinstance(one, Operand) else one.name for one in declared}
+    seen: set[str] = set()
+    for place, name in dotted:
+        parts = name.split(".")
         for count in range(1, len(parts)):
             outer = ".".join(parts[:count])
             if outer in taken:
-                message = f"{step.dotted!r} cannot be a name here: {outer!r} is something else"
-                raise document.error((*place, "name"), message)
+                message = f"{name!r} cannot be a name here: {outer!r} is something else"
+                raise document.error(place, message)
+        inside = next((other for other in taken if other.startswith(f"{name}.")), "")
+        if name and (name in seen or inside):
+            message = f"{name!r} cannot be a name here: {inside or name!r} is something else"
+            raise document.error(place, message)
+        seen.add(name)

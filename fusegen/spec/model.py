@@ -79,6 +79,7 @@ class Operand:
         dims: the dims along which it varies, counted from the end, if the spec lists them; its kind is then
             full.
         factor: whether torch multiplies by it; it has any shape then, and no kind.
+        dotted: where the Module keeps a parameter, such as "norm.weight", if that is not the name.
     """
 
     name: str
@@ -92,6 +93,12 @@ class Operand:
     constant: bool = False
     dims: tuple[int, ...] | None = None
     factor: bool = False
+    dotted: str = ""
+
+    @property
+    def place(self) -> str:
+        """The name of a parameter in the Module, as `get_parameter` takes it."""
+        return self.dotted or self.name
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, cast, get_args
 
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
+from fusegen.spec.dotted_names import submodule_problem
 from fusegen.spec.model import Argument, Init, Operand, Ref, Shape
 from fusegen.spec.names import problem
 from fusegen.spec.section_models import FACTOR, KINDS, OperandSection, Sections, shown
@@ -84,13 +85,19 @@ def operands_of(
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
+        if given.name is not None:
+            wrong = submodule_problem(given.name)
+            if init is None:
+                wrong = f"{name!r} is an input, whose name is {name!r}: drop name, or give init"
+            if wrong:
+                raise document.error((*place, "name"), wrong)
         if init is not None and not given.gradient:
             message = f"{name!r} is a parameter, which has a gradient: drop init, or gradient"
             raise document.error((*place, "gradient"), message)
         line = document.line(place)
         constant = mask or integer or not given.gradient
         marks = (integer, mask, float32, constant, dims)
-        operands.append(Operand(name, kind, init, shape, line, *marks, factor=factor))
+        operands.append(Operand(name, kind, init, shape, line, *marks, factor, given.name or ""))
     return tuple(operands)
 
 

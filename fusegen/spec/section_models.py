@@ -165,6 +165,8 @@ class OperandSection(Section):
     """Makes it a parameter of Module: zeros, ones, randn, a number, or a float argument."""
     shape: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, SIZES]})] = None
     """Of a parameter: sizes and int arguments, or a shape argument."""
+    name: str | None = None
+    """Of a parameter: its name in the state_dict, which may be dotted; by default that of the operand."""
     gradient: bool = True
     """false for an input that gets no gradient, such as a table."""
 

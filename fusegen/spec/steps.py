@@ -100,8 +100,7 @@ def steps(
         values = (*values, label) if draft.named else values
     _check_halves(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
-    declared_names = [*(a.name for a in arguments), *(o.name for o in operands)]
-    check_containers(document, [draft.place for draft in drafts], done, declared_names)
+    check_containers(document, [draft.place for draft in drafts], done, [*arguments, *operands])
     used = {
         name for step in done for name in (*step.tensors, *(f.name for f in step.factors.values()))
     }

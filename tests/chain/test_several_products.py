@@ -59,7 +59,8 @@ arguments: {width: int}
 dtypes: [float64]
 order: 1
 operands:
-  weight: {kind: factor, init: randn, shape: [width, width]}
+  weight: {kind: factor, init: randn, shape: [width, width], name: proj.query.weight}
+  gamma: {kind: scalar, init: 2, name: layers.0}
   keys: factor
 chain:
   - matmul: {name: query, other: weight.T}
@@ -70,6 +71,7 @@ chain:
   - softmax
   - matmul: {name: read, other: value}
   - add: input
+  - mul: gamma
   - gelu
 """
 
@@ -162,18 +164,21 @@ def test_derivatives_run_through_the_products(mlp: Any) -> None:
 
 def test_a_source_may_start_from_an_earlier_value(folder: Path) -> None:
     model = fusegen.load("attention", folder).Module(4).double()
-    assert [*model.state_dict()] == ["weight", "proj.value.weight", "proj.value.bias"]
+    assert [*model.state_dict()] == [
+        *("proj.query.weight", "proj.value.weight", "proj.value.bias", "layers.0")
+    ]
     x, keys = (torch.randn(2, n, 4, dtype=torch.float64, requires_grad=True) for n in (3, 5))
     with pytest.raises(RuntimeError):  # as many values as x has rows, and not keys
         model(x, keys)
     keys = keys[:, :3]
     value = torch.tanh(model.get_submodule("proj.value")(x))
-    scores = torch.softmax(x @ model.weight.T @ keys.mT / 2, -1)
-    wanted = F.gelu(scores @ value + x)
+    weight = model.get_parameter("proj.query.weight")
+    scores = torch.softmax(x @ weight.T @ keys.mT / 2, -1)
+    wanted = F.gelu((scores @ value + x) * 2)
     torch.testing.assert_close(model(x, keys), wanted)
     for got, gradient in zip(
-        torch.autograd.grad(model(x, keys).sum(), [x, model.weight]),
-        torch.autograd.grad(wanted.sum(), [x, model.weight]),
+        torch.autograd.grad(model(x, keys).sum(), [x, weight]),
+        torch.autograd.grad(wanted.sum(), [x, weight]),
         strict=True,
     ):
         torch.testing.assert_close(got, gradient)
@@ -224,6 +229,12 @@ ARGUMENTS = "arguments: {in_channels: int, out_channels: int, kernel_size: int, 
         (ARGUMENTS + "chain: [conv2d, {max_pool1d: {kernel_size: 2, padding: 0}}]", "takes 3 dims"),
         ("chain: [{max_pool2d: 2}, flatten]", "there is nothing to fuse"),
         ("operands: {w: col}\nchain: [{matmul: w}, relu]", "declare it of kind factor"),
+        (
+            "operands: {w: {kind: scalar, init: ones, name: a.b}}\nchain: [{mul: w}, {linear: "
+            "{name: a, in_features: 2, out_features: 2}}, relu]",
+            "'a.b' cannot be a name here: 'a' is something else",
+        ),
+        ("operands: {w: {kind: col, name: a}}\nchain: [{mul: w}]", "'w' is an input"),
         ("operands: {w: factor}\nchain: [{matmul: w}, {add: w}]", "which only products take"),
         ("chain: [relu, matmul, gelu, bmm, tanh, matmul, tanh]", "takes the input 'other'"),
         ("chain: [{relu: {name: a}}, {matmul: {other: b}}]", "unknown operand 'b'"),

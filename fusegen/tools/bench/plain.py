@@ -90,19 +90,20 @@ class Model(nn.Module):
             (step, segment.layout.columns) for segment in chain.segments for step in segment.steps
         ]
         self._steps = [
-            (step.label, None if held else _step(step, numbers, columns))
+            (step.label, step.place, None if held else _step(step, numbers, columns))
             for (step, columns), held in zip(steps, held_by_torch, strict=True)
         ]
-        self._own = [o.name for o in chain.operands if o.owner == o.name]
+        own = {o.name for o in chain.operands if o.owner == o.name}
+        self._own = {o.name: o.place for o in chain.spec.operands if o.name in own}
         self._inputs = [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
 
     def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
         """Return the model's output at `x`."""
         operands = {INPUT: x} | dict(zip(self._inputs, inputs, strict=True))
-        for name in self._own:
-            operands[name] = getattr(self, name)
-        for label, call in self._steps:
-            x = getattr(self, label)(x) if call is None else call(x, operands)
+        for name, place in self._own.items():
+            operands[name] = self.get_parameter(place)
+        for label, place, call in self._steps:
+            x = self.get_submodule(place)(x) if call is None else call(x, operands)
             operands[label] = x
         return x
 
