@@ -131,6 +131,7 @@ class Op:
         keeps_channels: whether a source without a width leaves the channels as they are.
         dims: the attributes that name a dim.
         several: whether they may name several neighbouring dims.
+        one_in_torch: whether torch's function takes only one of them.
         over: the dims that it reduces over if no attribute names them.
         groups: the attribute with the number of groups of channels. A row is then the channels of a group
             with all dims after them.
@@ -173,6 +174,7 @@ class Op:
     keeps_channels: bool = False
     dims: tuple[str, ...] = ()
     several: bool = False
+    one_in_torch: bool = False
     over: Over | None = None
     groups: str = ""
     indexes: bool = False
@@ -206,6 +208,12 @@ class Op:
     def takes_tensors(self) -> bool:
         """Whether its torch function takes only tensors as operands, no numbers."""
         return self.torch in ("minimum", "maximum", "lerp", "addcmul")
+
+    def is_in_torch(self, attributes: Mapping[str, object]) -> bool:
+        """Return whether its torch function takes these attributes."""
+        if not self.torch or any(attributes[name] != self.attributes[name] for name in self.own):
+            return False
+        return not (self.one_in_torch and any(isinstance(attributes[n], tuple) for n in self.dims))
 
     def refusal(self, parameter: str) -> str | None:
         """Return why a parameter of the torch function is refused, and what to do; None if unknown."""

@@ -19,20 +19,20 @@ from fusegen.atoms import (
 from fusegen.ops.declare import op
 
 
-@op("nn.functional.softmax", dims=("dim",))
+@op("nn.functional.softmax", dims=("dim",), several=True, one_in_torch=True)
 def softmax(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     """exp(x - max) / sum exp(x - max). torch.nn.Softmax."""
     e = let("exp", exp(x - row_shift(x)))
     return e / row_sum(e)
 
 
-@op("nn.functional.softmin", dims=("dim",))
+@op("nn.functional.softmin", dims=("dim",), several=True, one_in_torch=True)
 def softmin(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     """exp(min - x) / sum exp(min - x). torch.nn.Softmin."""
     return softmax.formula(let("negative", -x))
 
 
-@op("nn.functional.log_softmax", dims=("dim",))
+@op("nn.functional.log_softmax", dims=("dim",), several=True, one_in_torch=True)
 def log_softmax(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     """x - max - log sum exp(x - max). torch.nn.LogSoftmax."""
     shifted = let("shifted", x - row_shift(x))

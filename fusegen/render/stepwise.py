@@ -123,7 +123,7 @@ class _Writer:
             self.lines.append(f"x, second_ = {halves}")
             return self._own_formula(step, span, {SECOND: "second_"})
         attributes = step.attributes
-        if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
+        if not op.is_in_torch(attributes):
             return self._own_formula(step, span, {})
         return self._call(step, op, columns)
 

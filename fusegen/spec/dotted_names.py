@@ -13,7 +13,7 @@ __all__ = ["check_containers", "dotted_name", "submodule_problem"]
 
 
 def submodule_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a submodule or parameter, or None. A container has numbers too."""
+    """Return what is wrong with the name of a submodule or parameter, or None; containers take numbers."""
     first, *parts = name.split(".")
     words = [first, *(part for part in parts if not (part.isascii() and part.isdigit()))]
     wrong = (problem(word, attribute=True) for word in [*words, name.replace(".", "_")])

@@ -47,6 +47,7 @@ chain:
   - conv2d: {name: excite, out_channels: out_channels, kernel_size: 1}
   - sigmoid
   - mul: wide                             # larger than what reaches it
+  - softmax: {dim: [2, 3]}
   - dropout2d: 0.25
   - flatten
   - linear: {in_features: 4 * out_channels, out_features: 10}
@@ -112,6 +113,7 @@ class Original(nn.Module):
         wide = F.leaky_relu(self.conv2(first) + first, 0.1)
         pooled = F.adaptive_avg_pool2d(wide, 1)
         gated = torch.sigmoid(self.excite(pooled)) * wide
+        gated = gated.flatten(2).softmax(-1).view_as(gated)
         return pooled, F.log_softmax(self.linear(self.drop(gated).flatten(1)), -1)
 
 
@@ -200,7 +202,7 @@ def test_what_each_chain_takes_and_returns() -> None:
         ["max_pool2d"],
         ["conv2", "add", "wide"],
         ["pooled"],
-        ["excite", "sigmoid", "mul"],
+        ["excite", "sigmoid", "mul", "softmax"],
         ["dropout2d"],
         ["flatten"],
         ["linear", "logits"],

@@ -27,7 +27,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         attributes: its attributes, as values.
         training: the mode, for functions with one.
     """
-    if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
+    if not op.is_in_torch(attributes):
         return None
     function = _in_torch(op.torch)
     keywords = {name: value for name, value in attributes.items() if name not in op.own}
