@@ -173,7 +173,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - add:\n", "there is no value after 'add'", 2),
     ("chain:\n  - expr:\n", "there is no value after 'expr'", 2),
     ("chain:\n  - expr: {formula: x + 1, dim: }\n", "'dim' of expr is empty", 2),
-    ("chain:\n  - softmax: {dim: [1, ]}\n", "a whole number", 2),
+    ("chain:\n  - glu: {dim: [1, ]}\n", "a whole number", 2),
     ("chain:\n  - softmax: {dim: [1, ~]}\n", "item 2 of the list is null", 2),
     ("chain:\n  - gelu\n  -\n", "item 2 of the list is empty", 3),
     (

@@ -98,7 +98,9 @@ def _schema_parameters(function: Any) -> list[str]:
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     try:
-        return inspect.signature(function).parameters
+        found = inspect.signature(function).parameters
+        return {name: one for name, one in found.items() if one.kind not in several}
     except ValueError:  # a builtin of torch has no signature, and no builtin takes a shape
         return {}
