@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, ROOT, derive
+from conftest import DEVICES, ROOT, built_alone, derive
 from shared.layouts import channels_last, copied
 from torch import Tensor
 from torch.func import jvp, vmap
@@ -130,6 +130,20 @@ def test_dropout_after_a_reduction_over_channels_takes_no_copy(
     wanted = run_chain(chain.spec, leaf, case.operands, numbers) * kept / 0.75
     torch.testing.assert_close(out, wanted)
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, leaf, cotangent)[0])
+
+
+def test_dropout_after_a_reduction_of_rows(tmp_path: Path) -> None:
+    """A stage of a row draws for itself, in more than one block of columns, and in rows of fewer."""
+    text = "order: 1\ndtypes: [float64]\nchain: [softmax, dropout: {p: 0.25}]\n"
+    apply = built_alone(tmp_path, "softmax_dropout", text, [torch.float64]).apply
+    for cols in (33, 2500):
+        x = torch.randn(5, cols, dtype=torch.float64).requires_grad_()
+        kept = uniform(5, 0, (5, cols)) >= 0.25
+        cotangent = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape)
+        found = []
+        for out in (apply(x, training=True, seed=5), x.softmax(-1) * kept / 0.75):
+            found.append((out, *torch.autograd.grad(out, x, cotangent)))
+        torch.testing.assert_close(found[0], found[1])
 
 
 def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
