@@ -52,12 +52,17 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
     before += sum(2 * bytes_of(n) for n in twice)
+    others = sum(n.target.ops - 1 for n in computed if isinstance(n.target, patterns.OfHalves))
+    before += 2 * others * bytes_of(next(iter(computed))) if others else 0
+    # A rotation that is written out is eight ops, or seven of halves.
+    turned = [n for n in computed if n.target is patterns.rope]
+    before += sum(7 * bytes_of(n) for n in turned)
     # So is a loss: torch writes what it adds up, or the logarithms of a softmax, and reads that again.
     losses = [n for n in computed if _is_two(calls[n])]
     before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
-    launches = len(computed) + len(twice) + len(losses)
+    launches = len(computed) + len(twice) + len(losses) + 6 * len(turned) + others
     saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, launches, saved)
 

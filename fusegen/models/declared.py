@@ -26,7 +26,7 @@ def kind_text(held: Held, region: Region) -> str:
     if held.float32:
         return f"{{kind: {held.kind}, dtype: float32}}"
     calls = region.calls.values()
-    constant = any(c.name == "rotate_half" or (c.ends and c.operands) for c in calls)
+    constant = any(c.name in ("rotate_half", "rope") or (c.ends and c.operands) for c in calls)
     tensor = tensor_of(held.node)
     if constant and held.kind == "full" and tensor is not None and not tensor.requires_grad:
         return "{kind: full, gradient: false}"

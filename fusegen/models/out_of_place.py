@@ -47,7 +47,7 @@ def is_pure(node: fx.Node) -> bool:
     """Return whether nobody can tell that a node ran, but by its value."""
     if node.op not in ("call_function", "call_method") or is_in_place(node) or "out" in node.kwargs:
         return False
-    if name_of(node) in patterns.VIEWS or node.target in patterns.COMPARISONS:
+    if name_of(node) in patterns.VIEWS or node.target in {*patterns.COMPARISONS, *patterns.JOINS}:
         return True
     call = call_or_none(node)
     return call is not None and call.name not in ("batch_norm", "dropout", "alpha_dropout")

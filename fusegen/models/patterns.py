@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,11 +22,13 @@ __all__ = [
     "COMPARISONS",
     "GATES",
     "INFIX",
+    "JOINS",
     "KEPT",
     "OF_CHANNELS",
     "PRODUCTS",
     "STEPS",
     "VIEWS",
+    "OfHalves",
     "geglu",
     "glu",
     "layer_norm_of_channels",
@@ -35,6 +37,7 @@ __all__ = [
     "op_of_method",
     "reglu",
     "rms_norm_of_channels",
+    "rope",
     "rotate_half",
     "swiglu",
 ]
@@ -49,6 +52,28 @@ def rotate_half(x: Tensor, interleaved: bool = False) -> Tensor:
         if interleaved
         else torch.cat((-second, first), -1)
     )
+
+
+def rope(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    interleaved: bool = False,
+    partial_rotary_factor: float = 1.0,
+    per_pair: bool = False,
+) -> Tensor:
+    """Rotary position embedding of a row or of its first columns (`rope.py`); see the op of this name."""
+    width = round(x.shape[-1] * partial_rotary_factor)
+    front, rest = x[..., :width], x[..., width:]
+    if per_pair:
+        twice = (lambda t: t.repeat_interleave(2, -1)) if interleaved else _twice
+        cos, sin = twice(cos), twice(sin)
+    turned = front * cos + rotate_half(front, interleaved) * sin
+    return torch.cat((turned, rest), -1) if partial_rotary_factor < 1 else turned
+
+
+def _twice(table: Tensor) -> Tensor:
+    return torch.cat((table, table), -1)
 
 
 def layer_norm_of_channels(
@@ -90,6 +115,27 @@ def reglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     """The same with relu."""
     value, gate = _value_and_gate(x, gate_first, alternating)
     return value * functional.relu(gate)
+
+
+class OfHalves:
+    """A function of the two halves of the last dim that a spec writes as a formula (`other_gates.py`).
+
+    Args:
+        formula: the formula, of `first` and `second`.
+        run: computes it of both halves.
+        ops: how many ops it is.
+        alternating: whether the halves are the even and the odd columns.
+    """
+
+    def __init__(
+        self, formula: str, run: Callable[[Tensor, Tensor], Tensor], ops: int, alternating: bool
+    ) -> None:
+        self.formula, self.run, self.ops, self.alternating = formula, run, ops, alternating
+        self.__name__ = "of_halves"  # as the code of a graph calls it
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return its value, by torch's own functions."""
+        return self.run(*_halves(x, self.alternating))
 
 
 def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:
@@ -146,6 +192,7 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.layer_norm: "layer_norm",
     torch.group_norm: "group_norm",
     rotate_half: "rotate_half",
+    rope: "rope",
     layer_norm_of_channels: "layer_norm",
     rms_norm_of_channels: "rms_norm",
     functional.glu: "glu",
@@ -217,6 +264,8 @@ VIEWS = frozenset(
         *("tensor_split", "hsplit", "vsplit", "getattr", "mT", "broadcast_to", "split_with_sizes"),
     }
 )
+#: What puts tensors side by side.
+JOINS = frozenset({torch.cat, torch.concat, torch.concatenate, torch.stack})
 #: What torch computes best.
 PRODUCTS = frozenset(
     {
@@ -228,6 +277,8 @@ PRODUCTS = frozenset(
 
 def op_of(node: fx.Node) -> Op | None:
     """Return the op that a node of a captured graph calls."""
+    if isinstance(node.target, OfHalves):
+        return find("glu")
     if node.op == "call_function":
         return op_of_function(node.target)
     return op_of_method(str(node.target)) if node.op == "call_method" else None

@@ -32,11 +32,13 @@ from fusegen.models.fusion_report import (
 )
 from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
+from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.recompute import recompute
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions, region_of
+from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
 from fusegen.models.spec_text import RegionSpec
 
@@ -77,7 +79,9 @@ def plan_of(
     before = effects_of(graph, inputs)
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
     write_rotations(graph, before)
+    write_ropes(graph, before)
     write_gates(graph, before)
+    write_other_gates(graph, before)
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)

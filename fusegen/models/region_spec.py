@@ -163,6 +163,10 @@ class _Writer:
         """Write a step that `Module` would keep as a submodule; its tensors are arguments of `apply`."""
         assert call.op is not None
         given = self._called_on(call)
+        if "formula" in call.attributes:
+            given |= {"formula": f'"{call.attributes["formula"]}"', "halves": "[first, second]"}
+            self._steps.append(Step("expr", given, label))
+            return
         if call.op.indexes:
             given |= {"dim": dims_text(self._region), "keepdim": "true"}
         if call.features:
@@ -212,9 +216,9 @@ class _Writer:
             eps = call.attributes.get("eps", 1e-5)
             scale = f"rsqrt({operands['running_var']} + {eps!r}) * {operands['weight']}"
             return f"({x} - {operands['running_mean']}) * ({scale}) + {operands['bias']}"
-        channels = has_channels(call)
+        channels, read = has_channels(call), self._table if call.name == "rope" else self._value
         operands = {
-            name: self._channel(value) if channels else self._value(value)
+            name: self._channel(value) if channels else read(value)
             for name, value in call.operands.items()
         }
         sign = patterns.INFIX.get(call.name)
@@ -264,6 +268,11 @@ class _Writer:
         if held.dims and not self._order:
             held = replace(held, adapted="expanded", dims=())
         return self._declared(held)
+
+    def _table(self, value: fx.Node | float) -> str:
+        """Return an operand that is as wide as what `rope` turns."""
+        assert isinstance(value, fx.Node)
+        return self._declared(Held(value, "full", "as it is"))
 
     def _channel(self, value: fx.Node | float) -> str:
         """Return an operand with one number for each channel, of a norm that is written as a formula."""

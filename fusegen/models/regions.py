@@ -186,7 +186,10 @@ def region_of(node: fx.Node, call: Call) -> Region:
             rows = "batch" if call.training else None
         elif call.op is not None and call.op.submodule and call.op.submodule.operands:
             rows = f"{call.name} {node.name}"
-    elif call.name == "prelu":  # its weights are one for each channel, wherever these are
+    elif call.name in (
+        "prelu",
+        "rope",
+    ):  # weights of each channel, wherever these are; narrower tables
         reads = tensor_of(call.x)
         shape = tuple(reads.shape) if reads is not None else None
     else:

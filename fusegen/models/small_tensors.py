@@ -70,6 +70,8 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
         return read
 
     rounded = {i for call in region.calls.values() for i in call.inputs if _is_rounded(i, call)}
+    tables = (call.inputs for call in region.calls.values() if call.name == "rope")
+    rounded |= {node for read in tables for node in read}  # narrower than a row
     for node in region.inputs:
         if node not in rounded:
             varying(node, DEPTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 from fusegen.models.cost import cost_of
 from fusegen.models.regions import find_regions
+from fusegen.spec import parse
+from fusegen.tools.check.reference import run_chain
 
 X = torch.randn(4, 5, 16, dtype=torch.float64)
 IMAGE = torch.randn(2, 6, 5, 5, dtype=torch.float64)
@@ -88,6 +91,60 @@ def test_what_only_looks_like_one_stays(other: Callable[[Tensor], Tensor]) -> No
     assert not found & {"glu", "swiglu", "geglu", "reglu"}
 
 
+def clamped(x: Tensor) -> Tensor:
+    """As GPT-OSS has it."""
+    gate, up = x[..., ::2], x[..., 1::2]
+    gate, up = gate.clamp(min=None, max=7.0), up.clamp(min=-7.0, max=7.0)
+    return (up + 1) * (gate * torch.sigmoid(gate * 1.702))
+
+
+def test_a_clamped_gate_is_a_formula_of_its_halves() -> None:
+    module = captured(lambda x: clamped(x) * 2, X)
+    (text,) = texts_of(module)
+    assert "halves: [first, second]" in text and "alternating: true" in text
+    assert "(clamp(second, min=-7.0, max=7.0) + 1.0) * (clamp(first, max=7.0)" in text
+    module.recompile()
+    assert torch.equal(module(X)[0], clamped(X) * 2)
+
+
+#: Functions of one half, as people write them.
+OF_A_HALF: list[Callable[[Tensor], Tensor]] = [
+    *(torch.sigmoid, F.silu, F.gelu, torch.tanh, F.hardswish, lambda t: t.clamp(max=1.5)),
+    *(lambda t: t + 1, lambda t: 0.5 * t, lambda t: t * torch.sigmoid(1.702 * t), lambda t: t),
+    *(lambda t: t / (1 + t.abs()), lambda t: -t, lambda t: F.leaky_relu(t, 0.2), lambda t: t**2),
+]
+
+
+@pytest.mark.parametrize("_number", range(6))
+def test_random_gates(_number: int) -> None:
+    """Products of functions of both halves, in every way to take these."""
+    rng = random.Random()
+    take: Callable[[Tensor], tuple[Tensor, ...]] = rng.choice(
+        [
+            lambda x: x.chunk(2, -1),
+            lambda x: (x[..., :8], x[..., 8:]),
+            lambda x: (x[..., ::2], x[..., 1::2]),
+            lambda x: x.reshape(4, 5, 8, 2).unbind(-1),
+            lambda x: torch.split(x, 8, dim=-1)[::-1],
+        ]
+    )
+    inner, outer = rng.sample(OF_A_HALF, 2), rng.sample(OF_A_HALF, 2)
+    swapped = rng.random() < 0.5
+
+    def gated(x: Tensor) -> Tensor:
+        first, second = take(x)
+        first, second = outer[0](inner[0](first)), outer[1](inner[1](second))
+        return (second * first if swapped else first * second) + 0.25
+
+    module = captured(gated, X)
+    (text,) = texts_of(module)
+    parsed = parse(text, "gated")
+    assert any(step.halves for step in parsed.steps), text
+    torch.testing.assert_close(run_chain(parsed, X, {}, {}), gated(X))
+    module.recompile()
+    torch.testing.assert_close(module(X)[0], gated(X))
+
+
 class Mlp(nn.Module):
     """As Phi and GLM have it, with a norm after the gate."""
 
@@ -110,6 +167,17 @@ class Neighbours(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(neighbours(self.up(x)))
+
+
+class Clamped(nn.Module):
+    """An expert of GPT-OSS, with a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 24), nn.Linear(12, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(clamped(3 * self.up(x)))
 
 
 class Channels(nn.Module):
@@ -150,6 +218,7 @@ class Classes(nn.Module):
 MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
     "mlp": (Mlp, X, {"swiglu", "layer_norm"}),
     "neighbours": (Neighbours, X, {"swiglu", "layer_norm"}),
+    "clamped": (Clamped, X, {"glu"}),
     "channels": (Channels, IMAGE, {"glu", "add"}),
     "two gates": (TwoGates, X, {"swiglu", "glu", "tanh", "add"}),
     "normed": (Normed, X, {"swiglu", "layer_norm"}),

@@ -12,9 +12,11 @@ from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
+from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions
+from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
 
 
@@ -42,7 +44,9 @@ def tidied(module: fx.GraphModule) -> Effects:
     effects = effects_of(module.graph)
     write_channel_norms(module.graph, effects)
     write_rotations(module.graph, effects)
+    write_ropes(module.graph, effects)
     write_gates(module.graph, effects)
+    write_other_gates(module.graph, effects)
     leave_out_unread(module.graph)
     move_views(module.graph, lambda: effects_of(module.graph))
     leave_out_unread(module.graph)
