@@ -97,6 +97,35 @@ def _summary() -> str:
     return "\n".join([*lines, "", *(f"Machine: {machine}." for machine in sorted(machines))])
 
 
+def _targets() -> str:
+    """Return what was aimed at, and how much of it the records hold."""
+    mutants = [m for each in _all("code_*") for m in each["mutants"]]
+    judged = [m for m in mutants if m["outcome"] in ("killed", "survived")]
+    killed = sum(m["outcome"] == "killed" for m in judged)
+    changing = len(judged) - sum(bool(m["reason"]) for m in judged)
+    fewest = {
+        name: min(
+            (r["inputs"] for each in _all(name) for r in each["rows"] if r["dtype"] == "float32"),
+            default=0,
+        )
+        for name in ("inputs_cpu", "inputs_cuda")
+    }
+    rows = [
+        ("float32 numbers for each function, on the CPU", 10**7, fewest["inputs_cpu"]),
+        ("float32 numbers for each function, on a GPU", 2**32, fewest["inputs_cuda"]),
+        ("changed specs", 20_000, sum(r["count"] for r in _all("specs"))),
+        ("random programs", 2000, sum(r["programs"] for r in _all("programs_*"))),
+        ("random models", 200, sum(r["models"] for r in _all("models_*"))),
+        ("faults in the code", 200, len(judged)),
+    ]
+    lines = ["| what | aimed at | recorded |", "| --- | --- | --- |"]
+    lines += [f"| {what} | {aim:,} | {found:,} |" for what, aim, found in rows]
+    share = f"{killed / changing:.1%}" if changing else "no record"
+    return "\n".join(
+        [*lines, f"| of these that change something, found by tests | 95 % | {share} |"]
+    )
+
+
 def _wrong(specs: Record) -> str:
     """Return how many changed specs were wrong, and how many of them are no longer."""
     mended = len(specs.get("mended", ()))
@@ -266,6 +295,7 @@ BLOCKS = {
     "evidence:samples": _samples,
     "evidence:left": _left,
     "evidence:code": _code,
+    "evidence:targets": _targets,
 }
 if __name__ == "__main__":
     update()
