@@ -24,9 +24,9 @@ from fusegen.tools.bench import compiling
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODELS = Path(__file__).with_name("models.yaml")
-#: What a result may be off by: in units of eager's own error with TF32; beside that, of its size, since eager may
-#: not use TF32, which rounds factors to 2^-11, in the format that it has; and for each number, since a mean may
-#: be of values that cancel.
+#: What a result may be off by: in units of eager's own error with TF32; beside that, of its size, since eager
+#: may not use TF32, which rounds factors to 2^-11, in its format; and for each number, since a mean may be of
+#: values that cancel.
 UNITS, SLACK, LEAST = 3.0, 1e-3, 1e-6
 #: The model as one writes it in torch.
 PLAIN = """

@@ -1,8 +1,9 @@
 // The kernel of transposed.h. torch's own copy reads one element of each sector at a time.
 //
-// A block takes a tile of R rows and C columns, R * C = 4096, through shared memory: it reads along
-// the columns, writes along the rows, and all loads of a thread are in flight together. A tile is
-// flat if there are few rows, and narrow if there are few columns. Bound: memory.
+// A block takes a tile through shared memory: it reads along the columns and writes along the rows,
+// in accesses of 16 bytes where they divide both, and all loads of a thread are in flight together.
+// A tile has at most R rows and C columns, R * C = 4096: it is flat if there are few rows, and
+// narrow if there are few columns. All tiles of a matrix are about as large. Bound: memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,53 +18,98 @@
 namespace fusegen {
 namespace {
 
-// An element of SIZE bytes.
+// An element of SIZE bytes, and W of them.
 template <int SIZE>
 using Bytes = std::conditional_t<SIZE == 2, uint16_t,
                                  std::conditional_t<SIZE == 4, uint32_t, unsigned long long>>;
+template <class S, int W>
+struct alignas(W * sizeof(S)) Several {
+  S value[W];
+};
 
 constexpr int tile_elements = 4096, tile_threads = 256;
 
-template <class S, int R>
+// The tiles of each matrix: `down` times `across`, of so many rows and columns.
+struct Tiles {
+  int64_t down, across;
+  int rows, cols;
+};
+
+// LOADS and STORES: the elements of an access.
+template <class S, int R, int LOADS, int STORES>
 __global__ void __launch_bounds__(tile_threads, 4)
-    transpose_tiles(Transposition copy, int64_t down, int64_t across) {
-  constexpr int C = tile_elements / R, each = tile_elements / tile_threads;
+    transpose_tiles(Transposition copy, Tiles tiles) {
+  constexpr int C = tile_elements / R;
   constexpr int pitch = C + (sizeof(S) == 2 ? 2 : 1);  // a column then lies in different banks
+  constexpr int loads = tile_elements / tile_threads / LOADS, lanes = C / LOADS;
+  constexpr int stores = tile_elements / tile_threads / STORES, lines = R / STORES;
   __shared__ S tile[R * pitch];
-  const int64_t matrix = blockIdx.x / (down * across), place = blockIdx.x % (down * across);
-  const int64_t row = place % down * R, col = place / down * C;
+  const int64_t matrix = blockIdx.x / (tiles.down * tiles.across);
+  const int64_t place = blockIdx.x % (tiles.down * tiles.across);
+  const int64_t row = place % tiles.down * tiles.rows, col = place / tiles.down * tiles.cols;
+  const int rows = int(min(copy.rows - row, int64_t(tiles.rows)));
+  const int cols = int(min(copy.cols - col, int64_t(tiles.cols)));
   const int64_t base = matrix * copy.rows * copy.cols;
-  const S* const from = static_cast<const S*>(copy.from) + base;
-  S* const to = static_cast<S*>(copy.to) + base;
-  S values[each];
+  const S* const from = static_cast<const S*>(copy.from) + base + row * copy.cols + col;
+  S* const to = static_cast<S*>(copy.to) + base + col * copy.rows + row;
+  const int thread = int(threadIdx.x);
+  Several<S, LOADS> values[loads];
 #pragma unroll
-  for (int n = 0; n < each; ++n) {
-    const int at = n * tile_threads + int(threadIdx.x), r = at / C, c = at % C;
-    if (row + r < copy.rows && col + c < copy.cols)
-      values[n] = from[(row + r) * copy.cols + col + c];
+  for (int n = 0; n < loads; ++n) {
+    const int r = thread / lanes + n * (tile_threads / lanes), c = thread % lanes * LOADS;
+    if (r < rows && c < cols)
+      values[n] = *reinterpret_cast<const Several<S, LOADS>*>(from + r * copy.cols + c);
   }
 #pragma unroll
-  for (int n = 0; n < each; ++n) {
-    const int at = n * tile_threads + int(threadIdx.x);
-    tile[at / C * pitch + at % C] = values[n];
+  for (int n = 0; n < loads; ++n) {
+    const int r = thread / lanes + n * (tile_threads / lanes), c = thread % lanes * LOADS;
+#pragma unroll
+    for (int v = 0; v < LOADS; ++v) tile[r * pitch + c + v] = values[n].value[v];
   }
   __syncthreads();
 #pragma unroll
-  for (int n = 0; n < each; ++n) {
-    const int at = n * tile_threads + int(threadIdx.x), r = at % R, c = at / R;
-    if (row + r < copy.rows && col + c < copy.cols)
-      to[(col + c) * copy.rows + row + r] = tile[r * pitch + c];
+  for (int n = 0; n < stores; ++n) {
+    const int c = thread / lines + n * (tile_threads / lines), r = thread % lines * STORES;
+    Several<S, STORES> column;
+#pragma unroll
+    for (int v = 0; v < STORES; ++v) column.value[v] = tile[(r + v) * pitch + c];
+    if (r < rows && c < cols)
+      *reinterpret_cast<Several<S, STORES>*>(to + c * copy.rows + r) = column;
   }
+}
+
+// The rows or columns of a tile that holds at most `most` of them, a multiple of `width`.
+inline int even_part(int64_t all, int most, int width) {
+  const int64_t parts = (all + most - 1) / most, part = (all + parts - 1) / parts;
+  return int((part + width - 1) / width * width);
 }
 
 template <class S, int R>
 const char* launch_tiles(const Transposition& copy, cudaStream_t stream) {
-  constexpr int C = tile_elements / R;
-  const int64_t down = (copy.rows + R - 1) / R, across = (copy.cols + C - 1) / C;
-  const int64_t blocks = copy.count * down * across;
+  constexpr int C = tile_elements / R, wide = std::min({16 / int(sizeof(S)), R, C});
+  if (copy.count * copy.rows * copy.cols == 0) return nullptr;
+  const auto vectors = [](const void* at, int64_t of) {
+    return of % wide == 0 && reinterpret_cast<uintptr_t>(at) % (wide * sizeof(S)) == 0;
+  };
+  const bool loads = vectors(copy.from, copy.cols), stores = vectors(copy.to, copy.rows);
+  Tiles tiles;
+  tiles.rows = even_part(copy.rows, R, stores ? wide : 1);
+  tiles.cols = even_part(copy.cols, C, loads ? wide : 1);
+  tiles.down = (copy.rows + tiles.rows - 1) / tiles.rows;
+  tiles.across = (copy.cols + tiles.cols - 1) / tiles.cols;
+  const int64_t blocks = copy.count * tiles.down * tiles.across;
   if (blocks >> 31) return "a tensor is too large to be transposed";
-  if (blocks > 0)
-    transpose_tiles<S, R><<<unsigned(blocks), tile_threads, 0, stream>>>(copy, down, across);
+  const auto launched = [&](auto* kernel) {
+    kernel<<<unsigned(blocks), tile_threads, 0, stream>>>(copy, tiles);
+  };
+  if (loads && stores)
+    launched(transpose_tiles<S, R, wide, wide>);
+  else if (loads)
+    launched(transpose_tiles<S, R, wide, 1>);
+  else if (stores)
+    launched(transpose_tiles<S, R, 1, wide>);
+  else
+    launched(transpose_tiles<S, R, 1, 1>);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }

@@ -3,13 +3,12 @@
 //
 // A thread keeps V neighbouring channels and their operands, and walks down the places with R of
 // them in flight. Sums by channel stay with the thread until the end; then its block adds them up.
-// If accesses do not divide the channels of one place, they divide those of several places, which
-// are then a step of the walk. Bound: memory.
+// If accesses do not divide the channels of one place, or would leave threads without channels, a
+// step of the walk is several places. Bound: memory.
 #pragma once
 
-#include <numeric>
-
 #include "fusegen/forms/by_channel.h"
+#include "fusegen/forms/gpu_places.cuh"
 #include "fusegen/forms/gpu_strand_sums.cuh"
 
 namespace fusegen {
@@ -88,7 +87,7 @@ __global__ void __launch_bounds__(256)
     }
     // The places that are left: fewer than a step has.
     const int64_t at = walk.steps * walk.together + c, left = min(count - at, int64_t(V));
-    if (V > 1 && blockIdx.y == 0 && threadIdx.y == 0 && left > 0) {
+    if (blockIdx.y == 0 && threadIdx.y == 0 && left > 0) {
       Packed<S, V> raw[P::Fulls::size + 1] = {};
 #pragma unroll
       for (int n = 0; n < P::Fulls::size; ++n) {
@@ -131,7 +130,7 @@ struct ByChannelPlan : PartialCounts {
   explicit ByChannelPlan(const typename D::Args& args) {
     width = widest<S>(16, [&](int width) { return P::template vectorisable<true>(args, width); });
     const int64_t count = args.rows * args.cols;
-    walk.together = std::lcm(args.channels, int64_t(width));
+    walk.together = step_of_walk(args.channels, width, count);
     walk.steps = count / walk.together;
     const int64_t columns = walk.together / width;
     unsigned across = 1;

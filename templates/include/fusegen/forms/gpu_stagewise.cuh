@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(256)
       // The places that are left: fewer than a step has.
       const int64_t at = walk.steps * walk.together + c;
       const int64_t left = min(walk.elements() - at, int64_t(V));
-      if (V > 1 && slice == 0 && threadIdx.y == 0 && left > 0) {
+      if (slice == 0 && threadIdx.y == 0 && left > 0) {
         Packed<S, V> raw[P::Fulls::size + 1] = {};
 #pragma unroll
         for (int n = 0; n < P::Fulls::size; ++n) {
@@ -242,7 +242,7 @@ struct StagewisePlan : PartialCounts {
     walk.places = args.cols / walk.run;
     const bool even = walk.matrices == 1 || walk.elements() % wide == 0;
     width = even && P::template vectorisable<true>(args, wide) ? wide : 1;
-    walk.together = uint32_t(std::lcm(args.inner, int64_t(width)));
+    walk.together = uint32_t(step_of_walk(args.inner, width, walk.elements()));
     walk.steps = walk.elements() / walk.together;
     const int64_t columns = walk.together / width;
     unsigned across = 1;

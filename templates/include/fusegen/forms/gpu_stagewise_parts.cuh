@@ -1,8 +1,7 @@
 // What a stage that runs over the whole tensor leaves of each row, and how its parts are joined.
 #pragma once
 
-#include <numeric>
-
+#include "fusegen/forms/gpu_places.cuh"
 #include "fusegen/forms/gpu_stages.cuh"
 #include "fusegen/forms/gpu_strand_sums.cuh"
 #include "fusegen/forms/gpu_streamed_parts.cuh"
