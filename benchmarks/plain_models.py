@@ -25,7 +25,7 @@ from fusegen.tools.bench import compiling
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODELS = Path(__file__).with_name("models.yaml")
 #: What a value and a gradient may be off by, of their size, in float32. Where a derivative jumps, as at the
-#: bounds of a clamp, some elements come to lie on the other side: a millionth of them is a thousandth in norm.
+#: bounds of a clamp, some elements lie on the other side: a millionth of them is a thousandth in norm.
 VALUE, GRADIENT = 1e-5, 3e-3
 #: The same for each number, since a mean may be of values that cancel.
 LEAST = 1e-6
