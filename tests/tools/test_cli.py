@@ -98,6 +98,17 @@ def test_check_verifies_built_packages(generated: Path) -> None:
     assert "FAILED" not in done.stdout
 
 
+@pytest.mark.slow
+def test_check_takes_the_dtypes_that_a_package_is_built_for(tmp_path: Path) -> None:
+    (tmp_path / "narrow.yaml").write_text("order: 1\ndtypes: [float64, float32]\nchain: [relu]\n")
+    built = ("build", "narrow.yaml", "--backend", "cpu", "--dtypes", "float32")
+    assert fusegen_here(*built, cwd=tmp_path).returncode == 0
+    done = fusegen_here("check", "narrow.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not run: the package is built without float64" in done.stdout
+    assert re.findall(r"forward, (\w+)", done.stdout) == ["float32"]
+
+
 def test_a_formula_keeps_its_brackets() -> None:
     assert "x clipped to [min_val, max_val]" in fusegen_here("ops").stdout
 

@@ -192,6 +192,7 @@ def test_errors_are_told_from_eagers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     package = SimpleNamespace(apply=exact)
     monkeypatch.setattr(errors, "load_package", lambda *_: package)
+    monkeypatch.setattr(errors, "_dtypes", lambda *_: ["bfloat16"])
     value, slope = errors.errors_at_every_number(chain, Path())
     assert len(value.x) == 65_280
     assert value.own.max() <= 0.5
@@ -210,10 +211,14 @@ def test_errors_of_a_call_are_told_from_eagers(monkeypatch: pytest.MonkeyPatch) 
         return run_chain(chain.spec, x.double(), {}, {}).to(x.dtype)
 
     monkeypatch.setattr(errors, "load_package", lambda *_: SimpleNamespace(apply=exact))
+    monkeypatch.setattr(errors, "_dtypes", lambda *_: ["float64", "bfloat16"])
     rows = {row.name: row for row in errors.errors_of_a_call(chain, Path())}
     assert set(rows) == {"output", "grad_x"}
     assert all(row.own <= 0.6 for row in rows.values())
     assert all(row.eager > row.own for row in rows.values())
+    monkeypatch.setattr(errors, "_dtypes", lambda *_: ["float64"])
+    with pytest.raises(errors.NotMeasured, match="built for neither bfloat16 nor float32"):
+        errors.errors_of_a_call(chain, Path())
 
 
 def test_kernels_say_why_they_have_their_form(derived: Callable[[str], Chain]) -> None:

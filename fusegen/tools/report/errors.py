@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusegen.base import stamp
 from fusegen.chain import Chain
 from fusegen.runtime.loading import load_package
 from fusegen.tools.check.compare import Comparison, Values, make_case, one_thread
@@ -82,7 +83,9 @@ def errors_at_every_number(chain: Chain, out: Path) -> list[EveryNumber]:
     Raises:
         NotMeasured: the package is not built, or not for bfloat16 on the CPU.
     """
-    package = _package(chain, out, "bfloat16")
+    package, dtypes = _package(chain, out)
+    if "bfloat16" not in dtypes:
+        raise NotMeasured("the package is built without bfloat16")
     numbers = numbers_of(chain)
     x = every(torch.bfloat16)
     x = x[x.isfinite()].sort().values
@@ -116,12 +119,12 @@ def errors_of_a_call(chain: Chain, out: Path) -> list[ErrorRow]:
     """
     if not chain.spec.order:
         raise NotMeasured("the spec has order: 0, and errors are measured with gradients")
+    package, dtypes = _package(chain, out)
     rows: list[ErrorRow] = []
     for dtype in (torch.bfloat16, torch.float32):
         name = str(dtype).removeprefix("torch.")
-        if name not in chain.spec.dtypes:
+        if name not in dtypes:
             continue
-        package = _package(chain, out, name)
         training = chain.moded
         case = make_case(chain, chain.example_shape(*_SHAPE), training=training)
         comparison = Comparison(chain, case, dtype)
@@ -140,7 +143,7 @@ def errors_of_a_call(chain: Chain, out: Path) -> list[ErrorRow]:
             truths, spreads = comparison.truth(), comparison.spread()
         rows += _rows(comparison, name, found, theirs, truths, spreads)
     if not rows:
-        raise NotMeasured("the spec has neither bfloat16 nor float32 among its dtypes")
+        raise NotMeasured("the package is built for neither bfloat16 nor float32")
     return rows
 
 
@@ -164,18 +167,22 @@ def _rows(
     ]
 
 
-def _package(chain: Chain, out: Path, dtype: str) -> Any:
-    """Return the built package.
+def _package(chain: Chain, out: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return the built package, and the dtypes that it is built for.
 
     Raises:
-        NotMeasured: it is not built, or not for this dtype.
+        NotMeasured: it is not built.
     """
-    if dtype not in chain.spec.dtypes:
-        raise NotMeasured(f"the spec has no {dtype} among its dtypes")
     try:
-        return load_package(chain.spec.name, out)
+        package = load_package(chain.spec.name, out)
     except ImportError as error:
         raise NotMeasured(str(error)) from error
+    return package, _dtypes(chain.spec.name, out)
+
+
+def _dtypes(name: str, out: Path) -> tuple[str, ...]:
+    """Return the dtypes that a package is compiled for."""
+    return tuple(stamp.read(out / name / "_cpu.so").dtypes[name])
 
 
 def _value_and_derivative(function: Any, x: Tensor, order: int) -> list[Tensor]:
