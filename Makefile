@@ -4,6 +4,7 @@
 # `make check`: linters, types, format, and whether generated/ is what the specs render to.
 # `make prove`: what docs/evidence.md says was proven on the CPU, in about half an hour; records in RECORDS.
 # `make docs`: the documentation as a site, in site/.
+# `make walks`: the walks of docs/walks, word for word, each in an empty folder, with their times.
 # `make pictures`: the pictures of pages in docs/pictures, taken in Chromium.
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +20,7 @@ NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 # Every test of the command line starts Python: without bytecode it compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: build test quick check prove docs pictures format clean
+.PHONY: build test quick check prove docs walks pictures format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs --portable
@@ -65,6 +66,11 @@ prove: $(VENV)/installed
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict
+
+walks: export PATH := $(abspath $(BIN)):$(PATH)
+walks: export PYTHONPATH = tests
+walks: $(VENV)/installed
+	$(BIN)/python tests/take_walks.py
 
 pictures: export PYTHONPATH = tests
 pictures: $(VENV)/installed
