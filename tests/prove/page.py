@@ -176,7 +176,7 @@ def _counted(mutants: Sequence[Record]) -> str:
     equal = sum(bool(m["reason"]) for m in found)
     rest = f"; {unjudged} more were not judged in time" if unjudged else ""
     share = f"{killed / max(1, len(found) - equal):.1%}"
-    return f"{len(found)} faults: {killed} found, {equal} change nothing; {share} of the others found{rest}"
+    return f"{len(found)} faults: {killed} found, {equal} without effect; {share} of the others found{rest}"
 
 
 def _code() -> str:
