@@ -86,4 +86,7 @@ def _patience() -> float:
 
 
 def _read(holder: Path) -> str:
-    return holder.read_text() if holder.exists() else "another process"
+    try:
+        return holder.read_text() or "another process"  # empty while it is written
+    except OSError:  # it ended meanwhile
+        return "another process"

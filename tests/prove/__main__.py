@@ -92,6 +92,21 @@ def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
     return record, len(code_mutants.unexplained(record))
 
 
+def _sanitizers(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from prove import sanitizers
+
+    seeds = range(options.seed, options.seed + int(options.count))
+    record = sanitizers.run(seeds, folder, _say)
+    return record, len(record["wrong"])
+
+
+def _faults(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from prove import faults
+
+    record = faults.run(int(options.count), options.seed, folder, _say)
+    return record, len(record["wrong"])
+
+
 #: What each measure does: a record, and how much of it is wrong.
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], int]]] = {
     "inputs": _inputs,
@@ -100,15 +115,14 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
     "samples": _samples,
     "models": _models,
     "code": _code,
+    "faults": _faults,
+    "sanitizers": _sanitizers,
 }
-#: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code.
+#: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code,
+#: builds that are killed, random programs under sanitizers.
 COUNTS = {
-    "inputs": 1_000_000,
-    "specs": 3000,
-    "specs_again": 0,
-    "samples": 6,
-    "models": 20,
-    "code": 40,
+    **{"inputs": 1_000_000, "specs": 3000, "specs_again": 0, "samples": 6, "models": 20},
+    **{"code": 40, "faults": 30, "sanitizers": 12},
 }
 
 
