@@ -61,6 +61,8 @@ prove: $(VENV)/installed
 	  --record $(RECORDS)/programs_$(SEED).json || failed=1; \
 	$(BIN)/python -m prove models --seed $(SEED) --count 24 --processes 2 \
 	  --record $(RECORDS)/models_$(SEED).json || failed=1; \
+	$(BIN)/python -m prove faults --seed $(SEED) --count 24 --record $(RECORDS)/faults.json || failed=1; \
+	$(BIN)/python -m prove sanitizers --seed $(SEED) --count 6 --processes 2 --record $(RECORDS)/sanitizers.json || failed=1; \
 	test -z "$$failed"
 
 docs: export NO_MKDOCS_2_WARNING = 1

@@ -140,6 +140,9 @@ def test_whatever_a_record_has_wrong_is_explained() -> None:
         assert accounted(row), row
     assert not page.record("specs")["wrong"]
     assert not any(row["wrong"] for row in page.record("samples")["rows"])
+    for pattern in ("faults*.json", "sanitizers*.json"):
+        for path in page.FOLDER.glob(pattern):
+            assert not page.record(path.stem)["wrong"]
 
 
 def test_files_that_decide_speed_are_there() -> None:

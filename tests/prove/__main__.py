@@ -96,7 +96,7 @@ def _sanitizers(options: argparse.Namespace, folder: Path) -> tuple[dict[str, An
     from prove import sanitizers
 
     seeds = range(options.seed, options.seed + int(options.count))
-    record = sanitizers.run(seeds, folder, _say)
+    record = sanitizers.run(seeds, folder, options.processes, _say)
     return record, len(record["wrong"])
 
 
@@ -135,7 +135,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="the JSON file to write")
     parser.add_argument("--areas", nargs="*", default=[], help="what of the code is changed")
     parser.add_argument(
-        "--processes", type=int, default=1, help="how many at once: functions, trees"
+        "--processes", type=int, default=1, help="how many at once: functions, trees, parts"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
     parser.add_argument("--hangs", type=float, default=900, help="seconds after which tests hang")

@@ -30,7 +30,7 @@ SIZES = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127, 129, 1023, 1025, 204
 #: Elements of a call, at most.
 MOST = 150_000
 #: Calls of each package of a form.
-CALLS = 6
+CALLS = 5
 
 
 def shapes(chain: Chain, rng: random.Random) -> Iterator[tuple[int, ...]]:

@@ -113,7 +113,7 @@ def removed(count: int, rng: random.Random, folder: Path) -> Iterator[Row]:
     )
     for trial in range(count):
         files = sorted(f for f in folder.rglob("*") if f.is_file() and f != bench.spec)
-        for file in rng.sample(files, rng.randrange(1, len(files) + 1)):
+        for file in rng.sample(files, rng.randint(min(1, len(files)), len(files))):
             file.unlink()
         row.trials += 1
         row.saw(bench.verdict(5), f"round {trial}")

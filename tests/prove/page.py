@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from fusegen.base.files import write_if_different
+from prove import page_of_faults
 from prove.every_input import REASONS
 from prove.records import FOLDER, ROOT
 
@@ -85,6 +86,7 @@ def _summary() -> str:
     for code in _all("code_*"):
         command = f"prove code --seed {code['seed']} --areas {' '.join(code['areas'])}"
         calls.append(("faults in the code", command, _counted(code["mutants"]), code))
+    calls += page_of_faults.called(_all("faults"), _all("sanitizers"))
     lines = ["| part | command | result | commit, date, seconds |", "| --- | --- | --- | --- |"]
     for part, command, said, of in calls:
         run = f"{of['commit']}, {of['date']}, {of['seconds']}"
@@ -296,6 +298,9 @@ BLOCKS = {
     "evidence:left": _left,
     "evidence:code": _code,
     "evidence:targets": _targets,
+    "evidence:faults": lambda: page_of_faults.faults(_all("faults")),
+    "evidence:sanitizers": lambda: page_of_faults.sanitizers(_all("sanitizers")),
+    "evidence:forms": page_of_faults.forms,
 }
 if __name__ == "__main__":
     update()

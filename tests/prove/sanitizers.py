@@ -9,6 +9,7 @@ another process the kernels run on threads that ThreadSanitizer sees (`parallel_
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,23 +55,29 @@ FOUND = re.compile(
 )
 
 
-def run(seeds: Sequence[int], folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    seeds: Sequence[int], folder: Path, processes: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Return a record of every part.
 
     Args:
         seeds: of the random programs; the first draws dtypes, shapes and layouts too.
         folder: where packages are built.
+        processes: how many parts at once.
         say: where to say how far it is.
     """
-    rows = []
-    for number, isa in enumerate(_isas()):
-        some = [seed for n, seed in enumerate(seeds) if n % len(_isas()) == number]
-        rows.append(_watch("address", isa, number, len(_isas()), some, seeds[0], folder))
-        say(_said(rows[-1]))
-    rows.append(_watch("thread", _isas()[-1], 0, 1, (), seeds[0], folder))
-    say(_said(rows[-1]))
-    rows.append(_pool(folder))
-    say(_said(rows[-1]))
+    isas, rows = _isas(), []
+    parts = [
+        ("address", isa, number, len(isas), seeds[number :: len(isas)], seeds[0], folder)
+        for number, isa in enumerate(isas)
+    ]
+    parts.append(("thread", isas[-1], 0, 1, (), seeds[0], folder))
+    context = multiprocessing.get_context("spawn")  # each part has an environment of its own
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        done = [pool.submit(_watch, *part) for part in parts] + [pool.submit(_pool, folder)]
+        for each in done:
+            rows.append(each.result())
+            say(_said(rows[-1]))
     wrong = [line for row in rows for line in row["wrong"]]
     return {"seed": seeds[0], "count": len(seeds), "rows": rows, "wrong": wrong}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -86,6 +87,22 @@ def test_a_damaged_library_is_refused(damage: str, package: Path) -> None:
     spoil, reason = DAMAGE[damage]
     library.write_bytes(spoil(library.read_bytes()))
     refused(package, reason)
+
+
+def test_a_bit_anywhere_is_noticed(package: Path) -> None:
+    """In the library, and in each source that was compiled or says how to call it."""
+    places = random.Random(0)
+    for name in ("_cpu.so", *(n for n in stamp.SOURCES if (package / n).is_file())):
+        file = package / name
+        content = file.read_bytes()
+        for _ in range(12):
+            spoiled = flipped(content, places.randrange(len(content)))
+            file.with_suffix(".new").write_bytes(spoiled)
+            file.with_suffix(".new").replace(file)
+            with pytest.raises(ImportError, match=r"run `fusegen build|import it again"):
+                fusegen.load(NAME, package.parent)
+        file.write_bytes(content)
+    works(package)
 
 
 def test_the_copy_that_is_not_spoiled_works(package: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,3 +99,24 @@ def test_elements_and_rows_on_any_number_of_threads(
             with threads(count):
                 found.append(bits(package(name), chain, case, torch.float32)[:2])
         assert all(other == found[0] for other in found), f"{shape}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wherever_tensors_begin(name: str, package: Package, derived: Derived) -> None:
+    """On the CPU. On a GPU rows that begin between two accesses take another form."""
+    chain = derived(name)
+    case = verify.make_case(chain, (67, 129), training=len(chain.modes) == 2)
+    wanted = bits(package(name), chain, case, torch.float32)
+    for elements in (1, 3):
+        moved = dataclasses.replace(
+            case,
+            x=_later(case.x, elements),
+            operands={n: _later(t, elements) for n, t in case.operands.items()},
+        )
+        assert bits(package(name), chain, moved, torch.float32) == wanted
+
+
+def _later(tensor: Tensor, elements: int) -> Tensor:
+    """Return an equal tensor in float32 that begins some elements after its storage does."""
+    flat = torch.cat([tensor.new_zeros(elements), tensor.reshape(-1)])
+    return flat.float()[elements:].view(tensor.shape)
