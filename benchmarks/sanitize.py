@@ -168,7 +168,10 @@ def call(chain: Chain, package: ModuleType, case: Case) -> list[Tensor]:
     named = dict(zip(case.operands, leaves[1:], strict=True))
     values = each(package.apply(leaves[0], **named, **case.options))
     generator = torch.Generator().manual_seed(1)
-    along = [torch.randn(v.shape, generator=generator).to(dtype).cuda() for v in values]
+    along = [torch.randn(v.shape, generator=generator) for v in values]
+    if case.x.dim() == 4 and case.x.is_contiguous():  # a cotangent that is copied
+        along = [_channels_last(a) if a.dim() == 4 else a for a in along]
+    along = [_moved(a, dtype) for a in along]
     wanted = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
     found += [t.detach().cpu() for t in (*values, *torch.autograd.grad(values, wanted, along))]
     return found
