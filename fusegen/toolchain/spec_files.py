@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base.errors import UserError
 
 _SUFFIXES = (".yaml", ".yml")
+#: What every spec has and other YAML has not.
+_CHAIN = re.compile(r"^[\"']?chain[\"']?\s*:", re.MULTILINE)
 
 
 def find_spec(name: str | Path) -> Path:
@@ -62,10 +65,16 @@ def expand(specs: Sequence[Path]) -> list[Path]:
     return list(by_name.values())
 
 
+def specs_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that are specs by their looks: YAML with a chain."""
+    files = [p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file()]
+    return [p for p in files if _CHAIN.search(p.read_text(encoding="utf-8", errors="replace"))]
+
+
 def _similar(path: Path) -> str:
     folders = [path.parent if path.parent.is_dir() else Path()]
     folders += [Path("specs")] if path == Path(path.name) and Path("specs").is_dir() else []
-    known = {p.stem: p for f in folders for p in sorted(f.iterdir()) if p.suffix in _SUFFIXES}
+    known = {p.stem: p for f in folders for p in sorted(specs_in(f))}
     close = difflib.get_close_matches(path.stem, known, n=1)
     if close:
         return f"; did you mean {known[close[0]]}?"

@@ -296,9 +296,10 @@ def test_a_name_means_the_spec_here_or_in_specs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("here.yaml").write_text("")
+    Path("here.yaml").write_text("chain: [relu]\n")
     Path("specs").mkdir()
-    Path("specs/there.yml").write_text("")
+    Path("specs/there.yml").write_text("# mine\nchain: [relu]\n")
+    Path("mkdocs.yml").write_text("nav: []\n")  # is no spec
     assert find_spec("here") == find_spec("here.yaml") == Path("here.yaml")
     assert find_spec("there") == find_spec("specs/there") == Path("specs/there.yml")
     assert expand([Path("here"), Path("there")]) == [Path("here.yaml"), Path("specs/there.yml")]

@@ -34,7 +34,10 @@ _WIDE = 10_000
 
 def complete_specs(incomplete: str) -> list[str]:
     """Return what a shell offers for a spec: names here and in specs/, and files and folders."""
-    names = {path.stem for folder in ("", "specs") for path in Path(folder).glob("*.yaml")}
+    from fusegen.toolchain.spec_files import specs_in
+
+    folders = [folder for folder in map(Path, ("", "specs")) if folder.is_dir()]
+    names = {path.stem for folder in folders for path in specs_in(folder)}
     parent = Path(incomplete).parent if not incomplete.endswith("/") else Path(incomplete)
     beside = parent.iterdir() if parent.is_dir() else ()
     paths = {f"{path}/" if path.is_dir() else str(path) for path in beside}
