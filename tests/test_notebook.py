@@ -16,6 +16,7 @@ from fusegen.toolchain.results import BuildResult, BuildResults
 
 def test_a_report_shows_its_graph_and_its_regions() -> None:
     shown = model_report()._repr_html_()
+    assert type(shown) is str  # a Markup escapes what is put into it
     root = ET.fromstring(shown)
     text = " ".join(root.itertext())
     assert "2 of 3 regions fused, in 1 graph; a forward pass moves 4.0 MB less" in text

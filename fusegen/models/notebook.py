@@ -58,7 +58,7 @@ def report_as_html(report: Report) -> str:
     parts.append(_table(("not fused", "times", "shape", "reason"), unfused))
     left = [(name, count, reason) for (name, reason), count in report.left.most_common()]
     parts.append(_folded("as before", _table(("op", "times", "reason"), left)))
-    return Markup('<div class="fusegen">{}{}</div>').format(_STYLE, Markup("").join(parts))
+    return str(Markup('<div class="fusegen">{}{}</div>').format(_STYLE, Markup("").join(parts)))
 
 
 def _counted(regions: Iterable[FusedRegion]) -> list[tuple[FusedRegion, int]]:
