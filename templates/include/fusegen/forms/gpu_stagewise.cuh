@@ -249,19 +249,36 @@ struct StagewisePlan : PartialCounts {
     while (across < 32 && across < columns) across *= 2;
     threads = dim3(across, 256 / across);
     walk.strands = threads.y;
-    // About four waves of three blocks a multiprocessor. A thread should have four batches, though.
-    const int64_t wanted = 4 * 3 * int64_t(chip().multiprocessors);
+    // At most about four waves of three blocks a multiprocessor.
+    const int64_t resident = 3 * int64_t(chip().multiprocessors);
     const int64_t tiles = (columns + across - 1) / across;
     const int64_t turns =
-        std::clamp<int64_t>(wanted / tiles, 1, std::min<int64_t>(walk.matrices, 65535));
-    const int64_t most = walk.steps / (int64_t(walk.strands) * in_flight * 4);
-    walk.slices = uint32_t(
-        std::clamp<int64_t>(wanted / (tiles * turns), 1, std::clamp<int64_t>(most, 1, 65535)));
+        std::clamp<int64_t>(4 * resident / tiles, 1, std::min<int64_t>(walk.matrices, 65535));
+    walk.slices = uint32_t(slices_of(tiles * turns, resident));
     grid = dim3(unsigned(tiles), walk.slices, unsigned(turns));
     const int64_t parts_of_row = walk.together / walk.inner * int64_t(walk.run) * walk.slices;
     joining = parts_of_row < 1024 ? dim3(32, 8) : dim3(256);
     joined_by = unsigned(std::min<int64_t>((args.rows + joining.y - 1) / joining.y, 1 << 20));
     blocks = std::max<int64_t>(joined_by, tiles * turns * walk.slices);
+  }
+
+  // In how many slices blocks take a matrix, if one slice takes `blocks`: so many that the last
+  // wave of blocks fills the chip best. A thread should have two batches, though.
+  int64_t slices_of(int64_t blocks, int64_t resident) const {
+    const int64_t batches = walk.steps / (int64_t(walk.strands) * in_flight);
+    const int64_t most =
+        std::clamp<int64_t>(std::min(batches / 2, 4 * resident / blocks), 1, 65535);
+    int64_t best = most;
+    double fullest = 0;
+    for (int64_t slices = most; slices > std::max<int64_t>(0, most - 64); --slices) {
+      const int64_t waves = (slices * blocks + resident - 1) / resident;
+      const double full = double(slices * blocks) / double(waves * resident);
+      if (full > fullest + 0.02) {
+        fullest = full;
+        best = slices;
+      }
+    }
+    return best;
   }
 
   // The parts of the sums by channel: a row of channels from each place of a step, from each block.
