@@ -126,6 +126,13 @@ def _shapes(
         shape[-1] += -shape[-1] % chain.parts
         return shape, shape, []
     assert step.op is not None
+    parameters = {o.name: o.shape for o in chain.spec.operands if o.factor and o.init is not None}
+    for factor in step.factors.values():
+        declared = parameters.get(factor.name)
+        if isinstance(declared, tuple):
+            sizes = [numbers[s] if isinstance(s, str) else s for s in declared]
+            *_, first, last = reversed(sizes) if factor.transposed else sizes
+            return [rows, first], [rows, last], []
     if step.op.submodule is None:
         columns = _CHANNELS[False]
         beside = f"torch.randn([{rows}, {columns}, {columns}])"
@@ -142,8 +149,11 @@ def _shapes(
             given[key] = value
         elif isinstance(value, int) or (isinstance(value, Ref) and value.name in numbers):
             given[key] = _number(value, numbers)
-    x = [rows, _number(step.settings[held.sized_by[0]], numbers), *wide]
-    made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given, device="meta")
+    width = step.settings.get(held.sized_by[0]) if held.operands else None
+    usual = max([*_widths(chain, numbers)], default=_CHANNELS[rank >= 3])
+    x = [rows, usual if width is None else _number(width, numbers), *wide]
+    with torch.device("meta"):
+        made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given)
     return x, tuple(made(torch.empty(x, device="meta")).shape), []
 
 
