@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fusegen.base.errors import UserError
 from fusegen.ops import Op, find
@@ -44,6 +44,8 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
     operands: dict[str, str] = {}
     chain: list[str] = []
     source = False  # whether the chain starts from one
+    sources: list[Op] = []
+    labels: list[str] = []
     for index, word in enumerate(steps):
         if set(word) & set("()*+/ -"):
             chain.append(f'  - expr: "{word}"')
@@ -53,10 +55,19 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
         if op is None:
             raise UserError(unknown_op(word))
         halving = index == 0 or (index == 1 and source)
+        later = op.source and bool(sources)
         sized = op.source or not source
         source = source or op.source
-        given = _given(op, arguments, operands, sized=sized, halving=halving)
-        chain.append(f"  - {known}{given}")
+        again = op.submodule is not None and known in labels
+        labels.append(str(known))
+        given = _given(op, arguments, operands, sized=sized and not later, halving=halving)
+        if op.source and sources:
+            given = _sizes(op, arguments, kept=sources[-1].name != "flatten") | given
+        if op.source:
+            sources.append(op)
+        if again:
+            given = {"name": f"{known}_{labels.count(str(known))}"} | given
+        chain.append(f"  - {known}{_written(given, op)}")
     lines = [
         modeline(),
         "# A chain of operations, which fusegen makes kernels of. `fusegen ops` lists the ops.",
@@ -76,8 +87,8 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
 
 def _given(
     op: Op, arguments: dict[str, str], operands: dict[str, str], *, sized: bool, halving: bool
-) -> str:
-    """Return what follows an op, and declare what it needs.
+) -> dict[str, str]:
+    """Return what an op is given, and declare what it needs.
 
     Args:
         op: the op.
@@ -100,12 +111,39 @@ def _given(
         given[attribute] = "-1" if attribute in op.dims else _example(op, attribute)
     if op.attributes and not slots and all(value is None for value in op.attributes.values()):
         given.setdefault(next(iter(op.attributes)), "-1" if op.dims else "0")  # clamp
-    if op.dims == ("dim",) and not op.several and not op.halves:
+    if op.dims == ("dim",) and (not op.several or op.one_in_torch) and not op.halves:
         given.setdefault("dim", "-1")
+    return given
+
+
+def _sizes(op: Op, arguments: dict[str, str], *, kept: bool) -> dict[str, str]:
+    """Return the sizes of a source after another one, each an argument of its own, which this declares.
+
+    Args:
+        op: the source.
+        arguments: the arguments that are declared, to which this adds.
+        kept: whether its input is as wide as the source before it, which need not be said.
+    """
+    found = {}
+    for name in OpKeys.of(op).sized:
+        if kept and name in ("in_features", "in_channels"):
+            continue
+        argument, count = name, 1
+        while argument in arguments:
+            count += 1
+            argument = f"{name}_{count}"
+        arguments[argument] = "int"
+        if argument != name:
+            found[name] = argument
+    return found
+
+
+def _written(given: Mapping[str, str], op: Op) -> str:
+    """Return what follows an op's name."""
     if not given:
         return ""
-    if len(given) == 1 and [*given] == slots:
-        return f": {given[slots[0]]}"
+    if [*given] in (OpKeys.of(op).needed(op), [op.halves]) and len(given) == 1:
+        return f": {next(iter(given.values()))}"
     return ": {" + ", ".join(f"{key}: {value}" for key, value in given.items()) + "}"
 
 

@@ -19,6 +19,7 @@ from fusegen.spec import parse
 from fusegen.spec.chains import chains_of
 from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
+from fusegen.tools.shipping.layers import layers_code
 
 MLP = """
 arguments: {in_features: int, hidden: int, out_features: int}
@@ -256,3 +257,13 @@ def test_what_is_refused(text: str, message: str) -> None:
 def test_tools_of_one_chain_say_so() -> None:
     with pytest.raises(SpecError, match="`fusegen bench` takes a spec of one chain, and net_2"):
         chain.derive(parse(MLP, "mlp"), "`fusegen bench`")
+
+
+def test_a_layer_of_the_hub_calls_each_chain(folder: Path) -> None:
+    code = (folder / "mlp" / "__init__.py").read_text()
+    layers = layers_code(code, "mlp")
+    assert "Module._chain_1(self, x)" in layers
+    assert (
+        "self._"
+        not in layers + (folder / "block" / "__init__.py").read_text().split("def _chain_1")[1]
+    )

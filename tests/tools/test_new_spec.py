@@ -44,3 +44,20 @@ def test_the_command_writes_a_spec_and_its_schema(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "is there already" in again.stderr
     assert (tmp_path / "mine.yaml").read_text() == text
+
+
+def test_each_of_several_products_has_its_own_name_and_sizes() -> None:
+    text = new_spec(
+        "several", ["conv2d", "batch_norm", "max_pool2d", "conv2d", "flatten", "linear", "gelu"]
+    )
+    assert "- max_pool2d: {kernel_size: kernel_size_2}" in text
+    assert (
+        "- conv2d: {name: conv2d_2, out_channels: out_channels_2, kernel_size: kernel_size_3}"
+        in text
+    )
+    assert text.endswith("  - flatten\n  - linear\n  - gelu\n")
+    assert "  in_features: int\n" in text
+    text = new_spec("several", ["linear", "relu", "linear", "glu"])
+    assert text.endswith(
+        "- linear: {name: linear_2, out_features: out_features_2}\n  - glu: gate\n"
+    )

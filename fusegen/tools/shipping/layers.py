@@ -47,8 +47,8 @@ def layers_code(code: str, package: str) -> str:
     methods = {n.name: n for n in module.body if isinstance(n, ast.FunctionDef)}
     forward = ast.get_source_segment(code, methods["forward"], padded=True)
     assert forward is not None
-    # A method of Module's, which the module that is given does not have.
-    forward = forward.replace("self._step_by_step(", "Module._step_by_step(self, ")
+    for name in methods:  # of Module, which the module that is given does not have
+        forward = forward.replace(f"self.{name}(", f"Module.{name}(self, ")
     known = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fusegen"):
