@@ -60,7 +60,8 @@ class _Writer:
         self.mentioned |= spec.further_outputs
         # After a source, the chain's input is an operand.
         taken = {name for step in spec.steps for name in step.tensors}
-        if INPUT in self.mentioned | taken:
+        own_input = spec.number < 2  # a later chain is called with it
+        if own_input and INPUT in self.mentioned | taken:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT
 

@@ -28,7 +28,7 @@ from fusegen.runtime.steps import (
     widened,
 )
 from fusegen.spec import parse
-from fusegen.spec.model import Spec
+from fusegen.spec.model import INPUT, Spec
 from fusegen.tools.check.reference import run_chain
 
 FILES = sorted(
@@ -84,6 +84,8 @@ def agree(spec: Spec) -> None:
             made = torch.rand(size, generator=generator, dtype=torch.float64) + 0.5
             given[operand.name] = made.long() if operand.integer else made
             operands[operand.name] = operand
+    if INPUT in given:  # the text takes it from x
+        given[INPUT] = x
     numbers = {a.name: a.default or 2 for a in spec.arguments}
     modules = {}
     for step in spec.steps:
