@@ -171,11 +171,12 @@ struct Tiling {
 };
 
 // The rows of each task where rows are reduced as a whole. Rows take turns at the channels: `cycle`
-// of them together have all channels, or are all rows if nothing is summed by channel. A task takes
-// `sets` neighbouring rows of each cycle, and so the same channels from cycle to cycle, of one of
-// several pieces of the cycles. It sums no more than `most` of them in the compute type.
+// of them together have all channels, or are all rows if no operand has channels along a row. A
+// task takes `sets` neighbouring rows of each cycle, of at least so many elements, and so the same
+// channels from cycle to cycle, in one of several pieces of the cycles. It sums no more than `most`
+// of them in the compute type.
 struct RowTasks {
-  static constexpr int64_t most = 128;
+  static constexpr int64_t most = 128, least = 1024;
 
   int64_t rows, cycle, sets, pieces;
 
@@ -183,7 +184,8 @@ struct RowTasks {
     const int64_t rows = tiling.rows;
     if (!cycle) return {rows, std::max<int64_t>(rows, 1), tiling.tile_rows, 1};
     const int64_t wanted = std::min<int64_t>(tiling.groups(), 64), cycles = rows / cycle;
-    const int64_t sets = std::max<int64_t>(1, cycle / std::max<int64_t>(wanted, 1));
+    const int64_t wide = std::min(cycle, least / std::max<int64_t>(tiling.cols, 1));
+    const int64_t sets = std::max({int64_t(1), cycle / std::max<int64_t>(wanted, 1), wide});
     const int64_t tiles = (cycle + sets - 1) / sets;
     const int64_t pieces = std::max((wanted + tiles - 1) / tiles, (cycles + most - 1) / most);
     return {rows, cycle, sets, std::clamp<int64_t>(pieces, 1, std::max<int64_t>(cycles, 1))};
@@ -294,11 +296,6 @@ void for_each_run(int64_t begin, int64_t end, int64_t each, const F& f) {
 template <class S, class T>
 void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_t run,
                      int64_t channels) {
-  if (run == 1 && first % channels + count <= channels) {
-    const S* const from = data + first % channels;
-    for (int64_t i = 0; i < count; ++i) out[i] = load(from + i);
-    return;
-  }
   int64_t channel = channel_of(first, run, channels), until = run - first % run;
   for (int64_t i = 0; i < count; until = run) {
     const int64_t end = std::min(count, i + until);

@@ -12,6 +12,20 @@
 namespace fusegen {
 namespace {
 
+// How many channels the columns of a sweep have.
+enum ChannelsOfSweep { several_channels, one_channel, of_each_column };
+template <class Args>
+FUSEGEN_FN bool has_channel_of_each_column(const Args& args) {
+  return args.channel_run == 1 && args.cols <= args.channels;
+}
+
+// Whether rows are counted in another order than they have in memory: neighbours lie apart then,
+// and those a cycle apart are neighbours.
+template <class... Stores>
+constexpr bool any_gap(List<Stores...>) {
+  return (has_gap<Stores> || ...);
+}
+
 // The row in work, and what its stages share.
 template <class D, class S>
 struct RowTask {
@@ -57,10 +71,12 @@ struct RowTask {
 
     // Sweeps the columns from … to. If they all belong to one channel, `spread` holds a number for
     // each of its tensors, and sums by channel are numbers; otherwise these are arrays over the
-    // block.
-    const auto piece = [&](auto one_channel, int64_t from, int64_t to, const auto& spread,
-                           T(*terms)[block_cols]) {
-      constexpr bool one = decltype(one_channel)::value;
+    // block. If each column has a channel of its own, `spread` is the first one, and sums by
+    // channel are sums of columns.
+    const auto piece = [&](auto channels, int64_t from, int64_t to, const auto& spread,
+                           T(*terms)[block_cols]) __attribute__((always_inline)) {
+      constexpr int which = decltype(channels)::value;
+      constexpr bool one = which == one_channel;
       return sweep<T, sums + (one ? RunSums::size : 0), Largest::size>(from, to, [&](int64_t j) {
         typename K::Full full{};
         each(typename P::Fulls{}, [&](auto item, auto n) {
@@ -75,7 +91,12 @@ struct RowTask {
           }
         });
         each(typename P::Spreads{}, [&](auto item, auto n) {
-          if constexpr (uses<Stage, decltype(item)>) full.*item.field = spread[n][j - begin];
+          using Item = decltype(item);
+          if constexpr (uses<Stage, Item> && which == of_each_column)
+            full.*item.field =
+                load(pointer<typename Item::type, Item::arg>(args) + spread + (j - begin));
+          else if constexpr (uses<Stage, Item>)
+            full.*item.field = spread[n][j - begin];
         });
         typename K::Col col = P::loaded_column(args, j);
         each(typename P::DerivedCols{},
@@ -112,6 +133,8 @@ struct RowTask {
         each(RunSums{}, [&](auto item, auto n) {
           if constexpr (one)
             reduced.sum[sums + n] = out.*item.out;
+          else if constexpr (which == of_each_column)
+            run_sums[place_of<decltype(item), typename P::RunSums>][j] += out.*item.out;
           else
             terms[n][j - begin] = out.*item.out;
         });
@@ -131,7 +154,9 @@ struct RowTask {
 
     using Used = decltype(used<Stage>(typename P::Spreads{}));
     if constexpr (Used::size + RunSums::size == 0) {
-      leave(piece(std::false_type{}, begin, end, nullptr, nullptr));
+      leave(piece(Place<several_channels>{}, begin, end, nullptr, nullptr));
+    } else if (has_channel_of_each_column(args)) {
+      leave(piece(Place<of_each_column>{}, begin, end, (at + begin) % args.channels, nullptr));
     } else if (args.channel_run >= long_run) {
       auto whole = Reduced<T, sums, Largest::size>::none();
       for_each_run(begin, end, args.channel_run, [&](int64_t from, int64_t to, int64_t run) {
@@ -141,7 +166,7 @@ struct RowTask {
           using Stored = typename decltype(item)::type;
           spread[n].value = load(pointer<Stored, decltype(item)::arg>(args) + channel);
         });
-        const auto part = piece(std::true_type{}, from, to, spread, nullptr);
+        const auto part = piece(Place<one_channel>{}, from, to, spread, nullptr);
         for (int n = 0; n < sums; ++n) whole.sum[n] += part.sum[n];
         for (int n = 0; n < Largest::size; ++n)
           whole.largest[n] = larger(whole.largest[n], part.largest[n]);
@@ -160,14 +185,10 @@ struct RowTask {
                           end - begin, args.channel_run, args.channels);
         }
       });
-      leave(piece(std::false_type{}, begin, end, spread, terms));
+      leave(piece(Place<several_channels>{}, begin, end, spread, terms));
       each(RunSums{}, [&](auto item, auto n) {
         constexpr int own = place_of<decltype(item), typename P::RunSums>;
-        if (args.channel_run == 1) {
-          for (int64_t j = begin; j < end; ++j) run_sums[own][j] += terms[n][j - begin];
-        } else {
-          add_runs(run_parts[own] + block, terms[n], begin, end, args.channel_run);
-        }
+        add_runs(run_parts[own] + block, terms[n], begin, end, args.channel_run);
       });
     }
   }
@@ -193,8 +214,8 @@ struct RowTask {
     });
     each(Only<Stage, Role::run_sum>{}, [&](auto item, auto) {
       constexpr int n = place_of<decltype(item), typename P::RunSums>;
-      const int64_t run = run_length<decltype(item)>(args);
-      if (run > 1) join_runs(run_sums[n], run_parts[n], runs, run);
+      if (!has_channel_of_each_column(args))
+        join_runs(run_sums[n], run_parts[n], runs, run_length<decltype(item)>(args));
     });
   }
 };
@@ -211,10 +232,9 @@ void rows_of(const typename D::Args& args) {
   const auto tiling = Tiling::of(rows, cols, cols, P::ColSums::size ? 4 : 64);
   int64_t runs = 0;  // of a row, one for each channel
   int64_t cycle = 0;
-  if constexpr (P::RunSums::size > 0) {
-    runs = cols / args.channel_run;
-    cycle = args.cycle;
-  }
+  if constexpr (P::RunSums::size > 0) runs = cols / args.channel_run;
+  constexpr bool in_turns = any_gap(typename P::Stores{}) && P::Spreads::size > 0;
+  if constexpr (P::RunSums::size > 0 || in_turns) cycle = args.cycle;
   const RowTasks tasks = RowTasks::of(tiling, cycle);
   const int64_t places = tasks.pieces * cycle * runs;
   const GridSums<D, S> sums{
