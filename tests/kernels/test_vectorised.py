@@ -13,7 +13,7 @@ from conftest import NAMES, ROOT, render_into
 from random_programs.build import faster
 
 from fusegen.base import paths
-from fusegen.toolchain.compilers import Compilers
+from fusegen.toolchain.compilers import Compilers, for_every_machine
 
 #: Instantiates a kernel for one dtype alone, so that the report is about that dtype.
 _ONE_DTYPE = """
@@ -78,7 +78,8 @@ def report(compiler: str, kernel: Path, dtype: str, isa: str, folder: Path) -> s
     only.write_text(_ONE_DTYPE.format(dtype=dtype))
     path = shutil.which(compiler)
     assert path is not None
-    flags = Compilers(Path(path), None).kernel_flags(isa)
+    with for_every_machine():
+        flags = Compilers(Path(path), None).kernel_flags(isa)
     command = [path, *flags, *_REPORT[compiler], *faster(compiler)]
     command += ["-include", str(only), "-c", str(kernel), "-o", str(folder / "kernel.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

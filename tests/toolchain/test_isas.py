@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, python
 
-from fusegen.toolchain.compilers import cpu_isas
+from fusegen.toolchain.compilers import cpu_isas, for_every_machine
 
+with for_every_machine():
+    ISAS = list(cpu_isas())
 LIBRARY = ROOT / "generated" / "matmul_dropout_softmax"
 #: Prints the isa in use, and the errors of each dtype against float64, forward and backward.
 PROGRAM = """
@@ -40,7 +42,7 @@ def run(isa: str | None) -> tuple[str, list[str]]:
 
 def test_every_isa_is_exact() -> None:
     best, _ = run(None)
-    isas = list(cpu_isas())
+    isas = ISAS
     for isa in isas:
         used, errors = run(isa)
         assert used == isas[min(isas.index(isa), isas.index(best))]
@@ -58,7 +60,7 @@ def test_a_isa_that_is_none_is_named() -> None:
     assert "FUSEGEN_CPU=avx1024: expected portable, avx2 or avx512" in done.stderr
 
 
-@pytest.mark.parametrize("isa", list(cpu_isas()))
+@pytest.mark.parametrize("isa", ISAS)
 def test_no_function_of_one_isa_can_stand_for_another(isa: str) -> None:
     """The linker keeps one of the functions of a name, so a isa's have names of their own."""
     kernel = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{isa}.o"
