@@ -203,3 +203,11 @@ def test_a_word_belongs_to_one_atom() -> None:
     with pytest.raises(ValueError, match=r"call fusegen\.atoms\.saturating\.tanh 'tanh'"):
         Atom(word="tanh", value=mpmath.tanh, torch=lambda _, x: x, cpp="f")(sp.cosh)
     assert sp.cosh not in ATOMS
+
+
+@pytest.mark.parametrize(("x", "wanted"), [(-1, 3), (0, 1), (1, 2), (2, 3)])
+def test_conditions_of_numbers(x: int, wanted: int) -> None:
+    """Each part of one that joins several counts."""
+    s = sp.Symbol("x", real=True)
+    expr = sp.Piecewise((1, sp.And(s >= 0, s < 1)), (2, sp.Or(sp.Eq(s, 0), sp.Eq(s, 1))), (3, True))
+    assert evaluate(expr, {s: mpmath.mpf(x)}) == wanted

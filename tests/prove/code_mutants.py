@@ -153,7 +153,9 @@ def _passes(
             continue
         mutant.by = failed[1] if failed else f"exit {status}"
         unknown = status in (2, 3, 4) or "ImportError while loading conftest" in said
-        mutant.outcome = "no code" if unknown or _REFUSED.search(said) else "killed"
+        # What generated code the compiler refuses is a fault of the Python code that wrote it.
+        refused = not mutant.file.endswith(".py") and _REFUSED.search(said)
+        mutant.outcome = "no code" if unknown or refused else "killed"
         return False
     raise RuntimeError(f"more than {PATIENCE} tests of {arguments} fail without a change")
 

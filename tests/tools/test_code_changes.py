@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from prove.code_changes import Change, changes
 from prove.code_mutants import SAME_CODE, Area, Mutant, areas, draw, judge, unexplained
 from prove.code_tree import Unsound
@@ -117,8 +116,10 @@ class Answers:
         return next(self.changed_answers) if self.on else self.unchanged
 
 
-def judged(tree: Any, stages: Sequence[Sequence[str] | str], ends: float = float("inf")) -> Mutant:
-    mutant = Mutant(1, "atoms", "fusegen/atoms/rows.py", Change(0, 1, "", "sign"))
+def judged(
+    tree: Any, stages: Sequence[Sequence[str] | str], ends: float = float("inf"), file: str = "a.py"
+) -> Mutant:
+    mutant = Mutant(1, "atoms", file, Change(0, 1, "", "sign"))
     area = Area([], stages, {})
     judge(mutant, area.tests(Path("x.py")), tree, Unsound(), ends)
     return mutant
@@ -151,11 +152,11 @@ def test_a_test_that_fails_without_the_change_too_finds_nothing() -> None:
     assert tree.asked[-1] == ["a", "--deselect", "tests/a.py::test_it[1 of 2]"]
 
 
-@pytest.mark.parametrize(
-    "answer", [(2, "ERROR tests/a.py - NameError"), (1, "cpu.h:3:5: error: expected ';'")]
-)
-def test_what_is_no_code_is_no_fault(answer: tuple[int, str]) -> None:
-    assert judged(Answers([answer]), [["a"]]).outcome == "no code"
+def test_what_is_no_code_is_no_fault() -> None:
+    assert judged(Answers([(2, "ERROR tests/a.py - NameError")]), [["a"]]).outcome == "no code"
+    refused = (1, "cpu.h:3:5: error: expected ';'")
+    assert judged(Answers([refused]), [["a"]], file="templates/cpu.h").outcome == "no code"
+    assert judged(Answers([refused]), [["a"]]).outcome == "killed", "Python wrote what is refused"
 
 
 def test_a_test_that_does_not_end_has_found_the_change_unless_time_is_over() -> None:
