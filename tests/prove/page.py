@@ -181,6 +181,12 @@ def _counted(mutants: Sequence[Record]) -> str:
     return f"{len(found)} faults: {killed} found, {equal} without effect; {share} of the others found{rest}"
 
 
+def _why(mutant: Record) -> str:
+    """Return why a change survived, or what finds it since."""
+    found = f"found since by `{mutant['since']}`" if "since" in mutant else "not explained"
+    return mutant["reason"] or found
+
+
 def _code() -> str:
     mutants = [m for each in _all("code_*") for m in each["mutants"]]
     if not mutants:
