@@ -198,9 +198,7 @@ def _code() -> str:
     for m in mutants:
         if m["outcome"] == "survived":
             texts = " | ".join(f"`{m[t].replace('|', chr(92) + '|')}`" for t in ("was", "becomes"))
-            lines.append(
-                f"| `{m['file']}:{m['line']}` | {texts} | {m['reason'] or 'not explained'} |"
-            )
+            lines.append(f"| `{m['file']}:{m['line']}` | {texts} | {_why(m)} |")
     return "\n".join(lines)
 
 
