@@ -56,20 +56,20 @@ __global__ void __launch_bounds__(tile_threads, 4)
   Several<S, LOADS> values[loads];
 #pragma unroll
   for (int n = 0; n < loads; ++n) {
-    const int r = thread / lanes + n * (tile_threads / lanes), c = thread % lanes * LOADS;
+    const int at = n * tile_threads + thread, r = at / lanes, c = at % lanes * LOADS;
     if (r < rows && c < cols)
       values[n] = *reinterpret_cast<const Several<S, LOADS>*>(from + r * copy.cols + c);
   }
 #pragma unroll
   for (int n = 0; n < loads; ++n) {
-    const int r = thread / lanes + n * (tile_threads / lanes), c = thread % lanes * LOADS;
+    const int at = n * tile_threads + thread, r = at / lanes, c = at % lanes * LOADS;
 #pragma unroll
     for (int v = 0; v < LOADS; ++v) tile[r * pitch + c + v] = values[n].value[v];
   }
   __syncthreads();
 #pragma unroll
   for (int n = 0; n < stores; ++n) {
-    const int c = thread / lines + n * (tile_threads / lines), r = thread % lines * STORES;
+    const int at = n * tile_threads + thread, c = at / lines, r = at % lines * STORES;
     Several<S, STORES> column;
 #pragma unroll
     for (int v = 0; v < STORES; ++v) column.value[v] = tile[(r + v) * pitch + c];
