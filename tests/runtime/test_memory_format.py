@@ -208,7 +208,7 @@ def test_a_kernel_converts(shape: tuple[int, ...], dtype: torch.dtype, package: 
     apply = package("scale_softmax").apply
     assert memory_format.converters
     x = torch.randn(shape).to("cuda", dtype).requires_grad_()
-    found = in_memory_format(x, x, 1, 1, "channels_last", "copied")
+    found = in_memory_format(x, x, 1, "channels_last", "copied")
     assert found.stride() == x.contiguous(memory_format=FORMATS[x.dim()]).stride()
     assert torch.equal(found, x)
     cotangent = torch.randn_like(x)
