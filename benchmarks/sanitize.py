@@ -150,11 +150,17 @@ def _part(x: Tensor, width: int) -> Tensor:
 
 
 def _moved(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copy a tensor and its gaps to the GPU, into an allocation that ends with its last element."""
+    """Copy a tensor and its gaps to the GPU, into an allocation that ends with its last element.
+
+    It ends with the 16 bytes of that element: compute-sanitizer takes an asynchronous copy of fewer bytes, whose
+    number is in the address's lowest bits, for one of 16.
+    """
     size = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     flat = torch.as_strided(tensor, (size,), (1,))
     flat = flat.to(dtype) if tensor.is_floating_point() else flat
-    return flat.cuda().as_strided(tensor.shape, tensor.stride())
+    allocated = flat.new_empty(-(-size * flat.itemsize // 16) * 16 // flat.itemsize, device="cuda")
+    allocated[:size] = flat.cuda()
+    return allocated.as_strided(tensor.shape, tensor.stride())
 
 
 def call(chain: Chain, package: ModuleType, case: Case) -> list[Tensor]:
