@@ -152,8 +152,8 @@ def _part(x: Tensor, width: int) -> Tensor:
 def _moved(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Copy a tensor and its gaps to the GPU, into an allocation that ends with its last element.
 
-    It ends with the 16 bytes of that element: compute-sanitizer takes an asynchronous copy of fewer bytes, whose
-    number is in the address's lowest bits, for one of 16.
+    It ends with the 16 bytes of that element: compute-sanitizer takes an asynchronous copy of fewer bytes,
+    whose number is in the address's lowest bits, for one of 16.
     """
     size = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     flat = torch.as_strided(tensor, (size,), (1,))

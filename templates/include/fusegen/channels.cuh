@@ -92,9 +92,10 @@ class ChannelWalk {
 // Returns one channel value for each of the columns c … c + V - 1, where c is a multiple of V. The
 // first column belongs to `channel`; a new channel begins at each multiple of `run`. WHOLE promises
 // that runs are multiples of V, so all V columns share one channel. ANYWHERE: c need not be a
-// multiple of V.
+// multiple of V, and only the first `valid` columns need exist.
 template <int V, bool WHOLE = false, bool ANYWHERE = false, class S, class Index>
-__device__ __forceinline__ auto spread_vector(const S* data, int channel, Index c, Index run) {
+__device__ __forceinline__ auto spread_vector(const S* data, int channel, Index c, Index run,
+                                              int valid) {
   using T = decltype(load(data));
   const S* from = data + channel;
   Vector<T, V> spread;
@@ -102,7 +103,8 @@ __device__ __forceinline__ auto spread_vector(const S* data, int channel, Index 
     const T value = load(from);
 #pragma unroll
     for (int v = 0; v < V; ++v) spread.value[v] = value;
-  } else if (run == 1 && reinterpret_cast<uintptr_t>(from) % sizeof(Packed<S, V>) == 0) {
+  } else if (run == 1 && valid >= V &&
+             reinterpret_cast<uintptr_t>(from) % sizeof(Packed<S, V>) == 0) {
     spread = load_vector<V>(from);  // each has one of its own
   } else {
     Index until = run == 1 ? 1 : run - (c - quotient(c, run) * run);
@@ -112,7 +114,7 @@ __device__ __forceinline__ auto spread_vector(const S* data, int channel, Index 
         until = run;
         ++from;
       }
-      spread.value[v] = load(from);
+      spread.value[v] = v < valid ? load(from) : T(0);
       --until;
     }
   }

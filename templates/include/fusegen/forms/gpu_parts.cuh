@@ -204,11 +204,12 @@ struct GpuParts : Parts<D, S> {
 
   // Fills `full` with what elements read: packed inputs, random numbers of index `at`, and channel
   // values of column c, which belongs to `channel`. WHOLE: all V columns belong to one channel.
-  // Stage: what reads them, one or several stages. ANYWHERE: `at` and c need not be multiples of V.
+  // Stage: what reads them, one or several stages. ANYWHERE: `at` and c need not be multiples of V,
+  // and only the first `valid` columns need exist.
   template <class Stage, bool WHOLE = false, bool ANYWHERE = false, int V, class Index>
   static __device__ __forceinline__ void unpack_full(const Args& args, typename K::Full (&full)[V],
                                                      const Packed<S, V>* packed, int64_t at,
-                                                     int channel, Index c) {
+                                                     int channel, Index c, int valid = V) {
     unpack_inputs<Stage, ANYWHERE>(args, full, packed, at);
     if constexpr (P::Spreads::size > 0) {
       // All are found before any is used: the compiler then finds their places once.
@@ -218,7 +219,7 @@ struct GpuParts : Parts<D, S> {
         if constexpr (uses<Stage, Item>)
           spread[n] =
               spread_vector<V, WHOLE, ANYWHERE>(pointer<typename Item::type, Item::arg>(args),
-                                                channel, c, Index(run_length<Item>(args)));
+                                                channel, c, Index(run_length<Item>(args)), valid);
       });
       each(typename P::Spreads{}, [&](auto item, auto n) {
         if constexpr (uses<Stage, decltype(item)>) {

@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
                 rescale_live<Stage, V>(live + item * V, reductions.rescale);
               typename K::Full full[V];
               P::template unpack_full<Stage, false, true>(args, full, raw, row_at + c,
-                                                          channels.at(c), c);
+                                                          channels.at(c), c, end - c);
               typename K::Col col[V] = {};
               if constexpr (Only<Stage, Role::uses_columns>::size > 0) load_cols(col, c);
               typename K::Out out[V];
