@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.activation import Activation
-from fusegen.runtime.autocast import in_dtypes, widened
+from fusegen.runtime.autocast import in_dtypes, widened, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.explain import fits
@@ -66,7 +66,7 @@ class Chain:
         activation: Activation,
         autocast: Mapping[str, tuple[bool, ...]] | None = None,
     ) -> None:
-        self.autocast = autocast if autocast and torch.float32 in dtypes else {}
+        self.autocast = widening(autocast if autocast and torch.float32 in dtypes else {})
         self.package, self.compiled, self.dtypes = package, compiled, dtypes
         self.operands, self.modes, self.activation = operands, modes, activation
 
@@ -76,7 +76,7 @@ class Chain:
 
     def with_values(self, mode: str, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, ...]:
         """Return the chain's value, and after it the values that later segments use."""
-        if self.autocast and (wide := widened(x, self.autocast)):
+        if wide := widened(x, self.autocast):
             return in_dtypes(self.with_values(mode, x.float(), *args, **options), x.dtype, wide)
         first = self.modes[mode].operators[0]
         return self._in_dtype(first, self._run(mode, x, *args, **options), x.dtype)
@@ -85,7 +85,7 @@ class Chain:
         self, mode: str, x: Tensor, *args: Any, averages: Sequence[Average], **options: Any
     ) -> tuple[Tensor, ...]:
         """Return the same, and update running averages with the batch's statistics."""
-        if self.autocast and (wide := widened(x, self.autocast)):
+        if wide := widened(x, self.autocast):
             found = self.with_averages(mode, x.float(), *args, averages=averages, **options)
             return in_dtypes(found, x.dtype, wide)
         values = self.activation.values_of_channel(self.package, x)

@@ -8,17 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: On the CPU and on CUDA, whether autocast makes each value float32; () if it makes none so. Every chain has
+#: such a tuple: torch.compile may look at that of a package which had the same name before.
+Widening = tuple[tuple[bool, ...], tuple[bool, ...]]
 
-def widened(x: Any, autocast: Mapping[str, tuple[bool, ...]]) -> tuple[bool, ...]:
+
+def widening(autocast: Mapping[str, tuple[bool, ...]]) -> Widening:
+    """Return what a package says by the names of devices."""
+    return autocast.get("cpu", ()), autocast.get("cuda", ())
+
+
+def widened(x: Any, autocast: Widening) -> tuple[bool, ...]:
     """Return whether each of a chain's values is of float32 under the present autocast; () if none is.
 
     Args:
         x: the activation.
-        autocast: by device, whether autocast makes each value float32.
+        autocast: what autocast makes float32.
     """
     if not isinstance(x, Tensor) or x.dtype not in (torch.bfloat16, torch.float16):
         return ()
-    found = autocast.get(x.device.type, ())
+    found = autocast[x.is_cuda]
     return found if any(found) and torch.is_autocast_enabled(x.device.type) else ()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusegen.base.shipped import DISTRIBUTION
 from fusegen.runtime.activation import Activation
-from fusegen.runtime.autocast import in_dtypes, widened
+from fusegen.runtime.autocast import in_dtypes, widened, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.broadcasting import broadcast
@@ -87,7 +87,7 @@ class Chain:
         self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
         self.activation = activation
-        self._autocast = autocast if torch.float32 in self._dtypes else _NONE
+        self._autocast = widening(autocast if torch.float32 in self._dtypes else _NONE)
         namespace = getattr(torch.ops, self.namespace)
         if self._has_cuda:
             offer_converter(namespace)
@@ -128,7 +128,7 @@ class Chain:
         Raises:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
-        if self._autocast and (wide := widened(x, self._autocast)):
+        if wide := widened(x, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)[0]
         bound = self._modes[mode]
@@ -153,7 +153,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does.
         """
-        if self._autocast and (wide := widened(x, self._autocast)):
+        if wide := widened(x, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)
         bound = self._modes[mode]
@@ -179,7 +179,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does, and if a channel has only one value.
         """
-        if self._autocast and (wide := widened(x, self._autocast)):
+        if wide := widened(x, self._autocast):
             given = (operands, attributes, seed, groups)
             found = self.with_averages(mode, x.float(), *given, averages=averages)
             return in_dtypes(found, x.dtype, wide)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +43,10 @@ def autocasting(device: str) -> Iterator[None]:
 
 
 def of_eager(chain: Chain, shape: tuple[int, ...], device: str) -> torch.dtype | None:
-    """Return the dtype that torch's functions give for tensors of 16 bits; None if one asks for a GPU."""
+    """Return the dtype that torch's functions give for tensors of 16 bits.
+
+    None if one asks for a GPU, or refuses what an earlier one made float32 beside 16 bits, as `lerp` does.
+    """
     case = make_case(chain, shape, training=False)
 
     def fake(tensor: Tensor) -> Tensor:
@@ -55,7 +58,9 @@ def of_eager(chain: Chain, shape: tuple[int, ...], device: str) -> torch.dtype |
         try:
             return plain.tail(chain, case.options)(fake(case.x), *operands).dtype
         except RuntimeError as error:
-            if "not linked with support for cuda" in str(error):
+            if re.search(
+                "not linked with support for cuda|expected dtype torch.float32", str(error)
+            ):
                 return None
             raise
 
@@ -137,7 +142,7 @@ def test_formulas(formula: str, wide: bool, tmp_path: Path) -> None:
 
 
 def test_random_chains(tmp_path: Path) -> None:
-    compared, seed = 0, random.randrange(10**6)
+    compared, seed = 0, 9000
     while compared < 4:
         seed += 1
         program = Generator(f"random{seed}", seed).program()

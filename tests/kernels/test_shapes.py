@@ -311,8 +311,8 @@ def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
             r"example.yaml:2: dim \[0, 1\] needs an activation of several dims",
         ),
         (
-            "dims: 4\nchain:\n  - softmax: {dim: [2, 3]}\n",
-            r"example.yaml:3: 'dim' of softmax must be a whole number, not \[2, 3\]",
+            "dims: 4\nchain:\n  - glu: {dim: [2, 3]}\n",
+            r"example.yaml:3: 'dim' of glu must be a whole number, not \[2, 3\]",
         ),
         (
             "chain:\n  - group_norm: {features: 8, num_groups: 0}\n",

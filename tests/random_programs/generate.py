@@ -104,7 +104,11 @@ class Generator:
         elif start < 0.65:
             rank = self.document["dims"] = rng.choice((3, 4, 4, 5))
         else:
-            sources = [op for op in registry().values() if op.source and (op.operands or op.inputs)]
+            sources = [
+                op
+                for op in registry().values()
+                if op.source and (op.operands or op.inputs) and op.name != "matmul"
+            ]
             op = rng.choice([*sources, *[find("linear")] * 4])
             assert op is not None
             self._source(op)

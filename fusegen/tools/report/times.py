@@ -51,13 +51,13 @@ class Times:
     """The times of a chain or a model.
 
     Args:
-        where: the chip and the version of torch.
+        machine: the chip and the version of torch.
         what: the dtype, and the shape of a chain's activation or the text of a model's inputs.
         passes: its passes.
         reason: why nothing was measured; empty if it was.
     """
 
-    where: str = ""
+    machine: str = ""
     what: str = ""
     passes: Sequence[TimedPass] = ()
     reason: str = ""
