@@ -193,10 +193,10 @@ class Rotary:
         return torch.cat((self.turned(front, cos, sin), rest), -1)
 
 
-@pytest.mark.parametrize("_number", range(8))
-def test_random_ways_to_write_rotary_embedding(_number: int) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_random_ways_to_write_rotary_embedding(seed: int) -> None:
     """Whole rows and a part of them, by halves and by neighbours, with tables of columns and of pairs."""
-    rng = random.Random()
+    rng = random.Random(seed)
     rotary = Rotary(rng, rng.choice((8, 16, 24)))
     x = torch.randn(2, 3, 5, rotary.size, requires_grad=True)
     shape = rng.choice([(5,), (2, 1, 5), (3, 5)])
