@@ -10,8 +10,10 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from shared.command import fusegen_here
 from torch import nn
 
@@ -181,3 +184,26 @@ def test_a_name_that_the_hub_does_not_take(generated: Path, tmp_path: Path) -> N
     assert done.returncode == 2
     assert "x: the hub takes names of" in done.stderr
     assert not (tmp_path / "hub").exists()
+
+
+def test_the_page_runs_with_the_library(generated: Path, tmp_path: Path) -> None:
+    """What docs/shipping.md shows, where the library `kernels` is installed."""
+    pytest.importorskip("kernels", reason="the library kernels of Hugging Face is not installed")
+    (tmp_path / "generated").symlink_to(generated)
+    page = (ROOT / "docs" / "shipping.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "kernelize" in b)
+    (tmp_path / "page.py").write_text(block + "print(list(model(torch.randn(5, 24)).shape))\n")
+    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    said = ""
+    for command in (["-m", "fusegen", "kernels-hub", "matmul_swish_scale"], ["page.py"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": search},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said = done.stdout
+    assert said.strip() == "[5, 1]"
