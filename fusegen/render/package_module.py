@@ -51,6 +51,7 @@ def module_text(
 
     package |= {
         "functions": [context["function"] for context in own],
+        "has_products": any(context["source"] for context in own),
         "forward": [] if len(chains.pieces) == 1 else _forward(chains),
         "helpers": sorted(
             {name for context in own for name in context["helpers"]}

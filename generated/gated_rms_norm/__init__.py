@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "5813040325fd", 2)  # before any code of another version is called
+made_by("0.1.0", "gated_rms_norm", "e1c35197883b", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "5813040325fd",
+    "e1c35197883b",
     operands=[
         Operand("weight", "col"),
     ],
@@ -95,7 +95,7 @@ torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything after its product fused: same constructor, state_dict and results."""
+    """The chain fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

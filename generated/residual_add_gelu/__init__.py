@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "3d81defeb9f0", 2)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "67758b4c6e10", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "3d81defeb9f0",
+    "67758b4c6e10",
     operands=[
         Operand("residual", "full"),
     ],
@@ -89,7 +89,7 @@ torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything after its product fused: same constructor, state_dict and results."""
+    """The chain fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

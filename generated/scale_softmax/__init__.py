@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "ac74fc457c2f", 2)  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "0312564e0e1a", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -35,7 +35,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "ac74fc457c2f",
+    "0312564e0e1a",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -94,7 +94,7 @@ torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything after its product fused: same constructor, state_dict and results."""
+    """The chain fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

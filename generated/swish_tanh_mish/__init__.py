@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "17ae342fafd0", 2)  # before any code of another version is called
+made_by("0.1.0", "swish_tanh_mish", "007c8321259a", 2)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "17ae342fafd0",
+    "007c8321259a",
     operands=[
     ],
     modes={
@@ -87,7 +87,7 @@ torch.fx.wrap("apply")  # one node in a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything after its product fused: same constructor, state_dict and results."""
+    """The chain fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

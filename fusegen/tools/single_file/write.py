@@ -108,6 +108,7 @@ def _text(
     }
     context |= {
         "functions": [context["function"]],
+        "has_products": bool(context["source"]),
         "forward": [],
         "method_texts": [method_text(environment(), context)],
     }
