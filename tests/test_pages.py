@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from shared.command import python_in
 from take_walks import WALKS, take
 from test_docs import PAGES, RUN, Block, blocks, name
 
@@ -36,22 +36,8 @@ def code(page: str, word: str) -> str:
 
 def run(folder: Path, *command: str) -> str:
     """Run Python in a folder, with packages and models of its own; return what it prints."""
-    environment = {
-        **os.environ,
-        "FUSEGEN_MODELS": str(folder / "models"),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return python_in(folder, *command, FUSEGEN_MODELS=str(folder / "models"), PATH=path)
 
 
 @pytest.mark.parametrize("block", SPECS)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from conftest import ROOT
+from shared.command import python_in
 
 from fusegen.ops import registry
 
@@ -32,20 +30,10 @@ def test_it_installs_with_one_command_and_then_fuses_a_model() -> None:
 def test_the_example_builds_and_trains(tmp_path: Path) -> None:
     (tmp_path / "my_model.yaml").write_text(block("yaml"))
     (tmp_path / "train.py").write_text(block("python", "from generated") + "print(loss.item())\n")
-    search = os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])
     # For one instruction set: a third of the time.
-    environment = {**os.environ, "PYTHONPATH": search, "FUSEGEN_NATIVE": "1"}
-    for command in (["-m", "fusegen", "build", "my_model.yaml", "--backend", "cpu"], ["train.py"]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert 0 < float(done.stdout) < 1
+    native = {"FUSEGEN_NATIVE": "1"}
+    python_in(tmp_path, "-m", "fusegen", "build", "my_model.yaml", "--backend", "cpu", **native)
+    assert 0 < float(python_in(tmp_path, "train.py", **native)) < 1
 
 
 def test_the_number_of_ops_is_true() -> None:

@@ -1,4 +1,4 @@
-"""The command line, in a process of its own or in the tests' own."""
+"""The command line and scripts, in a process of their own or in the tests' own."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def fusegen(
         text=True,
         check=False,
     )
+
+
+def python_in(folder: Path, *command: str, **environment: str) -> str:
+    """Run Python in a folder, which it imports from too; return what it prints. It must not fail."""
+    search = os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": search, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def fusegen_here(

@@ -10,10 +10,8 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from shared.command import fusegen_here
+from shared.command import fusegen_here, python_in
 from torch import nn
 
 from fusegen.base import stamp
@@ -194,17 +192,5 @@ def test_the_page_runs_with_the_library(generated: Path, tmp_path: Path) -> None
     page = (ROOT / "docs" / "shipping.md").read_text()
     (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "kernelize" in b)
     (tmp_path / "page.py").write_text(block + "print(list(model(torch.randn(5, 24)).shape))\n")
-    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    said = ""
-    for command in (["-m", "fusegen", "kernels-hub", "matmul_swish_scale"], ["page.py"]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": search},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        said = done.stdout
-    assert said.strip() == "[5, 1]"
+    python_in(tmp_path, "-m", "fusegen", "kernels-hub", "matmul_swish_scale")
+    assert python_in(tmp_path, "page.py").strip() == "[5, 1]"
