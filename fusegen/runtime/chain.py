@@ -159,9 +159,8 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        if args[0] is x:
-            return tuple(out[: len(bound.forward.like)])
-        return _values(bound.forward, out, x.dtype)
+        found = (out,) if isinstance(out, Tensor) else tuple(out[: len(bound.forward.like)])
+        return found if args[0] is x else _values(bound.forward, found, x.dtype)
 
     def with_averages(
         self,

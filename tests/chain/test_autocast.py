@@ -176,6 +176,12 @@ chain:
   - expr: "scaled"
   - cross_entropy: target
 """,
+    "loss_by_element": """
+operands: {target: full}
+chain:
+  - tanh
+  - mse_loss: {target: target, reduction: none}
+""",
 }
 
 
@@ -210,3 +216,18 @@ def test_a_package_under_autocast(device: str, package: ModuleType) -> None:
     torch.testing.assert_close(gradient.double(), 1.5 * true, rtol=2**-7, atol=1e-6)
     values = package.apply(x, target=target, factor=factor)
     assert [v.dtype for v in values] == [HALF, torch.int64, HALF]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_value_alone_under_autocast(device: str, package: ModuleType) -> None:
+    """A chain of one value returns the whole of it, with gradients and without them."""
+    loss = load("loss_by_element", Path(package.__file__ or "").parents[1])
+    x = torch.randn(65, 33, device=device, dtype=HALF)
+    target = torch.randn(65, 33, device=device, dtype=HALF)
+    truth = (x.double().tanh() - target.double()).square()
+    for requires_grad in (False, True):
+        own = x.clone().requires_grad_(requires_grad)
+        with torch.autocast(device, HALF):
+            got = loss.apply(own, target=target)
+        assert (got.dtype, got.shape) == (torch.float32, x.shape)
+        torch.testing.assert_close(got.double(), truth, rtol=1e-5, atol=1e-6)
