@@ -43,13 +43,15 @@ def _with_default(parameter: Parameter) -> str:
 
 
 def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
-    """Return the lines of a session that has `apply`: a call that runs, and its results' shapes."""
+    """Return the lines of a session that has the chain's function: a call that runs, and its results' shapes."""
     x = chain.example_shape(_ROWS, _COLS)
     shapes = chain.operand_shapes(x)
+    dtypes = chain.spec.dtypes
+    own = "" if "float32" in dtypes else f", dtype=torch.{dtypes[0]}"
     given = []
     for operand in chain.operands:
         sizes = ", ".join(map(str, shapes[operand.name]))
-        made = f"torch.ones([{sizes}])"
+        made = f"torch.ones([{sizes}]{'' if operand.float32 else own})"
         if operand.integer or operand.mask:
             made = f"torch.zeros([{sizes}], dtype=torch.{'int64' if operand.integer else 'bool'})"
         given.append(f"{operand.name}={made}")
@@ -59,12 +61,13 @@ def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
         if not option.default
     ]
     results = chain.output_shapes(x)
-    name = "outputs" if chain.spec.outputs else "y"
-    lines = [">>> import torch", f">>> x = torch.randn([{', '.join(map(str, x))}])"]
+    name, function = "outputs" if chain.spec.outputs else "y", chain.spec.function
+    lines = [">>> import torch", f">>> x = torch.randn([{', '.join(map(str, x))}]{own})"]
     if len(given) > 1:
-        lines += [f">>> {name} = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]
+        each = (f"...     {g}," for g in given)
+        lines += [f">>> {name} = {function}(", "...     x,", *each, "... )"]
     else:
-        lines.append(f">>> {name} = apply({', '.join(['x', *given])})")
+        lines.append(f">>> {name} = {function}({', '.join(['x', *given])})")
     if chain.spec.outputs:
         return [*lines, ">>> [tuple(y.shape) for y in outputs]", str(list(results.values()))]
     return [*lines, ">>> tuple(y.shape)", str(*results.values())]

@@ -89,7 +89,7 @@ def _package_context(chains: Chains, own: list[dict[str, Any]]) -> dict[str, obj
     return {
         "summary": summary_of(spec),
         "description": spec.description,
-        "example": [],
+        "example": own[0]["example"],
         "signatures": [*(c["signatures"][0] for c in own), module_signature(constructor, inputs)],
         "dtypes_of_their_own": max((c["dtypes_of_their_own"] for c in own), key=len),
         "uses_shapes": any(context["uses_shapes"] for context in own),

@@ -42,9 +42,11 @@ def ninja_text(
     few = [] if len(dtypes) == len(DTYPES) else [f"-DFUSEGEN_DTYPES={'+'.join(dtypes)}"]
     cxx = _joined([str(compilers.cxx)])
     lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
-    for isa in cpu_isas():
+    isas = cpu_isas()
+    for isa in isas:
+        shown = f"C++  $in {isa}" if len(isas) > 1 else "C++  $in"
         compiler = f"{cxx} {_joined([*compilers.kernel_flags(isa), *few])}"
-        lines += _rule(f"kernel_{isa}", compiler, f"C++  $in {isa}")
+        lines += _rule(f"kernel_{isa}", compiler, shown)
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, architectures)
     hashes = SourceHashes(paths.include())

@@ -17,12 +17,14 @@ _CHAIN = re.compile(r"^[\"']?chain[\"']?\s*:", re.MULTILINE)
 def find_spec(name: str | Path) -> Path:
     """Return the spec file for a path or a name; a name means NAME.yaml here or in specs/.
 
+    The folder of a generated package stands for its name, as a shell completes it.
+
     Raises:
         UserError: if there is none, or one in both places.
     """
     if "\n" in str(name):
         raise UserError('a spec as text needs a name: fusegen.build({"my_chain": text})')
-    path = Path(name)
+    path = _named(Path(name))
     if path.is_file():
         return path
     places = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
@@ -47,7 +49,7 @@ def expand(specs: Sequence[Path]) -> list[Path]:
             f"there is no folder specs/ in {Path.cwd()}; name the spec files, or folders of them"
         )
     found: list[Path] = []
-    for path in specs or [Path("specs")]:
+    for path in map(_named, specs or [Path("specs")]):
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
             if not inside:
@@ -63,6 +65,11 @@ def expand(specs: Sequence[Path]) -> list[Path]:
                 f"{path} and {other} would both be the package {path.stem!r}; rename one"
             )
     return list(by_name.values())
+
+
+def _named(path: Path) -> Path:
+    """Return what a path names: of the folder of a generated package, the name of its spec."""
+    return Path(path.resolve().name) if (path / "element.h").is_file() else path
 
 
 def specs_in(folder: Path) -> list[Path]:

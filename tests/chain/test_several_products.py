@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -185,6 +186,13 @@ def test_a_source_may_start_from_an_earlier_value(folder: Path) -> None:
         strict=True,
     ):
         torch.testing.assert_close(got, gradient)
+
+
+def test_the_examples_of_each_function_run(mlp: Any) -> None:
+    assert (mlp.__doc__ or "").index(">>> y = apply_1(") < mlp.__doc__.index(" Module(")
+    for text in (mlp.__doc__, mlp.apply_1.__doc__, mlp.apply_2.__doc__):
+        case = doctest.DocTestParser().get_doctest(text, vars(mlp).copy(), "mlp", None, 0)
+        assert doctest.DocTestRunner().run(case) == (0, 4), text
 
 
 def test_each_chain_is_checked(mlp: Any, folder: Path) -> None:

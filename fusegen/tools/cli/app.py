@@ -7,6 +7,7 @@ import enum
 import errno
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -166,6 +167,8 @@ app.command()(cache)
 
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
+    # torch works without numpy, and says so above whatever a command prints.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     try:
         app(prog_name="fusegen")
     except CompileError as error:
