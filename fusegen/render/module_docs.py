@@ -43,7 +43,7 @@ def _with_default(parameter: Parameter) -> str:
 
 
 def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
-    """Return the lines of a session that has the chain's function: a call that runs, and its results' shapes."""
+    """Return the lines of a session that calls the chain's function, with the shapes of its results."""
     x = chain.example_shape(_ROWS, _COLS)
     shapes = chain.operand_shapes(x)
     dtypes = chain.spec.dtypes
