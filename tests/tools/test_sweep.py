@@ -260,6 +260,29 @@ def test_a_wrong_kernel_is_found(how: str, message: str | None) -> None:
     assert (alone is None) == (message is None), alone
 
 
+@pytest.mark.parametrize(("by", "count", "right"), [(1e-7, 1, True), (0.1, 20, False)])
+def test_a_row_with_an_argument_at_a_kink_may_be_on_either_side(
+    by: float, count: int, right: bool
+) -> None:
+    """The sums of the row's gradient have another term then: all of its elements are far off."""
+    rows, columns = 20000, 64
+    text = "order: 1\nchain:\n- layer_norm: {eps: 0.00001}\n- relu\n"
+    of_case, given = made(a_case(text, (rows, columns)))
+    x = given.given[0]
+    with torch.no_grad():  # the first two are below the mean, in eager too, by less than is rounded
+        x[7] = torch.cat([torch.zeros(2), x[7, :31], -x[7, :31]])
+        x[7] *= -torch.nn.functional.layer_norm(x, (columns,))[7, 0].sign()
+        x[7, :2] = -1e-12
+    place = torch.zeros(rows, columns)
+    place[7, :count] = by
+
+    def ours(x: Tensor) -> Tensor:
+        return torch.nn.functional.layer_norm(x, (columns,)).add(place).relu()
+
+    found = correct.wrong(of_case, given, {}, ours, plain.tail(of_case, {}), backward=True)
+    assert (found is None) == right, found
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, Tensor], Tensor]], None]:
     """Makes packages of torch's own functions, which compiles nothing; a function spoils their values."""
