@@ -6,7 +6,7 @@ The program makes nodes of them (`fusegen.program.from_formula`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import sympy as sp
 
@@ -27,11 +27,24 @@ class Rng(sp.Function):
     is_real = True
 
 
-class _Reduction(sp.Function):
-    """A function of a whole row. The program turns it into a node; it is never differentiated here."""
+class Reduction(sp.Function):
+    """A sum, a maximum or one element of a row, a column or all elements. The program turns it into a node;
+    it is never differentiated here."""
 
     nargs = 1
     is_real = True
+    #: What it does with the elements.
+    op: Literal["sum", "max", "take"] = "sum"
+    #: The axes that it removes, by the names of their extents.
+    over: tuple[str, ...] = ("cols",)
+    #: Those of them along which an argument that does not vary counts once for each element.
+    counts: tuple[str, ...] = ("cols",)
+    #: Whether the result does not depend on it, so that no gradient runs through it.
+    shift_invariant = False
+    #: Whether it takes the first rows alone, a sixteenth of them (at least one).
+    sample = False
+    #: The word for it in names.
+    word = "sum"
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         raise TypeError(
@@ -39,37 +52,55 @@ class _Reduction(sp.Function):
         )
 
 
-class RowSum(_Reduction):
+class RowSum(Reduction):
     """The sum over a row's columns."""
 
 
-class RowMax(_Reduction):
+class RowMax(Reduction):
     """The largest value of a row; its gradient goes to the largest elements, shared evenly (torch.amax)."""
 
-
-class RowShift(_Reduction):
-    """A row's largest value where the result does not depend on it: it only guards exp from overflow,
-    and no gradient runs through it."""
+    op = "max"
+    word = "max"
 
 
-class RowTake(_Reduction):
+class RowShift(Reduction):
+    """A row's largest value where the result does not depend on it: it only guards exp from overflow."""
+
+    op = "max"
+    shift_invariant = True
+    word = "max"
+
+
+class RowTake(Reduction):
     """A row's element in the column that the second argument names: an operand with an int64 number for each
     row. Where that is no column, it is the row's first element, which must then go unused."""
 
     nargs = 2
+    op = "take"
 
 
-class ColumnSum(_Reduction):
+class ColumnSum(Reduction):
     """The sum over a column's rows."""
 
-
-class SampleSum(_Reduction):
-    """The sum over the first rows of a column, a sixteenth of them (at least one), where the result does not
-    depend on it: it only keeps squares small, and no gradient runs through it."""
+    over = counts = ("rows",)
+    word = "column_sum"
 
 
-class Total(_Reduction):
+class SampleSum(Reduction):
+    """The sum over the first rows of a column, where the result does not depend on it: it only keeps squares
+    small."""
+
+    over = counts = ("rows",)
+    shift_invariant = sample = True
+    word = "sample_sum"
+
+
+class Total(Reduction):
     """The sum over all elements, or over all rows of what does not vary along a row."""
+
+    over = ("rows", "cols")
+    counts = ("rows",)
+    word = "total"
 
 
 row_sum, row_max, row_shift, row_take, total = RowSum, RowMax, RowShift, RowTake, Total

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from fusegen.atoms import ROW_FUNCTIONS
+from fusegen.atoms.axes import axes_of
 from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
 from fusegen.program import Kind
 from fusegen.spec.model import Operand, Step
@@ -120,9 +120,6 @@ def _named(dim: object, rank: int) -> tuple[int, ...]:
 
 
 def _dims_of(expr: sp.Basic, known: Mapping[sp.Symbol, Dims], columns: Dims) -> Dims:
-    """Return the dims that an expression varies along. Unknown symbols are numbers."""
-    if isinstance(expr, sp.Symbol):
-        return known.get(expr, frozenset())
-    parts = (*expr.args, *getattr(expr, "inside", ()))
-    found = frozenset().union(*(_dims_of(part, known, columns) for part in parts))
-    return found - columns if isinstance(expr, ROW_FUNCTIONS) else found
+    """Return the dims that a formula varies along. Unknown symbols are numbers; it reduces rows alone."""
+    none: Dims = frozenset()
+    return axes_of(expr, lambda s: known.get(s, none), lambda _, inner: inner - columns, none)

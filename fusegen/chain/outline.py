@@ -11,18 +11,12 @@ import sympy as sp
 
 from fusegen import atoms
 from fusegen.atoms.constants import parts
-from fusegen.program import Kind, Outline
+from fusegen.program import Kind, Outline, kind_of_formula, kind_of_outline
 from fusegen.spec.model import Step
 
 __all__ = ["kind_of_outline", "names_reduced", "outline_after", "varies"]
 
 _REDUCTIONS = (*atoms.ROW_FUNCTIONS, atoms.Total)
-_COLUMN_SUMS = (atoms.ColumnSum, atoms.SampleSum)
-
-
-def kind_of_outline(outline: Outline) -> Kind:
-    """Return the axes of a value with this outline, whether or not it varies along them."""
-    return {"like": Kind.FULL, "half": Kind.FULL, "scalar": Kind.SCALAR}.get(outline, Kind.ROW)
 
 
 def varies(expr: sp.Expr, x: sp.Symbol, whole: Kind, kind: Callable[[sp.Symbol], Kind]) -> Kind:
@@ -35,21 +29,7 @@ def varies(expr: sp.Expr, x: sp.Symbol, whole: Kind, kind: Callable[[sp.Symbol],
         kind: returns the axes of every other symbol.
     """
 
-    def walk(part: sp.Basic) -> Kind:
-        if isinstance(part, atoms.Total):
-            return Kind.SCALAR
-        if isinstance(part, atoms.Let):
-            return walk(part.value)
-        if part.is_Symbol:
-            return whole if part == x else kind(part)
-        inner = Kind.SCALAR
-        for arg in part.args:
-            inner |= walk(arg)
-        if isinstance(part, atoms.ROW_FUNCTIONS):
-            return (inner | Kind.ROW) & ~Kind.COL
-        return inner & ~Kind.ROW if isinstance(part, _COLUMN_SUMS) else inner
-
-    found = walk(expr)
+    found = kind_of_formula(expr, lambda symbol: whole if symbol == x else kind(symbol))
     reduces = any(isinstance(part, _REDUCTIONS) for part in parts(expr))
     return found if reduces else found | whole
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import sympy as sp
 from sympy.core.parameters import distribute
 
-from fusegen.program import Kind
+from fusegen.program import Kind, joined
 
 #: Gives a hoisted expression a place, and returns the symbol that replaces it.
 Place = Callable[[sp.Expr, Kind, str], sp.Symbol]
@@ -19,10 +19,7 @@ Place = Callable[[sp.Expr, Kind, str], sp.Symbol]
 
 def kind_of(expr: sp.Basic, kinds: dict[sp.Symbol, Kind]) -> Kind:
     """Return the axes that an expression varies along."""
-    kind = Kind.SCALAR
-    for symbol in expr.free_symbols:
-        kind |= kinds[symbol]
-    return kind
+    return joined(kinds[symbol] for symbol in expr.free_symbols)
 
 
 def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) -> sp.Expr:

@@ -6,7 +6,7 @@ It runs after every pass if FUSEGEN_VERIFY=1 is set in the environment, as in th
 from __future__ import annotations
 
 from fusegen.lower.part import Part, Parts
-from fusegen.program import Input, Kind, Map, Output, Reduce, Take, Value, arguments
+from fusegen.program import Input, Kind, Map, Output, Reduce, Take, Value, arguments, joined
 
 __all__ = ["VerificationError", "verify"]
 
@@ -74,9 +74,7 @@ def _wrong(part: Part) -> list[str]:
 
 def _wrong_kind(value: Value) -> list[str]:
     """Return the error of a value with respect to its arguments, if there is one."""
-    kind = Kind.SCALAR
-    for argument in arguments(value):
-        kind |= argument.kind
+    kind = joined(argument.kind for argument in arguments(value))
     if isinstance(value, Map):
         free = {s.name for s in value.expr.free_symbols}
         undefined = free - {a.name for a in value.args}
@@ -84,7 +82,7 @@ def _wrong_kind(value: Value) -> list[str]:
             return [f"{value.name} reads {sorted(undefined)}, which are none of its arguments"]
         if kind & ~value.kind:
             return [f"{value.name} is {value.kind.label}, and its arguments are {kind.label}"]
-    if isinstance(value, Reduce) and not kind & ~value.kind:  # no axis of the argument is reduced
+    if isinstance(value, Reduce) and not value.axes:
         return [f"{value.name} reduces {kind.label} to {value.kind.label}"]
     if isinstance(value, Take) and value.kind != Kind.ROW:
         return [f"{value.name} is an element of each row, and is {value.kind.label}"]

@@ -10,7 +10,6 @@ from fusegen.program.ir import (
     SECOND,
     Access,
     Input,
-    Kind,
     Map,
     Outline,
     Output,
@@ -24,8 +23,10 @@ from fusegen.program.ir import (
     depths,
     describe,
     ending,
+    kind_of_outline,
     topological,
 )
+from fusegen.program.kind import Kind, joined, kind_of_formula
 
 __all__ = [
     "SECOND",
@@ -45,5 +46,8 @@ __all__ = [
     "depths",
     "describe",
     "ending",
+    "joined",
+    "kind_of_formula",
+    "kind_of_outline",
     "topological",
 ]

@@ -14,7 +14,6 @@ from fusegen.atoms.values import folded
 from fusegen.program.ir import (
     Access,
     Input,
-    Kind,
     Map,
     Reduce,
     Source,
@@ -23,6 +22,7 @@ from fusegen.program.ir import (
     Whole,
     ending,
 )
+from fusegen.program.kind import Kind, joined
 
 __all__ = ["Builder"]
 
@@ -128,8 +128,8 @@ class Builder:
             self.inputs.append(self._keep(found[-1]))
         return tuple(found)
 
-    def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
-        """Return the input that holds the number of rows, of columns, or of rows in a sample."""
+    def extent(self, axis: str) -> Input:
+        """Return the input that holds the number of "rows", "cols", or the rows of a "sample"."""
         return self._known(axis, Kind.SCALAR, "extent")
 
     def index(self) -> Input:
@@ -204,19 +204,11 @@ class Builder:
 
     def kind(self, expr: sp.Basic) -> Kind:
         """Return the axes that an expression over known values varies along."""
-        kind = Kind.SCALAR
-        for symbol in expr.free_symbols:
-            kind |= self._by_symbol[symbol].kind
-        return kind
+        return joined(self._by_symbol[symbol].kind for symbol in expr.free_symbols)
 
     def extents(self, axes: Kind) -> list[Input]:
         """Return the extents of some axes: the number of rows for ROW, of columns for COL."""
-        wanted: list[Input] = []
-        if Kind.ROW in axes:
-            wanted.append(self.extent("rows"))
-        if Kind.COL in axes:
-            wanted.append(self.extent("cols"))
-        return wanted
+        return [self.extent(extent) for extent in axes.extents]
 
     def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
         """Return the sum of `value`, broadcast to the axes `over`, down to `kind`.
@@ -225,7 +217,22 @@ class Builder:
         """
         counts = self.extents(over & ~kind & ~value.kind)
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
-        if value.kind == Kind.COL and kind == Kind.ROW:  # each row sums the same columns
+        return self.reduce_to(name, "sum", value, kind)
+
+    def reduce_to(
+        self,
+        name: str,
+        op: Literal["sum", "max"],
+        value: Value,
+        kind: Kind,
+        *,
+        shift_invariant: bool = False,
+        sample: bool = False,
+    ) -> Value:
+        """Return the sum or maximum of `value` over the axes that `kind` lacks; it may vary along none."""
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row has the same columns
             value = self.broadcast(f"{name}_part", value)
         kept = value.kind & kind
-        return value if kept == value.kind else self.reduce(name, "sum", value, kept)
+        if kept == value.kind:
+            return value
+        return self.reduce(name, op, value, kept, shift_invariant=shift_invariant, sample=sample)

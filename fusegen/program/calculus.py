@@ -17,7 +17,6 @@ from fusegen.atoms.complements import complemented
 from fusegen.program.builder import Builder
 from fusegen.program.ir import (
     Input,
-    Kind,
     Map,
     Output,
     Program,
@@ -28,6 +27,7 @@ from fusegen.program.ir import (
     ending,
     topological,
 )
+from fusegen.program.kind import Kind, joined
 
 
 def vjp(program: Program, name: str) -> Program:
@@ -222,9 +222,7 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
     an axis counts once for the whole axis. If it joins a sum over that axis, it is divided evenly among the
     elements.
     """
-    joint = Kind.SCALAR
-    for part in parts:
-        joint |= builder.kind(part)
+    joint = joined(map(builder.kind, parts))
     spread = []
     for part in parts:
         missing = joint & ~builder.kind(part) & ~node.kind

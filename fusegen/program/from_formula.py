@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import sympy as sp
 
 from fusegen import atoms
 from fusegen.program.builder import Builder
-from fusegen.program.ir import Input, Kind, Value
+from fusegen.program.ir import Input, Value
+from fusegen.program.kind import Kind, kept
 
 
 def formula_value(
@@ -29,19 +28,8 @@ def formula_value(
     return _FormulaNodes(builder, label, note, gone).value(sp.sympify(expr))
 
 
-_EXTENTS: dict[sp.Symbol, Literal["rows", "cols", "sample"]] = {
-    atoms.COLS: "cols",
-    atoms.ROWS: "rows",
-    atoms.SAMPLE: "sample",
-}
-_REDUCTIONS = {
-    atoms.RowMax: "max",
-    atoms.RowShift: "max",
-    atoms.RowSum: "sum",
-    atoms.ColumnSum: "column_sum",
-    atoms.SampleSum: "sample_sum",
-    atoms.Total: "total",
-}
+#: The symbols of extents, which bear their names.
+_EXTENTS = (atoms.COLS, atoms.ROWS, atoms.SAMPLE)
 
 
 def _of_single_elements(expr: sp.Expr) -> sp.Expr:
@@ -84,9 +72,9 @@ class _FormulaNodes:
             expr = _of_single_elements(expr)
         if Kind.ROW in self.gone:
             expr = expr.xreplace({atoms.ROWS: sp.Integer(1)})
-        for symbol, axis in _EXTENTS.items():
+        for symbol in _EXTENTS:
             if expr.has(symbol):
-                expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
+                expr = expr.xreplace({symbol: self.builder.extent(symbol.name).symbol})
         if expr.has(atoms.COLUMN):
             expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
         for draw in sorted(expr.atoms(atoms.Rng), key=str):
@@ -94,7 +82,7 @@ class _FormulaNodes:
             stream = self.builder.streams + before
             made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
             expr = expr.xreplace({draw: made.symbol})
-        parts = (atoms.Let, atoms.RowTake, *_REDUCTIONS)
+        parts = (atoms.Let, atoms.Reduction)
         while found := expr.atoms(*parts):
             innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
             part = min(innermost, key=str)
@@ -122,28 +110,20 @@ class _FormulaNodes:
         value = self.builder.map(f"{self.label}_term", inner, f"{self.label}: what is taken")
         return self.builder.take(value, named)
 
-    def _reduced(self, part: sp.Expr) -> Value:
-        """Return the value of a reduction."""
+    def _reduced(self, part: atoms.Reduction) -> Value:
+        """Return the value of a sum or a maximum."""
         (inner,) = part.args
-        name = f"{self.label}_{_REDUCTIONS[part.func]}"
+        name = f"{self.label}_{part.word}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
-        if part.func is atoms.Total:
-            return self.builder.sum_to(
-                name, value, Kind.SCALAR, over=value.kind | (Kind.ROW & ~self.gone)
-            )
-        if part.func is atoms.ColumnSum:
-            return self.builder.sum_to(name, value, Kind.COL)
-        if part.func is atoms.SampleSum:
-            return self.builder.reduce(
-                name, "sum", value, Kind.COL, shift_invariant=True, sample=True
-            )
-        if part.func is atoms.RowSum:
-            return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
-        if Kind.COL not in value.kind:
-            return value
-        if value.kind == Kind.COL:  # each row has the same columns
-            value = self.builder.broadcast(f"{name}_part", value)
-        shift = part.func is atoms.RowShift
-        return self.builder.reduce(
-            name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift
+        assert part.op != "take"
+        if part.op == "sum" and not part.sample:
+            counts = Kind.along(part.counts) & ~self.gone
+            return self.builder.sum_to(name, value, kept(part), over=value.kind | counts)
+        return self.builder.reduce_to(
+            name,
+            part.op,
+            value,
+            kept(part),
+            shift_invariant=part.shift_invariant,
+            sample=part.sample,
         )

@@ -12,7 +12,6 @@ as if it had been broadcast, and is marked `per_channel`.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,29 +19,7 @@ from typing import Literal
 import sympy as sp
 
 from fusegen.atoms.text import written
-
-
-class Kind(enum.Flag):
-    """The axes a value varies along. `a | b` is the kind of an expression over both.
-
-    CHANNEL occurs only in specs and ops, as the kind of operands. In a program they have another kind.
-    """
-
-    SCALAR = 0
-    ROW = 1
-    COL = 2
-    FULL = 3
-    CHANNEL = 4
-
-    @property
-    def label(self) -> str:
-        """The kind's name in specs and messages."""
-        return (self.name or "scalar").lower()
-
-    @property
-    def shape(self) -> str:
-        """The kind's shape in terms of the activation's, as users read it."""
-        return {0: "[]", 1: "[rows]", 2: "[cols]", 3: "[rows, cols]", 4: "[channels]"}[self.value]
+from fusegen.program.kind import Kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +156,11 @@ class Reduce(Value):
     shift_invariant: bool = False
     sample: bool = False
 
+    @property
+    def axes(self) -> Kind:
+        """The axes that it removes."""
+        return self.arg.kind & ~self.kind
+
 
 @dataclass(frozen=True, eq=False)
 class Take(Value):
@@ -195,6 +177,18 @@ class Take(Value):
 
     arg: Value
     index: Input
+
+
+def kind_of_outline(outline: Outline, whole: Kind = Kind.FULL) -> Kind:
+    """Return the axes of a value with an outline, whether or not it varies along them.
+
+    Args:
+        outline: the outline.
+        whole: the axes of the input that it is like, or of which it has half.
+    """
+    if outline in ("like", "half"):
+        return whole
+    return Kind.SCALAR if outline == "scalar" else Kind.ROW
 
 
 @dataclass(frozen=True)
@@ -216,9 +210,7 @@ class Output:
     @property
     def kind(self) -> Kind:
         """The kind of the returned value."""
-        if self.outline in ("like", "half"):
-            return self.like.kind
-        return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
+        return kind_of_outline(self.outline, self.like.kind)
 
     @property
     def declared(self) -> Kind:
@@ -335,7 +327,7 @@ def describe(value: Value) -> str:
     if isinstance(value, Map):
         return f"{value.name}: {value.kind.label} = {written(value.expr)}"
     if isinstance(value, Reduce):
-        over = {1: "rows", 2: "cols", 3: "rows, cols"}[(value.arg.kind & ~value.kind).value]
+        over = ", ".join(value.axes.extents)
         note = ", shift-invariant" if value.shift_invariant else ""
         first = "the first " if value.sample else ""
         reduced = f"{value.op}({value.arg.name} over {first}{over}{note})"

@@ -14,7 +14,7 @@ from fusegen.atoms.constants import number
 from fusegen.atoms.halves import HalfOf
 from fusegen.base.errors import nearest
 from fusegen.ops import Op, RefusedError, call
-from fusegen.program import Kind
+from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.formula import parser as formula
@@ -182,24 +182,18 @@ def _value(name: str, value: Any) -> Any:
 
 def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
     """Return why a formula cannot be a step of a chain, or None if it can."""
+
+    def known(symbol: sp.Symbol) -> Kind:
+        return kinds.get(symbol, Kind.SCALAR)
+
     for part in formula_constants.parts(expr):
         if not isinstance(part, RowSum | RowMax | RowShift | PartOf):
             continue
-        if Kind.COL not in _kind(part.args[0], kinds):
+        if Kind.COL not in kind_of_formula(part.args[0], known):
             taken = "a half" if isinstance(part, HalfOf) else "a part"
             does = f"takes {taken} of" if isinstance(part, PartOf) else "reduces"
             return f"{does} what is the same in every column: nothing of it runs along a row"
     return None
-
-
-def _kind(expr: sp.Basic, kinds: Mapping[sp.Symbol, Kind]) -> Kind:
-    """Return the axes that an expression varies along; names without a kind are numbers."""
-    if isinstance(expr, sp.Symbol):
-        return kinds.get(expr, Kind.SCALAR)
-    kind = Kind.SCALAR
-    for arg in (*expr.args, *getattr(expr, "inside", ())):
-        kind |= _kind(arg, kinds)
-    return kind & Kind.ROW if isinstance(expr, RowSum | RowMax | RowShift) else kind
 
 
 def _short(text: str) -> str:

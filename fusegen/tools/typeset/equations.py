@@ -12,9 +12,6 @@ from fusegen.tools.typeset.names import Names
 
 __all__ = ["Equation", "aligned", "equations", "legend"]
 
-#: The axes that a reduction runs over, by `Kind.value`.
-_OVER = {1: "rows", 2: "cols", 3: "rows, cols"}
-
 
 @dataclass(frozen=True)
 class Equation:
@@ -89,7 +86,7 @@ def _equation(value: Value, mathml: MathML, latex: Latex) -> Equation:
 
 
 def _reduction(value: Reduce, mathml: MathML, latex: Latex) -> tuple[str, str]:
-    over = _OVER[(value.arg.kind & ~value.kind).value]
+    over = ", ".join(value.axes.extents)
     over = f"first {over}" if value.sample else over
     if value.op == "sum":
         sign, command = '<mo largeop="true">∑</mo>', r"\sum"
