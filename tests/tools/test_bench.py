@@ -292,6 +292,18 @@ def test_short_calls_are_timed_more_often() -> None:
         assert clock.count == 1 + rounds
 
 
+def test_a_deadline_ends_the_rounds_and_says_so() -> None:
+    clock, deadline = Scripted(itertools.repeat(5.0)), timing.Deadline(0)
+    assert timing.medians({"a": lambda: str}, clock, None, deadline, "it") == {"a": 5.0}
+    assert clock.count == 1 + 3
+    assert str(deadline) == (
+        f"left out after 0 s, which --seconds sets: it, {timing.ROUNDS - 3} of {timing.ROUNDS} rounds"
+    )
+    clock, deadline = Scripted(itertools.repeat(5.0)), timing.Deadline(1000)
+    timing.medians({"a": lambda: str}, clock, 7, deadline, "it")
+    assert clock.count == 1 + 7 and not deadline.left
+
+
 def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> None:
     output, readme = tmp_path / "record.json", tmp_path / "README.md"
     chosen = ["scale_softmax", "--shape", "3x8", "--dtype", "float32", "--direction", "forward"]

@@ -16,6 +16,7 @@ from fusegen.base.errors import UserError
 from fusegen.models import FusegenBackend, backend
 from fusegen.tools.against_eager.bench import PASSES, bench
 from fusegen.tools.against_eager.original import Original
+from fusegen.tools.bench.timing import Deadline
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +51,36 @@ def test_all_passes_of_all_subjects_and_the_weights_stay() -> None:
         bench(Original("mlp", model, "4x9", "cpu"), subjects, torch.float32, said.append)
 
 
+def test_a_deadline_leaves_out_what_may_wait() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.BatchNorm1d(8))
+    subjects: dict[str, Any] = {
+        "eager": None,
+        "refusing": refusing,
+        "fusegen": FusegenBackend(everything=True),
+        "with the rest": FusegenBackend(everything=True, rest="inductor"),
+    }
+    deadline = Deadline(0)
+    given = Original("mlp", model, "4x8", "cpu")
+    (found,) = bench(given, subjects, torch.float32, lambda _: None, 3, deadline)
+    assert found.name == "forward" and [*found.ms] == ["eager", "fusegen"]
+    assert deadline.left == [
+        "float32: forward of refusing",
+        "float32: forward of with the rest",
+        "float32: forward + backward",
+        "float32: training step (AdamW)",
+    ]
+
+
 def test_the_command_prints_times_and_the_report(tmp_path: Path) -> None:
     (tmp_path / "pairs.py").write_text("import torch\ndef pair(x, y): return torch.tanh(x) * y\n")
     command = ("bench", "pairs.py:pair", "--inputs", "4x8,4x8", "--no-compile", "--rounds", "1")
     done = fusegen_here(*command, "--device", "cpu", "--everything", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "forward + backward" in done.stdout and "training" not in done.stdout
-    assert "tanh mul: [4, 8]" in done.stdout
+    assert "tanh mul: [4, 8]" in done.stdout and "left out" not in done.stdout
+    torch._dynamo.reset()
+    done = fusegen_here(*command, "--seconds", "0", "--device", "cpu", "--everything", cwd=tmp_path)
+    assert "left out after 0 s, which --seconds sets: float32: forward + backward" in done.stdout
     torch._dynamo.reset()
     done = fusegen_here(*command, "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 2

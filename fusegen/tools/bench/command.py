@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from fusegen.base.errors import UserError
-from fusegen.tools.bench import chart, compiling, markdown, measure, table
+from fusegen.tools.bench import chart, compiling, markdown, measure, table, timing
 from fusegen.tools.bench.cells import VALID_DIRECTIONS, Group
 from fusegen.tools.bench.record import Record
 from fusegen.tools.bench.subjects import Choice
@@ -32,6 +32,7 @@ def wanted(
     rounds: int | None,
     output: Path | None,
     resume: bool,
+    seconds: float | None = None,
 ) -> measure.Run:
     """Return the run for the options.
 
@@ -44,6 +45,7 @@ def wanted(
         rounds: how often each variant is timed, or None.
         output: the record's file, or None.
         resume: go on with the existing record.
+        seconds: begin nothing more after these; without them there is no end.
 
     Raises:
         UserError: if there is nothing to measure.
@@ -51,7 +53,8 @@ def wanted(
     if not groups:
         raise UserError("nothing to measure: no group is left by the specs, dtypes and --shard")
     choice = Choice(where, out, dict(list(compiling.MODES.items())[:modes]))
-    return measure.Run(groups, choice, directions or VALID_DIRECTIONS, rounds, output, resume)
+    directions, until = directions or VALID_DIRECTIONS, timing.Deadline(seconds)
+    return measure.Run(groups, choice, directions, rounds, output, resume, until)
 
 
 def perform(run: measure.Run, console: Console, *, warm: bool) -> Record | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ class Run:
         rounds: how often each variant is timed, or None for the default.
         output: the record's file, or None.
         resume: go on with the existing record.
+        deadline: begins no group after it but the first.
     """
 
     groups: Sequence[Group]
@@ -35,6 +36,7 @@ class Run:
     rounds: int | None = None
     output: Path | None = None
     resume: bool = False
+    deadline: timing.Deadline = field(default_factory=timing.Deadline)
 
 
 def run(wanted: Run, say: Callable[[str], None]) -> Record:
@@ -52,6 +54,8 @@ def run(wanted: Run, say: Callable[[str], None]) -> Record:
     clock = timing.clock(wanted.choice.device)
     for count, group in enumerate(wanted.groups, 1):
         missing = [d for d in group.directions(wanted.directions) if not record.has(group.key(d))]
+        if count > 1 and missing and wanted.deadline.leaves(group.title):
+            continue
         for cell in _cells(group, wanted, missing, clock, say):
             record.cells.append(cell)
             place = f"[{count}/{len(wanted.groups)}] {group.title}"
@@ -96,7 +100,7 @@ def _cells(
         return []
     with _precision(group):
         subject = _subject(group, wanted.choice)
-        return [_measured(group, subject, d, clock, wanted.rounds, say) for d in directions]
+        return [_measured(group, subject, d, clock, wanted, say) for d in directions]
 
 
 @contextlib.contextmanager
@@ -122,12 +126,13 @@ def _measured(
     subject: Subject,
     direction: Direction,
     clock: timing.Clock,
-    rounds: int | None,
+    wanted: Run,
     say: Callable[[str], None],
 ) -> Cell:
     with torch.set_grad_enabled(direction != "forward"):
         calls = compiling.without_refused(subject.calls(direction), group.title, say)
-        times = timing.medians(calls, clock, rounds)
+        title = f"{group.title} {direction}"
+        times = timing.medians(calls, clock, wanted.rounds, wanted.deadline, title)
     times = {label: rounded(taken) for label, taken in times.items()}
     moved = subject.example.bytes_moved(direction)
     activation = subject.example.out.nbytes

@@ -23,6 +23,37 @@ SHORT_MS = 0.1
 
 _FLUSHED_BYTES = 256 << 20  # several times the L2 of any GPU
 _TRIES = 8  # of a call for which the host was late
+_FEWEST = 3  # rounds, whatever the time
+
+
+class Deadline:
+    """When to begin nothing more.
+
+    Args:
+        seconds: from now on; without them there is no end.
+
+    Attributes:
+        left: what was left out since then, in words.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        self.left: list[str] = []
+        self._end = float("inf") if seconds is None else time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self._end
+
+    def leaves(self, what: str) -> bool:
+        """Return whether the time is up, and if it is, note what is left out for that."""
+        if self.over:
+            self.left.append(what)
+        return self.over
+
+    def __str__(self) -> str:
+        return f"left out after {self.seconds:g} s, which --seconds sets: {'; '.join(self.left)}"
 
 
 class Clock(Protocol):
@@ -93,7 +124,11 @@ def clock(device: str) -> Clock:
 
 
 def medians(
-    variants: Mapping[str, Prepare], clock: Clock, rounds: int | None = None
+    variants: Mapping[str, Prepare],
+    clock: Clock,
+    rounds: int | None = None,
+    deadline: Deadline | None = None,
+    title: str = "",
 ) -> dict[str, float]:
     """Return the median milliseconds of each variant.
 
@@ -104,6 +139,8 @@ def medians(
         variants: a function for each variant that prepares its call.
         clock: times a call.
         rounds: how often each is timed; the default depends on the shortest.
+        deadline: begins no round after it, but for the first three.
+        title: what is timed, for what the deadline leaves out.
     """
     shortest = float("inf")
     for prepare in variants.values():
@@ -113,7 +150,13 @@ def medians(
     count = rounds or (clock.short_rounds if shortest < SHORT_MS else ROUNDS)
     times: dict[str, list[float]] = {label: [] for label in variants}
     turn, shuffle = list(variants), random.Random(0).shuffle
-    for _ in range(count):
+    for done in range(count):
+        if (
+            deadline
+            and done >= _FEWEST
+            and deadline.leaves(f"{title}, {count - done} of {count} rounds")
+        ):
+            break
         shuffle(turn)
         # All calls are prepared before the first is timed, so that the others evict the data of each from the
         # cache.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "tune"]
 
+#: When a measurement without a record begins nothing more.
+_SECONDS = 60.0
+
 
 def tune(
     specs: Annotated[
@@ -142,7 +145,11 @@ def bench(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="With --random: begin no cell after so many seconds."),
+        typer.Option(
+            min=0,
+            help="Begin nothing more after so many seconds.",
+            show_default="60; no end with --output or --random",
+        ),
     ] = None,
     build_only: Annotated[
         bool, typer.Option("--build-only", help="With --random: build the packages, time nothing.")
@@ -167,9 +174,8 @@ def bench(
 ) -> None:
     """Time built packages against eager torch, torch.compile and a copy.
 
-    Without --output each chain is measured in one shape and dtype, which takes about 20 seconds.
-
-    Of a model, time a forward pass, a forward and a backward pass, and a training step against both.
+    Without --output each chain is measured in one shape and dtype. Of a model, time a forward pass, a forward
+    and a backward pass, and a training step. Both end after about a minute, and say what they left out.
     """
     if is_model(specs or [], inputs):
         for option, given in (
@@ -188,7 +194,7 @@ def bench(
             if given:
                 raise UserError(
                     f"{option} is for specs: of a model, bench takes --inputs, --device, --dtype, --rounds, "
-                    "--everything and --no-compile"
+                    "--seconds, --everything and --no-compile"
                 )
         bench_model(
             (specs or [])[0],
@@ -198,6 +204,7 @@ def bench(
             compiled=compile_,
             everything=everything,
             rounds=rounds,
+            seconds=_SECONDS if seconds is None else seconds,
         )
         return
     if everything:
@@ -237,8 +244,8 @@ def bench(
         )
         _random(sweep, shard if warm else None, build_only=build_only)
         return
-    if build_only or any(o is not None for o in (cells, megabytes, seconds)):
-        raise UserError("--cells, --megabytes, --seconds and --build-only need --random SEED")
+    if build_only or any(o is not None for o in (cells, megabytes)):
+        raise UserError("--cells, --megabytes and --build-only need --random SEED")
     dtypes = suites.one_of("--dtype", dtype or [], suites.VALID_DTYPES)
     full = output is not None or warm
     if suites.one_of("--suite", [suite], suites.SUITES) == ["vocabulary"]:
@@ -262,10 +269,13 @@ def bench(
         rounds=rounds,
         output=output,
         resume=resume,
+        seconds=_SECONDS if seconds is None and output is None else seconds,
     )
     measured = command.perform(wanted, ERR, warm=warm)
     if measured is not None:
         command.show(measured, OUT, chart, readme)
+        if wanted.deadline.left:
+            OUT.print(f"{wanted.deadline}", markup=False, soft_wrap=True)
 
 
 def _random(sweep: Sweep, part: str | None, *, build_only: bool) -> None:

@@ -74,16 +74,19 @@ def bench_model(
     compiled: bool,
     everything: bool,
     rounds: int | None,
+    seconds: float,
 ) -> None:
-    """Time a model as it is, compiled by torch, and fused."""
+    """Time a model as it is, compiled by torch, and fused; begin nothing more after some seconds."""
     import torch
 
     from fusegen.models import FusegenBackend
     from fusegen.tools.against_eager.bench import bench
     from fusegen.tools.against_eager.original import nothing_fused, original_of
     from fusegen.tools.bench.compiling import forget
+    from fusegen.tools.bench.timing import Deadline
 
     original = original_of(text, inputs, device)
+    deadline = Deadline(seconds)
     found, reports = [], []
     for dtype in _dtypes(dtypes) or [original.dtype]:
         fused = FusegenBackend(order=1, everything=everything)
@@ -95,18 +98,20 @@ def bench_model(
             backends["fusegen, inductor"] = FusegenBackend(
                 order=1, everything=everything, rest="inductor"
             )
-        found += bench(original, backends, dtype, _say, rounds)
+        found += bench(original, backends, dtype, _say, rounds, deadline)
         reports.append(fused.report)
         forget()
     if not any(report.fused for report in reports):
         raise nothing_fused(text, reports[0])
     where = torch.cuda.get_device_name() if original.device == "cuda" else "the CPU"
-    show_table(_times(f"{text} on {where}, medians in ms", found))
+    show_table(_times(f"{text} on {where}, medians in ms", found, deadline.left))
+    if deadline.left:
+        OUT.print(f"{deadline}", markup=False, soft_wrap=True)
     OUT.print(_text(reports[0]), markup=False, soft_wrap=True)
 
 
-def _times(title: str, found: Sequence[Timed]) -> Table:
-    """Return a table with a row for each dtype and pass."""
+def _times(title: str, found: Sequence[Timed], left: Sequence[str]) -> Table:
+    """Return a table with a row for each dtype and pass; what was left out is empty."""
     subjects = list(dict.fromkeys(label for timed in found for label in timed.ms))
     table = Table(title=title, title_justify="left")
     table.add_column("dtype")
@@ -114,7 +119,11 @@ def _times(title: str, found: Sequence[Timed]) -> Table:
     for label in subjects:
         table.add_column(label, justify="right")
     for timed in found:
-        times = [f"{timed.ms[label]:.4g}" if label in timed.ms else "fails" for label in subjects]
+        missing = {
+            label: "" if f"{timed.dtype}: {timed.name} of {label}" in left else "fails"
+            for label in subjects
+        }
+        times = [f"{timed.ms[k]:.4g}" if k in timed.ms else missing[k] for k in subjects]
         table.add_row(timed.dtype, timed.name, *times)
         if timed.peak:
             peaks = [timed.peak.get(label) for label in subjects]
