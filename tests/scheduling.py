@@ -15,7 +15,15 @@ from xdist.scheduler import LoadScopeScheduling
 WHOLE = {
     f"test_{name}.py"
     for name in (
-        *("build", "complements", "constant_shapes", "distributed", "empty_means", "every_number"),
+        *(
+            "build",
+            "commands",
+            "complements",
+            "constant_shapes",
+            "distributed",
+            "empty_means",
+            "every_number",
+        ),
         *("extremes", "masks", "operand_shapes", "powers", "reduced_results", "reload", "scales"),
         *("mixed_dtypes", "stamps", "submodules"),
     )
