@@ -90,6 +90,10 @@ class Layout:
             return Kind.ROW
         return Kind.COL if first == last else Kind.FULL
 
+    def kind_of(self, kind: Kind) -> Kind:
+        """Return the kind that an operand of a kind has in a program."""
+        return self.channel_kind if kind is Kind.CHANNEL else kind
+
     @property
     def spreads(self) -> bool:
         """Whether an operand with one number per channel is smaller than its kind."""

@@ -12,7 +12,7 @@ from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import CHANNEL_DIM, Layout
 from fusegen.chain.third_axis import kind_along
-from fusegen.program import Kind
+from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.model import Ref, Spec, Step
 
 
@@ -52,6 +52,13 @@ class SegmentOperand:
         """Its kind as the generated package declares it: a word, or the dims along which it varies."""
         own = self.dims is not None and self.kind is Kind.CHANNEL
         return f"({', '.join(map(str, self.dims or ()))},)" if own else f'"{self.kind.label}"'
+
+    def access(self, layout: Layout) -> Access:
+        """Return how its values lie in it; if each column has its own channel, it varies along columns."""
+        stored: Stored = "int64" if self.integer else "computed" if self.float32 else "x"
+        partition = layout.partition._replace(parts=self.parts) if self.parts > 1 else WHOLE
+        kind = self.kind if layout.spreads else layout.kind_of(self.kind)
+        return Access(self.code, kind, partition, stored=stored)
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of this shape; [C] if a submodule has one number per channel."""

@@ -17,7 +17,7 @@ from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.outline import kind_of_outline, outline_after
 from fusegen.chain.step_value import named_symbol, parts_of, step_value
-from fusegen.program import Input, Kind, Outline, Output, Program, Value, ending
+from fusegen.program import Access, Input, Kind, Outline, Output, Program, Value, ending
 from fusegen.program.builder import Builder
 from fusegen.program.ranges import simplify
 from fusegen.spec.model import INPUT, Ref, Spec, Step
@@ -46,21 +46,11 @@ def forward_program(
     named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
         if operand.handed or operand.name in named:
-            per_channel = operand.kind is Kind.CHANNEL
-            kind = layout.channel_kind if per_channel else operand.kind
-            spread = per_channel and layout.spreads
-            moves = operand.differentiable
-            add = (
-                partial(builder.parts, partition=layout.partition._replace(parts=operand.parts))
-                if operand.parts > 1
-                else partial(builder.input, integer=operand.integer)
-            )
-            add(
+            builder.read(
                 operand.code,
-                kind,
-                differentiable=moves,
-                per_channel=spread,
-                float32=operand.float32,
+                layout.kind_of(operand.kind),
+                operand.access(layout),
+                differentiable=operand.differentiable,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
@@ -114,7 +104,7 @@ def _activation(builder: Builder, span: Span) -> tuple[Input, ...]:
     if span.layout.halved:
         return builder.parts("x", Kind.FULL, span.layout.partition)
     if span.broadcast:
-        return (builder.input(SHAPE, Kind.FULL, differentiable=False),)
+        return builder.read(SHAPE, Kind.FULL, Access(SHAPE, Kind.FULL), differentiable=False)
     return (builder.input("x", Kind.FULL),)
 
 

@@ -243,14 +243,10 @@ def _value(
 
 def parts_of(builder: Builder, symbol: sp.Symbol) -> Symbols:
     """Return the symbols of an input's parts, or its own symbol alone if it has none."""
-    if not builder.knows(symbol):
+    first = builder.value(symbol) if builder.knows(symbol) else None
+    if not isinstance(first, Input):
         return (symbol,)
-    first = builder.value(symbol)
-    if not isinstance(first, Input) or first.access is None:
-        return (symbol,)
-    return tuple(
-        sp.Symbol(f"{symbol}{ending(place)}", real=True) for place in range(first.access.count)
-    )
+    return tuple(sp.Symbol(a.name, real=True) for a in first.access.parts(first.tensor))
 
 
 def _at(symbols: Symbols, place: int) -> sp.Symbol:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fusegen.lower.kernel.inputs import Inputs
-from fusegen.lower.kernel.operand import Element, KernelOperand
+from fusegen.lower.kernel.operand import Element, KernelOperand, statistic
 from fusegen.lower.schedule import LoweringError, Schedule
 from fusegen.program import Input, Kind, Program, Take, arguments, describe
 
@@ -23,14 +23,14 @@ def inputs_of(program: Program, plan: Schedule) -> Inputs:
     full = _tensors(program, Kind.FULL, read)
     also = (*_tensors(program, Kind.FULL, needed), *_tensors(program, Kind.COL, needed))
     return Inputs(
-        full=tuple(f for f in full if not f.per_channel),
-        spread=tuple(f for f in full if f.per_channel),
+        full=tuple(f for f in full if not f.spread),
+        spread=tuple(f for f in full if f.spread),
         col=_tensors(program, Kind.COL, read),
         row=_tensors(program, Kind.ROW, needed),
         scalar=_tensors(program, Kind.SCALAR, needed),
         taken=_taken(program, plan, also),
         aside=tuple(f for f in also if f.name not in read),
-        saved=tuple(KernelOperand(v.name, v.kind) for v in plan.given),
+        saved=tuple(statistic(v.name, v.kind) for v in plan.given),
         attributes=_sourced(plan, "attribute"),
         rng=_sourced(plan, "random"),
         extents=tuple(f.name for f in _sourced(plan, "extent")),
@@ -48,7 +48,7 @@ def _read(program: Program, plan: Schedule) -> set[str]:
 def _with_neighbours(program: Program, read: Collection[str]) -> set[str]:
     """Return the names of inputs, and those whose columns alternate with theirs: vectors have both."""
     full = (i for i in program.inputs if i.kind == Kind.FULL)
-    paired = {i.name: i.tensor for i in full if i.access and i.access.step > 1}
+    paired = {i.name: i.tensor for i in full if i.access.step > 1}
     tensors = {paired[name] for name in read if name in paired}
     return {*read, *(name for name, tensor in paired.items() if tensor in tensors)}
 
@@ -56,24 +56,13 @@ def _with_neighbours(program: Program, read: Collection[str]) -> set[str]:
 def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[KernelOperand, ...]:
     """Return the tensor inputs of a kind with these names, in the program's order."""
     inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
-    return tuple(
-        KernelOperand(
-            i.name,
-            kind,
-            integer=i.integer,
-            per_channel=i.per_channel,
-            access=i.access,
-            float32=i.float32,
-        )
-        for i in inputs
-        if i.name in names
-    )
+    return tuple(KernelOperand(i.name, kind, i.access) for i in inputs if i.name in names)
 
 
 def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:
     """Return the inputs from a source that the schedule reads."""
     found = (v for v in plan.needed if isinstance(v, Input) and v.source == source)
-    return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
+    return tuple(KernelOperand(v.name, v.kind, v.access, v.stream) for v in found)
 
 
 def _taken(
@@ -85,8 +74,8 @@ def _taken(
     for value in plan.needed:
         if not isinstance(value, Take):
             continue
-        operand = operands.get(value.arg.name, KernelOperand(value.arg.name, value.arg.kind))
-        if operand.per_channel:
+        operand = operands.get(value.arg.name, statistic(value.arg.name, value.arg.kind))
+        if operand.spread:
             raise LoweringError(f"{program.name}: {describe(value)} takes of one number a channel")
         found.append(Element(value.name, operand, value.index.name))
     return tuple(found)

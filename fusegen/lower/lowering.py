@@ -26,7 +26,7 @@ from fusegen.lower.print_cpp import Printer, fitted_function
 from fusegen.lower.schedule import LoweringError, schedule
 from fusegen.lower.share_parts import Named, share
 from fusegen.lower.take_from_given import take_from_given
-from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
+from fusegen.program import Access, Input, Kind, Map, Program, Reduce, Value, describe
 
 __all__ = ["LoweringError", "lower"]
 
@@ -123,7 +123,7 @@ class _Lowering:
                 ),
                 *(f"({note})" for note in self.program.notes),
             ),
-            signature=", ".join(f"{i.name}: {i.declared.label}" for i in self.program.inputs),
+            signature=", ".join(f"{i.name}: {i.access.kind.label}" for i in self.program.inputs),
             returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
         )
 
@@ -249,53 +249,44 @@ class _Lowering:
         """Return what the kernel writes: outputs, saved values, and totals that final scalars need."""
         results = []
         for name, output in self.program.outputs.items():
-            result = self._result(name, output.value, output.declared, output.like)
-            access = output.access(name)
-            results.append(
-                replace(
-                    result,
-                    outline=output.outline,
-                    access=access,
-                    float32=output.float32,
-                    reordered=self.reordered,
-                )
-            )
-        for value in self.program.saved:
-            results.append(self._result(value.name, value, value.kind))
-        for value in self.plan.totals:
-            if value not in self.program.saved:
-                result = self._result(value.name, value, value.kind)
-                results.append(replace(result, hidden=True))
+            access, like = output.access(name), output.like.name
+            result = self._result(name, output.value, output.kind, access, like)
+            results.append(replace(result, outline=output.outline, reordered=self.reordered))
+        hidden = [v for v in self.plan.totals if v not in self.program.saved]
+        for value in (*self.program.saved, *hidden):
+            access = Access(value.name, value.kind, stored="computed")
+            result = self._result(value.name, value, value.kind, access)
+            results.append(replace(result, hidden=value in hidden))
         return _sharing_sums(results)
 
-    def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
-        """Return how the kernel writes a value: stored, summed over the grid, or computed from such sums."""
-        like = given.name if given else None
-        if kind == Kind.SCALAR and isinstance(value, Map | Input):
-            return Result(name, kind, like, "final", self.variables[value.symbol], self.plan.stages)
-        if kind == Kind.COL and isinstance(value, Map) and value.kind in (Kind.COL, Kind.SCALAR):
-            return Result(name, kind, like, "store", self.variables[value.symbol], self.plan.stages)
+    def _result(
+        self, name: str, value: Value, kind: Kind, access: Access, like: str | None = None
+    ) -> Result:
+        """Return how the kernel writes a value, broadcast to a kind.
+
+        An element or a row stores it, or adds it to a sum if its tensor has fewer axes. A sum over rows is
+        added up by what it sums. Other values of columns, or of the whole call, depend on such sums.
+        """
+        last = self.plan.stages
+        how: Literal["store", "sum"] = "store" if access.kind == kind else "sum"
         if kind == Kind.FULL:
             stage = self.plan.depth[value]
-            return Result(name, kind, like, "store", self._variable(value, stage), stage)
-        if kind == Kind.CHANNEL and given is not None and given.kind == Kind.FULL:
-            stage = self.plan.depth[value]
-            return Result(name, kind, like, "sum", self._variable(value, stage), stage)
-        # A result with one number per channel may vary along rows: then it is summed over them.
-        along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
-        if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):
-            how: Literal["store", "sum"] = "store" if kind == Kind.ROW else "sum"
-            return Result(
-                name, kind, like, how, self.variables[value.symbol], self.plan.stages, True
-            )
+            return Result(name, access, like, how, self._variable(value, stage), stage)
+        if kind == Kind.ROW and not value.kind & ~kind:
+            return Result(name, access, like, how, self.variables[value.symbol], last, True)
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
-            per_row = value.arg.kind == Kind.ROW
-            if value.arg.kind in (Kind.FULL, Kind.ROW):
-                stage = self.plan.stages if per_row else self.plan.depth[value.arg]
+            per_row = Kind.COL not in value.arg.kind
+            if Kind.ROW in value.axes:
+                stage = last if per_row else self.plan.depth[value.arg]
                 added = self._variable(value.arg, stage)
-                return Result(name, kind, like, "sum", added, stage, per_row)
+                return Result(name, access, like, "sum", added, stage, per_row)
+        if kind == Kind.SCALAR and isinstance(value, Map | Input):
+            return Result(name, access, like, "final", self.variables[value.symbol], last)
+        if kind == Kind.COL and isinstance(value, Map) and not value.kind & ~kind:
+            return Result(name, access, like, "store", self.variables[value.symbol], last)
         raise LoweringError(
-            f"{self.program.name}: {name} ({kind.label}) is not a sum over the activation: {describe(value)}"
+            f"{self.program.name}: {name} ({access.kind.label}) is not a sum over the activation: "
+            f"{describe(value)}"
         )
 
 

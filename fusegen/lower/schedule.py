@@ -215,8 +215,7 @@ def _of_one_tensor(plan: Schedule) -> frozenset[Value]:
 
 def _is_stored(value: Value) -> bool:
     """Whether a value is an element of a tensor of the activation's size."""
-    tensor = isinstance(value, Input) and value.source == "tensor" and not value.per_channel
-    return tensor and value.kind == Kind.FULL
+    return isinstance(value, Input) and value.source == "tensor" and value.access.kind == Kind.FULL
 
 
 def _cheap(plan: Schedule) -> frozenset[Value]:

@@ -93,7 +93,7 @@ def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
     """Return each output with its kind and shape."""
 
     def said(name: str, output: Output) -> tuple[str, Kind, str]:
-        return name, output.declared, output.outline
+        return name, output.access(name).kind, output.outline
 
     return {said(n, o) for p in parts for n, o in p.program.outputs.items()}
 

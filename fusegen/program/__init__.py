@@ -6,9 +6,8 @@ Formulas of atoms become a `Program`, whose nodes are scalar expressions over va
 
 from __future__ import annotations
 
+from fusegen.program.access import SECOND, WHOLE, Access, Stored, ending
 from fusegen.program.ir import (
-    SECOND,
-    Access,
     Input,
     Map,
     Outline,
@@ -22,7 +21,6 @@ from fusegen.program.ir import (
     arguments,
     depths,
     describe,
-    ending,
     kind_of_outline,
     topological,
 )
@@ -30,6 +28,7 @@ from fusegen.program.kind import Kind, joined, kind_of_formula
 
 __all__ = [
     "SECOND",
+    "WHOLE",
     "Access",
     "Input",
     "Kind",
@@ -39,6 +38,7 @@ __all__ = [
     "Program",
     "Reduce",
     "Source",
+    "Stored",
     "Take",
     "Value",
     "Whole",

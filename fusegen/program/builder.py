@@ -11,8 +11,8 @@ from fusegen.atoms.absolute_value import absolute
 from fusegen.atoms.complements import complemented
 from fusegen.atoms.halves import Partition
 from fusegen.atoms.values import folded
+from fusegen.program.access import Access
 from fusegen.program.ir import (
-    Access,
     Input,
     Map,
     Reduce,
@@ -20,7 +20,6 @@ from fusegen.program.ir import (
     Take,
     Value,
     Whole,
-    ending,
 )
 from fusegen.program.kind import Kind, joined
 
@@ -79,54 +78,36 @@ class Builder:
         self._by_symbol[value.symbol] = value
         return value
 
-    def input(
-        self,
-        name: str,
-        kind: Kind,
-        source: Source = "tensor",
-        *,
-        differentiable: bool = True,
-        stream: int = 0,
-        integer: bool = False,
-        per_channel: bool = False,
-        float32: bool = False,
-    ) -> Input:
-        """Add an input."""
-        differentiable = differentiable and source == "tensor" and not integer
-        own = self._unique(name)
-        made = Input(
-            *(own, kind, source, differentiable, stream, integer, per_channel), float32=float32
-        )
+    def input(self, name: str, kind: Kind, source: Source = "tensor", *, stream: int = 0) -> Input:
+        """Add an input: a tensor of its kind, or what comes from elsewhere."""
+        if source == "tensor":
+            return self.read(name, kind, Access(name, kind))[0]
+        made = self._made(self._unique(name), kind, source, stream)
         self.inputs.append(made)
-        return self._keep(made)
+        return made
 
-    def parts(
-        self,
-        name: str,
-        kind: Kind,
-        partition: Partition,
-        *,
-        differentiable: bool = True,
-        per_channel: bool = False,
-        float32: bool = False,
+    def read(
+        self, name: str, kind: Kind, access: Access, *, differentiable: bool = True
     ) -> tuple[Input, ...]:
-        """Add the parts of a tensor as inputs."""
-        first = self._unique(name)
-        found = []
-        for place in range(partition.parts):
-            access = Access(first, place, partition.parts, partition.step(place))
-            found.append(
-                Input(
-                    f"{first}{ending(place)}",
-                    kind,
-                    differentiable=differentiable,
-                    per_channel=per_channel,
-                    access=access,
-                    float32=float32,
-                )
-            )
-            self.inputs.append(self._keep(found[-1]))
-        return tuple(found)
+        """Add the parts of a tensor as inputs; most have one.
+
+        Args:
+            name: the tensor's name.
+            kind: the kind of the inputs.
+            access: how they lie in the tensor; its own tensor and its place do not matter.
+            differentiable: whether they have gradients; numbers that are int64 have none.
+        """
+        moves = differentiable and access.stored != "int64"
+        found = tuple(
+            self._keep(Input(own.name, kind, own, differentiable=moves))
+            for own in access.parts(self._unique(name))
+        )
+        self.inputs += found
+        return found
+
+    def parts(self, name: str, kind: Kind, partition: Partition) -> tuple[Input, ...]:
+        """Add the parts of a tensor of a kind as inputs."""
+        return self.read(name, kind, Access(name, kind, partition))
 
     def extent(self, axis: str) -> Input:
         """Return the input that holds the number of "rows", "cols", or the rows of a "sample"."""
@@ -141,7 +122,12 @@ class Builder:
         existing = self._by_symbol.get(sp.Symbol(name, real=True))
         if isinstance(existing, Input) and existing.source == source:
             return existing
-        return self._keep(Input(name, kind, source, differentiable=False))
+        return self._made(name, kind, source)
+
+    def _made(self, name: str, kind: Kind, source: Source, stream: int = 0) -> Input:
+        """Register an input that is of no tensor."""
+        access = Access(name, kind, stored="computed")
+        return self._keep(Input(name, kind, access, source, differentiable=False, stream=stream))
 
     def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import sympy as sp
 
-from fusegen.atoms import Partition, sigmoid
+from fusegen.atoms import sigmoid
 from fusegen.atoms.choices import Choice, choices_outside, masked
 from fusegen.atoms.complements import complemented
+from fusegen.program.access import ending
 from fusegen.program.builder import Builder
 from fusegen.program.ir import (
     Input,
@@ -24,7 +25,6 @@ from fusegen.program.ir import (
     Take,
     Value,
     arguments,
-    ending,
     topological,
 )
 from fusegen.program.kind import Kind, joined
@@ -72,18 +72,13 @@ def vjp(program: Program, name: str) -> Program:
                 part = _pull(builder, node, arg, total, active)
                 if part != 0:
                     adjoints.setdefault(arg, []).append(part)
-    found = {f"grad_{i.name}": _gradient(outputs[i], i) for i in program.inputs if i in outputs}
+    found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
     if not found:  # the derivative is 0 everywhere, as for sign
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
         moving = [i for i in program.inputs if i.differentiable]
         full = [i for i in moving if i.kind == Kind.FULL]
-        found = {f"grad_{i.name}": _gradient(zero, i) for i in full or moving}
+        found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
     return Program(name, tuple(builder.inputs), _with_all_parts(builder, program, found))
-
-
-def _gradient(value: Value, source: Input) -> Output:
-    """Return the output that is the gradient of an input; it has the input's dtype."""
-    return Output(value, source, float32=source.float32)
 
 
 def _rows_before_their_elements(
@@ -118,24 +113,11 @@ def _put_back(builder: Builder, row: Value, index: Input, cotangent: Value) -> s
 
 
 def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
-    """Return the cotangent of each output as an input; for several parts, the parts of one tensor."""
+    """Return the cotangent of each output as an input, which lies in its tensor as the output does."""
     found: dict[str, Input] = {}
-    for name, output in program.outputs.items():
-        spread = output.outline == "like" and output.like.per_channel
-        access = output.access(name)
-        if access is None:
-            found[name] = builder.input(
-                f"grad_{name}", output.kind, per_channel=spread, float32=output.float32
-            )
-        elif access.place == 0:
-            made = builder.parts(
-                f"grad_{name}",
-                output.kind,
-                Partition(access.count, access.step == 2),
-                per_channel=spread,
-                float32=output.float32,
-            )
-            found |= {f"{name}{ending(place)}": own for place, own in enumerate(made)}
+    for name, output in program.returned.items():
+        parts = builder.read(f"grad_{name}", output.kind, output.access(name))
+        found |= {f"{name}{ending(part.access.place)}": part for part in parts}
     return found
 
 
@@ -146,15 +128,15 @@ def _with_all_parts(
 
     If one part of a tensor is among them, so are the others, even if they are 0.
     """
-    known = {o.like.tensor for o in found.values() if o.like.access}
+    known = {o.like.tensor for o in found.values()}
     outputs = {}
     for source in program.inputs:
         name = f"grad_{source.name}"
         if name in found:
             outputs[name] = found[name]
-        elif source.access and source.tensor in known:
+        elif source.tensor in known:
             zero = builder.map("zero", sp.Integer(0), "nothing varies with this part")
-            outputs[name] = _gradient(_spread(builder, source, zero), source)
+            outputs[name] = Output(_spread(builder, source, zero), source)
     return outputs
 
 
@@ -174,14 +156,11 @@ def jvp(program: Program, name: str) -> Program:
     builder.inputs = list(program.inputs)
     active = _active(nodes)
     tangents: dict[Value, Value] = {}
+    known = {(i.tensor, i.access.place): i for i in program.inputs}
     for source in program.inputs:
-        if source.differentiable:
-            tangents[source] = builder.input(
-                f"tangent_{source.name}",
-                source.kind,
-                per_channel=source.per_channel,
-                float32=source.float32,
-            )
+        if source.differentiable and not source.access.place:
+            made = builder.read(f"tangent_{source.name}", source.kind, source.access)
+            tangents |= {known[source.tensor, own.access.place]: own for own in made}
     for node in nodes:
         if node in active and not isinstance(node, Input):
             parts = [

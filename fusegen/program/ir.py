@@ -7,7 +7,7 @@ larger expression is broadcast.
 
 An operand with one number per channel, such as [C, 1, 1], varies along rows, columns or both, depending on
 how the activation's dims become rows and columns (`chain/layout.py`). In a program it has the resulting kind,
-as if it had been broadcast, and is marked `per_channel`.
+as if it had been broadcast; its access says what kind its tensor has (`access.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 import sympy as sp
 
 from fusegen.atoms.text import written
+from fusegen.program.access import Access, ending
 from fusegen.program.kind import Kind
 
 
@@ -43,70 +44,31 @@ Source = Literal["tensor", "attribute", "random", "extent", "index"]
 Outline = Literal["like", "row", "keepdim", "scalar", "half"]
 
 
-#: The suffix of a second half's name.
-SECOND = "_half"
-
-
-def ending(place: int) -> str:
-    """Return the suffix of the name of a tensor's part: none for the first one."""
-    return ("", SECOND)[place] if place < 2 else f"_part{place}"
-
-
-@dataclass(frozen=True)
-class Access:
-    """How a value that is a part of a tensor is read: which of its columns are the value's.
-
-    The tensor has a dim that is `count` times as long as the activation's. Where that has n columns, column j
-    of the value is column `place * n + j` of the tensor. If its step is 2, it is column `place + 2 * j`: then
-    the columns of two parts alternate.
-
-    All parts are inputs of a program. If one is an output, so are the others.
-
-    Args:
-        tensor: the tensor's name, which is also that of the first part.
-        place: the number of the part.
-        count: the number of parts of the tensor.
-        step: how far apart its columns are, 1 or 2.
-    """
-
-    tensor: str
-    place: int
-    count: int = 2
-    step: int = 1
-
-
 @dataclass(frozen=True, eq=False)
 class Input(Value):
     """A value that comes from outside.
 
     Args:
+        access: how it lies in its tensor, if it is of one.
         source: where it comes from.
         differentiable: whether `vjp` computes its gradient.
         stream: for a random input, which of the chain's rng streams it is.
-        integer: whether the tensor holds int64 numbers.
-        per_channel: whether the tensor holds one number per channel, broadcast along `kind`. An output like
-            this input is summed over everything that its channel was broadcast to.
-        access: how it is read, if it is a part of a tensor.
-        float32: whether the tensor is of float32 where x has 16 bits.
     """
 
+    access: Access
     source: Source = "tensor"
     differentiable: bool = True
     stream: int = 0
-    integer: bool = False
-    per_channel: bool = False
-    access: Access | None = None
-    float32: bool = False
 
     @property
-    def declared(self) -> Kind:
-        """The kind of the tensor itself."""
-        return Kind.CHANNEL if self.per_channel else self.kind
+    def integer(self) -> bool:
+        """Whether its tensor holds int64 numbers."""
+        return self.access.stored == "int64"
 
     @property
     def tensor(self) -> str:
         """The name of the tensor that holds it."""
-        return self.access.tensor if self.access else self.name
+        return self.access.tensor
 
 
 @dataclass(frozen=True)
@@ -199,7 +161,7 @@ class Output:
         value: the value. If its kind is smaller than the output's, it is broadcast.
         like: the input whose kind and shape the output has.
         outline: the output's shape, if it is not "like".
-        float32: whether it is of float32 where x has 16 bits.
+        float32: whether an output of another shape is of float32 where x has 16 bits.
     """
 
     value: Value
@@ -212,16 +174,11 @@ class Output:
         """The kind of the returned value."""
         return kind_of_outline(self.outline, self.like.kind)
 
-    @property
-    def declared(self) -> Kind:
-        """The kind of the tensor itself."""
-        return self.like.declared if self.outline == "like" else self.kind
-
-    def access(self, name: str) -> Access | None:
-        """Return how the output with this name is written, if it is a part of a tensor."""
+    def access(self, name: str) -> Access:
+        """Return how the output with this name lies in its tensor: as the input that it is like does."""
         own = self.like.access
-        if self.outline != "like" or own is None:
-            return None
+        if self.outline != "like":
+            return Access(name, self.kind, stored="computed" if self.float32 else "x")
         return replace(own, tensor=name.removesuffix(ending(own.place)))
 
 
@@ -260,15 +217,16 @@ class Program:
     def returned(self) -> Mapping[str, Output]:
         """The outputs that stand for a returned tensor: of several parts, only the first."""
         found = self.outputs.items()
-        return {n: o for n, o in found if not ((access := o.access(n)) and access.place)}
+        return {n: o for n, o in found if not o.access(n).place}
 
     def __str__(self) -> str:
-        head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)
+        head = ", ".join(f"{v.name}: {v.access.kind.label}" for v in self.inputs)
         lines = [f"{self.name}({head})"]
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
         lines += [f"  ({note})" for note in self.notes]
         lines += [
-            f"  -> {name}: {o.declared.label} = {o.value.name}" for name, o in self.outputs.items()
+            f"  -> {name}: {o.access(name).kind.label} = {o.value.name}"
+            for name, o in self.outputs.items()
         ]
         lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
         return "\n".join(lines)

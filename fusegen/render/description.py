@@ -53,28 +53,21 @@ class Description:
             yield f"Rng<{_field('Full', f.name)}, {f.stream}{shared}>"
         for f in inputs.spread:
             yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}, {_stored(f)}>"
-        for f in inputs.col:
+        for f in (*inputs.col, *inputs.saved_cols):
             yield f"Col<{_field('Col', f.name)}, {_arg(f.argument)}, {_stored(f)}{_step(f)}>"
-        for f in inputs.saved_cols:
-            yield f"Col<{_field('Col', f.name)}, {_arg(f.name)}, T>"
         for name in inputs.indices:
             yield f"Index<{_field('Col', name)}>"
         for name in kernel.fields.derived_cols:
             yield f"Derived<{_field('Col', name)}>"
         if kernel.col_lines:
             yield "ColumnLines<&K::columns>"
-        for f in inputs.row:
-            stored_as = "int64_t" if f.integer else _stored(f)
-            per_channel = ", true" if f.per_channel and not f.integer else ""
-            yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, {stored_as}{per_channel}>"
-        for f in inputs.saved_rows:
-            yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, T>"
+        for f in (*inputs.row, *inputs.saved_rows):
+            per_channel = ", true" if f.spread else ""
+            yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, {_stored(f)}{per_channel}>"
         for e in inputs.taken:
             yield self._taken(e)
-        for f in inputs.scalar:
+        for f in (*inputs.scalar, *inputs.saved_totals):
             yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, {_stored(f)}>"
-        for f in inputs.saved_totals:
-            yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, T>"
         for f in inputs.attributes:
             yield f"Number<{_field('Scalar', f.name)}, {_arg(f.name)}>"
         for name in inputs.extents:
@@ -186,16 +179,14 @@ class Description:
         of_row = "true" if operand.kind.label == "full" else "false"
         if operand in inputs.rng:
             return f"TakenRng<{where}, {operand.stream}, T, {of_row}>"
-        stored_as = _stored(operand) if operand in inputs.tensors else "T"
         gap, step = _gap(operand), _step(operand)
         gap = ", nullptr" if step and not gap else gap
-        return f"Taken<{where}, {_arg(operand.argument)}, {stored_as}, {of_row}{gap}{step}>"
+        return f"Taken<{where}, {_arg(operand.argument)}, {_stored(operand)}, {of_row}{gap}{step}>"
 
 
 def _stored(item: KernelOperand | Result) -> str:
     """Return the type that a tensor of the call or a result is stored in."""
-    computed = item.computed if isinstance(item, Result) else item.float32
-    return "T" if computed else "S"
+    return {"x": "S", "computed": "T", "int64": "int64_t"}[item.access.stored]
 
 
 def _field(struct: str, name: str) -> str:
@@ -213,7 +204,7 @@ def _gap(item: KernelOperand | Result) -> str:
 def _step(item: KernelOperand | Result) -> str:
     """Return the step and the place of a part whose columns alternate with those of another one."""
     access = item.access
-    return f", {access.step}, {access.place}" if access and access.step > 1 else ""
+    return f", {access.step}, {access.place}" if access.step > 1 else ""
 
 
 def _value(result: Result) -> str:

@@ -8,7 +8,7 @@ from shared.small_programs import X, program_of
 from fusegen.atoms import row_max, row_shift, row_sum
 from fusegen.lower import lower
 from fusegen.ops import call, find
-from fusegen.program import Kind, Output, Program
+from fusegen.program import Access, Kind, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.from_formula import formula_value
 
@@ -33,7 +33,8 @@ def test_a_maximum_that_its_sum_does_not_follow_stays_alone() -> None:
 def test_a_row_that_waits_for_its_maximum_does_not_keep_it_from_being_joined() -> None:
     """Cross entropy takes the class's logit from the maximum, and adds the logarithm of the sum to that."""
     b = Builder()
-    x, target = b.input("x", Kind.FULL), b.input("target", Kind.ROW, integer=True)
+    x = b.input("x", Kind.FULL)
+    (target,) = b.read("target", Kind.ROW, Access("target", Kind.ROW, stored="int64"))
     loss = call(find("cross_entropy"), X, {"target": target.symbol}, {"reduction": "none"})
     program = Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", loss), x, "row")})
     first, second, last = lower(program).stages

@@ -9,7 +9,7 @@ from shared.small_programs import W, X, element_lines, program_of
 from fusegen.atoms import row_take, sigmoid
 from fusegen.lower import lower
 from fusegen.ops import call, find
-from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program import Access, Kind, Output, Program, Reduce
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.program.from_formula import formula_value
@@ -28,7 +28,7 @@ def class_program(formula: sp.Expr) -> Program:
     """Return y = formula(x, w, t), where t is a column's number for each row."""
     b = Builder()
     x, _ = b.input("x", Kind.FULL), b.input("w", Kind.COL)
-    b.input("t", Kind.ROW, integer=True)
+    b.read("t", Kind.ROW, Access("t", Kind.ROW, stored="int64"))
     return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x, "row")})
 
 

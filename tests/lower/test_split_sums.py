@@ -7,7 +7,7 @@ import sympy as sp
 from fusegen.lower import lower
 from fusegen.lower.part import Part
 from fusegen.lower.passes.split_sums import split_sums
-from fusegen.program import Kind, Map, Output, Program, Reduce
+from fusegen.program import Access, Kind, Map, Output, Program, Reduce
 from fusegen.program.builder import Builder
 
 
@@ -15,7 +15,8 @@ def waiting(*, spans_channels: bool, bare: bool = False) -> Program:
     """y = g + Σ(w g + 2 x² r), where r = Σ(g (x - Σx/n)); with `bare`, Σ(w g + r)."""
     b = Builder()
     x, g = b.input("x", Kind.FULL), b.input("g", Kind.FULL)
-    w = b.input("w", Kind.FULL if spans_channels else Kind.COL, per_channel=spans_channels)
+    kind, held = (Kind.FULL, Kind.CHANNEL) if spans_channels else (Kind.COL, Kind.COL)
+    (w,) = b.read("w", kind, Access("w", held))
     cols = b.extent("cols")
     total = b.reduce("total", "sum", x, Kind.ROW)
     centred = b.map("centred", x.symbol - total.symbol / cols.symbol)

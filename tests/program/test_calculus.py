@@ -13,7 +13,7 @@ from torch import Tensor
 from fusegen import atoms
 from fusegen.chain import Chain
 from fusegen.ops import call, find
-from fusegen.program import Kind, Output, Program
+from fusegen.program import Access, Kind, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import jvp, vjp
 from fusegen.program.from_formula import formula_value
@@ -57,7 +57,7 @@ def program_of(formula: sp.Expr) -> Program:
     x = b.input("x", Kind.FULL)
     for name, kind in (("w", Kind.COL), ("r", Kind.ROW), ("s", Kind.SCALAR)):
         b.input(name, kind)
-    b.input("t", Kind.ROW, integer=True)
+    b.read("t", Kind.ROW, Access("t", Kind.ROW, stored="int64"))
     return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
 
 

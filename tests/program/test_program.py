@@ -8,7 +8,7 @@ import pytest
 import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
-from fusegen.program import Kind, Map, Output, Program, Reduce, Take, describe
+from fusegen.program import Access, Kind, Map, Output, Program, Reduce, Take, describe
 from fusegen.program.builder import Builder
 from fusegen.program.from_formula import formula_value
 
@@ -87,7 +87,7 @@ def test_a_named_part_is_shared_by_all_that_use_it() -> None:
 
 def test_taking_an_element_distributes_down_to_what_is_loaded() -> None:
     b = builder()
-    index = b.input("index", Kind.ROW, integer=True)
+    (index,) = b.read("index", Kind.ROW, Access("index", Kind.ROW, stored="int64"))
     x, bias, scale = (i.symbol for i in b.inputs[:3])
     total = b.reduce("total", "sum", b.inputs[0], Kind.COL)
     row = b.reduce("row", "sum", b.inputs[0], Kind.ROW)

@@ -97,8 +97,9 @@ class GpuForm:
         keeps many values.
         """
         inputs = self.kernel.inputs
-        wide = len(inputs.saved_cols) + sum(f.float32 for f in inputs.col)
-        column_bytes = 2 * (len(inputs.col) + len(inputs.saved_cols) + wide)
+        columns = (*inputs.col, *inputs.saved_cols)
+        wide = sum(f.access.stored == "computed" for f in columns)
+        column_bytes = 2 * (len(columns) + wide)
         return self._holds_little and 12 <= column_bytes <= 24
 
     @property

@@ -196,7 +196,7 @@ class Kernel:
     @property
     def halved(self) -> bool:
         """Whether it reads or writes parts of a tensor, so that there mostly are gaps."""
-        return any(item.access for item in self.strided)
+        return any(item.access.count > 1 for item in self.strided)
 
     @property
     def strided(self) -> tuple[KernelOperand | Result, ...]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from fusegen.lower.kernel.code import Line, Variable
 from fusegen.lower.kernel.inputs import Inputs
 from fusegen.lower.kernel.kernel import Kernel
-from fusegen.lower.kernel.operand import KernelOperand
+from fusegen.lower.kernel.operand import KernelOperand, statistic
 from fusegen.lower.kernel.results import Result, Results
 from fusegen.lower.schedule import LoweringError
 from fusegen.program import Kind
@@ -51,7 +51,7 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
             aside=(*inputs.aside, *(f for f in inputs.col if f.name in of_rows - reads)),
             saved=(
                 *(f for f in inputs.saved if f.kind != Kind.COL or f.name in reads | of_rows),
-                *(KernelOperand(name, Kind.COL, handed=True) for name in handed),
+                *(statistic(name, Kind.COL, handed=True) for name in handed),
             ),
             indices=tuple(name for name in inputs.indices if name in reads),
         ),
@@ -101,7 +101,8 @@ def _among(fields: Iterable[KernelOperand], names: Collection[str]) -> tuple[Ker
 
 def _handed(name: str) -> Result:
     """Return the result by which a column's value is handed on."""
-    return Result(name, Kind.COL, None, "store", Variable(name, "col"), 0)
+    access = statistic(name, Kind.COL).access
+    return Result(name, access, None, "store", Variable(name, "col"), 0)
 
 
 def _names(variables: Iterable[Variable]) -> set[str]:

@@ -7,39 +7,29 @@ from dataclasses import dataclass
 from fusegen.program import Access, Kind
 
 
-def argument_of(name: str, access: Access | None) -> str:
-    """Return the argument with the address of a tensor, or of the part that is accessed.
-
-    Parts that alternate are read in vectors of both, from where the tensor begins.
-    """
-    return access.tensor if access and access.step > 1 else name
-
-
-def gap_of(tensor: str, access: Access | None) -> str:
-    """Return the argument with the gaps between a tensor's rows, which depend on the step of an access."""
-    return f"{tensor}_pair_gap" if access and access.step > 1 else f"{tensor}_gap"
-
-
 class Accessed:
     """A tensor of the kernel, or a part of one: its names among the kernel's arguments."""
 
     name: str
-    access: Access | None
+    access: Access
 
     @property
     def tensor(self) -> str:
         """The name of the tensor that holds it."""
-        return self.access.tensor if self.access else self.name
+        return self.access.tensor
 
     @property
     def argument(self) -> str:
-        """The kernel's argument with its address; parts that alternate share one."""
-        return argument_of(self.name, self.access)
+        """The kernel's argument with its address.
+
+        Parts that alternate share one: they are read in vectors of both, from where the tensor begins.
+        """
+        return self.tensor if self.access.step > 1 else self.name
 
     @property
     def gap(self) -> str:
-        """The kernel's argument with the gaps between its rows."""
-        return gap_of(self.tensor, self.access)
+        """The kernel's argument with the gaps between its rows, which depend on the step of an access."""
+        return f"{self.tensor}_pair_gap" if self.access.step > 1 else f"{self.tensor}_gap"
 
 
 @dataclass(frozen=True)
@@ -49,32 +39,31 @@ class KernelOperand(Accessed):
     Args:
         name: its name in the structs and among the kernel's arguments.
         kind: the axes it varies along.
+        access: how it lies in its tensor.
         stream: for random inputs, which of the chain's rng streams it is.
-        integer: whether it is stored as int64.
-        per_channel: whether the tensor holds one number per channel, spread along `kind`.
         handed: whether an earlier kernel computes it.
-        access: how it is read, if it is a part of a tensor.
-        float32: whether it is stored in the compute type, not in x's dtype.
     """
 
     name: str
     kind: Kind
+    access: Access
     stream: int = 0
-    integer: bool = False
-    per_channel: bool = False
     handed: bool = False
-    access: Access | None = None
-    float32: bool = False
 
     @property
-    def declared(self) -> Kind:
-        """The kind of the tensor itself."""
-        return Kind.CHANNEL if self.per_channel else self.kind
+    def spread(self) -> bool:
+        """Whether its tensor varies along fewer axes than it does."""
+        return self.access.kind != self.kind
 
     @property
     def strided(self) -> bool:
         """Whether there may be gaps between its rows."""
-        return self.kind == Kind.FULL and not self.per_channel
+        return self.access.kind == Kind.FULL
+
+
+def statistic(name: str, kind: Kind, *, handed: bool = False) -> KernelOperand:
+    """Return what a kernel left in the compute type, as an input."""
+    return KernelOperand(name, kind, Access(name, kind, stored="computed"), handed=handed)
 
 
 @dataclass(frozen=True)

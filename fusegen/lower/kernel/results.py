@@ -16,7 +16,7 @@ class Result(Accessed):
 
     Args:
         name: the operator's name for it.
-        kind: its kind.
+        access: how it lies in its tensor.
         like: the tensor input whose shape it has. None for saved statistics.
         how: "store" for one value per element (or row). "sum" for a sum over the grid: over everything
             (scalar), per column (col), or per channel (channel, over elements or rows). "final" for a value
@@ -28,13 +28,11 @@ class Result(Accessed):
             sum.
         outline: its shape, if that differs from the shape of `like`.
         hidden: whether it exists only because final results depend on it.
-        access: how it is written, if it is a part of a tensor.
-        float32: whether it is stored in the compute type, not in x's dtype, although it is no statistic.
         reordered: whether the kernel counts rows in another order than they have in memory.
     """
 
     name: str
-    kind: Kind
+    access: Access
     like: str | None
     how: Literal["store", "sum", "final"]
     value: Variable
@@ -43,19 +41,22 @@ class Result(Accessed):
     summed_as: str = ""
     outline: Outline = "like"
     hidden: bool = False
-    access: Access | None = None
-    float32: bool = False
     reordered: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """The axes that it varies along."""
+        return self.access.kind
 
     @property
     def computed(self) -> bool:
         """Whether it is stored in the type that it is computed in."""
-        return self.float32 or self.like is None
+        return self.access.stored == "computed"
 
     @property
     def strided(self) -> bool:
         """Whether there may be gaps between its rows: other parts of the tensor, or rows that come later."""
-        return (self.access is not None or self.reordered) and self.kind == Kind.FULL
+        return (self.access.count > 1 or self.reordered) and self.kind == Kind.FULL
 
     @property
     def adds(self) -> bool:

@@ -28,7 +28,7 @@ Terms = list[tuple[sp.Expr, sp.Expr]]
 def split_sums(part: Part) -> Parts:
     """Split late sums if rows span channels: such rows are as long as images."""
     program, given = part.program, part.given
-    if not any(i.per_channel and i.kind == Kind.FULL for i in program.inputs):
+    if not any(i.kind == Kind.FULL != i.access.kind for i in program.inputs):
         return (part,)
     waits = depths(program, given, _reduces)
     builder = Builder()

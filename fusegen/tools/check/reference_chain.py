@@ -13,7 +13,7 @@ from torch import Tensor
 from fusegen.chain import Chain, Mode, Segment
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.chain.segment_program import SHAPE
-from fusegen.program import Access, Input, Kind, Output, Program, ending
+from fusegen.program import Access, Input, Kind, Output, Program
 from fusegen.tools.check.reference_program import Axes, run_program
 from fusegen.tools.check.rounding import EXACT, Rounding
 
@@ -123,11 +123,12 @@ class _Form:
             columns = {dim % rank for dim in layout.columns}
             sizes = enumerate(layout.half(self.shape))
             return tensor.reshape([1 if dim in columns else size for dim, size in sizes])
-        if source.declared is Kind.CHANNEL and tensor.dim() == 1:
+        held = source.access.kind
+        if held is Kind.CHANNEL and tensor.dim() == 1:
             tensor = tensor.reshape(-1, *[1] * (rank - 1 - CHANNEL_DIM))
-        elif source.declared is Kind.COL and tensor.dim() == 1:
+        elif held is Kind.COL and tensor.dim() == 1:
             tensor = tensor.reshape(-1, *[1] * (-1 - layout.last))
-        if self.groups and (tensor.dim() > 1 or source.declared is Kind.CHANNEL):
+        if self.groups and (tensor.dim() > 1 or held is Kind.CHANNEL):
             return tensor.reshape(self.unfolded(tensor.shape))
         return tensor
 
@@ -196,12 +197,12 @@ class _Call:
     ) -> Tensor:
         """Return an output of a program in its tensor's shape; parts are joined."""
         access = program.outputs[name].access(name)
-        if access is None:
+        if access.count == 1:
             return found[name].reshape(shape)
         dim = self._halved(len(shape))
         sizes = list(shape)
         sizes[dim] //= access.count
-        names = [f"{name}{ending(place)}" for place in range(access.count)]
+        names = [part.name for part in access.parts(name)]
         parts = [found[part].reshape(sizes).movedim(dim, -1) for part in names]
         if access.step > 1:
             parts[:2] = [torch.stack(parts[:2], -1).flatten(-2)]
@@ -243,7 +244,7 @@ class _Call:
                 found[source.name] = number
             elif source.source == "tensor":
                 tensor = given[source.tensor]
-                if source.access:
+                if source.access.count > 1:
                     tensor = self._part(tensor, source.access)
                 tensor = tensor.to(x.dtype) if tensor.dtype is torch.bool else tensor
                 found[source.name] = self.form.spread(source, tensor)

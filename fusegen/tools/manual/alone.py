@@ -10,7 +10,7 @@ import sympy as sp
 
 from fusegen.atoms import HALVES, at_part
 from fusegen.ops import Op, call
-from fusegen.program import SECOND, Kind, Outline, Output, Program
+from fusegen.program import SECOND, WHOLE, Access, Kind, Outline, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.program.from_formula import formula_value
@@ -51,11 +51,9 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
             known = Kind.FULL if kind is None else kind
             wanted = Kind.ROW if classes else Kind.COL if known is Kind.CHANNEL else known
             moving = name not in op.constant
-            if op.paired and Kind.COL in wanted:
-                made = builder.parts(name, wanted, HALVES, differentiable=moving)[0]
-            else:
-                made = builder.input(name, wanted, differentiable=moving, integer=classes)
-            operands[name] = made.symbol
+            partition = HALVES if op.paired and Kind.COL in wanted else WHOLE
+            access = Access(name, wanted, partition, stored="int64" if classes else "x")
+            operands[name] = builder.read(name, wanted, access, differentiable=moving)[0].symbol
     attributes = attributes_of(op, given)
     for name, value in attributes.items():
         annotation = str(inspect.signature(op.formula).parameters[name].annotation)

@@ -250,10 +250,14 @@ def _operators(mode: Mode) -> list[OperatorPart]:
         parts.append(
             OperatorPart(
                 program.name,
-                [(i.name, _trusted(named[i.name]), i.declared.label) for i in program.inputs],
+                [(i.name, _trusted(named[i.name]), i.access.kind.label) for i in program.inputs],
                 found,
                 [
-                    (_trusted(named[name]), _trusted(named[o.value.name]), o.declared.label)
+                    (
+                        _trusted(named[name]),
+                        _trusted(named[o.value.name]),
+                        o.access(name).kind.label,
+                    )
                     for name, o in program.outputs.items()
                 ],
                 [_trusted(named[v.name]) for v in program.saved],
