@@ -1,6 +1,7 @@
 """`fusegen kernels-hub`: a package as the library `kernels` of Hugging Face loads it.
 
-The library is no dependency, so the tests do what it does: its importer.py and layer/layer.py.
+The library is no dependency of fusegen, so most tests do what it does: its importer.py and layer/layer.py.
+The last one runs it where it is installed, as `make` does.
 """
 
 from __future__ import annotations
