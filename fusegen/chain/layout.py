@@ -77,32 +77,39 @@ class Layout:
         return tuple(n // whole * count if d == place else n for d, n in enumerate(shape))
 
     @property
-    def channel_kind(self) -> Kind:
-        """The kind that an operand with one number per channel has in a program."""
-        if self.groups is not None:
-            return Kind.FULL
-        if self.axis:
-            return Kind.FULL if self.last in self.axis else Kind.ROW
-        if self.rank < 3:
-            return Kind.COL  # the last dim is the channel
-        first, last = self.rank + self.first, self.rank + self.last
-        if not first <= CHANNEL_DIM <= last:
-            return Kind.ROW
-        return Kind.COL if first == last else Kind.FULL
+    def columns(self) -> tuple[int, ...]:
+        """The dims that make up the columns, counted from the end."""
+        return tuple(range(self.first, self.last + 1))
+
+    def dims_of(self, kind: Kind, rank: int = 0) -> frozenset[int]:
+        """Return the dims that a kind varies along, counted from the end: those of each of its axes.
+
+        Args:
+            kind: the kind.
+            rank: the number of the activation's dims, if the layout does not say it.
+        """
+        rank = rank or self.rank
+        of_axis = {
+            Kind.ROW: [dim for dim in range(-rank, 0) if dim not in self.columns],
+            Kind.COL: self.columns,
+            Kind.CHANNEL: self.axis or (channel_from_end(self.rank),),
+        }
+        return frozenset(dim for axis in kind for dim in of_axis[axis])
 
     def kind_of(self, kind: Kind) -> Kind:
-        """Return the kind that an operand of a kind has in a program."""
-        return self.channel_kind if kind is Kind.CHANNEL else kind
+        """Return the kind that an operand of a kind has in a program: an axis beside rows and columns is some
+        dims of these."""
+        if kind is not Kind.CHANNEL:
+            return kind
+        own, columns = self.dims_of(kind), self.dims_of(Kind.COL)
+        if self.groups is not None or (own & columns and own != columns):
+            return Kind.FULL
+        return Kind.COL if own == columns else Kind.ROW
 
     @property
     def spreads(self) -> bool:
         """Whether an operand with one number per channel is smaller than its kind."""
-        return self.channel_kind != Kind.COL
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """The dims that make up the columns, counted from the end."""
-        return tuple(range(self.first, self.last + 1))
+        return self.kind_of(Kind.CHANNEL) != Kind.COL
 
     @property
     def strided(self) -> bool:
@@ -124,10 +131,11 @@ class Layout:
         shape = self.half(shape)
         if outline == "half":
             return shape
-        columns = {dim % len(shape) for dim in self.columns}
+        rows = self.dims_of(Kind.ROW, len(shape))
+        sizes = zip(range(-len(shape), 0), shape, strict=True)
         if outline == "row":
-            return tuple(s for d, s in enumerate(shape) if d not in columns)
-        return tuple(1 if d in columns else s for d, s in enumerate(shape))
+            return tuple(size for dim, size in sizes if dim in rows)
+        return tuple(size if dim in rows else 1 for dim, size in sizes)
 
     @property
     def shape(self) -> str:

@@ -10,7 +10,7 @@ import sympy as sp
 from fusegen.atoms.halves import parts_held
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
-from fusegen.chain.layout import CHANNEL_DIM, Layout
+from fusegen.chain.layout import Layout
 from fusegen.chain.third_axis import kind_along
 from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.model import Ref, Spec, Step
@@ -65,19 +65,14 @@ class SegmentOperand:
         activation = layout.with_parts(x, self.parts)
         if self.integer:
             return layout.shape_after(x, "row")
-        if self.dims is not None:
-            return tuple(activation[d] if d in self.dims else 1 for d in range(-len(x), 0))
-        if self.kind is Kind.SCALAR:
+        if self.kind is Kind.SCALAR and self.dims is None:
             return (1,)
-        if self.kind is Kind.CHANNEL:
-            held = self.owner is not None and self.owner != self.name
-            return (activation[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
-        dims = range(-len(activation), 0)
-        if self.kind is Kind.COL:
-            columns = [activation[d] for d in dims if d in layout.columns]
-            return (*columns, *[1] * (-1 - layout.last))
-        across = self.kind is Kind.ROW
-        return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
+        own = self.dims if self.dims is not None else layout.dims_of(self.kind, len(x))
+        sizes = tuple(activation[dim] if dim in own else 1 for dim in range(-len(x), 0))
+        if self.dims is not None or Kind.ROW in self.kind:
+            return sizes
+        held = self.owner is not None and self.owner != self.name
+        return sizes[min(own) :][: len(own) if held and self.kind is Kind.CHANNEL else None]
 
 
 def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:

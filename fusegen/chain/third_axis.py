@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fusegen.chain.cut_into_segments import Span
-from fusegen.chain.layout import CHANNEL_DIM, Layout
+from fusegen.chain.layout import Layout
 from fusegen.program import Kind, Program
 from fusegen.spec.model import Operand, Spec, Step
 
@@ -54,15 +54,8 @@ def kind_along(operand: Operand, layout: Layout) -> Kind:
     dims = frozenset(operand.dims or ())
     if operand.dims is None or len(dims) == layout.rank:
         return operand.kind
-    columns = frozenset(layout.columns)
-    if not dims:
-        return Kind.SCALAR
-    if dims == columns:
-        return Kind.COL
-    if dims == frozenset(range(-layout.rank, 0)) - columns and layout.groups is None:
-        return Kind.ROW
-    own = layout.axis or (CHANNEL_DIM - layout.rank,)
-    return Kind.CHANNEL if dims == frozenset(own) and layout.groups is None else Kind.FULL
+    found = (Kind.SCALAR, Kind.COL, *((Kind.ROW, Kind.CHANNEL) if layout.groups is None else ()))
+    return next((kind for kind in found if dims == layout.dims_of(kind)), Kind.FULL)
 
 
 def takes_reordered(program: Program) -> bool:
