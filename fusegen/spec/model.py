@@ -338,6 +338,11 @@ class Spec:
         return f"apply_{self.number}" if self.number else "apply"
 
     @property
+    def title(self) -> str:
+        """The name of the chain: that of its spec, with its function if the spec has several chains."""
+        return f"{self.name}.{self.function}" if self.number else self.name
+
+    @property
     def unrounded(self) -> frozenset[str]:
         """The steps whose values kernels return as they compute them, also where x has 16 bits."""
         return self.float32 | {step.label for step in self.steps if step.indexes}

@@ -24,7 +24,9 @@ def find_spec(name: str | Path) -> Path:
     """
     if "\n" in str(name):
         raise UserError('a spec as text needs a name: fusegen.build({"my_chain": text})')
-    path = _named(Path(name))
+    path = Path(name)
+    if _is_package(path):
+        path = Path(path.resolve().name)
     if path.is_file():
         return path
     places = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
@@ -49,8 +51,8 @@ def expand(specs: Sequence[Path]) -> list[Path]:
             f"there is no folder specs/ in {Path.cwd()}; name the spec files, or folders of them"
         )
     found: list[Path] = []
-    for path in map(_named, specs or [Path("specs")]):
-        if path.is_dir():
+    for path in specs or [Path("specs")]:
+        if path.is_dir() and not _is_package(path):
             inside = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
             if not inside:
                 raise UserError(f"{path}: there is no spec (*.yaml) in this folder")
@@ -67,9 +69,9 @@ def expand(specs: Sequence[Path]) -> list[Path]:
     return list(by_name.values())
 
 
-def _named(path: Path) -> Path:
-    """Return what a path names: of the folder of a generated package, the name of its spec."""
-    return Path(path.resolve().name) if (path / "element.h").is_file() else path
+def _is_package(path: Path) -> bool:
+    """Whether a path is the folder of a generated package."""
+    return (path / "element.h").is_file()
 
 
 def specs_in(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from shared.command import fusegen_here
 from torch import Tensor, nn
 
 import fusegen
@@ -198,7 +199,7 @@ def test_the_examples_of_each_function_run(mlp: Any) -> None:
 def test_each_chain_is_checked(mlp: Any, folder: Path) -> None:
     assert not hasattr(mlp, "apply")
     verdicts = verify.check([folder / "mlp.yaml"], folder)
-    assert {v.package for v in verdicts} == {"mlp: apply_1", "mlp: apply_2"}
+    assert {v.package for v in verdicts} == {"mlp.apply_1", "mlp.apply_2"}
     assert all(v.passed for v in verdicts)
     derived = pipeline.derive_all(folder / "mlp.yaml")
     assert "# torch: linear" in derived.describe()
@@ -263,8 +264,34 @@ def test_what_is_refused(text: str, message: str) -> None:
 
 
 def test_tools_of_one_chain_say_so() -> None:
-    with pytest.raises(SpecError, match="`fusegen bench` takes a spec of one chain, and net_2"):
-        chain.derive(parse(MLP, "mlp"), "`fusegen bench`")
+    with pytest.raises(SpecError, match="`fusegen tune` takes a spec of one chain, and net_2"):
+        chain.derive(parse(MLP, "mlp"), "`fusegen tune`")
+
+
+def test_each_chain_is_timed_and_reported(folder: Path) -> None:
+    """One of these returns several values, to later chains and to the caller."""
+    options = (
+        "--out",
+        ".",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float64",
+        "--no-compile",
+        "--rounds",
+        "1",
+    )
+    shapes = ("--shape", "2x4x6x6", "--shape", "2x6")  # each for the chains that it fits
+    done = fusegen_here("bench", "block", "mlp", *options, *shapes, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    timed = [f"block.apply_{n}" for n in (1, 3, 5)] + ["mlp.apply_1", "mlp.apply_2"]
+    for name in timed:
+        assert f" {name} " in done.stdout, done.stdout
+    done = fusegen_here("report", "block", "mlp", "--out", ".", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"report.html: {len(timed) + 1} chains, ")
+    text = (folder / "report.html").read_text()
+    assert all(f'<article id="{name}">' in text for name in timed)
 
 
 def test_a_layer_of_the_hub_calls_each_chain(folder: Path) -> None:

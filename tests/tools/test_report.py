@@ -34,7 +34,7 @@ from fusegen.tools.report.kernels import kernels_of
 from fusegen.tools.report.model import part_of
 from fusegen.tools.report.one_variable import why_not, with_derivatives
 from fusegen.tools.report.page import page, render
-from fusegen.tools.report.times import times_of_chain, times_of_model
+from fusegen.tools.report.times import times_of_chains, times_of_model
 from fusegen.tools.typeset import equations
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -307,7 +307,7 @@ def test_times_are_measured_and_never_made_up(
     assert "fusegen report one --time" in page([(_relu(tmp_path), tmp_path)])
     assert re.search(r"fusegen</dt>\s*<dd>.*60 µs, 1.20 ×", hostile)
     assert re.search(r"byte limit</dt>\s*<dd>.*width: 10.0%.* 50 µs</dd>", hostile)
-    missing = times_of_chain(_relu(tmp_path), tmp_path, "cpu", lambda _: None)
+    missing = times_of_chains(_relu(tmp_path), tmp_path, "cpu", lambda _: None)["one"]
     assert "one/__init__.py does not exist; run `fusegen build" in missing.reason
     wanted: list[measure.Run] = []
 
@@ -320,7 +320,7 @@ def test_times_are_measured_and_never_made_up(
         return Record(machine.describe("cpu"), [cell])
 
     monkeypatch.setattr(measure, "run", run)
-    found = times_of_chain(_relu(tmp_path), tmp_path, "cpu", lambda _: None)
+    found = times_of_chains(_relu(tmp_path), tmp_path, "cpu", lambda _: None)["one"]
     assert [group.title for group in wanted[0].groups] == ["tail one float32 1024x8192"]
     assert found.passes[0].ms == {"byte limit": 1, "fusegen": 2, "eager": 4, "torch.compile": 3}
     text = page([(_relu(tmp_path), tmp_path)], times={"one": found})

@@ -10,7 +10,10 @@ from typing import TypeVar
 
 from fusegen.base.dtypes import dtype_named
 from fusegen.base.errors import UserError, nearest
+from fusegen.chain.chains import alone
 from fusegen.spec import load
+from fusegen.spec.chains import chains_of
+from fusegen.spec.model import Spec
 from fusegen.toolchain.spec_files import expand
 from fusegen.tools.bench.record import Direction, Kind, cell_key
 
@@ -83,6 +86,7 @@ class Group:
         cols: its columns.
         in_features: a model's columns of x; None for tails.
         trailing: the sizes of the dims after the columns; see `Cell`.
+        number: the chain's number in a spec of several; see `Spec`.
     """
 
     kind: Kind
@@ -92,11 +96,12 @@ class Group:
     cols: int
     in_features: int | None = None
     trailing: tuple[int, ...] = ()
+    number: int = 0
 
     @property
     def name(self) -> str:
-        """The spec's name."""
-        return self.spec.stem
+        """The spec's name, with the chain's function if the spec has several."""
+        return f"{self.spec.stem}.apply_{self.number}" if self.number else self.spec.stem
 
     @property
     def title(self) -> str:
@@ -154,8 +159,10 @@ def groups(
         paths = specs or [folder / f"{name}.yaml" for name in TAILS]
         chosen = [d for d in dtypes or DTYPES[device] if d != "tf32"]
         for path in paths:
-            fitting = _shapes(path, device, shapes, 1 if quick else None)
-            found += [_tail(path, dtype, shape) for dtype in chosen for shape in fitting]
+            for one, given in _fitting(path, device, shapes):
+                fitting = _shapes(one, device, given, 1 if quick else None)
+                pairs = itertools.product(chosen, fitting)
+                found += [_tail(path, dtype, shape, one.number) for dtype, shape in pairs]
     if models:
         paths = specs or [folder / f"{name}.yaml" for name in MODELS]
         for path, dtype in itertools.product(paths, dtypes or MODEL_DTYPES):
@@ -190,22 +197,31 @@ def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = (
     ]
 
 
-def _shapes(
-    path: Path, device: str, given: Sequence[tuple[int, ...]], count: int | None
-) -> Sequence[tuple[int, ...]]:
-    """Return the shapes of a spec's activation: those that are given, or at most `count` of the device's.
+def _fitting(
+    path: Path, device: str, shapes: Sequence[tuple[int, ...]]
+) -> list[tuple[Spec, list[tuple[int, ...]]]]:
+    """Return the chains of a spec that have kernels, each with those of some shapes that it can have.
 
     Raises:
-        UserError: if one has other dims than the spec.
+        UserError: if a shape fits none of them.
     """
-    dims = load(path).dims
-    for shape in given:
-        if dims and len(shape) != dims:
-            text = "x".join(map(str, shape))
+    chains = [one for one in chains_of(load(path)) if not alone(one)]
+    found = [(one, [s for s in shapes if one.dims in (0, len(s))]) for one in chains]
+    for shape in shapes:
+        if not any(shape in fitting for _, fitting in found):
+            one = chains[0]
+            text, usual = ("x".join(map(str, s)) for s in (shape, _shapes(one, device, (), 1)[0]))
             raise UserError(
-                f"--shape {text}: the activation of {path} has {dims} dims, such as "
-                f"{'x'.join(map(str, _shapes(path, device, (), 1)[0]))}"
+                f"--shape {text}: the activation of {one.title} has {one.dims} dims, such as {usual}"
             )
+    return [(one, fitting) for one, fitting in found if fitting or not shapes]
+
+
+def _shapes(
+    spec: Spec, device: str, given: Sequence[tuple[int, ...]], count: int | None
+) -> Sequence[tuple[int, ...]]:
+    """Return the shapes of a chain's activation: those that are given, or at most `count` of the device's."""
+    dims = spec.dims
     if given:
         return given
     if dims <= 2:
@@ -215,9 +231,9 @@ def _shapes(
     return ((rows, channels, *after),)
 
 
-def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:
+def _tail(path: Path, dtype: str, shape: tuple[int, ...], number: int = 0) -> Group:
     rows, cols, *trailing = shape
-    return Group("tail", path, dtype, rows, cols, trailing=tuple(trailing))
+    return Group("tail", path, dtype, rows, cols, trailing=tuple(trailing), number=number)
 
 
 def shard(found: Sequence[_T], text: str) -> list[_T]:

@@ -38,7 +38,7 @@ _COMPARE: dict[str, Callable[..., Any]] = {
 }
 
 
-def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
+def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Any]:
     """Return the chain without its matmul, in training, as a function of x and the operands.
 
     Args:
@@ -54,7 +54,9 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
     ]
     names = [o.name for o in chain.operands]
 
-    def run(x: Tensor, *operands: Tensor) -> Tensor:
+    outputs = chain.spec.outputs
+
+    def run(x: Tensor, *operands: Tensor) -> Any:
         whole = {INPUT: x} | dict(zip(names, operands, strict=True))
         for columns, calls in segments:
             bound, dims = whole, x.dim()
@@ -65,7 +67,7 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
                     bound, dims = bound | rows, x.dim()
                 x = call(x, bound)
                 bound, whole = bound | {label: x}, whole | {label: x}
-        return x
+        return tuple(whole[label] for label in outputs) if outputs else x
 
     return run
 

@@ -18,10 +18,11 @@ from fusegen.toolchain import pipeline
 from fusegen.tools.bench import compiling, plain
 from fusegen.tools.bench.cells import Group
 from fusegen.tools.bench.timing import Prepare, sets_beyond_caches
+from fusegen.tools.check.compare import Values, each, function_of
 from fusegen.tools.check.random_operands import random_operands
 
 #: A value or its derivative, as a function of the tensors of a `Set`.
-Function = Callable[..., Tensor]
+Function = Callable[..., Values]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Set:
         cotangent: the gradient of the result.
         out: the target of the copy.
         linear: the tensors with gradients if only the linear of a model is timed.
+        further: the gradients of further results.
     """
 
     given: tuple[Tensor, ...]
@@ -56,13 +58,20 @@ class Set:
     cotangent: Tensor
     out: Tensor
     linear: tuple[Tensor, ...] = ()
+    further: tuple[Tensor, ...] = ()
+
+    @property
+    def cotangents(self) -> tuple[Tensor, ...]:
+        """The gradients of all results that have one."""
+        return (self.cotangent, *self.further)
 
     def bytes_moved(self, direction: str) -> int:
         """Return the bytes that a tail must move: each tensor that it reads or writes, once."""
         read = sum(t.nbytes for t in self.given)
+        results = sum(t.nbytes for t in self.cotangents)
         if direction == "forward":
-            return read + self.cotangent.nbytes
-        return read + self.cotangent.nbytes + sum(t.nbytes for t in self.moving)
+            return read + results
+        return read + results + sum(t.nbytes for t in self.moving)
 
 
 class Subject:
@@ -102,8 +111,8 @@ class Subject:
     def _backward(self, function: Function) -> Prepare:
         def prepare() -> Callable[[], object]:
             tensors = next(self._sets)
-            value = function(*(_kept(tensor) for tensor in tensors.given))
-            return lambda: torch.autograd.grad(value, tensors.moving, tensors.cotangent)
+            values = _smooth(function(*(_kept(tensor) for tensor in tensors.given)))
+            return lambda: torch.autograd.grad(values, tensors.moving, tensors.cotangents)
 
         return prepare
 
@@ -111,7 +120,9 @@ class Subject:
         def prepare() -> Callable[[], object]:
             tensors = next(self._sets)
             moving = tensors.linear if function is self._linear else tensors.moving
-            return lambda: torch.autograd.grad(function(*tensors.given), moving, tensors.cotangent)
+            return lambda: torch.autograd.grad(
+                _smooth(function(*tensors.given)), moving, tensors.cotangents
+            )
 
         return prepare
 
@@ -121,6 +132,11 @@ class Subject:
             tensors.given[0] if tensors.given[0].shape == tensors.out.shape else tensors.cotangent
         )
         return lambda: tensors.out.copy_(source)
+
+
+def _smooth(values: Values) -> list[Tensor]:
+    """Return the values that have a gradient: numbers of columns have none."""
+    return [value for value in each(values) if value.requires_grad]
 
 
 def _kept(tensor: Tensor) -> Tensor:
@@ -140,20 +156,19 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
 
     Raises:
         SpecError: if its spec is wrong.
-        UserError: if it returns several values, or has no gradient.
+        UserError: if it has no gradient.
         ImportError: if its package is not built.
     """
-    chain = pipeline.derive(group.spec, "`fusegen bench`")
-    if chain.spec.outputs:
-        raise UserError(f"{group.spec}: it returns several values; only chains of one are timed")
+    found = pipeline.derive_all(group.spec).fused
+    chain = next(chain for chain in found if chain.spec.number == group.number)
     if not chain.spec.order:
         raise UserError(f"{group.spec}: it has order: 0, and so no backward to time")
-    if chain.spec.steps[-1].indexes:
+    if chain.spec.steps[-1].indexes and not chain.spec.outputs:
         raise UserError(
             f"{group.spec}: it returns numbers of columns, which have no backward to time"
         )
     needed = group.kind == "model" or not compiled_alone
-    package = load_package(group.name, choice.out) if needed else None
+    package = load_package(group.spec.stem, choice.out) if needed else None
     torch.manual_seed(0)
     make = _tail if group.kind == "tail" else _model
     return make(group, choice, chain, package)
@@ -175,9 +190,8 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     if chain.moded:
         options["training"] = True
 
-    def ours(x: Tensor, *operands: Tensor) -> Tensor:
-        result: Tensor = package.apply(x, *operands, **options)
-        return result
+    def ours(x: Tensor, *operands: Tensor) -> Values:
+        return function_of(package, chain)(x, *operands, **options)
 
     by_hand = plain.tail(chain, numbers)
     functions = {"fusegen": ours, "eager": by_hand, **_compiled(by_hand, choice)}
@@ -190,9 +204,10 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
         for tensor in moving:
             tensor.requires_grad_()
-        with torch.no_grad():
-            cotangent = torch.randn_like(by_hand(x, *operands))
-        return Set((x, *operands), tuple(moving), cotangent, torch.empty_like(x))
+        values = _smooth(by_hand(x, *operands))
+        cotangent, *further = [torch.randn_like(value) for value in values]
+        out = torch.empty_like(x, requires_grad=False)
+        return Set((x, *operands), tuple(moving), cotangent, out, further=tuple(further))
 
     return _subject(functions, tensors, choice)
 

@@ -141,9 +141,7 @@ def _detaches(derived: chain.Chain) -> bool:
 def _check_mode(
     package: Any, derived: chain.Chain, training: bool, device: str, built: Sequence[str]
 ) -> list[Verdict]:
-    name = derived.spec.name
-    if derived.spec.number:
-        name += f": {derived.spec.function}"
+    name = derived.spec.title
     mode = " (training)" if training else ""
     verdicts = []
     try:

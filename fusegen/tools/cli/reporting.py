@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from fusegen.base.errors import UserError
 from fusegen.toolchain.spec_files import expand
 from fusegen.tools.cli.options import ERR, OUT, Inputs, ModelDevice, Out, SpecsOrModel, place_of
 from fusegen.tools.cli.whole_models import is_model
+
+if TYPE_CHECKING:
+    from fusegen.tools.report.times import Times
 
 __all__ = ["report"]
 
@@ -49,7 +52,8 @@ def report(
         output = output / "report.html"
     if output.exists() and not output.read_text(errors="replace").startswith(MARK) and not force:
         raise UserError(f"{output} is there, and not from this command; --force replaces it")
-    model, model_times, times = None, None, {}
+    model, model_times = None, None
+    times: dict[str, Times] = {}
     if is_model(specs or [], inputs):
         from fusegen.tools.report.model import part_of, report_of
 
@@ -70,15 +74,16 @@ def report(
         found = _found(specs or [], out)
     if time and model is None:
         from fusegen.tools.bench.command import device as device_of
-        from fusegen.tools.report.times import times_of_chain
+        from fusegen.tools.report.times import times_of_chains
 
         where = device_of(device and device.value)
-        times = {path.stem: times_of_chain(path, folder, where, _say) for path, folder in found}
+        for path, folder in found:
+            times |= times_of_chains(path, folder, where, _say)
     text = page(found, model, _say, times, model_times)
     write_if_different(output, text)
-    size = len(text.encode()) / 1e3
+    size, chains = len(text.encode()) / 1e3, text.count("<article id=")
     OUT.print(
-        f"{output}: {len(found)} {'chain' if len(found) == 1 else 'chains'}, {size:.0f} kB",
+        f"{output}: {chains} {'chain' if chains == 1 else 'chains'}, {size:.0f} kB",
         markup=False,
         soft_wrap=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from fusegen.tools.report.one_variable import numbers_of, why_not
 from fusegen.tools.report.sources import highlighted
 from fusegen.tools.typeset import Equation, aligned, equations, legend
 
-__all__ = ["Chapter", "chapter_of"]
+__all__ = ["Chapter", "chapters_of"]
 
 #: The files of a package that a report shows: all the mathematics, and the GPU's kernels.
 _SHOWN = ("element.h", "kernel.cu")
@@ -121,8 +121,8 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        """The name of the package."""
-        return self.chain.spec.name
+        """The name of the package, and of the chain if there are several."""
+        return self.chain.spec.title
 
     @property
     def runs(self) -> str:
@@ -149,8 +149,8 @@ class Chapter:
         return ", ".join(f"{name} = {value:g}" for name, value in numbers_of(self.chain).items())
 
 
-def chapter_of(path: Path, out: Path) -> Chapter:
-    """Return what a report says of a spec.
+def chapters_of(path: Path, out: Path) -> list[Chapter]:
+    """Return what a report says of each chain of a spec.
 
     Args:
         path: the spec file.
@@ -159,8 +159,11 @@ def chapter_of(path: Path, out: Path) -> Chapter:
     Raises:
         SpecError: where the spec is wrong.
     """
-    chain = pipeline.derive(path, "`fusegen report`")
     launch = tuned.read(path)
+    return [_chapter(chain, launch, out) for chain in pipeline.derive_all(path).fused]
+
+
+def _chapter(chain: Chain, launch: Mapping[str, Mapping[str, int]], out: Path) -> Chapter:
     files = render.render(chain, launch)
     why = why_not(chain)
     curves, no_curves = (Markup(), why) if why else _picture(lambda: pictures.curves(chain))
@@ -205,7 +208,7 @@ def _picture(draw: Callable[[], str]) -> tuple[Markup, str]:
 
 def _pictured(measured: EveryNumber, chain: Chain) -> tuple[EveryNumber, Markup]:
     """Return errors with their picture."""
-    name = f"{chain.spec.name}-errors-of-the-{measured.name}"
+    name = f"{chain.spec.title}-errors-of-the-{measured.name}"
     return measured, _picture(lambda: pictures.errors(measured, name))[0]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fusegen.base import stamp
 from fusegen.chain import Chain
 from fusegen.runtime.loading import load_package
-from fusegen.tools.check.compare import Comparison, Values, make_case, one_thread
+from fusegen.tools.check.compare import Comparison, Values, function_of, make_case, one_thread
 from fusegen.tools.check.every_number import every, sizes, ulps
 from fusegen.tools.check.reference import run_chain
 from fusegen.tools.report.one_variable import numbers_of, with_derivatives
@@ -92,7 +92,7 @@ def errors_at_every_number(chain: Chain, out: Path) -> list[EveryNumber]:
     order = min(chain.spec.order, 1)
     truths = with_derivatives(chain, x.double(), order)
     near = [with_derivatives(chain, x.double() * factor, order) for factor in (0.7, 1.4)]
-    own = _value_and_derivative(lambda leaf: package.apply(leaf, **numbers), x, order)
+    own = _value_and_derivative(lambda leaf: function_of(package, chain)(leaf, **numbers), x, order)
     eager = _value_and_derivative(lambda leaf: run_chain(chain.spec, leaf, {}, numbers), x, order)
     return [
         EveryNumber(name, x, ulps(got, truth, size), ulps(theirs, truth, size))
@@ -131,8 +131,7 @@ def errors_of_a_call(chain: Chain, out: Path) -> list[ErrorRow]:
         numbers = {n: v for n, v in case.options.items() if n not in ("training", "seed")}
 
         def ours(x: Tensor, operands: dict[str, Tensor]) -> Values:
-            result: Values = package.apply(x, **operands, **case.options)  # noqa: B023
-            return result
+            return function_of(package, chain)(x, **operands, **case.options)  # noqa: B023
 
         def eager(x: Tensor, operands: dict[str, Tensor]) -> Values:
             options: Any = {"training": training, "seed": case.seed}  # noqa: B023

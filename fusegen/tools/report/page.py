@@ -10,7 +10,7 @@ import jinja2
 
 from fusegen.base import paths
 from fusegen.base.version import __version__
-from fusegen.tools.report.chapter import Chapter, chapter_of
+from fusegen.tools.report.chapter import Chapter, chapters_of
 from fusegen.tools.report.model import ModelPart
 from fusegen.tools.report.sources import style
 from fusegen.tools.report.times import Times
@@ -43,7 +43,7 @@ def page(
     chapters: list[Chapter] = []
     for path, out in specs:
         say(path.stem)
-        chapters.append(chapter_of(path, out))
+        chapters += chapters_of(path, out)
     return render(chapters, model, times, model_times)
 
 

@@ -42,7 +42,7 @@ def curves(chain: Chain) -> str:
     names = ("value", "derivative", "second", "third")
     shown = dict(zip(names, found, strict=False))
     text = figure(lambda axes: draw_curves(axes, points, shown, "x"))
-    return inlined(text, f"{chain.spec.name}-curves")
+    return inlined(text, f"{chain.spec.title}-curves")
 
 
 def errors(measured: EveryNumber, name: str) -> str:

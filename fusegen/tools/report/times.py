@@ -16,7 +16,7 @@ from fusegen.tools.bench.cells import Group
 from fusegen.tools.bench.record import Cell
 from fusegen.tools.bench.subjects import Choice
 
-__all__ = ["LIMIT", "TimedPass", "Times", "times_of_chain", "times_of_model"]
+__all__ = ["LIMIT", "TimedPass", "Times", "times_of_chains", "times_of_model"]
 
 #: The label of the time that a copy takes for the bytes that a chain must move.
 LIMIT = "byte limit"
@@ -63,10 +63,10 @@ class Times:
     reason: str = ""
 
 
-def times_of_chain(
+def times_of_chains(
     path: Path, out: Path, device: str, say: Callable[[str], None], rounds: int | None = None
-) -> Times:
-    """Return the times of a chain without its matmul, in one dtype and shape.
+) -> dict[str, Times]:
+    """Return the times of each chain of a spec without its matmul, in one dtype and shape, by its title.
 
     Args:
         path: the spec.
@@ -78,14 +78,17 @@ def times_of_chain(
     dtypes = load(path).dtypes
     quick = cells.QUICK_DTYPE[device]
     dtype = quick if quick in dtypes else dtypes[0]
-    try:
-        found = cells.groups(device, [path], [dtype], models=False, quick=True)
-        choice = Choice(device, out, dict(list(compiling.MODES.items())[:1]))
-        record = measure.run(measure.Run(found, choice, cells.VALID_DIRECTIONS, rounds), say)
-    except UserError as error:
-        return Times(reason=str(error))
-    (group,) = found
-    return Times(_where(record.machine), _what(group), [_pass(cell) for cell in record.cells])
+    choice = Choice(device, out, dict(list(compiling.MODES.items())[:1]))
+    found: dict[str, Times] = {}
+    for group in cells.groups(device, [path], [dtype], models=False, quick=True):
+        try:
+            record = measure.run(measure.Run([group], choice, cells.VALID_DIRECTIONS, rounds), say)
+        except UserError as error:
+            found[group.name] = Times(reason=str(error))
+            continue
+        passes = [_pass(cell) for cell in record.cells]
+        found[group.name] = Times(_where(record.machine), _what(group), passes)
+    return found
 
 
 def times_of_model(
