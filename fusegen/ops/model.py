@@ -129,6 +129,7 @@ class Op:
         rank: the number of dims of what a source gives; 0 for any number, with the channel last.
         inputs: the source's other inputs in `Module.forward`, beside x.
         keeps_channels: whether a source without a width leaves the channels as they are.
+        pools: whether a source takes the largest element or the mean of each window.
         dims: the attributes that name a dim.
         several: whether they may name several neighbouring dims.
         one_in_torch: whether torch's function takes only one of them.
@@ -172,6 +173,7 @@ class Op:
     rank: int = 0
     inputs: tuple[str, ...] = ()
     keeps_channels: bool = False
+    pools: bool = False
     dims: tuple[str, ...] = ()
     several: bool = False
     one_in_torch: bool = False

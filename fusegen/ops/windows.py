@@ -28,6 +28,7 @@ def _pool(kind: str, n: int, keywords: tuple[str, ...], *, dilated: bool) -> _De
         source=True,
         rank=n + 2,
         keeps_channels=True,
+        pools=True,
         submodule=Submodule(
             f"nn.{kind}Pool{n}d", sized_by=("kernel_size",), geometry=geometry, keywords=keywords
         ),

@@ -139,6 +139,7 @@ def context_of(
         "exact": bool(chain.spec.float32),
         "cpu_forms": sorted({form for k in kernels for form in Description(k).forms}),
         "dtypes": chain.spec.dtypes if len(chain.spec.dtypes) < len(DTYPES) else (),
+        "pools": any(step.op and step.op.pools for step in chain.spec.steps),
         "gpu_forms": sorted({form for k in kernels for form in GpuForm(k).forms}),
         "operators": operators + values,
         "launches": {

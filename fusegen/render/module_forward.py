@@ -46,6 +46,7 @@ class Source:
         channel: the dim of its channels.
         reading: what becomes of its result if it is channels-last; an empty string if it cannot be.
         beside: what the kernels then read beside the result, element by element.
+        pooled: the text of its value by the kernels of windows; an empty string if it is no pooling.
     """
 
     function: str
@@ -55,6 +56,7 @@ class Source:
     channel: int
     reading: str = ""
     beside: tuple[str, ...] = ()
+    pooled: str = ""
 
 
 def local(label: str) -> str:
@@ -98,7 +100,8 @@ def source_of(chain: Chain) -> Source | None:
     if step.op.submodule is None:
         return Source(function, ("x", *factors_of(step, parameters_of(chain.spec))), None, "", 0)
     if not step.op.submodule.operands:
-        return Source(kept_at(step), ("x",), None, "", 0)
+        pooled = pooled_text(step, "x") if step.op.pools else ""
+        return Source(kept_at(step), ("x",), None, "", 0, pooled=pooled)
     held = local(step.label)
     geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
     bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
@@ -109,6 +112,20 @@ def source_of(chain: Chain) -> Source | None:
     return Source(
         function, arguments, _held(step, step, {}), bias, channel, reading, _full_inputs(chain)
     )
+
+
+def pooled_text(step: Step, start: str, convolution: Step | None = None) -> str:
+    """Return the text of what a pooling gives.
+
+    Args:
+        step: the pooling.
+        start: the text of what is pooled.
+        convolution: the source whose value is pooled, or None; `start` is then the text of its input.
+    """
+    if convolution is None:
+        return f"pool_windows({kept_at(step)}, {start})"
+    places = f"{kept_at(convolution)}, {kept_at(step)}"
+    return f"convolve_and_pool({places}, {start}, self.memory_format)"
 
 
 def _full_inputs(chain: Chain) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -17,11 +19,16 @@ from fusegen.render.module import (
     summary_of,
 )
 from fusegen.render.module_docs import module_signature
-from fusegen.render.module_forward import factors_of, inputs_of_source, parameters_of
+from fusegen.render.module_forward import (
+    factors_of,
+    inputs_of_source,
+    parameters_of,
+    pooled_text,
+)
 from fusegen.render.module_names import RESULT
 from fusegen.render.places import kept_at
 from fusegen.spec.factor import OF
-from fusegen.spec.model import INPUT, Spec
+from fusegen.spec.model import INPUT, Spec, Step
 
 __all__ = ["method_text", "module_text"]
 
@@ -43,6 +50,8 @@ def module_text(
         context = {**common, **module_context(chain)}
         labels = {step.label for step in chains.spec.steps}
         context["larger"] = larger_operands(chain, labels.__contains__)
+        if convolution := _pooled_by(chains, chain):
+            _convolve_first(context, chain.spec.steps[0], convolution)
         own.append(context)
     package = own[0] if len(chains.pieces) == 1 else {**common, **_package_context(chains, own)}
 
@@ -63,7 +72,48 @@ def module_text(
         "function_texts": texts("module/function.py.j2"),
         "method_texts": [method_text(environment, each) for each in own],
     }
-    return environment.get_template("module.py.j2").render(package)
+    text = environment.get_template("module.py.j2")
+    poolings = _poolings([*package["forward"], *package["method_texts"]])  # type: ignore[misc]
+    return text.render(package | {"poolings": poolings})
+
+
+def _pooled_by(chains: Chains, later: Chain | Spec) -> Step | None:
+    """Return the convolution whose value a piece pools, if nothing else takes that; None otherwise."""
+    before: Chain | Spec | None = None
+    for piece in chains.pieces:
+        if piece is later:
+            break
+        before = piece
+    if not isinstance(before, Spec) or not _pools(later) or OF in _spec(later).steps[0].factors:
+        return None
+    step = before.steps[0]
+    convolves = step.op and step.op.submodule and step.op.submodule.operands and step.dims > 2
+    return step if convolves and step.label not in _taken_later(chains) else None
+
+
+def _convolve_first(context: dict[str, Any], pooling: Step, convolution: Step) -> None:
+    """Let a chain's method begin with the convolution whose value it pools."""
+    text = pooled_text(pooling, "x", convolution)
+    context["source"] = replace(context["source"], pooled=text)
+    if context["stepwise"]:
+        context["stepwise"] = [f"x = {kept_at(convolution)}(x)", *context["stepwise"]]
+
+
+def _spec(piece: Chain | Spec) -> Spec:
+    return piece if isinstance(piece, Spec) else piece.spec
+
+
+def _pools(piece: Chain | Spec) -> bool:
+    op = _spec(piece).steps[0].op
+    return op is not None and op.pools
+
+
+def _poolings(texts: Iterable[str]) -> list[str]:
+    """Return the functions of `fusegen.runtime.windows` that texts call."""
+    called = "\n".join(texts)
+    return [
+        name for name in ("convolve_and_pool", "pool_windows") if re.search(rf"\b{name}\(", called)
+    ]
 
 
 def method_text(environment: jinja2.Environment, context: Mapping[str, object]) -> str:
@@ -122,13 +172,14 @@ def _inputs(chains: Chains) -> list[str]:
 
 def _forward(chains: Chains) -> list[str]:
     """Return the lines of `Module.forward`: a chain after another, and the sources that need no kernel."""
-    spec = chains.spec
-    later = {name for chain in chains.fused for name in inputs_of(chain)} | {*spec.outputs}
-    later |= {factor.name for step in spec.steps for factor in step.factors.values()}
+    spec, later = chains.spec, _taken_later(chains)
     lines = [f"{INPUT} = x"] if INPUT in later else []
-    for piece in chains.pieces:
-        own = piece if isinstance(piece, Spec) else piece.spec
+    for place, piece in enumerate(chains.pieces):
+        own = _spec(piece)
         last = own.steps[-1].label
+        after = chains.pieces[place + 1] if piece is not chains.pieces[-1] else None
+        if after and _pooled_by(chains, after):
+            continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
         if isinstance(piece, Chain):
             outputs = ["x" if label == last else label for label in own.outputs or (last,)]
@@ -136,7 +187,7 @@ def _forward(chains: Chains) -> list[str]:
             given = ", ".join([start, *beside])
             lines.append(f"{', '.join(outputs)} = self._chain_{own.number}({given})")
         else:
-            lines.append(f"x = {_call_of_source(piece, start)}")
+            lines.append(f"x = {_call_of_source(piece, start, _pooled_by(chains, piece))}")
         if last in later and piece is not chains.pieces[-1]:
             lines.append(f"{last} = x")
     last = spec.steps[-1].label
@@ -144,13 +195,21 @@ def _forward(chains: Chains) -> list[str]:
     return [*lines, f"return {', '.join(outputs)}"]
 
 
+def _taken_later(chains: Chains) -> set[str]:
+    """Return the values that something later than the next chain may take."""
+    later = {name for chain in chains.fused for name in inputs_of(chain)} | {*chains.spec.outputs}
+    return later | {f.name for step in chains.spec.steps for f in step.factors.values()}
+
+
 def _inputs_of_source(spec: Spec) -> list[str]:
     return ["x", *inputs_of_source(spec.steps[0], parameters_of(spec))]
 
 
-def _call_of_source(spec: Spec, start: str) -> str:
-    """Return the text of a source's value with its bias."""
+def _call_of_source(spec: Spec, start: str, convolution: Step | None) -> str:
+    """Return the text of a source's value with its bias, or with the convolution that it pools."""
     step = spec.steps[0]
     assert step.op is not None
+    if step.op.pools:
+        return pooled_text(step, start, convolution)
     function = kept_at(step) if step.op.submodule else f"torch.{step.op.torch}"
     return f"{function}({', '.join([start, *factors_of(step, parameters_of(spec))])})"

@@ -32,6 +32,7 @@ from fusegen.runtime.operators import BoundOperator, Operator, bind_operators
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
+from fusegen.runtime.windows import offer_windows
 
 _NONE: Mapping[str, tuple[bool, ...]] = MappingProxyType({})
 
@@ -67,6 +68,7 @@ class Chain:
         modes: "same", or "train" and "eval".
         activation: what it says of its activation.
         autocast: by device, whether torch.autocast makes each value float32, for an x of 16 bits.
+        pools: whether the package has kernels of windows for a GPU.
 
     Raises:
         ImportError: if the libraries were not built, or do not match the package.
@@ -81,6 +83,8 @@ class Chain:
         modes: Mapping[str, Mode],
         activation: Activation,
         autocast: Mapping[str, tuple[bool, ...]] = _NONE,
+        *,
+        pools: bool = False,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
@@ -91,6 +95,8 @@ class Chain:
         namespace = getattr(torch.ops, self.namespace)
         if self._has_cuda:
             offer_converter(namespace)
+            if pools:
+                offer_windows(namespace, self._dtypes)
         self._modes = Modes[_Bound](package)
         for name, mode in modes.items():
             operators = bind_operators(

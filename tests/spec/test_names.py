@@ -189,6 +189,21 @@ def test_a_value_that_is_handed_on_hides_nothing(name: str, tmp_path: Path) -> N
     assert pipeline.render_package(good).files
 
 
+def test_a_value_that_forward_keeps_hides_no_helper(tmp_path: Path) -> None:
+    """It would be a local variable there, before the helper of that name is called."""
+    text = (
+        "arguments: {in_channels: int, out_channels: int, kernel_size: int}\n"
+        "outputs: [pool_windows, tanh]\nchain:\n  - conv2d\n  - relu\n"
+        "  - max_pool2d: {name: pool_windows, kernel_size: 2}\n"
+        "  - conv2d: {name: second, in_channels: out_channels, out_channels: 4, kernel_size: 1}\n"
+        "  - tanh\n"
+    )
+    with pytest.raises(SpecError, match=r"hiding\.yaml:6: 'pool_windows' cannot be a name here"):
+        pipeline.render_package(write(tmp_path, "hiding", text))
+    good = text.replace("pool_windows", "pooled")
+    assert pipeline.render_package(write(tmp_path, "good", good)).files
+
+
 def test_macros_are_known() -> None:
     """What a header defines would be replaced in a name."""
     found = compilers.find_compilers()

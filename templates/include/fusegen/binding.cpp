@@ -14,6 +14,7 @@
 #include "fusegen/check.h"
 #include "fusegen/choose_isa.h"
 #include "fusegen/tensor_impl.h"
+#include "fusegen/windows_impl.h"
 
 namespace fusegen {
 namespace {
@@ -57,7 +58,14 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
   for (int n = 0; n < count; ++n) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, operators[n].schema));
   }
-  TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, "channels_last(Tensor x) -> Tensor"));
+  for (const char* const schema :
+       {"channels_last(Tensor x) -> Tensor",
+        "windows(Tensor x, Tensor bias, Tensor found, int reading, int channels_last, int finds,"
+        " int counts_padding, int i0, int i1, int i2, int o0, int o1, int o2, int k0, int k1,"
+        " int k2, int s0, int s1, int s2, int p0, int p1, int p2, int d0, int d1, int d2)"
+        " -> (Tensor, Tensor)"}) {
+    TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, schema));
+  }
 #else
   const char* const device = "CUDA";
 #endif
@@ -73,6 +81,7 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
 #if defined(FUSEGEN_CUDA)
   TORCH_ERROR_CODE_CHECK(
       torch_library_impl(kernels, "channels_last", channels_last, TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_library_impl(kernels, "windows", windows, TORCH_ABI_VERSION));
 #endif
 }
 
