@@ -105,6 +105,16 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = plan.single ? 0 : each * size_t(items) * block;
     return plan;
   };
+  // Rows of which a number is left, and nothing else, cost more instructions than memory needs if
+  // each takes a warp: then eight lanes or more take several accesses each, as long as the chip is
+  // full.
+  if (needs.once && needs.reduces && !needs.tiles && lanes(1, 1) > 8 && lanes(1, 1) <= 32) {
+    int across = 8;
+    while (across < lanes(needs.warp_items, 1)) across *= 2;
+    const bool full = needs.rows >= int64_t(chip().multiprocessors) * 8192 / across;
+    if (across < lanes(1, 1) && full && needs.rows <= INT32_MAX)
+      return several_rows(RowForm::warp, needs.warp_items, across);
+  }
   if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
     int across = 1;
     while (across < lanes(1, 1)) across *= 2;
