@@ -20,17 +20,16 @@ def inputs_of(program: Program, plan: Schedule) -> Inputs:
     """
     needed = {v.name for v in plan.needed}
     read = _with_neighbours(program, _read(program, plan))
-    full = _tensors(program, Kind.FULL, read)
-    also = (*_tensors(program, Kind.FULL, needed), *_tensors(program, Kind.COL, needed))
+    tensors = _tensors(program, needed | read)
+    of_columns = [f for f in tensors if Kind.COL in f.kind]
+    aside = tuple(f for f in of_columns if f.name not in read)
     return Inputs(
-        full=tuple(f for f in full if not f.spread),
-        spread=tuple(f for f in full if f.spread),
-        col=_tensors(program, Kind.COL, read),
-        row=_tensors(program, Kind.ROW, needed),
-        scalar=_tensors(program, Kind.SCALAR, needed),
-        taken=_taken(program, plan, also),
-        aside=tuple(f for f in also if f.name not in read),
-        saved=tuple(statistic(v.name, v.kind) for v in plan.given),
+        operands=(
+            *(f for f in tensors if f not in aside),
+            *(statistic(v.name, v.kind) for v in plan.given),
+        ),
+        taken=_taken(program, plan, of_columns),
+        aside=aside,
         attributes=_sourced(plan, "attribute"),
         rng=_sourced(plan, "random"),
         extents=tuple(f.name for f in _sourced(plan, "extent")),
@@ -53,10 +52,10 @@ def _with_neighbours(program: Program, read: Collection[str]) -> set[str]:
     return {*read, *(name for name, tensor in paired.items() if tensor in tensors)}
 
 
-def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[KernelOperand, ...]:
-    """Return the tensor inputs of a kind with these names, in the program's order."""
-    inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
-    return tuple(KernelOperand(i.name, kind, i.access) for i in inputs if i.name in names)
+def _tensors(program: Program, names: Collection[str]) -> tuple[KernelOperand, ...]:
+    """Return the tensor inputs with these names, in the program's order."""
+    inputs = (i for i in program.inputs if i.source == "tensor" and i.name in names)
+    return tuple(KernelOperand(i.name, i.kind, i.access) for i in inputs)
 
 
 def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:

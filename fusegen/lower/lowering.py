@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Literal
 
 import sympy as sp
 
@@ -18,15 +17,16 @@ from fusegen.lower.kernel.join_maximum import join_shifts
 from fusegen.lower.kernel.join_moments import join_moments
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
-from fusegen.lower.kernel.results import Result, Results
+from fusegen.lower.kernel.results import Results
 from fusegen.lower.kernel.stage import RowReduction, Stage
 from fusegen.lower.part import Part
 from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
 from fusegen.lower.print_cpp import Printer, fitted_function
+from fusegen.lower.results_of_part import results_of
 from fusegen.lower.schedule import LoweringError, schedule
 from fusegen.lower.share_parts import Named, share
 from fusegen.lower.take_from_given import take_from_given
-from fusegen.program import Access, Input, Kind, Map, Program, Reduce, Value, describe
+from fusegen.program import Input, Kind, Map, Program, Value, describe
 
 __all__ = ["LoweringError", "lower"]
 
@@ -56,8 +56,10 @@ def lower(
     for part in passes.run(Part(program, tuple(given))):
         lowered = _Lowering(take_from_given(part), reordered=reordered).kernel()
         handed = {r.name for k in kernels for r in k.results}
-        saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
-        inputs = replace(lowered.inputs, saved=saved)
+        operands = tuple(
+            replace(f, handed=f.saved and f.name in handed) for f in lowered.inputs.operands
+        )
+        inputs = replace(lowered.inputs, operands=operands)
         lowered = replace(
             lowered, inputs=inputs, apart=apart, grouped=grouped, sampled=part.sampled
         )
@@ -102,7 +104,7 @@ class _Lowering:
                 for node in plan.at(stage, kind):
                     self._put(kind, stage, node.name, self._expression(node), node.note)
         bodies = [self._body(stage) for stage in range(plan.stages)]
-        results = self._results()
+        results = results_of(self.program, plan, self._variable, reordered=self.reordered)
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
         return Kernel(
             name=self.program.name,
@@ -244,61 +246,3 @@ class _Lowering:
         """Return the recorded expressions of a kind and stage as lines of code."""
         found = self.placed.get((kind, stage), [])
         return tuple(Line(Variable(n, kind.label), self.print(e), note) for n, e, note in found)
-
-    def _results(self) -> Results:
-        """Return what the kernel writes: outputs, saved values, and totals that final scalars need."""
-        results = []
-        for name, output in self.program.outputs.items():
-            access, like = output.access(name), output.like.name
-            result = self._result(name, output.value, output.kind, access, like)
-            results.append(replace(result, outline=output.outline, reordered=self.reordered))
-        hidden = [v for v in self.plan.totals if v not in self.program.saved]
-        for value in (*self.program.saved, *hidden):
-            access = Access(value.name, value.kind, stored="computed")
-            result = self._result(value.name, value, value.kind, access)
-            results.append(replace(result, hidden=value in hidden))
-        return _sharing_sums(results)
-
-    def _result(
-        self, name: str, value: Value, kind: Kind, access: Access, like: str | None = None
-    ) -> Result:
-        """Return how the kernel writes a value, broadcast to a kind.
-
-        An element or a row stores it, or adds it to a sum if its tensor has fewer axes. A sum over rows is
-        added up by what it sums. Other values of columns, or of the whole call, depend on such sums.
-        """
-        last = self.plan.stages
-        how: Literal["store", "sum"] = "store" if access.kind == kind else "sum"
-        if kind == Kind.FULL:
-            stage = self.plan.depth[value]
-            return Result(name, access, like, how, self._variable(value, stage), stage)
-        if kind == Kind.ROW and not value.kind & ~kind:
-            return Result(name, access, like, how, self.variables[value.symbol], last, True)
-        if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
-            per_row = Kind.COL not in value.arg.kind
-            if Kind.ROW in value.axes:
-                stage = last if per_row else self.plan.depth[value.arg]
-                added = self._variable(value.arg, stage)
-                return Result(name, access, like, "sum", added, stage, per_row)
-        if kind == Kind.SCALAR and isinstance(value, Map | Input):
-            return Result(name, access, like, "final", self.variables[value.symbol], last)
-        if kind == Kind.COL and isinstance(value, Map) and not value.kind & ~kind:
-            return Result(name, access, like, "store", self.variables[value.symbol], last)
-        raise LoweringError(
-            f"{self.program.name}: {name} ({access.kind.label}) is not a sum over the activation: "
-            f"{describe(value)}"
-        )
-
-
-def _sharing_sums(results: Iterable[Result]) -> Results:
-    """Let results that sum the same value share one sum. Two biases, for example, have the same gradient."""
-    first: dict[tuple[Kind, Variable, int, bool], str] = {}
-    shared = []
-    for result in results:
-        key = (result.kind, result.value, result.stage, result.per_row)
-        shared.append(
-            replace(result, summed_as=first.setdefault(key, result.name))
-            if result.how == "sum"
-            else result
-        )
-    return Results(shared)

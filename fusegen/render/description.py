@@ -53,7 +53,7 @@ class Description:
             yield f"Rng<{_field('Full', f.name)}, {f.stream}{shared}>"
         for f in inputs.spread:
             yield f"Spread<{_field('Full', f.name)}, {_arg(f.name)}, {_stored(f)}>"
-        for f in (*inputs.col, *inputs.saved_cols):
+        for f in inputs.col:
             yield f"Col<{_field('Col', f.name)}, {_arg(f.argument)}, {_stored(f)}{_step(f)}>"
         for name in inputs.indices:
             yield f"Index<{_field('Col', name)}>"
@@ -61,12 +61,12 @@ class Description:
             yield f"Derived<{_field('Col', name)}>"
         if kernel.col_lines:
             yield "ColumnLines<&K::columns>"
-        for f in (*inputs.row, *inputs.saved_rows):
+        for f in inputs.row:
             per_channel = ", true" if f.spread else ""
             yield f"RowLoad<{_field('Row', f.name)}, {_arg(f.name)}, {_stored(f)}{per_channel}>"
         for e in inputs.taken:
             yield self._taken(e)
-        for f in (*inputs.scalar, *inputs.saved_totals):
+        for f in inputs.scalar:
             yield f"Scalar<{_field('Scalar', f.name)}, {_arg(f.name)}, {_stored(f)}>"
         for f in inputs.attributes:
             yield f"Number<{_field('Scalar', f.name)}, {_arg(f.name)}>"

@@ -36,7 +36,7 @@ def test_a_row_kernel_reads_what_was_computed_once_a_column() -> None:
     assert [f.name for f in columns.inputs.col] == ["w"] and str(
         factor.value
     ) == f"col.{factor.name}"
-    assert [f.name for f in rows.inputs.col] == ["b"] and not rows.col_lines
+    assert [f.name for f in rows.inputs.col] == ["b", factor.name] and not rows.col_lines
     assert [(f.name, f.handed) for f in rows.inputs.saved] == [(factor.name, True)]
 
 
@@ -70,7 +70,8 @@ def test_a_later_part_takes_what_an_earlier_one_has_handed_on() -> None:
 
 def test_a_name_that_an_earlier_part_uses_otherwise_is_left_in_place() -> None:
     first, rows = lower(normalised(exp_by_row=True)).parts
-    inputs = replace(rows.inputs, col=(*first.inputs.col, *rows.inputs.col), saved=())
+    tensors = [f for f in rows.inputs.operands if not f.saved]
+    inputs = replace(rows.inputs, operands=(*first.inputs.operands, *tensors))
     whole = replace(rows, inputs=inputs, col_lines=first.col_lines)
     other = replace(first, col_lines=tuple(replace(n, code=Code("T(1)")) for n in first.col_lines))
     assert columns_apart(whole, [other]) == (whole,)

@@ -63,6 +63,6 @@ def test_each_result_and_each_value_read_is_described(
         stored = set(re.findall(r"&Args::(\w+)", written))
         assert stored >= {r.name for r in kernel.results}
         inputs, said = kernel.inputs, " ".join(described.inputs)
-        read = {f.name for f in (*inputs.arrays, *inputs.scalar, *inputs.saved, *inputs.attributes)}
+        read = {f.name for f in (*inputs.operands, *inputs.aside, *inputs.attributes)}
         assert set(re.findall(r"&Args::(\w+)", said)) >= read - {f.name for f in inputs.aside}
         assert set(re.findall(r"Rng<&K::Full::(\w+)", said)) == {f.name for f in inputs.rng}

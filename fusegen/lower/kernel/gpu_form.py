@@ -97,9 +97,8 @@ class GpuForm:
         keeps many values.
         """
         inputs = self.kernel.inputs
-        columns = (*inputs.col, *inputs.saved_cols)
-        wide = sum(f.access.stored == "computed" for f in columns)
-        column_bytes = 2 * (len(columns) + wide)
+        wide = sum(f.access.stored == "computed" for f in inputs.col)
+        column_bytes = 2 * (len(inputs.col) + wide)
         return self._holds_little and 12 <= column_bytes <= 24
 
     @property

@@ -13,56 +13,65 @@ class Inputs:
     """What a kernel is given.
 
     Args:
-        full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
-        spread: inputs with one number per channel that vary along rows and columns.
+        operands: the tensors and statistics that the mathematics reads, in the program's order, statistics
+            last.
         taken: single elements of inputs, one per row.
-        aside: the tensor inputs of which only single elements are read.
-        saved: statistics that the forward pass saved or an earlier kernel left, in the compute type.
+        aside: the tensors of which only single elements are read.
         attributes: numbers that the call passes.
         rng: random numbers; they are generated, not loaded.
         extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
         indices: "column" if the mathematics uses the number of the column.
     """
 
-    full: tuple[KernelOperand, ...] = ()
-    spread: tuple[KernelOperand, ...] = ()
-    col: tuple[KernelOperand, ...] = ()
-    row: tuple[KernelOperand, ...] = ()
-    scalar: tuple[KernelOperand, ...] = ()
+    operands: tuple[KernelOperand, ...] = ()
     taken: tuple[Element, ...] = ()
     aside: tuple[KernelOperand, ...] = ()
-    saved: tuple[KernelOperand, ...] = ()
     attributes: tuple[KernelOperand, ...] = ()
     rng: tuple[KernelOperand, ...] = ()
     extents: tuple[str, ...] = ()
     indices: tuple[str, ...] = ()
 
+    def of(self, kind: Kind) -> tuple[KernelOperand, ...]:
+        """Return the operands of a kind."""
+        return tuple(f for f in self.operands if f.kind == kind)
+
+    @property
+    def full(self) -> tuple[KernelOperand, ...]:
+        """The tensors with a number for each element."""
+        return tuple(f for f in self.of(Kind.FULL) if not f.spread)
+
+    @property
+    def spread(self) -> tuple[KernelOperand, ...]:
+        """The tensors with a number per channel that vary along rows and columns."""
+        return tuple(f for f in self.of(Kind.FULL) if f.spread)
+
+    @property
+    def col(self) -> tuple[KernelOperand, ...]:
+        """What is loaded for each column."""
+        return self.of(Kind.COL)
+
+    @property
+    def row(self) -> tuple[KernelOperand, ...]:
+        """What is loaded for each row."""
+        return self.of(Kind.ROW)
+
+    @property
+    def scalar(self) -> tuple[KernelOperand, ...]:
+        """What is loaded once."""
+        return self.of(Kind.SCALAR)
+
+    @property
+    def saved(self) -> tuple[KernelOperand, ...]:
+        """The statistics that the forward pass saved or an earlier kernel left."""
+        return tuple(f for f in self.operands if f.saved)
+
     @property
     def tensors(self) -> tuple[KernelOperand, ...]:
-        """Every tensor input except saved statistics."""
-        return (*self.arrays, *self.scalar)
+        """Every tensor, those with a number for each element first."""
+        found = (*self.full, *self.spread, *self.col, *self.row, *self.aside, *self.scalar)
+        return tuple(f for f in found if not f.saved)
 
     @property
     def addressed(self) -> tuple[KernelOperand, ...]:
-        """A tensor input for each argument with an address."""
+        """A tensor for each argument with an address."""
         return tuple({f.argument: f for f in reversed(self.tensors)}.values())[::-1]
-
-    @property
-    def arrays(self) -> tuple[KernelOperand, ...]:
-        """The tensor inputs with more than one number."""
-        return (*self.full, *self.spread, *self.col, *self.row, *self.aside)
-
-    @property
-    def saved_rows(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics with one value per row."""
-        return tuple(f for f in self.saved if f.kind == Kind.ROW)
-
-    @property
-    def saved_cols(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics with one value per column."""
-        return tuple(f for f in self.saved if f.kind == Kind.COL)
-
-    @property
-    def saved_totals(self) -> tuple[KernelOperand, ...]:
-        """The saved statistics that are a single number."""
-        return tuple(f for f in self.saved if f.kind == Kind.SCALAR)

@@ -98,9 +98,8 @@ class Kernel:
             return "columns"
         if self.reduces_rows or self.inputs.spread or self.results.run_sums:
             return "rows"
-        if self.inputs.saved_rows and not (
-            self.inputs.col or self.inputs.saved_cols or self.results.col_sums
-        ):
+        statistics = any(f.saved for f in self.inputs.row)
+        if statistics and not (self.inputs.col or self.results.col_sums):
             return "along"
         return "flat" if self.flat and not self.halved else "pointwise"
 
@@ -118,7 +117,7 @@ class Kernel:
     def _knows_no_columns(self) -> bool:
         """Whether nothing belongs to single columns, or to parts of a tensor."""
         inputs = self.inputs
-        of_columns = inputs.col or inputs.saved_cols or inputs.indices or inputs.taken
+        of_columns = inputs.col or inputs.indices or inputs.taken
         return not (of_columns or self.results.col_sums or self.sampled or self.halved)
 
     @property
@@ -178,19 +177,8 @@ class Kernel:
     @property
     def flat(self) -> bool:
         """Whether no value depends on where a row ends, so that contiguous elements form one long row."""
-        by_row = (
-            self.inputs.row
-            or self.inputs.saved_rows
-            or self.reduces_rows
-            or self.inputs.spread
-            or self.results.run_sums
-        )
-        by_col = (
-            self.inputs.col
-            or self.inputs.saved_cols
-            or self.inputs.indices
-            or self.results.col_sums
-        )
+        by_row = self.inputs.row or self.reduces_rows or self.inputs.spread or self.results.run_sums
+        by_col = self.inputs.col or self.inputs.indices or self.results.col_sums
         return not (by_row or by_col or self.inputs.extents or self.sampled)
 
     @property

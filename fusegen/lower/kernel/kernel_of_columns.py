@@ -43,16 +43,16 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
     reads = {name for stage in kernel.stages for name in stage.reads_of("col", "scalar")}
     handed = [name for name in lines if name in reads]
     of_rows = {e.operand.name for e in inputs.taken}  # a row selects one of their elements by index
+    unread = [f for f in inputs.col if f.name not in reads and not (f.saved and f.name in of_rows)]
     rest = replace(
         kernel,
         inputs=replace(
             inputs,
-            col=_among(inputs.col, reads),
-            aside=(*inputs.aside, *(f for f in inputs.col if f.name in of_rows - reads)),
-            saved=(
-                *(f for f in inputs.saved if f.kind != Kind.COL or f.name in reads | of_rows),
+            operands=(
+                *(f for f in inputs.operands if f not in unread),
                 *(statistic(name, Kind.COL, handed=True) for name in handed),
             ),
+            aside=(*inputs.aside, *(f for f in unread if f.name in of_rows)),
             indices=tuple(name for name in inputs.indices if name in reads),
         ),
         col_lines=(),
@@ -69,21 +69,20 @@ def _columns(kernel: Kernel, results: tuple[Result, ...]) -> Kernel:
     lines = _needed(_by_target(kernel.col_lines), _names(values))
     shared = _needed(_by_target(kernel.scalar_lines), _reads(lines))
     reads = _names(values) | _reads((*lines, *shared))
-    loaded = (*inputs.col, *inputs.scalar, *inputs.saved, *inputs.attributes)
+    tensors = [f for f in inputs.operands if f.kind in (Kind.COL, Kind.SCALAR)]
+    operands, attributes = _among(tensors, reads), _among(inputs.attributes, reads)
     return Kernel(
         name=f"{kernel.name}_columns",
         inputs=Inputs(
-            col=_among(inputs.col, reads),
-            scalar=_among(inputs.scalar, reads),
-            saved=_among((f for f in inputs.saved if f.kind != Kind.ROW), reads),
-            attributes=_among(inputs.attributes, reads),
+            operands=operands,
+            attributes=attributes,
             extents=tuple(name for name in inputs.extents if name in reads),
             indices=tuple(name for name in inputs.indices if name in reads),
         ),
         col_lines=lines,
         scalar_lines=shared,
         results=Results(results),
-        signature=", ".join(f"{f.name}: {f.kind.label}" for f in _among(loaded, reads)),
+        signature=", ".join(f"{f.name}: {f.kind.label}" for f in (*operands, *attributes)),
         returns=", ".join(f"{r.name}: col" for r in results),
         sampled=kernel.sampled,
     )

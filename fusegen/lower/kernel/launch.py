@@ -87,9 +87,7 @@ def _waves(kernel: Kernel) -> int:
     if kernel.results.column_sums:
         return 1
     # Registers go to inputs, and if anything is kept, to that and to the columns read beside it.
-    held = len(kernel.inputs.full) + kernel.live.any_computed * (
-        1 + bool(kernel.inputs.col or kernel.inputs.saved_cols)
-    )
+    held = len(kernel.inputs.full) + kernel.live.any_computed * (1 + bool(kernel.inputs.col))
     much = _calls(kernel) > 1 or kernel.inputs.rng or held > 2
     return 4 if much or not GpuForm(kernel).rows_apart else 1024
 
@@ -109,7 +107,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     tensors = max(1, len(kernel.inputs.full))
     # A thread has a vector of each column operand in registers at once, and everything that an element keeps
     # from one stage to the next. If that is much, a block gets half as many threads.
-    many = len(kernel.inputs.col) + len(kernel.inputs.saved_cols) > 2 or kernel.live.most > 3
+    many = len(kernel.inputs.col) > 2 or kernel.live.most > 3
     # In an outer reduction a thread has several rows, so their values count too.
     wide = (
         many

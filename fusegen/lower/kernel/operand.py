@@ -41,13 +41,15 @@ class KernelOperand(Accessed):
         kind: the axes it varies along.
         access: how it lies in its tensor.
         stream: for random inputs, which of the chain's rng streams it is.
-        handed: whether an earlier kernel computes it.
+        saved: whether it is a statistic, which the forward pass saved or an earlier kernel left.
+        handed: whether an earlier kernel of the call left it.
     """
 
     name: str
     kind: Kind
     access: Access
     stream: int = 0
+    saved: bool = False
     handed: bool = False
 
     @property
@@ -63,7 +65,8 @@ class KernelOperand(Accessed):
 
 def statistic(name: str, kind: Kind, *, handed: bool = False) -> KernelOperand:
     """Return what a kernel left in the compute type, as an input."""
-    return KernelOperand(name, kind, Access(name, kind, stored="computed"), handed=handed)
+    access = Access(name, kind, stored="computed")
+    return KernelOperand(name, kind, access, saved=True, handed=handed)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,7 @@ class StructFields:
     @property
     def col(self) -> tuple[str, ...]:
         """Every field of `Col`."""
-        loaded = (*self.inputs.col, *self.inputs.saved_cols)
-        return (*(f.name for f in loaded), *self.inputs.indices, *self.derived_cols)
+        return (*(f.name for f in self.inputs.col), *self.inputs.indices, *self.derived_cols)
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -50,14 +49,13 @@ class StructFields:
     @property
     def row_loads(self) -> tuple[str, ...]:
         """The fields of `Row` that are loaded."""
-        loaded = (f.name for f in (*self.inputs.row, *self.inputs.saved_rows))
-        return (*loaded, *(e.name for e in self.inputs.taken))
+        return (*(f.name for f in self.inputs.row), *(e.name for e in self.inputs.taken))
 
     @property
     def scalar(self) -> tuple[str, ...]:
         """Every field of `Scalar`."""
         inputs = self.inputs
-        loaded = (*inputs.scalar, *inputs.attributes, *inputs.saved_totals)
+        loaded = (*inputs.scalar, *inputs.attributes)
         return (*(f.name for f in loaded), *inputs.extents, *_targets(self.scalar_lines))
 
     @property

@@ -96,13 +96,13 @@ def why(kernel: Kernel) -> str:
         reasons += [f"has one number per channel within a row ({_named(spread)})"] if spread else []
         return f"It {', and '.join(reasons)}. So a row is processed as a whole."
     if kernel.form == "along":
-        saved = _named(f.name for f in inputs.saved_rows)
+        saved = _named(f.name for f in inputs.row if f.saved)
         return (
             f"It reads saved statistics of each row ({saved}), and no tensor that varies by column."
         )
-    by_column = [f.name for f in (*inputs.col, *inputs.saved_cols)]
+    by_column = [f.name for f in inputs.col]
     by_column += [*inputs.indices, *(r.name for r in results.col_sums)]
-    by_row = [f.name for f in (*inputs.row, *inputs.saved_rows)]
+    by_row = [f.name for f in inputs.row]
     reasons = [f"{_named(by_column)} varies by column"] if by_column else []
     reasons += [f"{_named(by_row)} varies by row"] if by_row else []
     reasons += ["it takes halves of a tensor"] if kernel.halved else []
