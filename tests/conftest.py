@@ -209,12 +209,12 @@ def asked_for(request: pytest.FixtureRequest, packages: set[str]) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package for each op that can stand alone, built once for all workers."""
-    from shared.vocabulary import build_vocabulary
+def vocabulary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of the ops that are asked for, built once for all workers."""
+    from shared.vocabulary import ALL, build_vocabulary
 
-    out = shared(tmp_path_factory) / "vocabulary"
-    once(tmp_path_factory, "vocabulary", lambda: build_vocabulary(out))
+    out, ops = shared(tmp_path_factory) / "vocabulary", asked_for(request, set(ALL))
+    once(tmp_path_factory, "vocabulary", lambda: build_vocabulary(out, ops))
     return out
 
 

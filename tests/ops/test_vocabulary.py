@@ -11,7 +11,7 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 from conftest import DTYPES, derive, dtype_name
-from shared.vocabulary import CHAINS, POSITIVE, lone_ops, names_of, vocabulary_dtypes
+from shared.vocabulary import ALL, POSITIVE, lone_ops, packages, vocabulary_dtypes
 
 from fusegen import load
 from fusegen.chain import Chain
@@ -33,14 +33,6 @@ GRADIENTS: dict[str, Callable[[float], bool]] = {
 def make_case(op: str, chain: Chain, shape: tuple[int, ...], *, training: bool) -> verify.Case:
     case = verify.make_case(chain, shape, training=training, seed=1)
     return dataclasses.replace(case, x=case.x.abs() + 0.1) if op in POSITIVE else case
-
-
-def packages(op: str) -> list[str]:
-    """Return the packages of an op; a chain is its own."""
-    return [op] if op in CHAINS else names_of(op)
-
-
-ALL = [*lone_ops(), *CHAINS]
 
 
 @pytest.mark.parametrize("op", [op for op in ALL if op != "causal_mask"])  # -inf has no differences

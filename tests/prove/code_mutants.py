@@ -23,8 +23,8 @@ from prove.code_tree import Tree, Unsound
 from prove.records import ROOT
 
 AREAS = Path(__file__).with_name("code_areas.yaml")
-#: A stage that is no test: whether packages are the same code, so that tests of packages cannot fail.
-SAME_CODE = "same code"
+#: A stage: the tests of packages whose code is another. Where there are none, no test of packages can fail.
+CHANGED = "changed packages"
 #: New changes begin in this part of the time, and are judged in the rest of it.
 BEGIN = 0.6
 #: How many tests of a stage may fail without a change.
@@ -77,7 +77,7 @@ class Area:
 
     Args:
         files: the files.
-        stages: the tests of all, a list of pytest's arguments for each stage; or `SAME_CODE`.
+        stages: the tests of all, a list of pytest's arguments for each stage; or `CHANGED`.
         first: the tests of one file, before the others, by its name.
     """
 
@@ -124,10 +124,15 @@ def judge(
     for stage in stages:
         left = min(tree.hangs, ends - time.monotonic())
         if isinstance(stage, str):
-            if tree.same_code(path, mutant.change, left):
+            found = tree.tests_of_changed(path, mutant.change, left)
+            if found is None:
+                continue
+            if not found:
                 mutant.outcome, mutant.by = "survived", "packages are the same code"
                 return
-        elif not _passes(mutant, stage, tree, unsound, left):
+            stage = found
+            left = min(tree.hangs, ends - time.monotonic())
+        if not _passes(mutant, stage, tree, unsound, left):
             return
         if time.monotonic() >= ends:
             mutant.outcome = "no time"

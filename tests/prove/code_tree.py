@@ -17,7 +17,7 @@ from prove.records import ROOT
 
 #: What of the tree a copy has.
 COPIED = ("fusegen", "templates", "tests", "specs", "generated", "examples", "benchmarks", "docs")
-_SAME_CODE = "tests/prove/same_code.py"
+_CHANGED_CODE = "tests/prove/changed_code.py"
 
 
 class Tree:
@@ -42,7 +42,12 @@ class Tree:
                 shutil.copy(path, self.root / path.name)
         script = self.root / "tests/prove/warm_pytest.py"
         command = [sys.executable, str(script), str(self.root), str(ROOT)]
-        environment = {**os.environ, "FUSEGEN_KNOWN_CODE": str(self._known_code)}
+        self._changed_code = folder / "changed_code.json"
+        environment = {
+            **os.environ,
+            "FUSEGEN_KNOWN_CODE": str(self._known_code),
+            "FUSEGEN_CHANGED_CODE": str(self._changed_code),
+        }
         self._pytest = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -64,13 +69,22 @@ class Tree:
         finally:
             copy.write_text(text)
 
-    def same_code(self, path: Path, change: Change, seconds: float) -> bool:
-        """Whether a change of a file leaves the code of packages as it is, as far as there is time to say."""
+    def tests_of_changed(self, path: Path, change: Change, seconds: float) -> list[str] | None:
+        """Return the tests of the first packages whose code a change of a file changes.
+
+        None are left if it changes no package's code; None is returned if that cannot be said.
+        """
         with self._asking:
             if not self._known_code.exists():
-                self.run([_SAME_CODE], seconds)
+                self.run([_CHANGED_CODE], self.hangs)
+        self._changed_code.unlink(missing_ok=True)
         with self.changed(path, change):
-            return self.run([_SAME_CODE], seconds)[0] == 0
+            if self.run([_CHANGED_CODE], seconds)[0] == 0:
+                return []
+        if not self._changed_code.exists():
+            return None
+        found: list[str] = json.loads(self._changed_code.read_text())
+        return found
 
     def run(self, arguments: Sequence[str], seconds: float) -> tuple[int | str, str]:
         """Run tests; return pytest's exit status or "hangs", and what it said."""

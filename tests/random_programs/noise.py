@@ -154,6 +154,8 @@ class Noise(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         if name in ("mul", "div"):
             found = self._underflow(args[0], args[1], found)
+        if name == "_log_softmax":
+            found = self._log_of_sum(found)
         exact = self.exact and name in _ARITHMETIC - _ROUNDED
         return tree_map(lambda t: self.moved(t, size, exact=exact), found)
 
@@ -165,6 +167,11 @@ class Noise(TorchDispatchMode):
         drawn = torch.rand(found.shape, generator=self.generator, dtype=torch.float64) * 4 - 2
         least = torch.finfo(found.dtype).smallest_normal * torch.finfo(found.dtype).eps
         return torch.where(lost, (drawn.round() * least).to(found.dtype), found)
+
+    def _log_of_sum(self, found: Tensor) -> Tensor:
+        """Return a log softmax, its log(1 + s) moved: where one element leads, 1 + s has few digits of s."""
+        drawn = torch.rand(found.shape, generator=self.generator, dtype=torch.float64) * 2 - 1
+        return torch.where(found == 0, found, found + (drawn * self.rounding).to(found.dtype))
 
     def _log_softmax_backward(self, cotangent: Tensor, value: Tensor, dim: int) -> Tensor:
         """Return the gradient, the probabilities moved: one near 1 cancels with the cotangent."""

@@ -33,8 +33,19 @@ def declared(op: Op, x: Tensor, *operands: Value, **attributes: Any) -> Tensor:
     """Return the torch function that an op is declared to equal."""
     if op.name in _TENSORS:
         operands = tuple(_tensor(v, x) for v in operands)
+    if op.one_in_torch and len(as_dims(attributes["dim"])) > 1:
+        return _as_one_dim(op, x, **attributes)
     result = _in_torch(op)(x, *operands, **attributes)
     return result if isinstance(result, Tensor) else result.values
+
+
+def _as_one_dim(op: Op, x: Tensor, *, dim: Any) -> Tensor:
+    """Return a function of one dim over several: they are moved after the others, joined, and moved back."""
+    dims = sorted(d % x.dim() for d in dim)
+    last = list(range(-len(dims), 0))
+    moved = x.movedim(dims, last)
+    found: Tensor = _in_torch(op)(moved.flatten(-len(dims)), dim=-1)
+    return found.reshape(moved.shape).movedim(last, dims)
 
 
 def _tensor(value: Value, x: Tensor) -> Tensor:

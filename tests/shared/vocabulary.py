@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from random_programs.build import EVERY, Dtypes, build_specs, build_together
@@ -13,11 +13,13 @@ from fusegen.ops import Op, registry
 from fusegen.program import Kind
 
 __all__ = [
+    "ALL",
     "build_for_devices",
     "build_vocabulary",
     "chain_text",
     "lone_ops",
     "names_of",
+    "packages",
     "spec_text",
     "specs_of",
     "vocabulary_dtypes",
@@ -254,6 +256,11 @@ def names_of(op: str) -> list[str]:
     return list(specs_of(op))
 
 
+def packages(op: str) -> list[str]:
+    """Return the packages of an op; a chain is its own."""
+    return [op] if op in CHAINS else names_of(op)
+
+
 def build_for_devices(
     folder: Path, texts: Mapping[str, str], dtypes: Dtypes = ("float64", "float32")
 ) -> None:
@@ -293,6 +300,12 @@ def vocabulary_dtypes() -> dict[str, tuple[str, ...]]:
     return dtypes | {"only_cross_entropy_1": EVERY}  # test_take.py loads elements by an index
 
 
-def build_vocabulary(folder: Path) -> None:
-    """Write the specs of the vocabulary into a folder, and build them, for the CPU."""
-    build_together(folder, vocabulary_texts(), together=20, dtypes=vocabulary_dtypes())
+def build_vocabulary(folder: Path, ops: Collection[str]) -> None:
+    """Write the specs of some of `ALL` into a folder, and build them, for the CPU."""
+    named = {package for op in ops for package in packages(op)}
+    texts = {package: text for package, text in vocabulary_texts().items() if package in named}
+    build_together(folder, texts, together=20, dtypes=vocabulary_dtypes())
+
+
+#: The ops that can stand alone, and the chains.
+ALL = [*lone_ops(), *CHAINS]

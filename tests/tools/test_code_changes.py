@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prove.code_changes import Change, changes
-from prove.code_mutants import SAME_CODE, Area, Mutant, areas, draw, judge, unexplained
+from prove.code_mutants import CHANGED, Area, Mutant, areas, draw, judge, unexplained
 from prove.code_tree import Unsound
 
 PYTHON = '''"""Not 1 + 2."""
@@ -82,7 +82,7 @@ def test_a_seed_gives_one_change_of_a_file_of_its_area() -> None:
 def test_tests_that_are_named_are_there() -> None:
     for area in areas().values():
         for stage in (*area.stages, *area.first.values()):
-            if stage == SAME_CODE:
+            if stage == CHANGED:
                 continue
             assert stage[0].startswith("tests/")
             for argument in stage:
@@ -98,6 +98,7 @@ class Answers:
     def __init__(self, changed: Sequence[tuple[Any, str]], unchanged: Any = (0, "")) -> None:
         self.changed_answers, self.unchanged, self.on = iter(changed), unchanged, False
         self.asked: list[list[str]] = []
+        self.of_changed: list[str] = []  # the tests of packages whose code is another
 
     def changed(self, *_: Any) -> Answers:
         return self
@@ -108,8 +109,8 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         self.on = False
 
-    def same_code(self, *_: Any) -> bool:
-        return True
+    def tests_of_changed(self, *_: Any) -> list[str]:
+        return self.of_changed
 
     def run(self, arguments: list[str], _: float) -> tuple[Any, str]:
         self.asked.append(arguments)
@@ -142,8 +143,15 @@ def test_a_change_that_no_test_finds_survives_and_must_be_explained() -> None:
 
 def test_no_package_is_built_where_its_code_is_the_same() -> None:
     tree = Answers([(0, "")])
-    found = judged(tree, [["a"], SAME_CODE, ["b"]])
+    found = judged(tree, [["a"], CHANGED, ["b"]])
     assert (found.outcome, found.by) == ("survived", "packages are the same code")
+
+
+def test_packages_whose_code_is_another_are_tested_first() -> None:
+    tree = Answers([(0, ""), (0, ""), FAILED])
+    tree.of_changed = ["c", "-k", "relu"]
+    assert judged(tree, [["a"], CHANGED, ["b"]]).outcome == "killed"
+    assert tree.asked[:3] == [["a"], ["c", "-k", "relu"], ["b"]]
 
 
 def test_a_test_that_fails_without_the_change_too_finds_nothing() -> None:

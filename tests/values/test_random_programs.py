@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, derive, once, shared
+from conftest import ROOT, asked_for, derive, once, shared
 from random_programs.build import build_together, in_turn
 from random_programs.check import check
 from random_programs.generate import Generator
@@ -37,13 +37,15 @@ def program_of(name: str) -> Program:
 
 
 @pytest.fixture(scope="session")
-def random_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all of these programs, built once for all workers: see `folder_of`."""
-    folder = shared(tmp_path_factory) / "random"
+def random_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the programs that are asked for, built once for all workers: see `folder_of`."""
+    folder, asked = shared(tmp_path_factory) / "random", asked_for(request, set(PROGRAMS))
 
     def build() -> None:
         for optimize, few in (("-O3", True), ("-O1", False)):
-            texts = {n: program_of(n).text for n in PROGRAMS if (n in OPTIMIZED) is few}
+            texts = {n: program_of(n).text for n in sorted(asked) if (n in OPTIMIZED) is few}
             build_together(folder / optimize, texts, 24, optimize, DTYPES)
 
     once(tmp_path_factory, "random", build)
