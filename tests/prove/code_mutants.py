@@ -79,11 +79,13 @@ class Area:
         files: the files.
         stages: the tests of all, a list of pytest's arguments for each stage; or `CHANGED`.
         first: the tests of one file, before the others, by its name.
+        wide: the tests of what survives these.
     """
 
     files: Sequence[Path]
     stages: Sequence[Sequence[str] | str]
     first: Mapping[str, Sequence[str]]
+    wide: Sequence[Sequence[str]] = ()
 
     def tests(self, file: Path) -> Iterator[Sequence[str] | str]:
         """Yield the stages of tests for a file."""
@@ -101,7 +103,7 @@ def areas() -> dict[str, Area]:
         files = sorted(
             path for path in files if path not in left and changes(path, path.read_text())
         )
-        found[name] = Area(files, given["stages"], given.get("first", {}))
+        found[name] = Area(files, given["stages"], given.get("first", {}), given.get("wide", ()))
     return found
 
 

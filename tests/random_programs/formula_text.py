@@ -43,14 +43,13 @@ _OF_ROWS = (
 )
 
 
-def _share_a_factor(a: str, b: str) -> bool:
-    """Whether a quotient of two formulas is simplified."""
+def _share_a_factor(a: str, b: str, is_x: str) -> bool:
+    """Whether a quotient of two formulas is simplified, where a name is x's."""
     factors = []
     for text in (a, b):
+        names = {n: "x" if n == is_x else n for n in names_of(text) - {*functions(), "pi"}}
         try:
-            expr = parse(
-                text, {n: sp.Symbol(n, real=True) for n in names_of(text) - {*functions(), "pi"}}
-            )
+            expr = parse(text, {n: sp.Symbol(s, real=True) for n, s in names.items()})
         except FormulaError:
             return True
         factors.append({base for base in expr.as_powers_dict() if base.free_symbols})
@@ -101,7 +100,7 @@ class Formulas:
             return f"({a} {rng.choice('+-*')} {self._term(depth - 1)})"
         if draw < 0.58:
             b = self._term(depth - 1)
-            if _share_a_factor(a, b):  # by which they are divided here, also where torch has 0 / 0
+            if _share_a_factor(a, b, self.draft.name_of_x()):  # by which they are divided here, also where torch has 0 / 0
                 b = "(2 + cos(x))"
             return rng.choice(
                 (f"{a} / (1 + ({b})**2)", f"({a}) / (2 + cos({b}))", f"({a}) / ({b})")
@@ -123,7 +122,7 @@ class Formulas:
             )
         if draw < 0.78:
             compare, leaf = rng.choice(("<", "<=", ">", ">=")), self._leaf()
-            if leaf == a:  # of which sympy knows the answer, but for NaN
+            if leaf == a or {leaf, a} == {"x", self.draft.name_of_x()}:  # of which sympy knows the answer, but for NaN
                 leaf = "0.5"
             return f"where({a} {compare} {leaf}, {self._term(depth - 1)}, {self._term(depth - 1)})"
         if not self.rows:

@@ -93,6 +93,12 @@ class Generator:
             self.name, ordered, *shapes, dict(self.numbers), tuple(self.positive), self.seed
         )
 
+    def name_of_x(self) -> str:
+        """Return the name by which a step can also call what it is given; "" if there is none."""
+        chain = self.document["chain"]
+        given = _named(chain[-1])[1] if chain else {"name": "input"}
+        return str(given.get("name", "")) if isinstance(given, dict) else ""
+
     # The start
 
     def _begin(self) -> None:
