@@ -92,6 +92,20 @@ def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
     return record, len(code_mutants.unexplained(record))
 
 
+def _code_again(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
+    """Judge the changes of a record once more that survived, by more tests."""
+    from prove import code_mutants
+
+    record = code_mutants.run_again(
+        json.loads(options.record.read_text()),
+        options.processes,
+        options.seconds,
+        options.hangs,
+        _say,
+    )
+    return record, len(code_mutants.unexplained(record))
+
+
 def _sanitizers(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
     from prove import sanitizers
 
@@ -115,6 +129,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
     "samples": _samples,
     "models": _models,
     "code": _code,
+    "code_again": _code_again,
     "faults": _faults,
     "sanitizers": _sanitizers,
 }
@@ -122,7 +137,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
 #: builds that are killed, random programs under sanitizers.
 COUNTS = {
     **{"inputs": 1_000_000, "specs": 3000, "specs_again": 0, "samples": 6, "models": 20},
-    **{"code": 40, "faults": 30, "sanitizers": 12},
+    **{"code": 40, "code_again": 0, "faults": 30, "sanitizers": 12},
 }
 
 

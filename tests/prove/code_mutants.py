@@ -188,9 +188,54 @@ def run(
     """
     known = areas()
     chosen = {name: known[name] for name in only or [n for n in known if not n.startswith("gpu")]}
-    begins = time.monotonic()
+    drawn = ((seed, *draw(seed, chosen)) for seed in seeds)
+    waiting = [Mutant(s, n, str(path.relative_to(ROOT)), change) for s, n, path, change in drawn]
+    done = _judged(waiting, processes, seconds, hangs, say)
+    return {"seed": seeds[0], "areas": [*chosen], "mutants": [mutant.row() for mutant in done]}
+
+
+def run_again(
+    record: Mapping[str, Any],
+    processes: int,
+    seconds: float,
+    hangs: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return a record after its unexplained survivors have met the wide tests of their areas."""
+    left = [row for row in unexplained(record) if "since" not in row]
+    waiting = [found for row in left for found in _same(row)]
+    done = {m.seed: m for m in _judged(waiting, processes, seconds, hangs, say, wide=True)}
+    killed = {seed: m.by for seed, m in done.items() if m.outcome == "killed"}
+    mutants = [
+        row | ({"outcome": "killed", "by": killed[row["seed"]]} if row["seed"] in killed else {})
+        for row in record["mutants"]
+    ]
+    return {**record, "mutants": mutants}
+
+
+def _same(row: Mapping[str, Any]) -> Iterator[Mutant]:
+    """Yield the change of a record's row, if the file still has the line."""
+    path = ROOT / row["file"]
+    text = path.read_text()
+    for change in changes(path, text):
+        if change.kind == row["kind"] and change.lines(text)[1:] == (row["was"], row["becomes"]):
+            yield Mutant(row["seed"], row["area"], row["file"], change)
+            return
+
+
+def _judged(
+    mutants: Sequence[Mutant],
+    processes: int,
+    seconds: float,
+    hangs: float,
+    say: Callable[[str], None],
+    *,
+    wide: bool = False,
+) -> list[Mutant]:
+    """Return the changes that were judged in time, by the tests of their area or its wide ones."""
+    known, begins = areas(), time.monotonic()
     done: list[Mutant] = []
-    waiting = list(reversed(seeds))
+    waiting = list(reversed(mutants))
     lock, asking, unsound = threading.Lock(), threading.Lock(), Unsound()
 
     def work(folder: Path) -> None:
@@ -200,11 +245,10 @@ def run(
                 with lock:
                     if not waiting:
                         return
-                    seed = waiting.pop()
-                name, path, change = draw(seed, chosen)
-                mutant = Mutant(seed, name, str(path.relative_to(ROOT)), change)
-                began = time.monotonic()
-                judge(mutant, chosen[name].tests(path), tree, unsound, begins + seconds)
+                    mutant = waiting.pop()
+                began, area = time.monotonic(), known[mutant.area]
+                stages = iter(area.wide) if wide else area.tests(ROOT / mutant.file)
+                judge(mutant, stages, tree, unsound, begins + seconds)
                 mutant.seconds = round(time.monotonic() - began, 1)
                 with lock:
                     done.append(mutant)
@@ -217,8 +261,7 @@ def run(
         with ThreadPoolExecutor(processes) as pool:
             for each in pool.map(work, places):
                 assert each is None
-    done.sort(key=lambda mutant: mutant.seed)
-    return {"seed": seeds[0], "areas": [*chosen], "mutants": [mutant.row() for mutant in done]}
+    return sorted(done, key=lambda mutant: mutant.seed)
 
 
 def _line(mutant: Mutant, number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import time
@@ -28,6 +29,7 @@ def origin(seconds: float) -> dict[str, Any]:
     ).stdout.splitlines()[0]
     return {
         "seconds": round(seconds),
+        "cpu seconds": round(_cpu_seconds()),
         "date": time.strftime("%Y-%m-%d"),
         "commit": os.environ.get("FUSEGEN_COMMIT") or _commit(),
         "machine": _machine(),
@@ -38,6 +40,12 @@ def origin(seconds: float) -> dict[str, Any]:
             "compiler": compiler,
         },
     }
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of those that it started and that ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _commit() -> str:

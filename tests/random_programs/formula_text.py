@@ -100,7 +100,8 @@ class Formulas:
             return f"({a} {rng.choice('+-*')} {self._term(depth - 1)})"
         if draw < 0.58:
             b = self._term(depth - 1)
-            if _share_a_factor(a, b, self.draft.name_of_x()):  # by which they are divided here, also where torch has 0 / 0
+            # They are divided by it here, also where torch has 0 / 0.
+            if _share_a_factor(a, b, self.draft.name_of_x()):
                 b = "(2 + cos(x))"
             return rng.choice(
                 (f"{a} / (1 + ({b})**2)", f"({a}) / (2 + cos({b}))", f"({a}) / ({b})")
@@ -122,7 +123,8 @@ class Formulas:
             )
         if draw < 0.78:
             compare, leaf = rng.choice(("<", "<=", ">", ">=")), self._leaf()
-            if leaf == a or {leaf, a} == {"x", self.draft.name_of_x()}:  # of which sympy knows the answer, but for NaN
+            # sympy knows the answer, but for NaN.
+            if leaf == a or {leaf, a} == {"x", self.draft.name_of_x()}:
                 leaf = "0.5"
             return f"where({a} {compare} {leaf}, {self._term(depth - 1)}, {self._term(depth - 1)})"
         if not self.rows:
