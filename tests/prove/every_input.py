@@ -227,10 +227,10 @@ def _enter(worst: Worst, error: Tensor, x: Tensor, got: Tensor, truth: Tensor) -
 
 def _compare_kinds(row: Measured, x: Tensor, got: Tensor, eager: Tensor, truth: Truth) -> None:
     """Note where a result is not torch's in kind."""
-    places = _unlike(got, eager).nonzero()[:, 0]
+    places = unlike(got, eager).nonzero()[:, 0]
     x, got, eager = x[places], got[places], eager[places]
     known = truth.near(x)
-    off = _unlike(got, known.to(got.dtype))
+    off = unlike(got, known.to(got.dtype))
     zeros = off & (got == 0) & (eager == 0)
     kinds = {"torch": ~off, "zeros": zeros, "others": off & ~zeros}
     for kind, chosen in kinds.items():
@@ -242,7 +242,7 @@ def _compare_kinds(row: Measured, x: Tensor, got: Tensor, eager: Tensor, truth: 
             row.unlike.examples.append((kind, *said))
 
 
-def _unlike(one: Tensor, other: Tensor) -> Tensor:
+def unlike(one: Tensor, other: Tensor) -> Tensor:
     """Whether numbers differ in being NaN, infinite, or zero, or in the sign of these."""
     wrong = (one.isnan() != other.isnan()) | (one.isinf() != other.isinf())
     signed = (one.isinf() & other.isinf()) | ((one == 0) & (other == 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from fusegen import load
 from fusegen.toolchain import builder, pipeline
 from prove.every_input import FEW, Measured, line, measure
+from prove.screen import worth_measuring
 from prove.truth import Truth
 from prove.ulps import every, interleaved, stratified
 from prove.unary import label, of_x_alone, shipped, texts, written
@@ -83,11 +85,25 @@ def run(
             Work(label(s.stem, named[s.stem]), s, packages, count, device, share) for s in specs
         ]
         found = []
-        for rows in each(_measured, works):
-            found += [asdict(row) | {"right": row.right} for row in rows]
-            for row in rows:
-                say(line(row))
+        try:
+            for rows in each(_attempted, works):
+                found += [asdict(row) | {"right": row.right} for row in rows]
+                for row in rows:
+                    say(line(row))
+        except KeyboardInterrupt:
+            say("interrupted: functions that are missing were not measured")
     return found
+
+
+def _attempted(work: Work) -> list[Measured]:
+    """Return what was measured of one function; what stops it is said, and stops no other function."""
+    try:
+        return _measured(work)
+    except Exception:
+        print(f"{work.function} STOPPED: {traceback.format_exc()}", flush=True)
+        if work.device == "cpu":
+            raise
+        return []
 
 
 def _measured(work: Work) -> list[Measured]:
@@ -103,7 +119,12 @@ def _measured(work: Work) -> list[Measured]:
                 if number and time.monotonic() - began > work.seconds:
                     break
                 few = FEW if work.device == "cpu" else 64 // (number + 1)
-                measure(row, package, chain, truth, x, few)
+                count = row.inputs + len(x)
+                if number:  # an error is the worst so far
+                    x = worth_measuring(row, package, chain, truth, x)
+                if len(x):
+                    measure(row, package, chain, truth, x, few)
+                row.inputs = count
             found.append(row)
     return found
 

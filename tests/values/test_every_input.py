@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import derive
 from prove.every_input import Measured, accounted, called, measure
+from prove.screen import worth_measuring
 from prove.truth import Truth
 from prove.ulps import beyond, every, interleaved, stratified
 from torch import Tensor
@@ -43,6 +44,16 @@ def measured(chain: Chain, function: Function, order: int = 0) -> Measured:
     package: Any = SimpleNamespace(apply=function)
     measure(row, package, chain, Truth(chain, order), every(torch.bfloat16))
     return row
+
+
+def looked_at(chain: Chain, function: Function) -> list[float]:
+    """Return the numbers of bfloat16 that are worth a second look after a function that is rounded once."""
+    row = measured(chain, rounded)
+    row.eager.ulp = torch.inf  # torch's own errors aside
+    row.away.ulp = 0.75
+    package: Any = SimpleNamespace(apply=function)
+    found = worth_measuring(row, package, chain, Truth(chain, 0), every(torch.bfloat16))
+    return [float(x) for x in found if not x.isnan()]
 
 
 def up(x: Tensor) -> Tensor:
@@ -151,3 +162,10 @@ def test_an_ulp_is_the_distance_to_the_next_number() -> None:
     tiny = torch.tensor([1e-40], dtype=torch.float64)
     assert beyond(torch.zeros(1), tiny) == 0
     assert beyond(torch.zeros(1), tiny, least=0.0) > 1
+
+
+def test_what_cannot_be_the_worst_is_not_looked_at_again(chain: Chain) -> None:
+    unlike_torch = looked_at(chain, rounded)
+    assert len(unlike_torch) < 10
+    for to in (up, lambda x: x * torch.nan, lambda x: x * 0.0, lambda x: -x):
+        assert {*looked_at(chain, changed(3.25, to))} == {*unlike_torch, 3.25}
