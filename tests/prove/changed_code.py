@@ -43,7 +43,7 @@ def texts() -> dict[str, str]:
     return {n: each[n] for each in (found, alone) for n in rng.sample(sorted(each), len(each))}
 
 
-def tests_of(names: Iterable[str]) -> list[str]:
+def arguments_for(names: Iterable[str]) -> list[str]:
     """Return pytest's arguments for the tests of some packages, each of which builds these alone."""
     ops = {package: op for op in ALL for package in packages(op)}
     words: dict[str, None] = {}
@@ -82,5 +82,5 @@ def test_packages_are_the_same(tmp_path: Path) -> None:
         found.append(name)
         if len(found) == FEW:
             break
-    CHANGED.write_text(json.dumps(tests_of(found)))
+    CHANGED.write_text(json.dumps(arguments_for(found)))
     assert not found
