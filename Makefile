@@ -14,13 +14,15 @@ LESSER = $(shell grep -qs avx512f /proc/cpuinfo && echo avx2)
 # The first seed of changed specs, random programs and random models, and where `make prove` writes what it finds.
 SEED ?= 0
 RECORDS ?= build/prove
+# The parts of `make prove`, each of which is a target: `make prove-specs`.
+PROVED = samples programs sanitizers inputs models faults specs
 # Collecting all tests takes pytest ten seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
 # Every test of the command line starts Python: without bytecode it compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: build test quick check prove docs walks pictures format clean
+.PHONY: build test quick check prove $(PROVED:%=prove-%) docs walks pictures format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs --portable
@@ -48,22 +50,27 @@ check: $(VENV)/installed
 	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*.* templates/include/fusegen/forms/*
 	$(BIN)/fusegen build specs --check
 
-# Each part runs, whatever the ones before it found.
-prove: export PYTHONPATH = tests
-prove: export OMP_WAIT_POLICY = passive
+# Two parts at a time, a core each, the longest first. Each part runs, whatever the others found.
+PROVE = OMP_NUM_THREADS=1 MAX_JOBS=1 OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python
 prove: $(VENV)/installed
 	mkdir -p $(RECORDS)
-	failed=; \
-	$(BIN)/python -m prove inputs --processes 2 --record $(RECORDS)/inputs_cpu.json || failed=1; \
-	$(BIN)/python -m prove specs --seed $(SEED) --record $(RECORDS)/specs.json || failed=1; \
-	$(BIN)/python -m prove samples --record $(RECORDS)/samples.json || failed=1; \
-	$(BIN)/python tests/run_random_programs.py --seed $(SEED) --count 100 --together 15 \
-	  --record $(RECORDS)/programs_$(SEED).json || failed=1; \
-	$(BIN)/python -m prove models --seed $(SEED) --count 24 --processes 2 \
-	  --record $(RECORDS)/models_$(SEED).json || failed=1; \
-	$(BIN)/python -m prove faults --seed $(SEED) --count 24 --record $(RECORDS)/faults.json || failed=1; \
-	$(BIN)/python -m prove sanitizers --seed $(SEED) --count 6 --processes 2 --record $(RECORDS)/sanitizers.json || failed=1; \
-	test -z "$$failed"
+	$(MAKE) --no-print-directory --keep-going --jobs 2 $(PROVED:%=prove-%)
+
+prove-inputs:
+	$(PROVE) -m prove inputs --record $(RECORDS)/inputs_cpu.json
+prove-specs:
+	$(PROVE) -m prove specs --seed $(SEED) --record $(RECORDS)/specs.json
+prove-samples:
+	$(PROVE) -m prove samples --record $(RECORDS)/samples.json
+prove-programs:
+	$(PROVE) tests/run_random_programs.py --seed $(SEED) --count 100 --together 20 --quick \
+	  --record $(RECORDS)/programs_$(SEED).json
+prove-models:
+	$(PROVE) -m prove models --seed $(SEED) --count 24 --record $(RECORDS)/models_$(SEED).json
+prove-faults:
+	$(PROVE) -m prove faults --seed $(SEED) --count 9 --record $(RECORDS)/faults.json
+prove-sanitizers:
+	$(PROVE) -m prove sanitizers --seed $(SEED) --count 6 --record $(RECORDS)/sanitizers.json
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/installed-docs

@@ -29,6 +29,8 @@ FORMULAS = [
     softplus(-X),
     sech2(X),
     absolute(X) - X,
+    (absolute(X) + 0.25) ** 1.5,
+    (absolute(X) / 3 + 0.5) ** -0.75,
     sp.exp(-(X**2)),
     sp.sin(X) * X,
     atoms.normpdf(X),
