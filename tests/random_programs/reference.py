@@ -120,6 +120,9 @@ class _Run:
                 halves = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, dim)
                 first, second = halves
                 x, operands[op.halves] = (second, first) if swapped else (first, second)
+            elif self.call.written_out and isinstance(operands[op.halves], Tensor):
+                # A gate's gradient is then a sum of rounded terms, as it is in a kernel.
+                operands[op.halves] = operands[op.halves].expand_as(x)
         dims = _dims(op, attributes, x)
         function = OWN.get(op.name) or functools.partial(declared, op)
         if self.call.written_out:
