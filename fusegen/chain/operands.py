@@ -13,6 +13,7 @@ from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
 from fusegen.chain.third_axis import kind_along
 from fusegen.program import WHOLE, Access, Kind, Stored
+from fusegen.spec.columns import columns_problem
 from fusegen.spec.model import Ref, Spec, Step
 
 
@@ -113,6 +114,9 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 operand = declared[name]
                 owner = None if operand.init is None else name
                 kind = _resolved(kind_along(operand, layout), layout)
+                wrong = columns_problem(operand, spec.arguments, layout.first, layout.last)
+                if wrong:
+                    raise SpecError(wrong, spec.path, operand.line)
                 moves = not operand.constant and name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)

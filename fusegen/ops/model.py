@@ -53,7 +53,8 @@ class Submodule:
         flagged: the flag's default.
         channels: the constructor parameter with the number of elements of the operands: one per channel,
             unless it is 1.
-        last: whether its width is the size of the last dim, not the number of channels.
+        row_shape: the module's attribute with the sizes of a row's dims, if its "features" are these and not
+            the number of channels.
         fixed: attributes of the module, beside the keywords, that must have this value if the kernels replace
             the module.
 
@@ -69,7 +70,7 @@ class Submodule:
     flag: str = ""
     flagged: bool = True
     channels: str = ""
-    last: bool = False
+    row_shape: str = ""
     fixed: Mapping[str, str | bool | None] = field(default_factory=dict)
 
     def module_for(self, dims: int) -> str:

@@ -125,14 +125,14 @@ def group_norm(
 
 
 def _owned(module: str, *operands: str) -> Submodule:
-    """Return the module of a norm of the last dim with parameters of its own."""
+    """Return the module of a norm of the last dims with parameters of its own."""
     return Submodule(
         module,
         sized_by=("features",),
         keywords=("eps",),
         operands=operands,
         flag="elementwise_affine",
-        last=True,
+        row_shape="normalized_shape",
     )
 
 

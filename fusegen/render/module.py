@@ -265,7 +265,7 @@ def _submodule(step: Step) -> str:
 def _size(step: Step, size: str) -> str:
     """Return the text of a size that the step's submodule takes."""
     setting = step.settings.get(size, step.attributes.get(size))
-    return str(setting)
+    return tuple_text(setting) if isinstance(setting, tuple) else str(setting)
 
 
 def _parameter(operand: Operand) -> str:

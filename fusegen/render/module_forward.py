@@ -172,6 +172,11 @@ def _held(step: Step, first: Step, shared: dict[str, str]) -> Held:
             conditions.append(f"{own}.{key} == {value!r}")
         elif shared.setdefault(value.name, f"{own}.{key}") != f"{own}.{key}":
             conditions.append(f"{own}.{key} == {shared[value.name]}")
+    features = step.settings.get("features")
+    if declared.row_shape and isinstance(features, Ref):
+        dims = step.attributes["dim"]
+        count = len(dims) if isinstance(dims, tuple) else 1
+        conditions.append(f"len({own}.{declared.row_shape}) == {count}")
     for attribute, fixed in declared.fixed.items():
         same = "is" if fixed is None or isinstance(fixed, bool) else "=="
         conditions.append(f"{own}.{attribute} {same} {fixed!r}")

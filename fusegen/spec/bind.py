@@ -169,7 +169,8 @@ class _Binder:
         others = (item for index, item in enumerate(chain) if index != self._step.place[1])
         given = (v for item in others if isinstance(item, dict) for v in item.values())
         values = (v for g in given for v in (g.values() if isinstance(g, dict) else [g]))
-        return any(isinstance(v, str) and argument in re.findall(r"\w+", v) for v in values)
+        words = (w for v in values for w in (v if isinstance(v, list) else [v]))
+        return any(isinstance(w, str) and argument in re.findall(r"\w+", w) for w in words)
 
     def _check_key(self, key: str) -> None:
         if self._op.submodule and key in self._inside and key not in self._keys:

@@ -13,7 +13,7 @@ from fusegen.spec.formula.step import KEYS
 from fusegen.spec.model import EXPR
 from fusegen.spec.op_keys import DTYPE, OpKeys
 from fusegen.spec.section_models import Sections
-from fusegen.spec.size import PER_DIM
+from fusegen.spec.size import has_one_per_dim
 from fusegen.spec.steps import MAX_STEPS
 
 __all__ = ["json_schema"]
@@ -104,7 +104,7 @@ def _properties(op: Op) -> Json:
     found |= {name: _attribute(op, name) for name in op.attributes}
     channels = op.submodule.channels if op.submodule else ""
     for name in (*takes.sized, *takes.geometry):
-        per_dim = name != channels and (name in takes.geometry or name in PER_DIM)
+        per_dim = name != channels and (name in takes.geometry or has_one_per_dim(op, name))
         found[name] = _size(0 if name in takes.geometry and name != channels else 1, per_dim)
     found |= dict.fromkeys(takes.factors, _FACTOR)
     for name, usual in takes.flags.items():
@@ -153,7 +153,8 @@ def _bounds(op: Op, name: str) -> Json:
 
 def _size(least: int, per_dim: bool) -> Json:
     alone = [{"type": "integer", "minimum": least}, {"type": "string"}]
-    lists = [{"type": "array", "items": {"type": "integer", "minimum": 0}}] if per_dim else []
+    item = {"type": ["integer", "string"], "minimum": 0}
+    lists = [{"type": "array", "items": item}] if per_dim else []
     return {"anyOf": [*alone, *lists], "description": "A size, or an int argument, or several."}
 
 

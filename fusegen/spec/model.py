@@ -137,7 +137,7 @@ class Ref:
 
 
 #: A value that only the constructor needs.
-Setting = Ref | int | bool | tuple[int, ...]
+Setting = Ref | int | bool | tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ class Step:
             A formula may have a `dim`, which its functions of a row reduce over.
         settings: what only the constructor needs: the sizes of a source and its "bias", and "features" of an
             op with a width. A size is an int or a Ref to an int argument; one of the
-            source's geometry may also be a tuple, or a Ref to a shape argument.
+            source's geometry, or "features" of a norm of several dims, may also be a tuple, or a Ref to a
+            shape argument. A tuple may have names of int arguments.
         line: its line in the spec.
         dims: the number of dims of its input, or 0 for any.
         float32: whether the parameters in its submodule are of float32 where x has 16 bits.

@@ -199,13 +199,14 @@ def _given_shape(
 
 
 def _check_broadcast(kind: Kind, shape: Shape, document: Document, place: Place) -> None:
-    """Refuse a shape that does not fit the kind: [cols] or [1, cols], [C, 1, 1], one number."""
+    """Refuse a shape that does not fit the kind: [C, 1, 1], one number, or no dim at all."""
     leading, last = shape[:-1], shape[-1:]
+    wrong = False  # how many dims a row has depends on the steps
     if kind is Kind.CHANNEL:
         wrong = sum(size != 1 for size in shape) > 1
-    else:
-        wrong = any(size != 1 for size in leading) or (
-            kind is Kind.SCALAR and any(isinstance(s, int) and s != 1 for s in last)
+    elif kind is Kind.SCALAR:
+        wrong = any(size != 1 for size in leading) or any(
+            isinstance(s, int) and s != 1 for s in last
         )
     if wrong:
         listed = ", ".join(map(str, shape))

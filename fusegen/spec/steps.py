@@ -12,12 +12,15 @@ from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
 from fusegen.spec.chains import start_of_chain
+from fusegen.spec.columns import columns_problem
 from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Step
+from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
 from fusegen.spec.names import problem
+from fusegen.spec.row_of_norm import row_of_norm
 from fusegen.spec.scope import Names
+from fusegen.spec.size import arguments_in
 from fusegen.spec.widths import sizes_after
 from fusegen.spec.words import unknown_op
 from fusegen.spec.yaml import Document, Place
@@ -108,6 +111,9 @@ def steps(
         if operand.name not in used:
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
             raise document.error(("operands", operand.name), message)
+        matrix = any(operand.name in step.tensors and step.dims < 3 for step in done)
+        if matrix and (wrong := columns_problem(operand, arguments, -1, -1)):
+            raise document.error(("operands", operand.name, "shape"), wrong)
     return tuple(done), tuple(o for o in declared.values() if o.name in used), dims
 
 
@@ -148,7 +154,7 @@ def _dims_of_source(names: Names, draft: _Draft, op: Op) -> int:
 def _arguments_taken(before: Sequence[Step]) -> frozenset[str]:
     """Return the arguments that are sizes of sources."""
     sizes = (size for step in before if step.is_source for size in step.settings.values())
-    return frozenset(size.name for size in sizes if isinstance(size, Ref))
+    return frozenset(name for size in sizes for name in arguments_in(size))
 
 
 def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
@@ -311,10 +317,12 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             raise names.document.error(draft.place, message)
         return step
     sizes = sizes_after(_reaching(draft, before))
-    if draft.op.submodule is not None and draft.op.submodule.last and names.dims >= 3:
+    if draft.op.submodule is not None and draft.op.submodule.row_shape and names.dims >= 3:
         sizes = {name: size for name, size in sizes.items() if name != "features"}
     op = taking(names, draft.op, draft.given)
     bound = bind(names, draft.place, op, draft.given, sizes)
+    named = isinstance(draft.given, dict) and "dim" in draft.given
+    row_of_norm(names, draft.place, op, bound, named=named)
     check_op(names, draft.place, op, bound)
     step = Step(
         label=label,
@@ -330,14 +338,6 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         dotted=dotted_name(draft.given),
         factors=bound.factors,
     )
-    if draft.op.submodule is not None and draft.op.submodule.last:
-        last = (-1, names.dims - 1 if names.dims >= 3 else 1)
-        if step.attributes["dim"] not in last:
-            message = (
-                f"torch.{draft.op.submodule.module} has parameters for the last dim: for others give weight "
-                "an operand with init"
-            )
-            raise names.document.error((*draft.place, "dim"), message)
     _check_source_of_halves(names, draft, step, before)
     _check_alternating(names, draft, step)
     return step

@@ -130,6 +130,12 @@ MISTAKES: list[tuple[str, str, int]] = [
         2,
     ),
     (
+        "arguments: {s: {type: shape, default: [3, 4]}}\noperands:\n"
+        "  w: {kind: col, init: ones, shape: s}\nchain: [{add: w}]\n",
+        "'w' cannot broadcast: [3, 4] is not of kind col",
+        3,
+    ),
+    (
         "operands:\n  w: {kind: scalar, init: ones, shape: [3]}\nchain: [{add: w}]\n",
         "'w' cannot broadcast: [3] is not of kind scalar",
         2,
@@ -415,6 +421,21 @@ MISTAKES: list[tuple[str, str, int]] = [
     (
         "dims: 3\nchain:\n  - layer_norm: {elementwise_affine: true, features: 8, dim: 1}\n",
         "torch.nn.LayerNorm has parameters for the last dim",
+        3,
+    ),
+    (
+        "dims: 4\nchain:\n  - layer_norm: {elementwise_affine: true, features: [8, 4], dim: -1}\n",
+        "takes a size for each dim: features has 2, and dim 1",
+        3,
+    ),
+    (
+        "chain:\n  - layer_norm: {elementwise_affine: true, features: [8, 4]}\n",
+        "dim [-2, -1] needs an activation of several dims",
+        2,
+    ),
+    (
+        "dims: 4\nchain:\n  - layer_norm: {elementwise_affine: true, features: [8, x]}\n",
+        "or a list of sizes, not [8, 'x']",
         3,
     ),
     (

@@ -10,6 +10,7 @@ import torch
 from fusegen.base.errors import UserError, nearest
 from fusegen.chain import Chain
 from fusegen.chain.layout import channel_from_end
+from fusegen.program import Kind
 from fusegen.spec.model import INPUT, Ref, Setting, Step
 
 __all__ = ["Example", "example_of"]
@@ -90,7 +91,9 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
             if argument.default is None or argument.name in sizes:
                 given.append(_named(given, spec.arguments, argument.name, numbers[argument.name]))
         elif argument.default is None:
-            given.append({"float": "0.5", "bool": "True"}.get(argument.type, "(1,)"))
+            usual_text = {"float": "0.5", "bool": "True"}
+            shape_text = _shape_of(argument.name, spec.steps, reached)
+            given.append(usual_text.get(argument.type, shape_text))
     return Example(given, inputs, constant)
 
 
@@ -123,6 +126,8 @@ def _shapes(
         shape = [rows, channels, *wide] if rank else [rows, channels]
         if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
             shape[chain.layout.halved] *= 2
+        for place, size in _row(chain, numbers).items():
+            shape[place] = size
         shape[-1] += -shape[-1] % chain.parts
         return shape, shape, []
     assert step.op is not None
@@ -161,12 +166,35 @@ def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
     """Return how many channels or columns the parameters of a chain without a product have."""
     found = []
     for step in chain.spec.steps:
-        if "features" in step.settings and not isinstance(step.settings["features"], tuple):
-            found.append(_number(step.settings["features"], numbers))
+        size = step.settings.get("features", ())
+        if isinstance(size, int) or (isinstance(size, Ref) and size.name in numbers):
+            found.append(_number(size, numbers))
     for operand in chain.spec.operands:
         if isinstance(operand.shape, tuple) and operand.kind.label in ("col", "channel"):
             found += [numbers[s] if isinstance(s, str) else s for s in operand.shape]
     return found
+
+
+def _row(chain: Chain, numbers: Mapping[str, int]) -> dict[int, int]:
+    """Return the sizes of the dims of a row, counted from the end, that the spec says dim by dim."""
+    shapes: list[object] = [step.settings.get("features") for step in chain.spec.steps]
+    shapes += [operand.shape for operand in chain.spec.operands if operand.kind is Kind.COL]
+    return {
+        place - len(shape): numbers[size] if isinstance(size, str) else size
+        for shape in shapes
+        if isinstance(shape, tuple) and chain.layout.rank >= 3
+        for place, size in enumerate(shape)
+        if size != 1
+    }
+
+
+def _shape_of(name: str, steps: Sequence[Step], x: Sequence[int]) -> str:
+    """Return the text of a shape argument: the sizes of a row, if a norm takes it so."""
+    for step in steps:
+        size, dim = step.settings.get("features"), step.attributes.get("dim")
+        if isinstance(size, Ref) and size.name == name:
+            return repr(tuple(x[-len(dim) :] if isinstance(dim, tuple) else x[-1:]))
+    return "(1,)"
 
 
 def _named(given: Sequence[str], arguments: Sequence[object], name: str, value: int) -> str:
