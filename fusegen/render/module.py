@@ -219,6 +219,13 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
     seen: set[str] = set()
     made: set[str] = set()
     for argument in spec.arguments:
+        if argument.only is not None:
+            other = f"{argument.name} != {argument.only}"
+            if isinstance(argument.only, bool):
+                other = f"not {argument.name}" if argument.only else argument.name
+            lines.append(f"if {other}:")
+            message = f"{argument.name} is {argument.only} here, not {{{argument.name}!r}}"
+            lines.append(f'    raise ValueError(f"{spec.name}: {message}")')
         if isinstance(argument.default, tuple) and any(
             isinstance(s, str) for s in argument.default
         ):
@@ -236,6 +243,10 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
                 lines += containers(declared[name].place, made)
                 parameter = _parameter(declared[name])
                 lines.append(keeping(declared[name].place, parameter, "register_parameter"))
+    for operand in spec.operands:
+        if operand.unused:
+            lines += containers(operand.place, made)
+            lines.append(keeping(operand.place, _parameter(operand), "register_parameter"))
     return [*lines, *(f"self.{name} = {name}" for name in numbers)]
 
 

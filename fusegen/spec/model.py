@@ -53,12 +53,14 @@ class Argument:
         type: its type.
         default: its default, or None if it must be given.
         line: where the spec declares it.
+        only: the only value that it may have, which steps take as a number; None for any.
     """
 
     name: str
     type: Type
     default: int | float | Shape | None
     line: int
+    only: int | bool | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Operand:
             full.
         factor: whether torch multiplies by it; it has any shape then, and no kind.
         dotted: where the Module keeps a parameter, such as "norm.weight", if that is not the name.
+        unused: whether it is a parameter of Module that no step uses.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Operand:
     dims: tuple[int, ...] | None = None
     factor: bool = False
     dotted: str = ""
+    unused: bool = False
 
     @property
     def place(self) -> str:

@@ -48,13 +48,14 @@ def operands_of(
         wrong = problem(name, attribute=given.init is not None)
         if wrong is None and name in model.arguments and given.init != name:
             wrong = f"{name!r} is also an argument: choose another name for one of them"
+            if given.init is not None:
+                wrong += f"; with `name: {name}` a parameter has it in the state_dict"
         if wrong:
             raise document.error(place, wrong)
         init = None if given.init is None else _init(model, document, place, given.init)
         dims = _dims(name, given, model.dims, document)
         kind = KINDS.get(given.kind or "full", Kind.FULL)
         factor = given.kind == FACTOR
-        shape = None
         integer, mask = given.dtype == "int64", given.dtype == "bool"
         message = ""
         if integer and (kind is not Kind.ROW or init is not None):
@@ -73,18 +74,7 @@ def operands_of(
             message = f"{name!r} of kind factor has x's dtype: leave dtype out"
         if message:
             raise document.error((*place, "dtype"), message)
-        if factor and init is not None:
-            if given.shape is None:
-                message = f"{name!r} needs a shape: give `shape: [in_features, out_features]`"
-                raise document.error(place, message)
-            shape = _given_shape(model, document, place, arguments)
-        elif init is not None:
-            shape = _parameter_shape(model, document, place, arguments)
-        elif given.shape is not None:
-            message = (
-                f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
-            )
-            raise document.error((*place, "shape"), message)
+        shape = _shape(model, document, place, arguments)
         if given.name is not None:
             wrong = submodule_problem(given.name)
             if init is None:
@@ -97,7 +87,8 @@ def operands_of(
         line = document.line(place)
         constant = mask or integer or not given.gradient
         marks = (integer, mask, float32, constant, dims)
-        operands.append(Operand(name, kind, init, shape, line, *marks, factor, given.name or ""))
+        named = (given.name or "", given.unused)
+        operands.append(Operand(name, kind, init, shape, line, *marks, factor, *named))
     return tuple(operands)
 
 
@@ -111,7 +102,7 @@ def _dims(
     """
     place = ("operands", name)
     if given.dims is None:
-        if given.kind is None:
+        if given.kind is None and not given.unused:
             raise document.error(place, f"the kind of {name!r} is missing")
         return None
     here = (*place, "dims")
@@ -145,6 +136,31 @@ def _init(model: Sections, document: Document, place: Place, given: Any) -> Init
     near = nearest(given[:64], [*words, *floats]) if isinstance(given, str) else ""
     message = f"the init of {place[1]!r} must be {', '.join(words)}, a number or a float argument"
     raise document.error((*place, "init"), f"{message}, not {shown(given)}{near}")
+
+
+def _shape(
+    model: Sections, document: Document, place: Place, arguments: tuple[Argument, ...]
+) -> str | Shape | None:
+    """Return the shape of the operand at a place, or None of an input."""
+    name = str(place[1])
+    given = model.operands[name]
+    if given.init is None:
+        if given.unused:
+            message = f"{name!r} is no parameter that Module could keep: give init, or drop it"
+            raise document.error((*place, "unused"), message)
+        if given.shape is not None:
+            kind = KINDS.get(given.kind or "full", Kind.FULL)
+            message = (
+                f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
+            )
+            raise document.error((*place, "shape"), message)
+        return None
+    if given.kind != FACTOR and not given.unused:
+        return _parameter_shape(model, document, place, arguments)
+    if given.shape is None:
+        message = f"{name!r} needs a shape: give `shape: [in_features, out_features]`"
+        raise document.error(place, message)
+    return _given_shape(model, document, place, arguments)
 
 
 def _parameter_shape(

@@ -148,6 +148,8 @@ class ArgumentSection(Section):
         None
     )
     """Its default; arguments without one come first."""
+    only: Annotated[Any, WithJsonSchema({"type": ["integer", "boolean"]})] = None
+    """Of an int or a bool: the only value that it may have, which steps then take for a number."""
 
 
 class OperandSection(Section):
@@ -169,6 +171,8 @@ class OperandSection(Section):
     """Of a parameter: its name in the state_dict, which may be dotted; by default that of the operand."""
     gradient: bool = True
     """false for an input that gets no gradient, such as a table."""
+    unused: bool = False
+    """true for a parameter that no step uses, and that is in the original's state_dict."""
 
 
 class OutputSection(Section):

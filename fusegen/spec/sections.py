@@ -154,8 +154,31 @@ def _arguments(model: Sections, document: Document) -> tuple[Argument, ...]:
             raise document.error(
                 place, f"{name!r} has no default but follows one that has: move it up"
             )
-        arguments.append(Argument(name, given.type, default, document.line(place)))
+        only = None if given.only is None else _only(given, default, document, place)
+        arguments.append(Argument(name, given.type, default, document.line(place), only))
     return tuple(arguments)
+
+
+def _only(given: ArgumentSection, default: Any, document: Document, place: Place) -> int | bool:
+    """Return the only value of an argument.
+
+    Raises:
+        SpecError: it has another type than the argument, or is not its default.
+    """
+    only, words = given.only, {"int": "a whole number", "bool": "true or false"}
+    message = ""
+    if given.type not in words:
+        message = f"an argument of type {given.type} may have any value: drop only"
+    elif not isinstance(only, int) or isinstance(only, bool) != (given.type == "bool"):
+        message = f"the only value of {place[1]!r} must be {words[given.type]}, not {shown(only)}"
+    elif default not in (None, given.only):
+        message = (
+            f"the default of {place[1]!r} is {shown(default)}, and its only value is {shown(only)}"
+        )
+    if message:
+        raise document.error((*place, "only"), message)
+    assert isinstance(only, int)
+    return only
 
 
 def _default(

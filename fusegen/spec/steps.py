@@ -13,6 +13,7 @@ from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
 from fusegen.spec.chains import start_of_chain
 from fusegen.spec.columns import columns_problem
+from fusegen.spec.constant_arguments import with_constants
 from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
@@ -75,7 +76,9 @@ def steps(
             f"the chain has {len(chain)} steps; at most {MAX_STEPS}: make several chains of it"
         )
         raise document.error(("chain", MAX_STEPS), message)
-    drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
+    constants = {a.name: a.only for a in arguments if a.only is not None}
+    items = [with_constants(item, constants) for item in chain]
+    drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(items)]
     _check_inputs(document, drafts)
     labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
     source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
@@ -108,13 +111,18 @@ def steps(
         name for step in done for name in (*step.tensors, *(f.name for f in step.factors.values()))
     }
     for operand in operands:
-        if operand.name not in used:
+        if (operand.name in used) == operand.unused:
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
+            if operand.unused:
+                message = f"a step uses {operand.name!r}: drop unused"
+            elif operand.init is not None:
+                message += "; `unused: true` keeps a parameter for the state_dict"
             raise document.error(("operands", operand.name), message)
         matrix = any(operand.name in step.tensors and step.dims < 3 for step in done)
         if matrix and (wrong := columns_problem(operand, arguments, -1, -1)):
             raise document.error(("operands", operand.name, "shape"), wrong)
-    return tuple(done), tuple(o for o in declared.values() if o.name in used), dims
+    kept = tuple(o for o in declared.values() if o.name in used or o.unused)
+    return tuple(done), kept, dims
 
 
 def _check_inputs(document: Document, drafts: Sequence[_Draft]) -> None:

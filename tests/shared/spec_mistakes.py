@@ -110,6 +110,57 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands: {mat2: col}\nchain:\n  - bmm\n  - add: mat2\n", "what bmm takes so", 1),
     (f"arguments:\n  {'a' * 65}: int\nchain: [swish]\n", "longer than 64", 2),
     ("arguments: {w: int}\noperands:\n  w: full\nchain: [{add: w}]\n", "also an argument", 3),
+    (
+        "arguments: {w: float}\noperands:\n  w: {kind: col, init: ones, shape: [3]}\nchain: [{add: w}]\n",
+        "with `name: w` a parameter has it in the state_dict",
+        3,
+    ),
+    (
+        "arguments: {w: float}\noperands:\n  v: {kind: scalar, init: ones, name: w}\n"
+        "chain: [{add: w}, {mul: v}]\n",
+        "'w' cannot be a name here: Module keeps something else under it",
+        3,
+    ),
+    (
+        "operands:\n  v: {kind: scalar, init: ones, name: w}\n  w: {kind: scalar, init: ones}\n"
+        "chain: [{add: w}, {mul: v}]\n",
+        "'w' cannot be a name here: Module keeps something else under it",
+        2,
+    ),
+    (
+        LINEAR
+        + "operands: {v: {kind: scalar, init: ones, name: linear}}\nchain: [linear, {mul: v}]\n",
+        "'linear' cannot be a name here",
+        2,
+    ),
+    ("arguments:\n  w: {type: float, only: 2.0}\nchain: [swish]\n", "may have any value", 2),
+    ("arguments:\n  w: {type: int, only: true}\nchain: [swish]\n", "a whole number, not true", 2),
+    (
+        "arguments:\n  w: {type: int, default: 1, only: 2}\nchain: [swish]\n",
+        "the default of 'w' is 1, and its only value is 2",
+        2,
+    ),
+    (
+        "dims: 4\narguments:\n  w: {type: int, only: 4}\nchain:\n  - max: {dim: w}\n",
+        "dim 4 does not exist",
+        5,
+    ),
+    ("operands:\n  w: {unused: true}\nchain: [swish]\n", "give init, or drop it", 2),
+    (
+        "operands:\n  w: {kind: scalar, init: ones, unused: true}\nchain: [{mul: w}]\n",
+        "'w' needs a shape",
+        2,
+    ),
+    (
+        "operands:\n  w: {kind: scalar, init: ones, shape: [1], unused: true}\nchain: [{mul: w}]\n",
+        "a step uses 'w': drop unused",
+        2,
+    ),
+    (
+        "operands:\n  w: {kind: scalar, init: ones}\nchain: [swish]\n",
+        "`unused: true` keeps a parameter for the state_dict",
+        2,
+    ),
     ("chain:\n  - swish: {name: 'a b'}\n", "'a b' is no name", 2),
     # operands
     ("operands:\n  w: {kind: column}\nchain: [{add: w}]\n", "kind of 'w' cannot be 'column'", 2),

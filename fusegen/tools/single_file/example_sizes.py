@@ -68,7 +68,7 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
             default = argument.default if isinstance(argument.default, int) else None
             usual = _SIZES.get(roles.get(argument.name, ""), _CHANNELS[images])
             usual = usual if default is None else default
-            numbers[argument.name] = sizes.get(argument.name, usual)
+            numbers[argument.name] = sizes.get(argument.name, argument.only or usual)
     rows = sizes.get("rows", _IMAGES if images else _ROWS)
     x, reached, further = _shapes(chain, numbers, rows)
     shapes = chain.operand_shapes(reached)
@@ -91,7 +91,7 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
             if argument.default is None or argument.name in sizes:
                 given.append(_named(given, spec.arguments, argument.name, numbers[argument.name]))
         elif argument.default is None:
-            usual_text = {"float": "0.5", "bool": "True"}
+            usual_text = {"float": "0.5", "bool": str(argument.only is not False)}
             shape_text = _shape_of(argument.name, spec.steps, reached)
             given.append(usual_text.get(argument.type, shape_text))
     return Example(given, inputs, constant)
