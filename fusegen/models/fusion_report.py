@@ -12,6 +12,7 @@ from fusegen.toolchain.model_cache import default_folder
 
 __all__ = [
     "ATTENTION",
+    "BIASES",
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
     "RECOMPUTED",
@@ -22,6 +23,7 @@ __all__ = [
 
 #: What is done to a graph beside fusing regions.
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
+BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
 RECOMPUTED = "activations, computed again in another region"

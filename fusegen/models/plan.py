@@ -19,10 +19,12 @@ from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
+from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.fusion_report import (
     ATTENTION,
+    BIASES,
     CHANNEL_NORMS,
     CHANNELS_LAST,
     RECOMPUTED,
@@ -85,6 +87,7 @@ def plan_of(
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)
+    report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
     leave_out_unread(graph)
