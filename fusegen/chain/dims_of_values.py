@@ -54,19 +54,10 @@ class Extent:
             layout: which dims are the columns.
             reach: the extent of the activation.
         """
-        columns = frozenset(layout.columns)
-        channel = frozenset({CHANNEL_DIM - self.rank})
-        if self.varies == reach.varies:
-            return Kind.FULL
-        if not self.varies:
-            return Kind.SCALAR
-        if self.rank >= 3 and self.varies == channel:
-            return Kind.CHANNEL
-        if layout.groups is not None:
-            return None
-        if self.varies == reach.varies - columns:
-            return Kind.ROW
-        return Kind.COL if self.varies == reach.varies & columns else None
+        channels = (Kind.CHANNEL,) if self.rank >= 3 else ()
+        return layout.kind_along(
+            self.varies, (Kind.FULL, Kind.SCALAR, *channels, Kind.ROW, Kind.COL), reach.varies
+        )
 
 
 def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:

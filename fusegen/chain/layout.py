@@ -7,7 +7,7 @@ of a group with all dims after them. The dims after the columns are `inner`: col
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fusegen.atoms import HALVES, Partition
@@ -81,20 +81,36 @@ class Layout:
         """The dims that make up the columns, counted from the end."""
         return tuple(range(self.first, self.last + 1))
 
-    def dims_of(self, kind: Kind, rank: int = 0) -> frozenset[int]:
+    def dims_of(self, kind: Kind, reach: Iterable[int] | None = None) -> frozenset[int]:
         """Return the dims that a kind varies along, counted from the end: those of each of its axes.
 
         Args:
             kind: the kind.
-            rank: the number of the activation's dims, if the layout does not say it.
+            reach: the dims along which the activation varies, by default all that the layout has.
         """
-        rank = rank or self.rank
+        dims = frozenset(range(-max(self.rank, 1), 0) if reach is None else reach)
         of_axis = {
-            Kind.ROW: [dim for dim in range(-rank, 0) if dim not in self.columns],
-            Kind.COL: self.columns,
+            Kind.ROW: dims.difference(self.columns),
+            Kind.COL: dims.intersection(self.columns),
             Kind.CHANNEL: self.axis or (channel_from_end(self.rank),),
         }
         return frozenset(dim for axis in kind for dim in of_axis[axis])
+
+    def kind_along(
+        self, dims: Collection[int], kinds: Iterable[Kind], reach: Iterable[int] | None = None
+    ) -> Kind | None:
+        """Return the first of some kinds that varies along these dims, or None if none does.
+
+        Where rows are groups of channels, dims say nothing of rows and columns.
+
+        Args:
+            dims: the dims, counted from the end.
+            kinds: the kinds.
+            reach: as for `dims_of`.
+        """
+        grouped = (Kind.ROW, Kind.COL) if self.groups is not None else ()
+        found = (kind for kind in kinds if self.dims_of(kind, reach) == frozenset(dims))
+        return next((kind for kind in found if kind not in grouped), None)
 
     def kind_of(self, kind: Kind) -> Kind:
         """Return the kind that an operand of a kind has in a program: an axis beside rows and columns is some
@@ -131,8 +147,8 @@ class Layout:
         shape = self.half(shape)
         if outline == "half":
             return shape
-        rows = self.dims_of(Kind.ROW, len(shape))
-        sizes = zip(range(-len(shape), 0), shape, strict=True)
+        dims = range(-len(shape), 0)
+        rows, sizes = self.dims_of(Kind.ROW, dims), zip(dims, shape, strict=True)
         if outline == "row":
             return tuple(size for dim, size in sizes if dim in rows)
         return tuple(size if dim in rows else 1 for dim, size in sizes)

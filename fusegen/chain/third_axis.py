@@ -54,8 +54,10 @@ def kind_along(operand: Operand, layout: Layout) -> Kind:
     dims = frozenset(operand.dims or ())
     if operand.dims is None or len(dims) == layout.rank:
         return operand.kind
-    found = (Kind.SCALAR, Kind.COL, *((Kind.ROW, Kind.CHANNEL) if layout.groups is None else ()))
-    return next((kind for kind in found if dims == layout.dims_of(kind)), Kind.FULL)
+    channels = (Kind.CHANNEL,) if layout.groups is None else ()
+    kinds = (Kind.SCALAR, Kind.COL, Kind.ROW, *channels)
+    found = layout.kind_along(dims, kinds)
+    return Kind.FULL if found is None else found
 
 
 def takes_reordered(program: Program) -> bool:

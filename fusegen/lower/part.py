@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fusegen.program import Program, Value
+from fusegen.program import Program, Reduce, Value
 
 __all__ = ["Part", "Parts"]
 
@@ -19,13 +19,17 @@ class Part:
         given: values that are loaded, not computed: values that the forward pass saved, and sums of earlier
             parts.
         fixed: the names of the values that must have the same bits in every operator (`mark_reproduced.py`).
-        sampled: whether it runs only over the rows of a sample.
     """
 
     program: Program
     given: tuple[Value, ...] = ()
     fixed: frozenset[str] = frozenset()
-    sampled: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it runs only over the rows of a sample, to sum these."""
+        saved, outputs = self.program.saved, self.program.outputs
+        return not outputs and all(isinstance(v, Reduce) and v.sample for v in saved)
 
     def having(self, program: Program) -> Parts:
         """Return this part with another program, in the form that a pass returns."""

@@ -29,12 +29,12 @@ def test_a_channel_is_some_dims_of_rows_and_columns(layout: Layout, kind: Kind) 
 
 @pytest.mark.parametrize(("layout", "kind"), LAYOUTS.values(), ids=LAYOUTS)
 def test_the_dims_of_a_kind_are_those_of_its_axes(layout: Layout, kind: Kind) -> None:
-    rank = layout.rank or 3
-    rows, columns = (layout.dims_of(axis, rank) for axis in (Kind.ROW, Kind.COL))
-    assert not rows & columns and layout.dims_of(Kind.SCALAR, rank) == frozenset()
-    assert rows | columns == layout.dims_of(Kind.FULL, rank) == frozenset(range(-rank, 0))
+    dims = range(-(layout.rank or 3), 0)
+    rows, columns = (layout.dims_of(axis, dims) for axis in (Kind.ROW, Kind.COL))
+    assert not rows & columns and layout.dims_of(Kind.SCALAR, dims) == frozenset()
+    assert rows | columns == layout.dims_of(Kind.FULL, dims) == frozenset(dims)
     if layout.groups is None:  # a group is a part of the channels
-        assert layout.dims_of(Kind.CHANNEL, rank) <= layout.dims_of(kind, rank)
+        assert layout.dims_of(Kind.CHANNEL, dims) <= layout.dims_of(kind, dims)
 
 
 def test_a_reduced_value_keeps_the_dims_of_the_rows() -> None:

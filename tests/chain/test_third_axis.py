@@ -178,6 +178,34 @@ def test_random_dims_against_the_reference(tmp_path: Path) -> None:
             torch.testing.assert_close(got, true, rtol=1e-7, atol=1e-9, msg=message.format)
 
 
+GROUPED = """
+    dims: 4
+    order: 1
+    arguments: {{features: int}}
+    operands: {{a: {{dims: {dims}}}}}
+    chain:
+      - group_norm: {{num_groups: 2, features: features}}
+      - expr: "x * a"
+    """
+
+
+@pytest.mark.parametrize("dims", [[1, 2, 3], [2, 3], [1], [0], [0, 1], [0, 2, 3]])
+def test_dims_are_none_of_rows_or_columns_where_rows_are_groups(
+    dims: list[int], tmp_path: Path
+) -> None:
+    """[C, H, W] is that of all groups, of which a row is one."""
+    path = tmp_path / "grouped.yaml"
+    path.write_text(textwrap.dedent(GROUPED).format(dims=dims))
+    derived = pipeline.derive(path)
+    (a,) = (o for o in derived.segments[0].operands if o.name == "a")
+    assert a.kind == Kind.FULL
+    comparison = Comparison(
+        derived, make_case(derived, (3, 4, 2, 3), training=False), torch.float32
+    )
+    for got, true in zip(comparison.programs(EXACT), comparison.truth(), strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("dims", "declared", "message"),
     [

@@ -61,9 +61,8 @@ def _part(
     """Return a part with some of the whole part's outputs and saved values."""
     program = whole.program
     notes = program.notes if name == program.name else ()
-    sampled = all(isinstance(v, Reduce) and v.sample for v in saved) and not outputs
     piece = Program(name, program.inputs, outputs, saved, notes)
-    return replace(whole, program=piece, given=given, sampled=sampled)
+    return replace(whole, program=piece, given=given)
 
 
 def _over_grid(value: Value) -> bool:
