@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fusegen.atoms import partitions
 from fusegen.base.activity import doing
-from fusegen.ops import Op, find
+from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
-from fusegen.spec.chains import start_of_chain
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.constant_arguments import with_constants
-from fusegen.spec.dotted_names import check_containers, dotted_name, submodule_problem
+from fusegen.spec.dotted_names import check_containers, dotted_name
+from fusegen.spec.drafts import Draft, drafts_of, labels_of, unnamed_of
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Step
-from fusegen.spec.names import problem
+from fusegen.spec.halves import check_halves, check_step_of_halves
+from fusegen.spec.model import INPUT, Argument, Operand, Step
 from fusegen.spec.row_of_norm import row_of_norm
 from fusegen.spec.scope import Names
 from fusegen.spec.size import arguments_in
 from fusegen.spec.widths import sizes_after
-from fusegen.spec.words import unknown_op
-from fusegen.spec.yaml import Document, Place
+from fusegen.spec.yaml import Document
 
 __all__ = ["steps"]
 
 #: The most steps of a chain.
 MAX_STEPS = 256
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A step before it has a label: its word in the spec, its op and its values.
-
-    The place ends in the word, also if the step is only a word.
-    """
-
-    place: Place
-    word: str
-    op: Op | None
-    given: Any
-
-    @property
-    def named(self) -> bool:
-        """Whether later steps can use its value: it has a name, or is an attribute of Module."""
-        if isinstance(self.given, dict) and "name" in self.given:
-            return True
-        return self.op is not None and (self.op.source or self.op.submodule is not None)
 
 
 def steps(
@@ -78,9 +57,10 @@ def steps(
         raise document.error(("chain", MAX_STEPS), message)
     constants = {a.name: a.only for a in arguments if a.only is not None}
     items = [with_constants(item, constants) for item in chain]
-    drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(items)]
-    _check_inputs(document, drafts)
-    labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
+    drafts = drafts_of(document, items)
+    labels = labels_of(
+        document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)]
+    )
     source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
     if dims and source is not None and source.rank not in (0, dims):
         message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
@@ -96,7 +76,7 @@ def steps(
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
         doing(f"reading step {len(done) + 1}")
-        unnamed = _unnamed(drafts, labels, len(done))
+        unnamed = unnamed_of(drafts, labels, len(done))
         names = replace(names, values=values, unnamed=unnamed)
         if done and draft.op is not None and draft.op.source:
             dims_there = _dims_of_source(names, draft, draft.op)
@@ -104,7 +84,7 @@ def steps(
         done.append(_step(names, draft, label, done))
         names = replace(names, dims=_dims_after(done[-1]))
         values = (*values, label) if draft.named else values
-    _check_halves(document, drafts, done)
+    check_halves(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
     check_containers(document, [draft.place for draft in drafts], done, [*arguments, *operands])
     used = {
@@ -125,28 +105,7 @@ def steps(
     return tuple(done), kept, dims
 
 
-def _check_inputs(document: Document, drafts: Sequence[_Draft]) -> None:
-    """Refuse two steps that take an input of `Module.forward` of the same name.
-
-    Raises:
-        SpecError: there are such steps.
-    """
-    taken: dict[str, str] = {}
-    for draft in drafts:
-        given = draft.given if isinstance(draft.given, dict) else {}
-        alone = draft.given is not None and not isinstance(draft.given, dict)
-        for name in draft.op.inputs if draft.op is not None and not alone else ():
-            if name in given:
-                continue
-            if name in taken:
-                message = (
-                    f"{taken[name]} already takes the input {name!r} of Module.forward: give it one"
-                )
-                raise document.error(draft.place, message)
-            taken[name] = draft.word
-
-
-def _dims_of_source(names: Names, draft: _Draft, op: Op) -> int:
+def _dims_of_source(names: Names, draft: Draft, op: Op) -> int:
     """Return the number of dims of what a source after other steps gives, or 0 for any.
 
     Raises:
@@ -165,41 +124,9 @@ def _arguments_taken(before: Sequence[Step]) -> frozenset[str]:
     return frozenset(name for size in sizes for name in arguments_in(size))
 
 
-def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
-    """Return names that a step might mistake for a value, each with what to do instead."""
-    found = {
-        draft.word: f"to use the value of a step, give it a name: - {draft.word}: {{name: ...}}"
-        for draft in drafts[:count]
-        if not draft.named and draft.op is not None
-    }
-    later = zip(drafts[count:], labels[count:], strict=True)
-    message = "a step can use the values of those before it, and that one comes after it"
-    return found | {label: message for draft, label in later if draft.named}
-
-
-def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[Step]) -> None:
-    """Refuse a value that the chain then splits into two halves.
-
-    Raises:
-        SpecError: if a step uses one.
-    """
-    halving = next((number for number, step in enumerate(chain) if step.halves), None)
-    if halving is None:
-        return
-    first = start_of_chain(chain, halving)
-    whole = {step.label for step in chain[first:halving]} | ({INPUT} if not first else set())
-    for draft, step in zip(drafts, chain, strict=True):
-        for name in whole.intersection(step.mentions):
-            message = (
-                f"{name!r} is two halves, of which {chain[halving].label} makes one: use the value of a step "
-                "from there on"
-            )
-            raise document.error(draft.place, message)
-
-
 def _check_made(
     document: Document,
-    drafts: Sequence[_Draft],
+    drafts: Sequence[Draft],
     chain: Sequence[Step],
     declared: Sequence[Argument | Operand],
 ) -> None:
@@ -232,78 +159,7 @@ def _check_made(
             raise document.error(draft.place, message)
 
 
-def _draft(document: Document, place: Place, item: Any) -> _Draft:
-    word, given = item, None
-    if isinstance(item, dict):
-        if len(item) != 1:
-            keys = ", ".join(item) or "none"
-            message = (
-                f"a step is one op, not several keys ({keys}); write - op: {{attribute: value}}"
-            )
-            raise document.error(place, message)
-        ((word, given),) = item.items()
-    if not isinstance(word, str):
-        raise document.error(place, "a step is the name of an op, or op: what it takes")
-    place = (*place, word)
-    if word == EXPR:
-        return _Draft(place, word, None, given)
-    op = find(word)
-    if op is None:
-        raise document.error(place, unknown_op(word))
-    owned = op.owned
-    if owned is not None and isinstance(given, dict) and owned.flag in given:
-        if given[owned.flag] is False:
-            given = {key: value for key, value in given.items() if key != owned.flag}
-        else:
-            op = replace(op, submodule=owned)
-    return _Draft(place, word, op, given)
-
-
-def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) -> list[str]:
-    """Return each step's label: its `name`, else its op's name, with a number if that is taken.
-
-    A submodule's label is an attribute of the Module, so it is never changed: a clash is an error.
-    """
-    owners = dict.fromkeys(taken, "an argument or operand")
-    fixed: dict[int, str] = {}
-    for index, draft in enumerate(drafts):
-        label = draft.given.get("name") if isinstance(draft.given, dict) else None
-        place = draft.place
-        if label is not None:
-            place = (*place, "name")
-            kept = draft.op is not None and draft.op.submodule is not None
-            check = submodule_problem if kept else problem
-            wrong = check(label) if isinstance(label, str) else "a name must be a word"
-            if wrong:
-                raise document.error(place, wrong)
-            label = label.replace(".", "_")
-        elif draft.op is not None and draft.op.submodule is not None:
-            label = draft.op.name
-        else:
-            continue
-        if label in owners:
-            message = (
-                f"{label!r} is already the name of {owners[label]}; give this step another: "
-                f"- {draft.word}: {{name: {label}_2}}"
-            )
-            raise document.error(place, message)
-        owners[label] = "another step"
-        fixed[index] = label
-    labels: list[str] = []
-    for index, draft in enumerate(drafts):
-        label = fixed.get(index)
-        if label is None:
-            base = label = draft.op.name if draft.op else EXPR
-            count = 1
-            while label in owners:
-                count += 1
-                label = f"{base}_{count}"
-            owners[label] = "another step"
-        labels.append(label)
-    return labels
-
-
-def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
+def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Step:
     line = names.document.line(draft.place)
     if draft.op is None:
         read = read_formula(names, draft.place, draft.given)
@@ -318,8 +174,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
             line=line,
             dims=names.dims,
         )
-        _check_source_of_halves(names, draft, step, before)
-        _check_alternating(names, draft, step)
+        check_step_of_halves(names.document, draft, step, before)
         if len(partitions(step.expr)) > 1:
             message = "the formula cuts a row in two ways, as halves and as neighbours: make two steps of it"
             raise names.document.error(draft.place, message)
@@ -346,51 +201,17 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         dotted=dotted_name(draft.given),
         factors=bound.factors,
     )
-    _check_source_of_halves(names, draft, step, before)
-    _check_alternating(names, draft, step)
+    check_step_of_halves(names.document, draft, step, before)
     return step
 
 
-def _reaching(draft: _Draft, before: Sequence[Step]) -> Sequence[Step]:
+def _reaching(draft: Draft, before: Sequence[Step]) -> Sequence[Step]:
     """Return the steps up to the value that a step starts from."""
     start = draft.given.get(OF) if isinstance(draft.given, dict) else None
     if start is None or draft.op is None or not draft.op.source:
         return before
     place = next((n for n, step in enumerate(before, 1) if step.label == start), 0)
     return before[:place]
-
-
-def _check_source_of_halves(
-    names: Names, draft: _Draft, step: Step, before: Sequence[Step]
-) -> None:
-    """Refuse a step that takes halves of anything else than x or the source's product.
-
-    Raises:
-        SpecError: it comes after another step.
-    """
-    if not step.halves or not before or before[-1].is_source:
-        return
-    given = "with halves" if draft.op is None else f"without {step.halves!r}"
-    second = "" if draft.op is None else f", or give it a second input: {{{step.halves}: ...}}"
-    message = (
-        f"{draft.word} {given} takes the halves of x or of the product: put it first, or directly after the "
-        f"source{second}"
-    )
-    raise names.document.error(draft.place, message)
-
-
-def _check_alternating(names: Names, draft: _Draft, step: Step) -> None:
-    """Refuse halves that alternate along another dim than the last.
-
-    Raises:
-        SpecError: the step takes such halves.
-    """
-    if step.halves and step.attributes["alternating"] and step.halved != -1:
-        message = (
-            f"{draft.word} is alternating along the last dim alone, and its dim is "
-            f"{step.attributes['dim']}: leave one of them out"
-        )
-        raise names.document.error((*draft.place, "dim"), message)
 
 
 def _dims_after(step: Step) -> int:
