@@ -1,5 +1,6 @@
-// Kernels whose rows differ by their channels alone. If the channels of a place are adjacent in
-// memory, all samples of such a kernel are one matrix [places, channels].
+// Kernels whose rows differ by their channels alone, or whose elements differ by their columns
+// alone. If the channels of a place are adjacent in memory, all samples of the former are one
+// matrix [places, channels].
 #pragma once
 
 #include <cstdint>
@@ -46,20 +47,35 @@ constexpr bool differs_by_channel =
     others_compute_nothing(StagesOf<D>{}) &&
     all_summed<Only<FirstStages<D>, Role::sum>>(Only<ResultsOf<D>, Role::row_sum>{});
 
+// Whether elements differ by their columns alone, and nothing is summed but columns and all.
+template <class D>
+constexpr bool differs_by_column =
+    Only<InputsOf<D>, Role::col>::size + Only<FirstStages<D>, Role::col_sum>::size > 0 &&
+    has_none_of<InputsOf<D>, Role::row, Role::taken, Role::spread>&&
+        has_none_of<FirstStages<D>, Role::row_lines, Role::sum, Role::largest, Role::run_sum>&&
+            has_none_of<ResultsOf<D>, Role::row_store, Role::row_sum, Role::row_total> &&
+    !any_alternates(Only<InputsOf<D>, Role::full>{}) &&
+    !any_alternates(Only<FirstStages<D>, Role::store>{});
+
+// Whether no tensor of a call has gaps.
+template <class D, class Args>
+bool has_no_gaps(const Args& args) {
+  bool can = true;
+  const auto check = [&](auto item, auto) {
+    if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
+  };
+  each(Only<InputsOf<D>, Role::full>{}, check);
+  each(Only<FirstStages<D>, Role::store>{}, check);
+  return can;
+}
 // Whether the channels of a place are adjacent in a call, and no tensor has gaps.
 template <class D, class Args>
 bool has_adjacent_channels(const Args& args) {
   if constexpr (!differs_by_channel<D>) {
     return false;
   } else {
-    bool can = args.channel_run == 1 && args.inner == args.channels && args.rows > 0 &&
-               args.channels < INT32_MAX / 32;
-    const auto check = [&](auto item, auto) {
-      if constexpr (has_gap<decltype(item)>) can = can && (args.*item.gap).none();
-    };
-    each(Only<InputsOf<D>, Role::full>{}, check);
-    each(Only<FirstStages<D>, Role::store>{}, check);
-    return can;
+    return args.channel_run == 1 && args.inner == args.channels && args.rows > 0 &&
+           args.channels < INT32_MAX / 32 && has_no_gaps<D>(args);
   }
 }
 

@@ -3,7 +3,8 @@
 //
 // A thread keeps V neighbouring rows and their numbers, and walks over their columns with R of them
 // in flight. What sums over rows or columns, or has operands of columns, is left to the form of
-// outer reductions; rows that differ by their channels alone, to gpu_by_channel.cuh. Bound: memory.
+// outer reductions; rows that differ by their channels alone, and columns with few or odd
+// neighbouring rows, to gpu_by_channel.cuh. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_outer.cuh"
@@ -75,6 +76,7 @@ struct Apart {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
   using By = ByChannel<D, L, S>;
+  using Runs = ByColumn<D, L, S>;
   // A thread's batches of columns: what it computes once for its rows then costs little.
   static constexpr int batches = 4;
   static constexpr bool serves = P::Partials::size == 0 && P::Cols::size == 0 &&
@@ -85,6 +87,9 @@ struct Apart {
     if constexpr (By::serves) {
       if (By::fits(args)) return By::workspace(args);
     }
+    if constexpr (Runs::serves) {
+      if (Runs::fits(args)) return Runs::workspace(args);
+    }
     if constexpr (serves)
       return 0;
     else
@@ -93,6 +98,9 @@ struct Apart {
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
     if constexpr (By::serves) {
       if (By::fits(args)) return By::run(args, workspace, stream);
+    }
+    if constexpr (Runs::serves) {
+      if (Runs::fits(args)) return Runs::run(args, workspace, stream);
     }
     if constexpr (serves) {
       const int width = widest<S>(L::access, [&](int width) {

@@ -1,14 +1,15 @@
-// Elements by themselves, on the GPU, where the channels of a place are adjacent in memory:
-// channels-last, or one place for each sample. All samples are then one matrix [places, channels].
+// Elements by themselves, on the GPU, where all samples are one matrix [places, …] whose columns
+// belong to channels. The channels of a place are adjacent in memory: channels-last, or one place
+// for each sample. Or a place is a sample of few or odd runs, as in a batch norm of 7 x 7 images:
+// each channel has a run of neighbours.
 //
-// A thread keeps V neighbouring channels and their operands, and walks down the places with R of
+// A thread keeps V neighbouring columns and their operands, and walks down the places with R of
 // them in flight. Sums by channel stay with the thread until the end; then its block adds them up.
-// If accesses do not divide the channels of one place, or would leave threads without channels, a
-// step of the walk is several places. Bound: memory.
+// If accesses do not divide one place, or would leave threads without columns, a step of the walk
+// is several places. Bound: memory.
 #pragma once
 
-#include "fusegen/forms/by_channel.h"
-#include "fusegen/forms/gpu_places.cuh"
+#include "fusegen/forms/gpu_by_channel_parts.cuh"
 #include "fusegen/forms/gpu_strand_sums.cuh"
 
 namespace fusegen {
@@ -19,7 +20,8 @@ struct PlaceWalk {
   int64_t steps, together;
 };
 
-template <class D, class L, class S, int V, int R>
+// C: whose channels they are, ChannelsOfRows or ChannelsOfColumns.
+template <class D, class L, class S, class C, int V, int R>
 __global__ void __launch_bounds__(256)
     by_channel(typename D::Args args, [[maybe_unused]] uint64_t policy, PlaceWalk walk,
                typename GpuParts<D, S>::Partial partial) {
@@ -27,7 +29,7 @@ __global__ void __launch_bounds__(256)
   using K = typename P::K;
   using T = typename P::T;
   using All = typename P::AllStages;
-  using Sums = Only<All, Role::sum>;
+  using Sums = typename C::Sums;
   await_kernels_before();
   const auto scalar = P::scalars(args);
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
@@ -41,14 +43,14 @@ __global__ void __launch_bounds__(256)
   T sums[Sums::size + 1][V] = {};
   constexpr uint32_t every = (uint64_t(1) << V) - 1;
   // Computes the elements from `at` on whose bits are set.
-  const auto take = [&](const Packed<S, V>* raw, const auto& row, int64_t at, uint32_t wanted) {
+  const auto take = [&](const Packed<S, V>* raw, const auto& numbers, int64_t at, uint32_t wanted) {
     typename K::Full full[V];
     P::template unpack_inputs<All>(args, full, raw, at);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       if (wanted != every && !(wanted >> v & 1)) continue;
       typename K::Out out;
-      P::run_stages(full[v], typename K::Col{}, row[v], scalar, out);
+      C::run(full[v], numbers[v], scalar, out);
       leaves.template take<All>(v, out);
       each(Sums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
     }
@@ -58,16 +60,9 @@ __global__ void __launch_bounds__(256)
       leaves.template store_some<All>(to.to, at, wanted);
   };
   if (c < walk.together) {
-    typename K::Row row[V] = {};
+    typename C::Numbers numbers[V] = {};
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const uint32_t channel = uint32_t(c + v) % uint32_t(args.channels);
-      each(Only<InputsOf<D>, Role::row>{}, [&](auto item, auto) {
-        using Item = decltype(item);
-        row[v].*item.field = T(load(pointer<typename Item::type, Item::arg>(args) + channel));
-      });
-      P::template begin_stage<All>(scalar, row[v]);
-    }
+    for (int v = 0; v < V; ++v) C::load(args, scalar, uint32_t(c + v), numbers[v]);
     // Not unrolled: a batch has enough accesses in flight.
 #pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < walk.steps;
@@ -82,7 +77,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
       for (int i = 0; i < R; ++i) {
         const int64_t step = first + i * stride;
-        if (step < walk.steps) take(raw[i], row, step * walk.together + c, every);
+        if (step < walk.steps) take(raw[i], numbers, step * walk.together + c, every);
       }
     }
     // The places that are left: fewer than a step has.
@@ -96,21 +91,18 @@ __global__ void __launch_bounds__(256)
           if (v < left) raw[n].value[v] = from.to[n][at + v];
         }
       }
-      take(raw, row, at, uint32_t((uint64_t(1) << left) - 1));
+      take(raw, numbers, at, uint32_t((uint64_t(1) << left) - 1));
     }
   }
-  if constexpr (P::RowSums::size > 0) {
+  if constexpr (C::leaves_sums) {
     __shared__ T strands[256 * strand_chunk<V>];
-    each(typename P::RowSums{}, [&](auto item, auto) {
-      using Item = decltype(item);
-      each(Sums{}, [&](auto sum, auto n) {
-        if constexpr (is_sum_of<decltype(sum), Item>) {
-          join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
-            const int64_t at = int64_t(blockIdx.x) * blockDim.x * V + column;
-            if (at < walk.together)
-              P::template part<Item>(partial)[blockIdx.y * walk.together + at] = total;
-          });
-        }
+    C::each_sum([&](auto item, auto n) {
+      join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
+        const int64_t at = int64_t(blockIdx.x) * blockDim.x * V + column;
+        if (at < walk.together)
+          P::template part<decltype(item)>(
+              partial)[blockIdx.y * walk.together + C::place_of_part(args, at, walk.together)] =
+              total;
       });
     });
   }
@@ -118,7 +110,7 @@ __global__ void __launch_bounds__(256)
 }
 
 // The plan for a call: the width of an access, the walk, and the grid.
-template <class D, class L, class S>
+template <class D, class L, class S, class C>
 struct ByChannelPlan : PartialCounts {
   using P = GpuParts<D, S>;
   static constexpr int in_flight = std::clamp(8 / std::max(1, P::Fulls::size), 1, 4), batches = 8;
@@ -126,11 +118,14 @@ struct ByChannelPlan : PartialCounts {
   int width;
   PlaceWalk walk;
   dim3 threads, grid;
+  int64_t run;  // parts of a column that a block leaves side by side
 
   explicit ByChannelPlan(const typename D::Args& args) {
-    width = widest<S>(16, [&](int width) { return P::template vectorisable<true>(args, width); });
+    width = widest<S>(16, [&](int width) {
+      return C::always_wide || P::template vectorisable<true>(args, width);
+    });
     const int64_t count = args.rows * args.cols;
-    walk.together = step_of_walk(args.channels, width, count);
+    walk.together = step_of_walk(C::elements(args), width, count);
     walk.steps = count / walk.together;
     const int64_t columns = walk.together / width;
     unsigned across = 1;
@@ -141,7 +136,9 @@ struct ByChannelPlan : PartialCounts {
     const int64_t most = (walk.steps + threads.y * in_flight - 1) / (threads.y * in_flight);
     int64_t down;
     if constexpr (P::Partials::size > 0) {  // each block leaves partial sums: no more than fit
-      down = visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); }) / tiles;
+      const int64_t resident =
+          visit([&](auto* kernel) { return resident_blocks(kernel, threads, 0); });
+      down = std::min(resident * C::waves / tiles, C::most_down(walk.steps));
     } else {
       // Several batches a thread, as long as there are four times as many blocks as fit, at most
       // eight of 256 threads: what a thread loads once for its channels then costs little.
@@ -150,33 +147,38 @@ struct ByChannelPlan : PartialCounts {
     down = std::min(down, most);
     grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     blocks = int64_t(grid.x) * grid.y;
+    run = args.cols ? walk.together / args.cols : 1;
+    groups = grid.y * run;
   }
 
-  // The call as its sums see it: one row for each part of a channel's sum that a block leaves.
+  // The call as its sums see it.
   typename D::Args as_summed(const typename D::Args& args) const {
-    typename D::Args found = args;
-    found.rows = grid.y * walk.together;
-    return found;
+    return C::summed(args, grid.y * walk.together);
   }
 
   // Calls f with the kernel of the plan's width.
   template <class F>
   auto visit(F&& f) const {
-    return with_width<S>(width, [&](auto chosen) {
-      constexpr int V = std::min(decltype(chosen)::value, 16 / int(sizeof(S)));
-      return f(by_channel<D, L, S, V, in_flight>);
-    });
+    constexpr int most = 16 / int(sizeof(S));
+    if constexpr (C::always_wide) {
+      return f(by_channel<D, L, S, C, most, in_flight>);
+    } else {
+      return with_width<S>(width, [&](auto chosen) {
+        constexpr int V = std::min(decltype(chosen)::value, most);
+        return f(by_channel<D, L, S, C, V, in_flight>);
+      });
+    }
   }
 };
 
-template <class D, class L, class S>
-struct ByChannel {
+template <class D, class L, class S, class C>
+struct ByChannelOf {
   using Args = typename D::Args;
   using P = GpuParts<D, S>;
-  using Plan = ByChannelPlan<D, L, S>;
-  static constexpr bool serves = differs_by_channel<D>;
+  using Plan = ByChannelPlan<D, L, S, C>;
+  static constexpr bool serves = C::serves;
 
-  static bool fits(const Args& args) { return has_adjacent_channels<D>(args); }
+  static bool fits(const Args& args) { return C::fits(args); }
   static int64_t workspace(const Args& args) {
     if constexpr (P::Partials::size == 0) return 0;
     const Plan plan(args);
@@ -191,9 +193,13 @@ struct ByChannel {
       return launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk,
                     partial);
     });
-    add_up<D, S>(summed, plan, partial, stream);
+    add_up<D, S>(summed, plan, partial, stream, plan.run);
   }
 };
+template <class D, class L, class S>
+using ByChannel = ByChannelOf<D, L, S, ChannelsOfRows<D, S>>;
+template <class D, class L, class S>
+using ByColumn = ByChannelOf<D, L, S, ChannelsOfColumns<D, S>>;
 
 }  // namespace
 }  // namespace fusegen

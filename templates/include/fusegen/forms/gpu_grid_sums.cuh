@@ -73,10 +73,11 @@ constexpr int all_additions(List<Items...>) {
   return (0 + ... + additions_of(typename Items::results{}));
 }
 
-// Adds up the partial sums, then computes what depends on them.
+// Adds up the partial sums, then computes what depends on them. `run` parts of a column lie side by
+// side.
 template <class D, class S, class Plan>
 void add_up(const typename D::Args& args, const Plan& plan,
-            const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream) {
+            const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream, int64_t run = 1) {
   using P = GpuParts<D, S>;
   using T = typename P::T;
   constexpr int count = all_additions(typename P::Partials{});
@@ -89,6 +90,7 @@ void add_up(const typename D::Args& args, const Plan& plan,
       if constexpr (Item::role == Role::col_sum) {
         sum.groups = plan.groups;
         sum.cols = args.cols;
+        sum.run = run;
       } else if constexpr (Item::role == Role::row_sum) {
         sum.cols = channels_of<Item>(args);
         sum.groups = sum.cols ? args.rows / sum.cols : 0;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <numeric>
 
+#include "fusegen/platform.h"
+
 namespace fusegen {
 namespace {
 
@@ -24,6 +26,34 @@ inline int64_t step_of_walk(int64_t inner, int width, int64_t elements) {
     if (busy_lanes(places * least / width) > busy_lanes(step / width)) step = places * least;
   }
   return step;
+}
+
+// Places that are matrices [channels, run]: `run` neighbours belong to one channel.
+struct ChannelRuns {
+  int64_t channels, run;
+
+  // The channel of element `at` of a step.
+  FUSEGEN_FN uint32_t channel(uint32_t at) const { return at / uint32_t(run) % uint32_t(channels); }
+  // Where element `at` of a step of `together` elements is if those of a channel are put together.
+  FUSEGEN_FN uint32_t by_channel(uint32_t at, uint32_t together) const {
+    const uint32_t places = at / uint32_t(channels * run);
+    return channel(at) * (together / uint32_t(channels)) + places * uint32_t(run) +
+           at % uint32_t(run);
+  }
+
+  // Whether a walk down the places in accesses of `width` elements pays: few accesses of a run
+  // stand side by side, or they do not divide it, and there are so many places that what a thread
+  // loads for its channels costs little.
+  bool walks(int64_t places, int width) const {
+    constexpr int64_t few = 16, many = 32;
+    return run > 1 && channels > 0 && places >= many && channels * run < INT32_MAX / 32 &&
+           (run % width != 0 || run / width < few);
+  }
+};
+// The most blocks that may share the steps of a walk if each leaves parts of sums, one for each
+// element of a step: a 40th of the elements.
+inline int64_t most_with_parts(int64_t steps) {
+  return steps / 40;
 }
 
 }  // namespace
