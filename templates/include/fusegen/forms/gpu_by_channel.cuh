@@ -118,7 +118,7 @@ struct ByChannelPlan : PartialCounts {
   int width;
   PlaceWalk walk;
   dim3 threads, grid;
-  int64_t run;  // parts of a column that a block leaves side by side
+  int64_t run = 1;  // parts of a column that a block leaves side by side
 
   explicit ByChannelPlan(const typename D::Args& args) {
     width = widest<S>(16, [&](int width) {
@@ -147,8 +147,10 @@ struct ByChannelPlan : PartialCounts {
     down = std::min(down, most);
     grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     blocks = int64_t(grid.x) * grid.y;
-    run = args.cols ? walk.together / args.cols : 1;
-    groups = grid.y * run;
+    if constexpr (P::ColSums::size > 0) {
+      run = walk.together / args.cols;
+      groups = grid.y * run;
+    }
   }
 
   // The call as its sums see it.
