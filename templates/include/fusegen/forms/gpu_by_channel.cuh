@@ -61,8 +61,7 @@ __global__ void __launch_bounds__(256)
   };
   if (c < walk.together) {
     typename C::Numbers numbers[V] = {};
-#pragma unroll
-    for (int v = 0; v < V; ++v) C::load(args, scalar, uint32_t(c + v), numbers[v]);
+    C::load(args, scalar, numbers, uint32_t(c));
     // Not unrolled: a batch has enough accesses in flight.
 #pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < walk.steps;

@@ -23,15 +23,20 @@ struct ChannelsOfRows {
   static constexpr bool always_wide = false;  // whether accesses always have 16 bytes
   static constexpr int waves = 1;  // blocks per block that the chip holds, if they leave sums
 
-  // Loads the numbers for element `at` of a step.
+  // Loads the numbers for V elements from element `at` of a step on.
+  template <int V>
   static __device__ __forceinline__ void load(const Args& args, const typename K::Scalar& scalar,
-                                              uint32_t at, Numbers& row) {
-    const uint32_t channel = at % uint32_t(args.channels);
-    each(Only<InputsOf<D>, Role::row>{}, [&](auto item, auto) {
-      using Item = decltype(item);
-      row.*item.field = T(fusegen::load(pointer<typename Item::type, Item::arg>(args) + channel));
-    });
-    P::template begin_stage<typename P::AllStages>(scalar, row);
+                                              Numbers (&row)[V], uint32_t at) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const uint32_t channel = (at + v) % uint32_t(args.channels);
+      each(Only<InputsOf<D>, Role::row>{}, [&](auto item, auto) {
+        using Item = decltype(item);
+        row[v].*item.field =
+            T(fusegen::load(pointer<typename Item::type, Item::arg>(args) + channel));
+      });
+      P::template begin_stage<typename P::AllStages>(scalar, row[v]);
+    }
   }
   static __device__ __forceinline__ void run(const typename K::Full& full, const Numbers& row,
                                              const typename K::Scalar& scalar,
@@ -78,11 +83,17 @@ struct ChannelsOfColumns {
   static constexpr int waves = 2;  // a place may have nearly as many tiles as the chip holds
 
   static FUSEGEN_FN ChannelRuns runs(const Args& args) { return {args.cols, args.inner}; }
+  template <int V>
   static __device__ __forceinline__ void load(const Args& args, const typename K::Scalar& scalar,
-                                              uint32_t at, Numbers& col) {
-    Numbers one[1] = {};
-    P::load_cols(args, scalar, one, runs(args).channel(at));
-    col = one[0];
+                                              Numbers (&col)[V], uint32_t at) {
+    uint32_t channels[V];
+    runs(args).channels_of(channels, at);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      Numbers one[1] = {};
+      P::load_cols(args, scalar, one, channels[v]);
+      col[v] = one[0];
+    }
   }
   static __device__ __forceinline__ void run(const typename K::Full& full, const Numbers& col,
                                              const typename K::Scalar& scalar,

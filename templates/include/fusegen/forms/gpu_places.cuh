@@ -34,6 +34,19 @@ struct ChannelRuns {
 
   // The channel of element `at` of a step.
   FUSEGEN_FN uint32_t channel(uint32_t at) const { return at / uint32_t(run) % uint32_t(channels); }
+  // Those of V neighbours from element `at` on. Two divisions, not two for each of them.
+  template <int V>
+  FUSEGEN_FN void channels_of(uint32_t (&found)[V], uint32_t at) const {
+    const uint32_t runs = at / uint32_t(run);
+    uint32_t channel = runs % uint32_t(channels), left = (runs + 1) * uint32_t(run) - at;
+    FUSEGEN_UNROLL
+    for (int v = 0; v < V; ++v) {
+      found[v] = channel;
+      if (--left > 0) continue;
+      left = uint32_t(run);
+      channel = channel + 1 < uint32_t(channels) ? channel + 1 : 0;
+    }
+  }
   // Where element `at` of a step of `together` elements is if those of a channel are put together.
   FUSEGEN_FN uint32_t by_channel(uint32_t at, uint32_t together) const {
     const uint32_t places = at / uint32_t(channels * run);
