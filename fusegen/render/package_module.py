@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from fusegen.chain.chains import larger_operands
 from fusegen.render.module import (
     constructor_of,
     inputs_of,
+    lines_in_torch,
     members_of,
     module_context,
     summary_of,
@@ -30,7 +31,10 @@ from fusegen.render.places import kept_at
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec, Step
 
-__all__ = ["method_text", "module_text"]
+#: Finds the convolution whose value a piece pools.
+_PooledBy = Callable[[Chains, Chain | Spec], Step | None]
+
+__all__ = ["contexts_of", "method_text", "module_text", "original_lines"]
 
 
 def module_text(
@@ -44,37 +48,56 @@ def module_text(
         shared: what the templates of all files know.
         made_of: the hash of what the package is made of.
     """
-    common = {**shared, "made_of": made_of, "result": RESULT, "alone": False}
-    own: list[dict[str, Any]] = []
-    for chain in chains.fused:
-        context = {**common, **module_context(chain)}
-        labels = {step.label for step in chains.spec.steps}
-        context["larger"] = larger_operands(chain, labels.__contains__)
-        if convolution := _pooled_by(chains, chain):
-            _convolve_first(context, chain.spec.steps[0], convolution)
-        own.append(context)
-    package = own[0] if len(chains.pieces) == 1 else {**common, **_package_context(chains, own)}
+    own, package = contexts_of(chains, {**shared, "made_of": made_of, "alone": False})
 
     def texts(template: str) -> list[str]:
         return [environment.get_template(template).render(each).rstrip("\n") for each in own]
 
     package |= {
+        "chain_texts": texts("module/chains.py.j2"),
+        "function_texts": texts("module/function.py.j2"),
+        "method_texts": [method_text(environment, each) for each in own],
+    }
+    text = environment.get_template("module.py.j2")
+    poolings = _poolings([*package["forward"], *package["method_texts"]])
+    return text.render(package | {"poolings": poolings})
+
+
+def contexts_of(
+    chains: Chains, shared: Mapping[str, object]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return what the templates need of each chain, and of the package as a whole.
+
+    Args:
+        chains: the chains of the package.
+        shared: what the templates of all files know.
+    """
+    common = {**shared, "result": RESULT}
+    pooled_by = (
+        _by_none if shared["alone"] else _pooled_by
+    )  # a file alone has no kernels for windows
+    own: list[dict[str, Any]] = []
+    for chain in chains.fused:
+        context = {**common, **module_context(chain)}
+        labels = {step.label for step in chains.spec.steps}
+        context["larger"] = larger_operands(chain, labels.__contains__)
+        if convolution := pooled_by(chains, chain):
+            _convolve_first(context, chain.spec.steps[0], convolution)
+        own.append(context)
+    one = len(chains.pieces) == 1
+    package = own[0] if one else {**common, **_package_context(chains, own)}
+    package |= {
         "functions": [context["function"] for context in own],
         "has_products": any(context["source"] for context in own),
-        "forward": [] if len(chains.pieces) == 1 else _forward(chains),
+        "forward": [] if one else _forward(chains, _calls, pooled_by),
         "helpers": sorted(
             {name for context in own for name in context["helpers"]}
             | ({"as_large_as"} if any(context["larger"] for context in own) else set())
         ),
         "submodule_helpers": _submodule_helpers(own),
         "reading": any(context["source"] and context["source"].reading for context in own),
-        "chain_texts": texts("module/chains.py.j2"),
-        "function_texts": texts("module/function.py.j2"),
-        "method_texts": [method_text(environment, each) for each in own],
     }
-    text = environment.get_template("module.py.j2")
-    poolings = _poolings([*package["forward"], *package["method_texts"]])  # type: ignore[misc]
-    return text.render(package | {"poolings": poolings})
+    return own, package
 
 
 def _pooled_by(chains: Chains, later: Chain | Spec) -> Step | None:
@@ -89,6 +112,11 @@ def _pooled_by(chains: Chains, later: Chain | Spec) -> Step | None:
     step = before.steps[0]
     convolves = step.op and step.op.submodule and step.op.submodule.operands and step.dims > 2
     return step if convolves and step.label not in _taken_later(chains) else None
+
+
+def _by_none(chains: Chains, later: Chain | Spec) -> None:
+    """Find no convolution, where each source is computed by itself."""
+    del chains, later
 
 
 def _convolve_first(context: dict[str, Any], pooling: Step, convolution: Step) -> None:
@@ -170,24 +198,55 @@ def _inputs(chains: Chains) -> list[str]:
     return [*found]
 
 
-def _forward(chains: Chains) -> list[str]:
-    """Return the lines of `Module.forward`: a chain after another, and the sources that need no kernel."""
+def original_lines(chains: Chains) -> list[str]:
+    """Return the lines that compute the model's outputs in torch, step by step; the last is the return."""
+    if len(chains.pieces) == 1:
+        outputs = chains.spec.outputs
+        named = [n if n in chains.spec.further_outputs else "x" for n in outputs or ("x",)]
+        return [*lines_in_torch(chains.fused[0]), f"return {', '.join(named)}"]
+    return _forward(chains, _in_torch, _by_none)
+
+
+def _calls(chain: Chain, start: str) -> list[str]:
+    """Return the line that calls a chain's method of `Module`."""
+    own = chain.spec
+    last = own.steps[-1].label
+    outputs = ["x" if label == last else label for label in own.outputs or (last,)]
+    _, *beside = inputs_of(chain)
+    return [f"{', '.join(outputs)} = self._chain_{own.number}({', '.join([start, *beside])})"]
+
+
+def _in_torch(chain: Chain, start: str) -> list[str]:
+    """Return the lines of a chain in torch."""
+    return [f"x = {start}"] * (start != "x") + lines_in_torch(chain)
+
+
+def _forward(
+    chains: Chains, lines_of: Callable[[Chain, str], list[str]], pooled_by: _PooledBy
+) -> list[str]:
+    """Return the lines of a `forward`: a chain after another, and the sources that need no kernel.
+
+    Args:
+        chains: the chains.
+        lines_of: those of a chain, and the value that it starts from.
+        pooled_by: the convolution that a piece begins with, because it pools what that returns.
+    """
     spec, later = chains.spec, _taken_later(chains)
     lines = [f"{INPUT} = x"] if INPUT in later else []
     for place, piece in enumerate(chains.pieces):
         own = _spec(piece)
         last = own.steps[-1].label
         after = chains.pieces[place + 1] if piece is not chains.pieces[-1] else None
-        if after and _pooled_by(chains, after):
+        if after and pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
         if isinstance(piece, Chain):
-            outputs = ["x" if label == last else label for label in own.outputs or (last,)]
-            _, *beside = inputs_of(piece)
-            given = ", ".join([start, *beside])
-            lines.append(f"{', '.join(outputs)} = self._chain_{own.number}({given})")
+            lines += lines_of(piece, start)
         else:
-            lines.append(f"x = {_call_of_source(piece, start, _pooled_by(chains, piece))}")
+            text = _call_of_source(piece, start)
+            if _pools(piece) and pooled_by is not _by_none:
+                text = pooled_text(piece.steps[0], start, pooled_by(chains, piece))
+            lines.append(f"x = {text}")
         if last in later and piece is not chains.pieces[-1]:
             lines.append(f"{last} = x")
     last = spec.steps[-1].label
@@ -205,11 +264,9 @@ def _inputs_of_source(spec: Spec) -> list[str]:
     return ["x", *inputs_of_source(spec.steps[0], parameters_of(spec))]
 
 
-def _call_of_source(spec: Spec, start: str, convolution: Step | None) -> str:
-    """Return the text of a source's value with its bias, or with the convolution that it pools."""
+def _call_of_source(spec: Spec, start: str) -> str:
+    """Return the text of a source's value with its bias."""
     step = spec.steps[0]
     assert step.op is not None
-    if step.op.pools:
-        return pooled_text(step, start, convolution)
     function = kept_at(step) if step.op.submodule else f"torch.{step.op.torch}"
     return f"{function}({', '.join([start, *factors_of(step, parameters_of(spec))])})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import doctest
+import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,17 +13,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from shared.command import fusegen_here
+from shared.command import fusegen_here, python_in
 from torch import Tensor, nn
 
 import fusegen
 from fusegen import chain
-from fusegen.base.errors import SpecError
+from fusegen.base.errors import SpecError, UserError
 from fusegen.spec import parse
 from fusegen.spec.chains import chains_of
 from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.shipping.layers import layers_code
+from fusegen.tools.single_file import single_file
 
 MLP = """
 arguments: {in_features: int, hidden: int, out_features: int}
@@ -302,3 +305,31 @@ def test_a_layer_of_the_hub_calls_each_chain(folder: Path) -> None:
         "self._"
         not in layers + (folder / "block" / "__init__.py").read_text().split("def _chain_1")[1]
     )
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention"])
+def test_a_single_file_has_all_chains(name: str, folder: Path, tmp_path: Path) -> None:
+    """Its original, in torch, computes what the package does."""
+    (tmp_path / "single.py").write_text(single_file(folder / f"{name}.yaml", ("float64",), {}))
+    single = runpy.run_path(str(tmp_path / "single.py"))
+    arguments, given = single["get_init_inputs"](), single["get_inputs"]()
+    torch.manual_seed(0)
+    original, made = (kind(*arguments).double() for kind in (single["Model"], single["ModelNew"]))
+    package = fusegen.load(name, folder).Module(*arguments).double()
+    assert [*made.state_dict()] == [*original.state_dict()]
+    package.load_state_dict(original.state_dict())
+    given = [tensor.double() for tensor in given]
+    torch.testing.assert_close(package(*given), original(*given))
+
+
+def test_a_single_file_of_several_products_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"linear does not take \[16, 16384\].*--sizes image="):
+        single_file(folder / "block.yaml", ("float64",), {})
+    sizes = {"rows": 2, "image": 4}
+    (tmp_path / "single.py").write_text(single_file(folder / "block.yaml", ("float64",), sizes))
+    text = python_in(tmp_path, "single.py")
+    assert text.count("result") == 2 and "gradient of excite.weight [64, 64, 1, 1]" in text
+    assert all(float(error) < 1e-9 for error in re.findall(r"differs by (\S+) of", text))

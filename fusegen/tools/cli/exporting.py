@@ -42,7 +42,7 @@ def export(
     sizes: Annotated[
         str | None,
         typer.Option(
-            help="Of the example inputs: int arguments and rows, such as in_features=512,rows=64.",
+            help="Of the example inputs: int arguments, rows and image, such as in_features=512,rows=64.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def export(
         bool, typer.Option("--force", help="Replace a file that fusegen did not write.")
     ] = False,
 ) -> None:
-    """Write a chain as one Python file that needs torch and a compiler alone: ModelNew and its kernels."""
+    """Write a spec as one Python file that needs torch and a compiler alone: ModelNew and its kernels."""
     from fusegen.base.dtypes import DTYPES
     from fusegen.base.files import write_if_different
     from fusegen.spec import load

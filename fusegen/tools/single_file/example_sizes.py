@@ -1,22 +1,32 @@
-"""Example arguments and inputs of a chain's model: what `get_init_inputs` and `get_inputs` return."""
+"""Example arguments and inputs of a model: what `get_init_inputs` and `get_inputs` return."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from fusegen.base.errors import UserError, nearest
-from fusegen.chain import Chain
+from fusegen.chain import Chain, Chains
+from fusegen.chain.chains import larger_operands
 from fusegen.chain.layout import channel_from_end
-from fusegen.program import Kind
-from fusegen.spec.model import INPUT, Ref, Setting, Step
+from fusegen.spec.factor import OF
+from fusegen.spec.model import INPUT, Ref, Spec, Step
+from fusegen.tools.single_file.example_shapes import (
+    CHANNELS,
+    WIDE,
+    after_source,
+    factor_shape,
+    number_of,
+    shapes_of,
+)
 
 __all__ = ["Example", "example_of"]
 
-#: The size of the first dim of x: rows, or images. An image is this large along each of its dims.
-_ROWS, _IMAGES, _WIDE = 128, 16, 32
+#: The size of the first dim of x: rows, or images.
+_ROWS, _IMAGES = 128, 16
 #: Arguments by what a step takes them for; other sizes are numbers of channels or columns.
 _SIZES = {
     "kernel_size": 3,
@@ -27,7 +37,6 @@ _SIZES = {
     "groups": 1,
 }
 _SIZES |= {"num_groups": 8}
-_CHANNELS = {False: 256, True: 64}  # of rows, of images
 
 
 @dataclass(frozen=True)
@@ -45,46 +54,42 @@ class Example:
     constant: list[int]
 
 
-def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
+def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
     """Return an example.
 
     Args:
-        chain: the chain.
-        sizes: values of int arguments by name, and of "rows", the first dim of x.
+        chains: the chains of the model.
+        sizes: values of int arguments by name, of "rows", the first dim of x, and of "image", those after
+            the channel.
 
     Raises:
         UserError: if there is no such argument.
     """
-    spec = chain.spec
-    known = ["rows", *(a.name for a in spec.arguments if a.type == "int")]
+    spec = chains.spec
+    known = ["rows", "image", *(a.name for a in spec.arguments if a.type == "int")]
     for name in sizes:
         if name not in known:
             raise UserError(f"--sizes {name}: {spec.name} has no such size{nearest(name, known)}")
-    images = chain.layout.rank >= 3
+    first = chains.pieces[0]
+    images = (first.layout.rank if isinstance(first, Chain) else first.steps[0].dims) >= 3
     numbers: dict[str, int] = {}
     roles = _roles(spec.steps)
     for argument in spec.arguments:
         if argument.type == "int":
             default = argument.default if isinstance(argument.default, int) else None
-            usual = _SIZES.get(roles.get(argument.name, ""), _CHANNELS[images])
+            usual = _SIZES.get(roles.get(argument.name, ""), CHANNELS[images])
             usual = usual if default is None else default
             numbers[argument.name] = sizes.get(argument.name, argument.only or usual)
-    rows = sizes.get("rows", _IMAGES if images else _ROWS)
-    x, reached, further = _shapes(chain, numbers, rows)
-    shapes = chain.operand_shapes(reached)
-    inputs = [f"torch.randn({list(x)})", *further]
-    constant: list[int] = []
-    for operand in chain.operands:
-        if operand.owner is None and operand.name != INPUT:
-            if not (operand.differentiable or operand.integer or operand.mask):
-                constant.append(len(inputs))
-            shape = list(shapes[operand.name])
-            made = f"torch.randn({shape})"
-            if operand.integer:
-                made = f"torch.randint({reached[channel_from_end(len(reached))]}, {shape})"
-            elif operand.mask:
-                made = f"torch.rand({shape}) < 0.5"
-            inputs.append(made)
+    x_sizes = sizes.get("rows", _IMAGES if images else _ROWS), sizes.get("image", WIDE)
+    if len(chains.pieces) == 1:
+        x, reached, further = shapes_of(chains.fused[0], numbers, x_sizes)
+        inputs: dict[Any, str] = {INPUT: f"torch.randn({list(x)})"}
+        inputs |= dict(enumerate(further))
+        constant: set[object] = set()
+        _add_operands(chains.fused[0], reached, (), inputs, constant)
+        shapes = {step.label: reached for step in spec.steps}
+    else:
+        inputs, constant, shapes = _of_pieces(chains, numbers, x_sizes)
     given: list[str] = []
     for argument in spec.arguments:
         if argument.type == "int":
@@ -92,9 +97,87 @@ def example_of(chain: Chain, sizes: Mapping[str, int]) -> Example:
                 given.append(_named(given, spec.arguments, argument.name, numbers[argument.name]))
         elif argument.default is None:
             usual_text = {"float": "0.5", "bool": str(argument.only is not False)}
-            shape_text = _shape_of(argument.name, spec.steps, reached)
+            shape_text = _shape_of(argument.name, spec.steps, shapes)
             given.append(usual_text.get(argument.type, shape_text))
-    return Example(given, inputs, constant)
+    places = [place for place, name in enumerate(inputs) if name in constant]
+    return Example(given, [*inputs.values()], places)
+
+
+def _add_operands(
+    chain: Chain,
+    reached: Sequence[int],
+    known: Collection[str],
+    inputs: dict[Any, str],
+    constant: set[object],
+) -> None:
+    """Add what a chain takes as inputs of the model; those that get no gradient are constant too."""
+    shapes = chain.operand_shapes(reached)
+    for operand in chain.operands:
+        if operand.owner is None and operand.name != INPUT and operand.name not in known:
+            if not (operand.differentiable or operand.integer or operand.mask):
+                constant.add(operand.name)
+            shape = list(shapes[operand.name])
+            made = f"torch.randn({shape})"
+            if operand.integer:
+                made = f"torch.randint({reached[channel_from_end(len(reached))]}, {shape})"
+            elif operand.mask:
+                made = f"torch.rand({shape}) < 0.5"
+            inputs.setdefault(operand.name, made)
+
+
+def _of_pieces(
+    chains: Chains, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+) -> tuple[dict[Any, str], set[object], dict[str, Sequence[int]]]:
+    """Return the inputs of a model of several chains, following the shapes from one to the next.
+
+    The third result is the shape that reaches the chain of each step.
+    """
+    spec, first = chains.spec, chains.pieces[0]
+    inputs: dict[Any, str] = {}
+    constant: set[object] = set()
+    values: dict[str, tuple[int, ...]] = {}
+    reached: dict[str, Sequence[int]] = {}
+    shape: tuple[int, ...] = ()
+    for piece in chains.pieces:
+        own = piece.spec if isinstance(piece, Chain) else piece
+        step = own.steps[0] if own.steps[0].is_source else None
+        if piece is first:
+            x = _start(spec, piece, numbers, x_sizes)
+            values[INPUT] = shape = x
+            inputs[INPUT] = f"torch.randn({list(x)})"
+        if step is not None:
+            start = values[step.factors[OF].name] if OF in step.factors else shape
+            try:
+                shape = after_source(spec, step, start, numbers, values, inputs)
+            except RuntimeError as error:
+                message = f"the example has no such sizes: {step.label} does not take {list(start)}"
+                raise UserError(f"{message}; give others, such as --sizes image=8") from error
+        if isinstance(piece, Chain):
+            for name in larger_operands(piece, values.__contains__):
+                shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
+            _add_operands(piece, shape, values, inputs, constant)
+            reached |= {step.label: shape for step in own.steps}
+            found = piece.output_shapes(shape)
+            values |= found
+            shape = found[own.steps[-1].label]
+        values[own.steps[-1].label] = shape
+    return inputs, constant, reached
+
+
+def _start(
+    spec: Spec, piece: Chain | Spec, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return the shape of x of a model of several chains."""
+    if isinstance(piece, Chain):
+        return tuple(shapes_of(piece, numbers, x_sizes)[0])
+    step, (rows, image) = piece.steps[0], x_sizes
+    wide = [image] * max(step.dims - 2, 0)
+    width = (
+        step.settings.get(step.op.submodule.sized_by[0]) if step.op and step.op.submodule else None
+    )
+    held = factor_shape(spec, step, numbers)
+    usual = CHANNELS[step.dims >= 3] if held is None else held[0]
+    return (rows, usual if width is None else number_of(width, numbers), *wide)
 
 
 def _roles(steps: Sequence[Step]) -> dict[str, str]:
@@ -107,92 +190,12 @@ def _roles(steps: Sequence[Step]) -> dict[str, str]:
     return found
 
 
-def _number(setting: Setting | None, numbers: Mapping[str, int]) -> int:
-    if isinstance(setting, Ref):
-        return setting.times * numbers[setting.name]
-    assert isinstance(setting, int)
-    return setting
-
-
-def _shapes(
-    chain: Chain, numbers: Mapping[str, int], rows: int
-) -> tuple[Sequence[int], Sequence[int], list[str]]:
-    """Return the shapes of x and of the activation, and the texts of what the product takes beside x."""
-    step, rank = chain.source, chain.layout.rank
-    value: object
-    wide = [_WIDE] * max(rank - 2, 0)
-    if step is None:
-        channels = max([*_widths(chain, numbers)], default=_CHANNELS[rank >= 3])
-        shape = [rows, channels, *wide] if rank else [rows, channels]
-        if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
-            shape[chain.layout.halved] *= 2
-        for place, size in _row(chain, numbers).items():
-            shape[place] = size
-        shape[-1] += -shape[-1] % chain.parts
-        return shape, shape, []
-    assert step.op is not None
-    parameters = {o.name: o.shape for o in chain.spec.operands if o.factor and o.init is not None}
-    for factor in step.factors.values():
-        declared = parameters.get(factor.name)
-        if isinstance(declared, tuple):
-            sizes = [numbers[s] if isinstance(s, str) else s for s in declared]
-            *_, first, last = reversed(sizes) if factor.transposed else sizes
-            return [rows, first], [rows, last], []
-    if step.op.submodule is None:
-        columns = _CHANNELS[False]
-        beside = f"torch.randn([{rows}, {columns}, {columns}])"
-        return [rows, _WIDE, columns], [rows, _WIDE, columns], [beside]
-    held = step.op.submodule
-    given: dict[str, object] = {}
-    arguments = {a.name: a.default for a in chain.spec.arguments}
-    shapes = {name: default for name, default in arguments.items() if isinstance(default, tuple)}
-    for key in (*held.sized_by, *held.geometry):
-        value = step.settings.get(key)
-        if isinstance(value, Ref) and value.name in shapes:
-            value = shapes[value.name]
-        if isinstance(value, tuple):
-            given[key] = value
-        elif isinstance(value, int) or (isinstance(value, Ref) and value.name in numbers):
-            given[key] = _number(value, numbers)
-    width = step.settings.get(held.sized_by[0]) if held.operands else None
-    usual = max([*_widths(chain, numbers)], default=_CHANNELS[rank >= 3])
-    x = [rows, usual if width is None else _number(width, numbers), *wide]
-    with torch.device("meta"):
-        made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given)
-    return x, tuple(made(torch.empty(x, device="meta")).shape), []
-
-
-def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
-    """Return how many channels or columns the parameters of a chain without a product have."""
-    found = []
-    for step in chain.spec.steps:
-        size = step.settings.get("features", ())
-        if isinstance(size, int) or (isinstance(size, Ref) and size.name in numbers):
-            found.append(_number(size, numbers))
-    for operand in chain.spec.operands:
-        if isinstance(operand.shape, tuple) and operand.kind.label in ("col", "channel"):
-            found += [numbers[s] if isinstance(s, str) else s for s in operand.shape]
-    return found
-
-
-def _row(chain: Chain, numbers: Mapping[str, int]) -> dict[int, int]:
-    """Return the sizes of the dims of a row, counted from the end, that the spec says dim by dim."""
-    shapes: list[object] = [step.settings.get("features") for step in chain.spec.steps]
-    shapes += [operand.shape for operand in chain.spec.operands if operand.kind is Kind.COL]
-    return {
-        place - len(shape): numbers[size] if isinstance(size, str) else size
-        for shape in shapes
-        if isinstance(shape, tuple) and chain.layout.rank >= 3
-        for place, size in enumerate(shape)
-        if size != 1
-    }
-
-
-def _shape_of(name: str, steps: Sequence[Step], x: Sequence[int]) -> str:
+def _shape_of(name: str, steps: Sequence[Step], reached: Mapping[str, Sequence[int]]) -> str:
     """Return the text of a shape argument: the sizes of a row, if a norm takes it so."""
     for step in steps:
         size, dim = step.settings.get("features"), step.attributes.get("dim")
         if isinstance(size, Ref) and size.name == name:
+            x = reached[step.label]
             return repr(tuple(x[-len(dim) :] if isinstance(dim, tuple) else x[-1:]))
     return "(1,)"
 

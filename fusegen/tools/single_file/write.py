@@ -1,4 +1,4 @@
-"""Writes a chain as one Python file."""
+"""Writes the chains of a spec as one Python file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 from fusegen import render, spec
 from fusegen.base.activity import doing
 from fusegen.base.errors import UserError
-from fusegen.chain import Chain, derive
+from fusegen.chain import Chains, derive_all
 from fusegen.render.files import context_of, environment
-from fusegen.render.module import helpers_in, lines_in_torch, module_context
-from fusegen.render.module_names import RESULT
-from fusegen.render.package_module import method_text
+from fusegen.render.module import helpers_in
+from fusegen.render.package_module import contexts_of, method_text, original_lines
 from fusegen.toolchain import tuned
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
 from fusegen.tools.single_file.example_sizes import example_of
@@ -52,35 +51,32 @@ def single_file(path: Path, dtypes: Iterable[str], sizes: Mapping[str, int]) -> 
         SpecError: where the spec is wrong.
         UserError: if a size is unknown.
     """
-    chain = derive(spec.load(path), "`fusegen export`")
-    if chain.spec.mode != "both":
+    chains = derive_all(spec.load(path))
+    if chains.spec.mode != "both":
         raise UserError(f"{path}: a single file runs in both modes; leave out `mode:`")
-    files = render.render(chain, tuned.read(path))
-    return _text(chain, files, tuple(dtypes), sizes)
+    files = render.render(chains, tuned.read(path))
+    return _text(chains, files, tuple(dtypes), sizes)
 
 
 def _text(
-    chain: Chain, files: Mapping[str, str], dtypes: tuple[str, ...], sizes: Mapping[str, int]
+    chains: Chains, files: Mapping[str, str], dtypes: tuple[str, ...], sizes: Mapping[str, int]
 ) -> str:
-    shared = context_of(chain)
-    in_torch = lines_in_torch(chain)
-    context = {**shared, **module_context(chain)}
-    example = example_of(chain, sizes)
+    shared = context_of(chains)
+    in_torch = original_lines(chains)
+    own, context = contexts_of(chains, {**shared, "alone": True, "pools": False})
+    example = example_of(chains, sizes)
     entries = "".join(_ENTRY_POINT.findall(files["kernel.cu"])).rstrip() + "\n"
     entries = entries.replace("Launch>(", "Launch, FUSEGEN_STORED>(")
     package = shared["namespace"]
     given = {**files, "kernel.cu": _ENTRY_POINT.sub("", files["kernel.cu"])}
     units = ("element.h", "kernel.h", "form.h", "kernel.cpp", "binding.cpp", "kernel.cu")
     sources = cpp_parts(given, [*units, *shared_sources()])
-    own = {name: sources[name] for name in units}
-    sources = {**own, **{name: text for name, text in sources.items() if name not in own}}
+    sources = {name: sources[name] for name in units} | sources
     wanted = [(_ALONE, name) for name in ("Activation", "Chain", "Mode", "Operand", "Operator")]
-    wanted += [("fusegen.runtime.steps", name) for name in helpers_in(in_torch)]
-    if context["fused"] or getattr(context["source"], "held", None):
-        wanted.append(("fusegen.runtime.submodules", "plain"))
-    if getattr(context["source"], "bias", ""):
-        wanted.append(("fusegen.runtime.submodules", "no_bias"))
-    converts = bool(getattr(context["source"], "reading", ""))
+    helpers = dict.fromkeys([*helpers_in(in_torch), *context["helpers"]])
+    wanted += [("fusegen.runtime.steps", name) for name in helpers]
+    wanted += [("fusegen.runtime.submodules", name) for name in context["submodule_helpers"]]
+    converts = context["reading"]
     if converts:
         wanted.append(("fusegen.runtime.memory_format", "in_memory_format"))
         wanted.append(("fusegen.runtime.conversion", "offer_converter"))
@@ -88,10 +84,9 @@ def _text(
         wanted.append(("fusegen.runtime.averages", "batch_weight"))
     parts = python_parts(wanted)
     context |= {
-        "alone": True,
         "converts": converts,
-        "result": RESULT,
-        "source_name": chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml",
+        "order": chains.spec.order,
+        "source_name": chains.spec.path.name if chains.spec.path else f"{chains.spec.name}.yaml",
         "digest": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12],
         "formulas": shared["chain"],
         "imports": _sorted([*_IMPORTS, *parts.imports]),
@@ -106,11 +101,14 @@ def _text(
         "sources": sources,
         "entry_points": f"namespace {package} {{\n\n{entries}\n}}  // namespace {package}\n",
     }
+
+    def texts(template: str) -> list[str]:
+        return [environment().get_template(template).render(each).rstrip("\n") for each in own]
+
     context |= {
-        "functions": [context["function"]],
-        "has_products": bool(context["source"]),
-        "forward": [],
-        "method_texts": [method_text(environment(), context)],
+        "chain_texts": texts("module/chains.py.j2"),
+        "function_texts": texts("module/function.py.j2"),
+        "method_texts": [method_text(environment(), each) for each in own],
     }
     doing("rendering")
     text = environment().get_template("single_file.py.j2").render(context)

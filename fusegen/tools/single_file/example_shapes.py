@@ -1,0 +1,156 @@
+"""The shapes that sources of a model return, for its example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fusegen.chain import Chain
+from fusegen.chain.layout import channel_from_end
+from fusegen.program import Kind
+from fusegen.spec.factor import OF
+from fusegen.spec.model import Ref, Setting, Spec, Step
+
+__all__ = ["CHANNELS", "WIDE", "after_source", "factor_shape", "number_of", "shapes_of"]
+
+#: How many channels or columns there are, of rows and of images.
+CHANNELS = {False: 256, True: 64}
+#: The size of an image's dims after the channel.
+WIDE = 32
+
+
+def factor_shape(spec: Spec, step: Step, numbers: Mapping[str, int]) -> tuple[int, ...] | None:
+    """Return the last two sizes of a parameter that a product takes, as it takes them."""
+    parameters = {o.name: o.shape for o in spec.operands if o.factor and o.init is not None}
+    for factor in step.factors.values():
+        declared = parameters.get(factor.name)
+        if isinstance(declared, tuple):
+            sizes = [numbers[s] if isinstance(s, str) else s for s in declared][-2:]
+            return tuple(reversed(sizes) if factor.transposed else sizes)
+    return None
+
+
+def after_source(
+    spec: Spec,
+    step: Step,
+    start: tuple[int, ...],
+    numbers: Mapping[str, int],
+    values: Mapping[str, tuple[int, ...]],
+    inputs: dict[Any, str],
+) -> tuple[int, ...]:
+    """Return the shape of a source's result; an input that it takes is added."""
+    assert step.op is not None
+    if step.op.submodule is not None:
+        return _after_module(spec, step, start, numbers)
+    held = factor_shape(spec, step, numbers)
+    if held is not None:
+        return (*start[:-1], held[-1])
+    for slot, factor in step.factors.items():
+        if slot == OF:
+            continue
+        if factor.name in values:
+            other = values[factor.name]
+            return (*start[:-1], other[-2] if factor.transposed else other[-1])
+        # An input: as many columns as there are rows, so that a product with values that belong to the rows
+        # may follow, as in attention.
+        sizes = (start[-1], start[-2])
+        shape = [*start[:-2], *(reversed(sizes) if factor.transposed else sizes)]
+        inputs.setdefault(factor.name, f"torch.randn({shape})")
+        return (*start[:-1], start[-2])
+    shape = [*start[:-2], start[-1], start[-1]]
+    inputs.setdefault(step.label, f"torch.randn({shape})")
+    return start
+
+
+def number_of(setting: Setting | None, numbers: Mapping[str, int]) -> int:
+    """Return a size that may be a multiple of an int argument."""
+    if isinstance(setting, Ref):
+        return setting.times * numbers[setting.name]
+    assert isinstance(setting, int)
+    return setting
+
+
+def shapes_of(
+    chain: Chain, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+) -> tuple[Sequence[int], Sequence[int], list[str]]:
+    """Return the shapes of x and of the activation, and the texts of what the product takes beside x."""
+    step, rank = chain.source, chain.layout.rank
+    rows, image = x_sizes
+    wide = [image] * max(rank - 2, 0)
+    if step is None:
+        channels = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
+        shape = [rows, channels, *wide] if rank else [rows, channels]
+        if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
+            shape[chain.layout.halved] *= 2
+        for place, size in _row(chain, numbers).items():
+            shape[place] = size
+        shape[-1] += -shape[-1] % chain.parts
+        return shape, shape, []
+    assert step.op is not None
+    parameters = {o.name: o.shape for o in chain.spec.operands if o.factor and o.init is not None}
+    for factor in step.factors.values():
+        declared = parameters.get(factor.name)
+        if isinstance(declared, tuple):
+            sizes = [numbers[s] if isinstance(s, str) else s for s in declared]
+            *_, first, last = reversed(sizes) if factor.transposed else sizes
+            return [rows, first], [rows, last], []
+    if step.op.submodule is None:
+        columns = CHANNELS[False]
+        beside = f"torch.randn([{rows}, {columns}, {columns}])"
+        return [rows, WIDE, columns], [rows, WIDE, columns], [beside]
+    held = step.op.submodule
+    width = step.settings.get(held.sized_by[0]) if held.operands else None
+    usual = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
+    x = (rows, usual if width is None else number_of(width, numbers), *wide)
+    return x, _after_module(chain.spec, step, x, numbers), []
+
+
+def _after_module(
+    spec: Spec, step: Step, x: tuple[int, ...], numbers: Mapping[str, int]
+) -> tuple[int, ...]:
+    """Return the shape of what a source's submodule returns."""
+    assert step.op is not None and step.op.submodule is not None
+    held = step.op.submodule
+    given: dict[str, object] = {k: v for k, v in step.attributes.items() if k in held.keywords}
+    value: object
+    arguments = {a.name: a.default for a in spec.arguments}
+    shapes = {name: default for name, default in arguments.items() if isinstance(default, tuple)}
+    for key in (*held.sized_by, *held.geometry):
+        value = step.settings.get(key, step.attributes.get(key))
+        if isinstance(value, Ref) and value.name in shapes:
+            value = shapes[value.name]
+        if isinstance(value, tuple):
+            given[key] = value
+        elif isinstance(value, int) or (isinstance(value, Ref) and value.name in numbers):
+            given[key] = number_of(value, numbers)
+    with torch.device("meta"):
+        made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given)
+    return tuple(made(torch.empty(x, device="meta")).shape)
+
+
+def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
+    """Return how many channels or columns the parameters of a chain without a product have."""
+    found = []
+    for step in chain.spec.steps:
+        size = step.settings.get("features", ())
+        if isinstance(size, int) or (isinstance(size, Ref) and size.name in numbers):
+            found.append(number_of(size, numbers))
+    for operand in chain.spec.operands:
+        if isinstance(operand.shape, tuple) and operand.kind.label in ("col", "channel"):
+            found += [numbers[s] if isinstance(s, str) else s for s in operand.shape]
+    return found
+
+
+def _row(chain: Chain, numbers: Mapping[str, int]) -> dict[int, int]:
+    """Return the sizes of the dims of a row, counted from the end, that the spec says dim by dim."""
+    shapes: list[object] = [step.settings.get("features") for step in chain.spec.steps]
+    shapes += [operand.shape for operand in chain.spec.operands if operand.kind is Kind.COL]
+    return {
+        place - len(shape): numbers[size] if isinstance(size, str) else size
+        for shape in shapes
+        if isinstance(shape, tuple) and chain.layout.rank >= 3
+        for place, size in enumerate(shape)
+        if size != 1
+    }
