@@ -1,4 +1,18 @@
-"""Losses of x: against a target of the same shape, or against one class per row."""
+"""Losses of x: against a target of the same shape, or against one class per row.
+
+The `target` of `cross_entropy` and `nll_loss` is an operand `{kind: row, dtype: int64}`; int32 is
+converted. The classes are dim 1 of x, as in torch: x is [N, C] and the target [N], or, with `dims` of 3
+or more, x is [N, C, d1, …] and the target [N, d1, …]. `weight` is an operand of kind `channel`, [C] or
+[C, 1, …]; the mean is then weighted by it, as torch's is. A row whose target is not a class gives NaN. A
+row whose target is `ignore_index` does not count.
+
+If the `target` of `cross_entropy` is of kind `full`, or an earlier step's value, it is a probability of
+each class of each row, as in torch. It gets a gradient, unless it is declared with `gradient: false`.
+
+`reduction: none` keeps the loss of each row. Steps after it weight and add: `- mul: weights`, with
+`weights: row`, and `- sum` or `- mean`; both values may be outputs. For a mean weighted by them, pass
+weights that add up to 1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,22 @@
-"""Norms: of a row by its own statistics, or of a column by statistics of the batch or running ones."""
+"""Norms: of a row by its own statistics, or of a column by statistics of the batch or running ones.
+
+`batch_norm`, `instance_norm` and `group_norm` are as wide as the source before them. Without a source,
+give `features`. `affine: true` gives `instance_norm` a weight and a bias; `affine: false` leaves
+`group_norm` without, as in torch. `dtype: float32` says that their parameters, and running averages, are
+of float32 beside an x of 16 bits.
+
+`batch_norm` in training uses the statistics of the batch, per column. With `dims` of 3 or more a row then
+is the channels, so the steps of its segment reduce over dim 1 or not at all. In training `apply` updates
+the running averages that it is given, as torch's function does. `num_groups` of `group_norm` is a number
+or an int argument. A row then is the channels of one group with all dims after them. A step that reduces
+over anything else starts another segment.
+
+`layer_norm` and `rms_norm` have no parameters, or operands as `weight` and `bias`. With
+`elementwise_affine: true` `Module` keeps a `torch.nn.LayerNorm` or `torch.nn.RMSNorm` for the last dim,
+with the step's name. They are as wide as a `linear` before them; otherwise give `features`. For several
+dims it is a list, `features: [channels, 32, 32]`, or a shape argument beside `dim: [2, 3]`. For a
+shape of another length the `Module` runs in torch.
+"""
 
 from __future__ import annotations
 

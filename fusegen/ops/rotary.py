@@ -1,11 +1,14 @@
 """Rotary position embedding: pairs of elements of a row are turned by an angle.
 
-A pair has one element from each half of the row, as in Llama and GPT-NeoX, or, `interleaved`, two neighbours,
-as in GPT-J and the first LLaMA. With `partial_rotary_factor`, only so much of the row is turned, from its
-first column on, and the rest stays as it is. The angle's cosine and sine are tensors as wide as what is
-turned, or, `per_pair`, with one number for each pair; they are broadcast over the row's batch and heads.
-`rope` gives them no gradient; the formula `x * cos + rotate_half(x) * sin` does. The last dim must have an
-even size.
+A pair has one element from each half of the row, as in Llama, GPT-NeoX and Qwen, or, `interleaved`, two
+neighbours, 2i and 2i + 1, as in GPT-J, the first LLaMA, GLM and Flux; flash-attn's `interleaved` means the
+same. With `partial_rotary_factor`, `rotary_dim / D`, only so much of the row is turned, from its first column
+on, and the rest stays as it is, as in GPT-NeoX, Phi and GLM. The rest must be a multiple of half of what is
+turned: factors are 1, 0.5, 0.4, 0.25 and the like, 2 / n with n up to 16, and the size of the last dim is a
+multiple of n, or even if all is turned. The angle's cosine and sine are tensors as wide as what is turned, as
+in transformers, or, `per_pair`, with one number for each pair, as in flash-attn and vLLM; they are broadcast
+over the row's batch and heads. `rope` gives them no gradient; the formula `x * cos + rotate_half(x) * sin`
+does.
 """
 
 from __future__ import annotations
