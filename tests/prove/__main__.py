@@ -64,9 +64,11 @@ def _again(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], i
 def _samples(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
     from prove import torch_samples
 
-    found = torch_samples.run(folder, int(options.count), _say)
+    dtypes = torch_samples.NARROW if options.narrow else torch_samples.DTYPES
+    found = torch_samples.run(folder, int(options.count), dtypes, _say)
     rows = [vars(row) for row in found]  # `asdict` makes a Counter of a Counter's items
-    return {"count": int(options.count), "rows": rows}, sum(len(row["wrong"]) for row in rows)
+    record = {"count": int(options.count), "narrow": options.narrow, "rows": rows}
+    return record, sum(len(row["wrong"]) for row in rows)
 
 
 def _models(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
@@ -147,6 +149,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=float, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--narrow", action="store_true", help="samples of 16 bits")
     parser.add_argument("--record", type=Path, help="the JSON file to write")
     parser.add_argument("--areas", nargs="*", default=[], help="what of the code is changed")
     parser.add_argument(

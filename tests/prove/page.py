@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from fusegen.base.files import write_if_different
-from prove import page_of_faults
+from prove import page_of_faults, page_of_targets
 from prove.every_input import REASONS
 from prove.records import FOLDER, ROOT
 
@@ -47,9 +47,7 @@ def _all(pattern: str) -> list[Record]:
 
 
 def _summary() -> str:
-    specs, samples = record("specs"), record("samples")
-    results = sum(row["results"] for row in samples["rows"])
-    wrong = sum(len(row["wrong"]) for row in samples["rows"])
+    specs = record("specs")
     calls = [
         *(_measured(inputs) for inputs in (record("inputs_cpu"), *_all("inputs_cuda"))),
         (
@@ -59,21 +57,14 @@ def _summary() -> str:
             f"{specs['compiled']} were compiled and compared; {_wrong(specs)}",
             specs,
         ),
-        (
-            "torch's samples",
-            f"prove samples --count {samples['count']}",
-            f"{sum(row['fused'] for row in samples['rows'])} of "
-            f"{sum(row['samples'] for row in samples['rows'])} samples fused, {results} results compared, "
-            f"{wrong} wrong",
-            samples,
-        ),
+        *(_sampled(samples) for samples in _all("samples*")),
     ]
     for programs in _all("programs_*"):
         quick = " --quick" if programs.get("quick") else ""
         count = f"--seed {programs['seed']} --count {programs['count']}{quick}"
         said = (
             f"{programs['programs']} programs, {programs['calls']} calls, {programs['results']} results "
-            f"compared; {len(programs['failed'])} wrong"
+            f"compared; {_wrong(programs, 'failed')}"
         )
         calls.append(("random programs", f"run_random_programs.py {count}", said, programs))
     for models in _all("models_*"):
@@ -87,9 +78,13 @@ def _summary() -> str:
         command = f"prove code --seed {code['seed']} --areas {' '.join(code['areas'])}"
         calls.append(("faults in the code", command, _counted(code["mutants"]), code))
     calls += page_of_faults.called(_all("faults"), _all("sanitizers"))
-    lines = ["| part | command | result | commit, date, seconds |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| part | command | result | commit, date, seconds (of processors) |",
+        "| --- | --- | --- | --- |",
+    ]
     for part, command, said, of in calls:
-        run = f"{of['commit']}, {of['date']}, {of['seconds']}"
+        used = f" ({of['cpu seconds']})" if "cpu seconds" in of else ""
+        run = f"{of['commit']}, {of['date']}, {of['seconds']}{used}"
         lines.append(f"| {part} | `{command}` | {said} | {run} |")
     machines = {
         f"{of['machine']}; torch {of['versions']['torch']}, Python {of['versions']['python']}, "
@@ -99,41 +94,24 @@ def _summary() -> str:
     return "\n".join([*lines, "", *(f"Machine: {machine}." for machine in sorted(machines))])
 
 
-def _targets() -> str:
-    """Return what was aimed at, and how much of it the records hold."""
-    mutants = [m for each in _all("code_*") for m in each["mutants"]]
-    judged = [m for m in mutants if m["outcome"] in ("killed", "survived")]
-    killed = sum(m["outcome"] == "killed" for m in judged)
-    changing = len(judged) - sum(bool(m["reason"]) for m in judged)
-    fewest = {
-        name: min(
-            (r["inputs"] for each in _all(name) for r in each["rows"] if r["dtype"] == "float32"),
-            default=0,
-        )
-        for name in ("inputs_cpu", "inputs_cuda")
-    }
-    rows = [
-        ("float32 numbers for each function, on the CPU", 10**7, fewest["inputs_cpu"]),
-        ("float32 numbers for each function, on a GPU", 2**32, fewest["inputs_cuda"]),
-        ("changed specs", 20_000, sum(r["count"] for r in _all("specs"))),
-        ("random programs", 2000, sum(r["programs"] for r in _all("programs_*"))),
-        ("random models", 200, sum(r["models"] for r in _all("models_*"))),
-        ("faults in the code", 200, len(judged)),
-    ]
-    lines = ["| what | aimed at | recorded |", "| --- | --- | --- |"]
-    lines += [f"| {what} | {aim:,} | {found:,} |" for what, aim, found in rows]
-    share = f"{killed / changing:.1%}" if changing else "no record"
-    return "\n".join(
-        [*lines, f"| of these that change something, found by tests | 95 % | {share} |"]
+def _sampled(samples: Record) -> tuple[str, str, str, Record]:
+    """Return the row of the summary for a record of torch's samples."""
+    rows = samples["rows"]
+    dtypes = " and ".join(dict.fromkeys(row["dtype"] for row in rows))
+    fused, every, results = (sum(row[k] for row in rows) for k in ("fused", "samples", "results"))
+    return (
+        "torch's samples",
+        f"prove samples{' --narrow' if samples.get('narrow') else ''} --count {samples['count']}",
+        f"{dtypes}: {fused} of {every} samples fused, {results} results compared, "
+        f"{sum(len(row['wrong']) for row in rows)} wrong",
+        samples,
     )
 
 
-def _wrong(specs: Record) -> str:
-    """Return how many changed specs were wrong, and how many of them are no longer."""
-    mended = len(specs.get("mended", ()))
-    return f"{len(specs['wrong'])} wrong" + (
-        f", {mended} more were, and are mended" if mended else ""
-    )
+def _wrong(record: Record, key: str = "wrong") -> str:
+    """Return how many were wrong, and how many of them are no longer."""
+    mended = len(record.get("mended", ()))
+    return f"{len(record[key])} wrong" + (f", {mended} more were, and are mended" if mended else "")
 
 
 def _measured(inputs: Record) -> tuple[str, str, str, Record]:
@@ -258,12 +236,20 @@ def _messages() -> str:
 
 
 def _samples() -> str:
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    rows = [row for record in _all("samples*") for row in record["rows"]]
+    order: dict[tuple[str, str], int] = {}
+    for row in rows:
+        order.setdefault((row["op"], row["torch"]), len(order))
     lines = [
-        "| op | torch's entry | samples | fused | results | largest error, float64 | float32 | wrong |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| op | torch's entry | samples | fused | results | largest error, "
+        + " | ".join(dtypes)
+        + " | wrong |",
+        f"| {'--- | ' * (6 + len(dtypes))}",
     ]
     none: list[str] = []
-    rows = record("samples")["rows"]
+    # What an op's entry has in several records stands together.
+    rows = sorted(rows, key=lambda row: order[row["op"], row["torch"]])
     for (op, entry), group in groupby(rows, key=lambda row: (row["op"], row["torch"])):
         both = list(group)
         total = {k: sum(row[k] for row in both) for k in ("samples", "fused", "results")}
@@ -272,7 +258,7 @@ def _samples() -> str:
             none.append(f"`{entry}`")
             continue
         worst = {row["dtype"]: f"{row['worst']:.2g}" for row in both}
-        errors = " | ".join(worst.get(d, "") for d in ("float64", "float32"))
+        errors = " | ".join(worst.get(d, "") for d in dtypes)
         counts = " | ".join(map(str, total.values()))
         lines.append(f"| `{op}` | `{entry}` | {counts} | {errors} | {wrong} |")
     return "\n".join([*lines, "", f"None of these was fused: {', '.join(none)}."])
@@ -281,7 +267,7 @@ def _samples() -> str:
 def _left() -> str:
     """Return why samples, or results of them, were not compared."""
     reasons: dict[str, int] = {}
-    for row in record("samples")["rows"]:
+    for row in (row for each in _all("samples*") for row in each["rows"]):
         for reason, count in row["left"].items():
             reasons[reason] = reasons.get(reason, 0) + count
     lines = ["| samples | why not compared |", "| --- | --- |"]
@@ -301,7 +287,7 @@ BLOCKS = {
     "evidence:samples": _samples,
     "evidence:left": _left,
     "evidence:code": _code,
-    "evidence:targets": _targets,
+    "evidence:targets": lambda: page_of_targets.table(_all),
     "evidence:faults": lambda: page_of_faults.faults(_all("faults")),
     "evidence:sanitizers": lambda: page_of_faults.sanitizers(_all("sanitizers")),
     "evidence:forms": page_of_faults.forms,

@@ -70,17 +70,25 @@ def sanitizers(records: Sequence[Record]) -> str:
     return "\n".join(lines) if records else "No record yet."
 
 
+def tools() -> list[tuple[str, int, int, int]]:
+    """Return each tool's specs, calls, and specs without an error, from what the script wrote on a GPU."""
+    text = GPU.read_text() if GPU.exists() else ""
+    ends = re.findall(r"^(\w+) (\w+): exit (\d+);(?: (\d+) calls)?", text, re.MULTILINE)
+    found = []
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck", "values"):
+        of = [(code, int(calls or 0)) for t, _, code, calls in ends if t == tool]
+        good = sum(code == "0" for code, _ in of)
+        found.append((tool, len(of), sum(calls for _, calls in of), good))
+    return found
+
+
 def forms() -> str:
     """Return the table of compute-sanitizer's tools, from what the script wrote on a GPU."""
     if not GPU.exists():
         return "No record yet: `bash benchmarks/gpu_sanitize.sh RECORD_FOLDER` makes it."
     text = GPU.read_text()
-    ends = re.findall(r"^(\w+) (\w+): exit (\d+);(?: (\d+) calls)?", text, re.MULTILINE)
     lines = ["| tool | specs | calls | without an error |", "| --- | --- | --- | --- |"]
-    for tool in ("memcheck", "racecheck", "initcheck", "synccheck", "values"):
-        of = [(code, int(calls or 0)) for t, _, code, calls in ends if t == tool]
-        good = sum(code == "0" for code, _ in of)
-        lines.append(f"| {tool} | {len(of)} | {sum(calls for _, calls in of)} | {good} |")
+    lines += [f"| {' | '.join(map(str, row))} |" for row in tools()]
     ran = re.search(r"^\d+ of \d+ forms ran$", text, re.MULTILINE)
     machine = text.splitlines()[0]
     return "\n".join(

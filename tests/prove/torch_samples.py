@@ -32,11 +32,13 @@ from fusegen.models.fusion_report import Report
 from fusegen.models.plan import plan_of
 from fusegen.ops import Op, registry
 
+#: What is compared by default. The 16-bit ones are others' float32, loaded and stored in another way.
 DTYPES = (torch.float64, torch.float32)
+NARROW = (torch.bfloat16, torch.float16)
 #: How far a result may be from eager's of float64: in eps of the largest number of the sample's results, or
 #: of 1. What cancels, as a gradient of a norm of two elements, is as exact as what it is the difference of.
-UNITS = {torch.float64: 2.0**12, torch.float32: 2.0**7}
-#: How many times eager's own error of float32 a result may have.
+UNITS = {torch.float64: 2.0**12, torch.float32: 2.0**7, torch.bfloat16: 2.0, torch.float16: 2.0}
+#: How many times eager's own error a result may have.
 TIMES = 8
 #: Samples that differ from call to call.
 RANDOM = ("dropout", "alpha_dropout")
@@ -84,26 +86,29 @@ class Sample:
     text: str
 
 
-def run(folder: Path, count: int, say: Callable[[str], None]) -> list[Found]:
+def run(
+    folder: Path, count: int, dtypes: Sequence[torch.dtype], say: Callable[[str], None]
+) -> list[Found]:
     """Build what the samples need, and return what became of them.
 
     Args:
         folder: an empty folder.
         count: how many samples of an op at most.
+        dtypes: their dtypes.
         say: where to say how far it is.
     """
     warnings.filterwarnings("ignore")
     os.environ["FUSEGEN_NATIVE"] = "1"
     with unittest.mock.patch("fusegen.models.plan._not_worth", _always_worth):
         texts: dict[str, str] = {}
-        for _, _, _, samples in _samples(count):
+        for _, _, _, samples in _samples(count, dtypes):
             for sample in samples:
                 texts |= _specs_of(sample)
         say(f"{len(texts)} specs")
-        refused = _build(folder, texts)
+        refused = _build(folder, texts, dtypes)
         say(f"{len(texts) - len(refused)} packages")
         found = []
-        for op, name, dtype, samples in _samples(count):
+        for op, name, dtype, samples in _samples(count, dtypes):
             row = Found(op.name, name, _name(dtype))
             for sample in samples:
                 try:
@@ -143,10 +148,12 @@ def op_infos() -> list[tuple[Op, Any]]:
     return found
 
 
-def _samples(count: int) -> Iterator[tuple[Op, str, torch.dtype, list[Sample]]]:
+def _samples(
+    count: int, dtypes: Sequence[torch.dtype]
+) -> Iterator[tuple[Op, str, torch.dtype, list[Sample]]]:
     """Yield the samples of each entry of torch's list with each dtype."""
     for op, info in op_infos():
-        for dtype in DTYPES:
+        for dtype in dtypes:
             if dtype not in info.dtypes:
                 continue
             torch.manual_seed(0)
@@ -195,7 +202,7 @@ def _specs_of(sample: Sample) -> dict[str, str]:
     return collect.texts
 
 
-def _build(folder: Path, texts: dict[str, str]) -> set[str]:
+def _build(folder: Path, texts: dict[str, str], dtypes: Sequence[torch.dtype]) -> set[str]:
     """Build the packages of specs, and return the names of those that are refused."""
     refused = set()
     (folder / "specs").mkdir(parents=True)
@@ -207,9 +214,9 @@ def _build(folder: Path, texts: dict[str, str]) -> set[str]:
         except UserError:
             refused.add(name)
     good = [name for name in texts if name not in refused]
-    own = {name: [d for d in map(_name, DTYPES) if d in texts[name]] for name in good}
-    dtypes = {name: found or [*map(_name, DTYPES)] for name, found in own.items()}
-    compile_together(good, folder / "generated", together=24, dtypes=dtypes)
+    every = [_name(dtype) for dtype in dtypes]
+    own = {name: [d for d in every if d in texts[name]] or every for name in good}
+    compile_together(good, folder / "generated", together=24, dtypes=own)
     return refused
 
 
@@ -306,7 +313,7 @@ def _weights(like: Tensor, number: int = 0) -> Tensor:
     numbers = torch.arange(like.numel(), dtype=torch.float64)
     return (
         torch.cos(numbers * (1.7 + number) + 0.3)
-        .to(torch.float32)
+        .to(torch.bfloat16)
         .to(like.dtype)
         .reshape(like.shape)
     )
