@@ -149,6 +149,19 @@ def _exact_norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
     return root(added, power)
 
 
+def _exact_cross_entropy(
+    x: Tensor, target: Value, *weights: Value, reduction: str = "mean"
+) -> Tensor:
+    """Return the binary cross entropy as operations that noise moves one by one: its terms may cancel."""
+    aim = _tensor(target, x)
+    known = [x.new_tensor(1.0) if w is None else _tensor(w, x).detach() for w in weights]
+    weight, positive = (*known, *[x.new_tensor(1.0)] * 2)[:2]
+    none = torch.zeros_like(x)
+    loss = (1 - aim) * torch.logaddexp(x, none) + positive * aim * torch.logaddexp(-x, none)
+    found: Tensor = weight * loss
+    return found if reduction == "none" else getattr(found, reduction)()
+
+
 def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
     return affine(F.instance_norm(x, eps=eps), *_of_channel(x, weight, bias))
 
@@ -250,6 +263,7 @@ OWN: dict[str, Callable[..., Tensor]] = {
 }
 #: The same where few digits are to stay exact.
 WRITTEN_OUT: dict[str, Callable[..., Tensor]] = {
+    "binary_cross_entropy_with_logits": _exact_cross_entropy,
     "group_norm": _exact_group_norm,
     "instance_norm": _exact_instance_norm,
     "layer_norm": _exact_layer_norm,
