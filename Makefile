@@ -63,10 +63,10 @@ prove-specs:
 prove-samples:
 	$(PROVE) -m prove samples --record $(RECORDS)/samples.json
 prove-programs:
-	$(PROVE) tests/run_random_programs.py --seed $(SEED) --count 100 --together 20 --quick \
+	$(PROVE) tests/run_random_programs.py --seed $(SEED) --count 200 --together 20 --quick \
 	  --record $(RECORDS)/programs_$(SEED).json
 prove-models:
-	$(PROVE) -m prove models --seed $(SEED) --count 24 --record $(RECORDS)/models_$(SEED).json
+	$(PROVE) -m prove models --seed $(SEED) --count 48 --record $(RECORDS)/models_$(SEED).json
 prove-faults:
 	$(PROVE) -m prove faults --seed $(SEED) --count 9 --record $(RECORDS)/faults.json
 prove-sanitizers:

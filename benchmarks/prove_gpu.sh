@@ -15,10 +15,10 @@ free=${CORES:-$(($(nproc) / 4))}
 if [ "$free" -gt 0 ]; then
   # Building comes first: the others are nice.
   CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive nice -n 19 timeout -k 5 -s INT $((seconds + 80)) python3 \
-    tests/run_random_programs.py --seed "$seed" --count 1200 --together 12 --quick --processes "$free" \
+    tests/run_random_programs.py --seed "$seed" --count 600 --together 12 --quick --processes "$free" \
     --seconds $((seconds - 70)) --record "$out/programs_$seed.json" > "$out/programs_$seed.txt" 2>&1 &
   CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive nice -n 19 timeout -k 5 -s INT $((seconds + 80)) python3 \
-    -m prove code --seed "$seed" --count 200 --processes "$free" --seconds "$((seconds + 60))" --hangs 240 \
+    -m prove code --seed "$seed" --count 200 --processes "$((free + 1))" --seconds "$((seconds + 60))" --hangs 240 \
     --record "$out/code_$seed.json" --areas forms passes atoms calculus > "$out/code_$seed.txt" 2>&1 &
 fi
 OMP_NUM_THREADS=2 timeout -s INT $((seconds + 70)) python3 -m prove inputs --device cuda --processes 8 \

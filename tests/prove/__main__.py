@@ -138,7 +138,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
 #: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code,
 #: builds that are killed, random programs under sanitizers.
 COUNTS = {
-    **{"inputs": 1_000_000, "specs": 3000, "specs_again": 0, "samples": 6, "models": 20},
+    **{"inputs": 10_000_000, "specs": 3000, "specs_again": 0, "samples": 6, "models": 20},
     **{"code": 40, "code_again": 0, "faults": 30, "sanitizers": 12},
 }
 
