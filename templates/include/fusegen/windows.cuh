@@ -1,14 +1,15 @@
 // The kernels of windows.h. torch's own ones take three to five times as long as memory does.
 //
-// A thread has V adjacent channels of a window, or of an element, and has up to four loads in
-// flight. Rows of places are dealt to blocks of 256 threads, several to a block if they are short.
-// Bound: memory, where windows do not overlap.
+// A thread has V adjacent channels of a place, if the tensors are channels-last, or else V adjacent
+// places of a line, which read what they share from the L1 cache. Lines are dealt to blocks of 256
+// threads, several to a block if they are short. Bound: memory, where windows do not overlap.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "fusegen/launch.cuh"
 #include "fusegen/storage.h"
@@ -18,222 +19,287 @@
 namespace fusegen {
 namespace {
 
-// How the rows of places are dealt to blocks: `chunks` blocks side by side have `across` threads.
-struct RowsOfPlaces {
-  uint32_t rows, across, chunks;
+// Divides numbers below 2^32 / number by a number, with a multiplication.
+struct SmallDivisor {
+  uint32_t number, inverse;  // inverse: 2^32 / number, rounded up
+
+  __device__ __forceinline__ int quotient(int a) const {
+    return number == 1 ? a : int(__umulhi(uint32_t(a), inverse));
+  }
 };
 
-// What a thread has: a place of a sample, and its first channel.
+// How the lines of places are dealt to blocks: `chunks` blocks side by side have `across` threads.
+struct Lines {
+  uint32_t count, across, chunks;
+  bool whole;  // V places divide a line, and all its accesses are aligned
+  SmallDivisor stride[3];
+};
+
+// What a thread has: the first of its places in a sample, and its first channel.
 struct Position {
   int64_t sample, channel;
   int at[3];
 };
 
 // Finds the thread's position among places of some sizes. Returns whether there is one.
-__device__ __forceinline__ bool find_position(const RowsOfPlaces& deal, const int (&places)[3],
-                                              uint32_t lanes, int width, Position& found) {
-  const uint32_t row = blockIdx.x / deal.chunks * blockDim.y + threadIdx.y;
-  const uint32_t item = blockIdx.x % deal.chunks * blockDim.x + threadIdx.x;
-  if (row >= deal.rows || item >= deal.across) return false;
-  const uint32_t column = item / lanes, plane = row / uint32_t(places[1]);
-  found.channel = int64_t(item - column * lanes) * width;
-  found.at[2] = int(column);
-  found.at[1] = int(row - plane * uint32_t(places[1]));
+template <int V, bool LAST>
+__device__ __forceinline__ bool find_position(const Lines& lines, const int (&places)[3],
+                                              int64_t channels, Position& found) {
+  const uint32_t line = blockIdx.x / lines.chunks * blockDim.y + threadIdx.y;
+  const uint32_t item = blockIdx.x % lines.chunks * blockDim.x + threadIdx.x;
+  if (line >= lines.count || item >= lines.across) return false;
+  const uint32_t lanes = LAST ? uint32_t(channels / V) : 1;
+  const uint32_t column = item / lanes, plane = line / uint32_t(places[1]);
+  found.channel = LAST ? int64_t(item - column * lanes) * V : 0;
+  found.at[2] = LAST ? int(column) : int(column) * V;
+  found.at[1] = int(line - plane * uint32_t(places[1]));
   found.sample = plane / uint32_t(places[0]);
   found.at[0] = int(plane - uint32_t(found.sample) * uint32_t(places[0]));
   return true;
 }
 
-// Where the numbers of a place begin, in a tensor with so many places.
-__device__ __forceinline__ int64_t offset_of(const Windows& w, const int (&places)[3],
-                                             const Position& p, int a, int b, int c) {
-  return (((p.sample * places[0] + a) * places[1] + b) * places[2] + c) * w.channels + p.channel;
+// Where the line of a place begins, in a tensor with so many places.
+__device__ __forceinline__ int64_t line_of(const Windows& w, const int (&places)[3],
+                                           const Position& p, int a, int b) {
+  return ((p.sample * places[0] + a) * places[1] + b) * places[2] * w.channels + p.channel;
 }
 
-// Of how many elements a window's mean is.
-__device__ __forceinline__ int count_of(const Windows& w, const int (&window)[3]) {
-  int count = 1;
+// Of how many elements of dim k a window's mean is.
+__device__ __forceinline__ int count_of(const Windows& w, int k, int window) {
+  const int begin = window * w.stride[k] - w.padding[k];
+  const int end = min(begin + w.size[k], w.in[k] + w.padding[k]);
+  return w.counts_padding ? end - begin : min(end, w.in[k]) - max(begin, 0);
+}
+
+// Stores what a thread has: V channels, or those of V places that exist.
+template <bool LAST, int V, class S, class T>
+__device__ __forceinline__ void store_places(S* to, const Vector<T, V>& value, bool whole,
+                                             int exist) {
+  if (LAST || whole) {
+    store_vector(to, value);
+  } else {
 #pragma unroll
-  for (int k = 0; k < 3; ++k) {
-    const int begin = window[k] * w.stride[k] - w.padding[k];
-    const int end = min(begin + w.size[k], w.in[k] + w.padding[k]);
-    count *= w.counts_padding ? end - begin : min(end, w.in[k]) - max(begin, 0);
+    for (int v = 0; v < V; ++v) {
+      if (v < exist) to[v] = Storage<S>::store(value.value[v]);
+    }
   }
-  return count;
 }
 
 // Reads the elements of each window.
-template <class S, int V, Reading READING>
-__global__ void __launch_bounds__(256) read_elements(Windows w, RowsOfPlaces deal) {
+template <class S, int V, bool LAST, Reading READING>
+__global__ void __launch_bounds__(256) read_elements(Windows w, Lines lines) {
   using T = compute_t<S>;
-  constexpr int in_flight = 4;
+  constexpr bool largest = READING == Reading::largest;
+  // Loads of a thread that are in flight: of V channels, or of V places.
+  constexpr int batch = LAST ? 4 : 1;
   await_kernels_before();
   Position own;
-  if (!find_position(deal, w.out, uint32_t(w.channels / V), V, own)) return;
+  if (!find_position<V, LAST>(lines, w.out, w.channels, own)) return;
   const S* const from = static_cast<const S*>(w.from);
-  const int64_t to = offset_of(w, w.out, own, own.at[0], own.at[1], own.at[2]);
+  const int64_t to = line_of(w, w.out, own, own.at[0], own.at[1]) + own.at[2] * w.channels;
+  const int exist = LAST ? V : w.out[2] - own.at[2];
+  const int apart = LAST ? 0 : w.stride[2];  // from one place's window to the next one's
   int begin[3];
 #pragma unroll
   for (int k = 0; k < 3; ++k) begin[k] = own.at[k] * w.stride[k] - w.padding[k];
   Vector<T, V> value;
-  Packed<uint8_t, V> found{};
+  Vector<uint8_t, V> found{};
   if constexpr (READING == Reading::taken) {
-    found = load_packed<V>(w.found + to);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      const int line = found.value[v] / w.size[2], c = found.value[v] % w.size[2];
-      const int a = line / w.size[1], b = line % w.size[1];
-      const int64_t at = offset_of(w, w.in, own, begin[0] + a * w.dilation[0],
-                                   begin[1] + b * w.dilation[1], begin[2] + c * w.dilation[2]);
-      value.value[v] = Storage<S>::load(from[at + v]);
+      if (v >= exist) break;
+      const int which = w.found[to + v], line = which / w.size[2], c = which % w.size[2];
+      const int a = begin[0] + line / w.size[1] * w.dilation[0];
+      const int b = begin[1] + line % w.size[1] * w.dilation[1];
+      const int64_t at = begin[2] + v * apart + c * w.dilation[2];
+      const S* const element = from + line_of(w, w.in, own, a, b) + at * w.channels;
+      value.value[v] = Storage<S>::load(element[LAST ? v : 0]);
     }
   } else {
-    constexpr bool largest = READING == Reading::largest;
-    bool any = false;
+    bool any[V] = {};
 #pragma unroll
     for (int v = 0; v < V; ++v) value.value[v] = largest ? -T(INFINITY) : T(0);
-    const int all = w.size[0] * w.size[1] * w.size[2];
-    int next[3] = {0, 0, 0};  // the element of the window that is loaded next
-#pragma unroll 1
-    for (int first = 0; first < all; first += in_flight) {
-      Packed<S, V> raw[in_flight];
-      bool inside[in_flight];
-#pragma unroll
-      for (int i = 0; i < in_flight; ++i) {
-        int at[3];
-        inside[i] = first + i < all;
-#pragma unroll
-        for (int k = 0; k < 3; ++k) {
-          at[k] = begin[k] + next[k] * w.dilation[k];
-          inside[i] = inside[i] && at[k] >= 0 && at[k] < w.in[k];
+    const auto take = [&](int v, T element, int which) {
+      if constexpr (largest) {
+        // As in torch: the first of equal ones, and the last NaN.
+        if (!any[v] || element > value.value[v] || element != element) {
+          value.value[v] = element;
+          found.value[v] = uint8_t(which);
         }
-        if (inside[i]) raw[i] = load_packed<V>(from + offset_of(w, w.in, own, at[0], at[1], at[2]));
-        if (++next[2] == w.size[2]) {
-          next[2] = 0;
-          if (++next[1] == w.size[1]) {
-            next[1] = 0;
-            ++next[0];
-          }
-        }
+        any[v] = true;
+      } else {
+        value.value[v] += element;
       }
+    };
+    for (int a = 0; a < w.size[0]; ++a) {
+      const int at0 = begin[0] + a * w.dilation[0];
+      if (uint32_t(at0) >= uint32_t(w.in[0])) continue;
+      for (int b = 0; b < w.size[1]; ++b) {
+        const int at1 = begin[1] + b * w.dilation[1];
+        if (uint32_t(at1) >= uint32_t(w.in[1])) continue;
+        const S* const line = from + line_of(w, w.in, own, at0, at1);
+        const int which = (a * w.size[1] + b) * w.size[2];
+#pragma unroll 1
+        for (int first = 0; first < w.size[2]; first += batch) {
+          if constexpr (LAST) {
+            Packed<S, V> raw[batch];
+            bool inside[batch];
 #pragma unroll
-      for (int i = 0; i < in_flight; ++i) {
-        if (!inside[i]) continue;
-        const Vector<T, V> element = unpack(raw[i]);
+            for (int i = 0; i < batch; ++i) {
+              const int at = begin[2] + (first + i) * w.dilation[2];
+              inside[i] = first + i < w.size[2] && uint32_t(at) < uint32_t(w.in[2]);
+              if (inside[i]) raw[i] = load_packed<V>(line + at * w.channels);
+            }
 #pragma unroll
-        for (int v = 0; v < V; ++v) {
-          const T e = element.value[v];
-          if constexpr (largest) {
-            // As in torch: the first of equal ones, and the last NaN.
-            if (!any || e > value.value[v] || e != e) {
-              value.value[v] = e;
-              found.value[v] = uint8_t(first + i);
+            for (int i = 0; i < batch; ++i) {
+              if (!inside[i]) continue;
+              const Vector<T, V> elements = unpack(raw[i]);
+#pragma unroll
+              for (int v = 0; v < V; ++v) take(v, elements.value[v], which + first + i);
             }
           } else {
-            value.value[v] += e;
+            S raw[V];
+            bool inside[V];
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              const int at = begin[2] + v * apart + first * w.dilation[2];
+              inside[v] = v < exist && uint32_t(at) < uint32_t(w.in[2]);
+              if (inside[v]) raw[v] = line[at];
+            }
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              if (inside[v]) take(v, Storage<S>::load(raw[v]), which + first);
+            }
           }
         }
-        any = true;
       }
     }
     if constexpr (!largest) {
-      const T count = T(count_of(w, own.at));
+      const int plane = count_of(w, 0, own.at[0]) * count_of(w, 1, own.at[1]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) value.value[v] /= count;
+      for (int v = 0; v < V; ++v)
+        value.value[v] /= T(plane * count_of(w, 2, own.at[2] + (LAST ? 0 : v)));
     }
   }
   if (w.bias) {
     const S* const bias = static_cast<const S*>(w.bias);
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const int64_t channel = w.channels == 1 ? own.sample % w.bias_channels : own.channel + v;
-      value.value[v] += Storage<S>::load(bias[channel]);
-    }
+    for (int v = 0; v < V; ++v)
+      value.value[v] +=
+          Storage<S>::load(bias[LAST ? own.channel + v : own.sample % w.bias_channels]);
   }
-  store_vector(static_cast<S*>(w.to) + to, value);
-  if constexpr (READING == Reading::largest) {
-    if (w.finds) *reinterpret_cast<Packed<uint8_t, V>*>(w.finds + to) = found;
-  }
+  store_places<LAST>(static_cast<S*>(w.to) + to, value, lines.whole, exist);
+  if (largest && w.finds) store_places<LAST>(w.finds + to, found, lines.whole, exist);
+}
+
+// Which element of a window of dim k is `steps` after its begin, or -1.
+__device__ __forceinline__ int element_of(const Windows& w, int k, int steps) {
+  if (steps < 0) return -1;
+  if (w.dilation[k] == 1) return steps < w.size[k] ? steps : -1;
+  const int found = steps / w.dilation[k];
+  return found < w.size[k] && found * w.dilation[k] == steps ? found : -1;
 }
 
 // Reads the windows that each element is in.
-template <class S, int V, Reading READING>
-__global__ void __launch_bounds__(256) read_windows(Windows w, RowsOfPlaces deal) {
+template <class S, int V, bool LAST, Reading READING>
+__global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
   using T = compute_t<S>;
+  constexpr bool puts = READING == Reading::put;
   await_kernels_before();
   Position own;
-  if (!find_position(deal, w.in, uint32_t(w.channels / V), V, own)) return;
-  int first[3], last[3];  // the windows that may have the element
+  if (!find_position<V, LAST>(lines, w.in, w.channels, own)) return;
+  const int exist = LAST ? V : w.in[2] - own.at[2];
+  int begin[3], first[3], last[3];  // the windows that may have the elements
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
-    const int at = own.at[k] + w.padding[k], reach = at - (w.size[k] - 1) * w.dilation[k];
-    first[k] = reach > 0 ? (reach + w.stride[k] - 1) / w.stride[k] : 0;
-    last[k] = min(at / w.stride[k], w.out[k] - 1);
+    begin[k] = own.at[k] + w.padding[k];
+    const int end = begin[k] + (!LAST && k == 2 ? V - 1 : 0);
+    const int reach = begin[k] - (w.size[k] - 1) * w.dilation[k];
+    first[k] = reach > 0 ? lines.stride[k].quotient(reach + w.stride[k] - 1) : 0;
+    last[k] = min(lines.stride[k].quotient(end), w.out[k] - 1);
   }
   const S* const from = static_cast<const S*>(w.from);
   Vector<T, V> value{};
   for (int a = first[0]; a <= last[0]; ++a) {
+    const int element0 = element_of(w, 0, begin[0] - a * w.stride[0]);
+    if (element0 < 0) continue;
     for (int b = first[1]; b <= last[1]; ++b) {
+      const int element1 = element_of(w, 1, begin[1] - b * w.stride[1]);
+      if (element1 < 0) continue;
+      const int64_t line = line_of(w, w.out, own, a, b);
+      const int which = (element0 * w.size[1] + element1) * w.size[2];
+      const int plane = puts ? 1 : count_of(w, 0, a) * count_of(w, 1, b);
       for (int c = first[2]; c <= last[2]; ++c) {
-        const int window[3] = {a, b, c};
-        int place = 0;  // of the element in the window
-        bool among = true;
-#pragma unroll
-        for (int k = 0; k < 3; ++k) {
-          const int steps = own.at[k] + w.padding[k] - window[k] * w.stride[k];
-          among = among && (w.dilation[k] == 1 || steps % w.dilation[k] == 0);
-          place = place * w.size[k] + (w.dilation[k] == 1 ? steps : steps / w.dilation[k]);
-        }
-        if (!among) continue;
-        const int64_t at = offset_of(w, w.out, own, a, b, c);
-        const Vector<T, V> gradient = unpack(load_packed<V>(from + at));
-        if constexpr (READING == Reading::put) {
-          const Packed<uint8_t, V> found = load_packed<V>(w.found + at);
+        const int64_t at = line + c * w.channels;
+        const int steps = begin[2] - c * w.stride[2];
+        const T count = puts ? T(1) : T(plane * count_of(w, 2, c));
+        if constexpr (LAST) {
+          const int element = element_of(w, 2, steps);
+          if (element < 0) continue;
+          const Vector<T, V> gradient = unpack(load_packed<V>(from + at));
+          Packed<uint8_t, V> found{};
+          if constexpr (puts) found = load_packed<V>(w.found + at);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            if (found.value[v] == place) value.value[v] += gradient.value[v];
+            if (!puts)
+              value.value[v] += gradient.value[v] / count;
+            else if (found.value[v] == which + element)
+              value.value[v] += gradient.value[v];
           }
         } else {
-          const T count = T(count_of(w, window));
+          const T gradient = Storage<S>::load(from[at]) / count;
+          const int found = puts ? w.found[at] : 0;
 #pragma unroll
-          for (int v = 0; v < V; ++v) value.value[v] += gradient.value[v] / count;
+          for (int v = 0; v < V; ++v) {
+            const int element = element_of(w, 2, steps + v);
+            if (element >= 0 && (!puts || found == which + element)) value.value[v] += gradient;
+          }
         }
       }
     }
   }
-  const int64_t to = offset_of(w, w.in, own, own.at[0], own.at[1], own.at[2]);
-  store_vector(static_cast<S*>(w.to) + to, value);
+  const int64_t to = line_of(w, w.in, own, own.at[0], own.at[1]) + own.at[2] * w.channels;
+  store_places<LAST>(static_cast<S*>(w.to) + to, value, lines.whole, exist);
 }
 
-// Starts the kernel of a reading whose threads have V channels.
-template <class S, int V>
-const char* start_windows(const Windows& w, Reading reading, cudaStream_t stream) {
+// Starts the kernel of a reading whose threads have V channels, or places.
+template <class S, int V, bool LAST>
+const char* start_windows(const Windows& w, Reading reading, bool aligned, cudaStream_t stream) {
   const bool up = reading == Reading::put || reading == Reading::spread;
   const int (&places)[3] = up ? w.in : w.out;
-  const int64_t rows = w.samples * places[0] * places[1], across = places[2] * (w.channels / V);
-  if (rows * across == 0) return nullptr;
+  const int64_t count = w.samples * places[0] * places[1];
+  const int64_t across = LAST ? places[2] * (w.channels / V) : (places[2] + V - 1) / V;
+  if (count * across * w.channels == 0) return nullptr;
   unsigned side = 1;
   while (side < 256 && side < across) side *= 2;
   const dim3 threads(side, 256 / side);
   const int64_t chunks = (across + side - 1) / side;
-  const int64_t blocks = (rows + threads.y - 1) / threads.y * chunks;
-  if (blocks >> 31 || rows >> 31 || across >> 31) return "a tensor is too large for its windows";
-  const RowsOfPlaces deal{uint32_t(rows), uint32_t(across), uint32_t(chunks)};
+  const int64_t blocks = (count + threads.y - 1) / threads.y * chunks;
+  bool large = blocks >> 31 || count >> 31 || across >> 31;
+  Lines lines{
+      uint32_t(count), uint32_t(across), uint32_t(chunks), aligned && places[2] % V == 0, {}};
+  for (int k = 0; k < 3; ++k) {
+    const uint64_t number = uint64_t(w.stride[k]);
+    lines.stride[k] = {uint32_t(number), uint32_t(((uint64_t(1) << 32) + number - 1) / number)};
+    const uint64_t most = uint64_t(w.in[k]) + 2 * uint64_t(w.padding[k]) + number + V;
+    large = large || (number > 1 && most * number >> 32);
+  }
+  if (large) return "a tensor is too large for its windows";
   const auto started = [&](auto* kernel) {
-    const cudaError_t error = launch(kernel, stream, unsigned(blocks), threads, 0, 1, w, deal);
+    const cudaError_t error = launch(kernel, stream, unsigned(blocks), threads, 0, 1, w, lines);
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
   };
   switch (reading) {
     case Reading::largest:
-      return started(read_elements<S, V, Reading::largest>);
+      return started(read_elements<S, V, LAST, Reading::largest>);
     case Reading::mean:
-      return started(read_elements<S, V, Reading::mean>);
+      return started(read_elements<S, V, LAST, Reading::mean>);
     case Reading::taken:
-      return started(read_elements<S, V, Reading::taken>);
+      return started(read_elements<S, V, LAST, Reading::taken>);
     case Reading::put:
-      return started(read_windows<S, V, Reading::put>);
+      return started(read_windows<S, V, LAST, Reading::put>);
     default:
-      return started(read_windows<S, V, Reading::spread>);
+      return started(read_windows<S, V, LAST, Reading::spread>);
   }
 }
 
@@ -241,16 +307,20 @@ const char* start_windows(const Windows& w, Reading reading, cudaStream_t stream
 
 template <class S>
 const char* windows_cuda(const Windows& windows, Reading reading, void* stream) {
-  constexpr int wide = 16 / sizeof(S);
+  constexpr int wide = 16 / sizeof(S), places = std::min(wide, 4);
   const auto on = static_cast<cudaStream_t>(stream);
-  const auto aligned_to = [](const void* at, int bytes) {
-    return reinterpret_cast<uintptr_t>(at) % bytes == 0;
+  const auto aligned = [&](int width) {
+    const auto is = [](const void* at, int bytes) {
+      return reinterpret_cast<uintptr_t>(at) % bytes == 0;
+    };
+    return is(windows.from, width * int(sizeof(S))) && is(windows.to, width * int(sizeof(S))) &&
+           is(windows.found, width) && is(windows.finds, width);
   };
-  const bool vectors = windows.channels % wide == 0 && aligned_to(windows.from, 16) &&
-                       aligned_to(windows.to, 16) && aligned_to(windows.found, wide) &&
-                       aligned_to(windows.finds, wide);
-  return vectors ? start_windows<S, wide>(windows, reading, on)
-                 : start_windows<S, 1>(windows, reading, on);
+  if (windows.channels == 1)
+    return start_windows<S, places, false>(windows, reading, aligned(places), on);
+  if (windows.channels % wide == 0 && aligned(wide))
+    return start_windows<S, wide, true>(windows, reading, true, on);
+  return start_windows<S, 1, true>(windows, reading, true, on);
 }
 
 #if defined(FUSEGEN_STORED)

@@ -25,8 +25,8 @@ _MEAN, _ELEMENT = 4.0, 32.0
 #: rounded argument may be on the other side.
 _KINKS = 1e-6
 _FEW = 4
-#: How many times eager torch is called with an x whose elements are moved by a unit in the last place. Where
-#: a group's sum has an argument at a kink, the whole group is far off on the other side of it.
+#: How many times eager torch is called with an x whose elements are moved, by `_MEAN` units in the last place.
+#: Where a group's sum has an argument at a kink, the whole group is far off on the other side of it.
 _MOVED = 3
 
 
@@ -108,11 +108,14 @@ def wrong(
 
 
 def _moved(tensors: Set, seed: int) -> Set:
-    """Return the tensors with an x whose elements are moved by a unit in the last place, up or down."""
+    """Return the tensors with an x whose elements are moved by a few units in the last place, up or down."""
     x = tensors.given[0]
     up = torch.rand(x.shape, generator=torch.Generator(x.device).manual_seed(seed), device=x.device)
     towards = torch.where(up < 0.5, -math.inf, math.inf).to(x.dtype)
-    other = torch.nextafter(x.detach(), towards).requires_grad_(x.requires_grad)
+    other = x.detach()
+    for _ in range(int(_MEAN)):
+        other = torch.nextafter(other, towards)
+    other.requires_grad_(x.requires_grad)
     given = tuple(other if t is x else t for t in tensors.given)
     return replace(
         tensors, given=given, moving=tuple(other if t is x else t for t in tensors.moving)

@@ -1,0 +1,187 @@
+"""The kernels of windows (windows.cuh), run thread by thread by a C++ compiler, since they share nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from typing import Any
+
+import pytest
+import torch
+from shared.poolings import POOLS, drawn
+from torch import Tensor, nn
+
+from fusegen.base import paths
+from fusegen.runtime import windows
+from fusegen.toolchain.compilers import find_compilers
+
+#: What CUDA has and the kernels use.
+CUDA = """
+#pragma once
+#include <cmath>
+#include <cstdint>
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+struct dim3 { unsigned x = 1, y = 1; dim3(unsigned x, unsigned y = 1) : x(x), y(y) {} };
+struct uint4 { uint32_t x, y, z, w; };
+using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess };
+inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline dim3 blockIdx(0), threadIdx(0), blockDim(1);
+using std::min, std::max;
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
+"""
+#: Runs a kernel for each thread of each block.
+LAUNCH = """
+#pragma once
+#include <cuda_runtime.h>
+namespace fusegen {
+inline void await_kernels_before() {}
+template <class Kernel, class... Arguments>
+cudaError_t launch(Kernel* kernel, cudaStream_t, dim3 grid, dim3 threads, size_t, int,
+                   const Arguments&... arguments) {
+  blockDim = threads;
+  for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
+    for (threadIdx.y = 0; threadIdx.y < threads.y; ++threadIdx.y)
+      for (threadIdx.x = 0; threadIdx.x < threads.x; ++threadIdx.x) kernel(arguments...);
+  return cudaSuccess;
+}
+}  // namespace fusegen
+"""
+VECTOR = """
+#pragma once
+#include "fusegen/storage.h"
+namespace fusegen {
+template <class T, int V> struct Vector { T value[V]; };
+template <class S, int V> struct Packed { S value[V]; };
+template <int V, class S> Packed<S, V> load_packed(const S* from) {
+  Packed<S, V> found;
+  for (int v = 0; v < V; ++v) found.value[v] = from[v];
+  return found;
+}
+template <class S, int V> Vector<compute_t<S>, V> unpack(const Packed<S, V>& packed) {
+  Vector<compute_t<S>, V> found;
+  for (int v = 0; v < V; ++v) found.value[v] = Storage<S>::load(packed.value[v]);
+  return found;
+}
+template <int V, class S> void store_vector(S* to, const Vector<compute_t<S>, V>& from) {
+  for (int v = 0; v < V; ++v) to[v] = Storage<S>::store(from.value[v]);
+}
+}  // namespace fusegen
+"""
+MAIN = """
+#include "fusegen/windows.cuh"
+extern "C" const char* run(const long* s, int reading, void* from, void* to, void* bias,
+                           long biases, const uint8_t* found, uint8_t* finds) {
+  fusegen::Windows w{};
+  w.samples = s[0], w.channels = s[1], w.counts_padding = s[2];
+  int* const sizes[] = {w.in, w.out, w.size, w.stride, w.padding, w.dilation};
+  for (int n = 0; n < 18; ++n) sizes[n / 3][n % 3] = int(s[3 + n]);
+  w.from = from, w.to = to, w.bias = biases ? bias : nullptr, w.bias_channels = biases;
+  w.found = found, w.finds = finds;
+  return fusegen::windows_cuda<FUSEGEN_STORED>(w, fusegen::Reading(reading), nullptr);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("emulated")
+    files = {"cuda_runtime.h": CUDA, "fusegen/launch.cuh": LAUNCH, "fusegen/vector.cuh": VECTOR}
+    (folder / "fusegen").mkdir()
+    for name, text in {**files, "main.cpp": MAIN}.items():
+        (folder / name).write_text(text)
+    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-DFUSEGEN_STORED=double"]
+    includes = [f"-I{folder}", f"-I{paths.include()}"]
+    library = folder / "emulated.so"
+    compiler = str(find_compilers().cxx)
+    subprocess.run(
+        [compiler, *flags, *includes, str(folder / "main.cpp"), "-o", str(library)], check=True
+    )
+    found = ctypes.CDLL(str(library)).run
+    found.restype = ctypes.c_char_p
+    return found
+
+
+def operator(run: Any) -> Any:
+    """Return the operator `windows`, as a package for a GPU has it, over the emulated kernels."""
+
+    def windows_(
+        x: Tensor,
+        bias: Tensor,
+        found: Tensor,
+        reading: int,
+        last: bool,
+        finds: bool,
+        counts: bool,
+        *sizes: int,
+    ) -> tuple[Tensor, Tensor]:
+        images, channels = x.shape[:2]
+        dims = x.dim() - 2
+        places = sizes[:3] if reading >= 3 else sizes[3:6]
+        shape = (images, channels, *places[3 - dims :])
+        memory_format = torch.contiguous_format
+        if last:
+            memory_format = torch.channels_last if dims == 2 else torch.channels_last_3d
+        to = torch.full(shape, torch.nan, dtype=x.dtype).contiguous(memory_format=memory_format)
+        which = torch.full(shape if finds else (0,), 255, dtype=torch.uint8)
+        which = which.contiguous(memory_format=memory_format) if finds else which
+        given = (images, channels, counts) if last else (images * channels, 1, counts)
+        numbers = (ctypes.c_long * 21)(*given, *sizes)
+        pointers = [t.data_ptr() if t.numel() else None for t in (x, to, bias)]
+        error = run(
+            numbers,
+            reading,
+            *map(ctypes.c_void_p, pointers),
+            ctypes.c_long(bias.numel()),
+            ctypes.c_void_p(found.data_ptr() if found.numel() else None),
+            ctypes.c_void_p(which.data_ptr() if finds else None),
+        )
+        assert error is None, error
+        return to, which
+
+    return windows_
+
+
+def results(function: Any, x: Tensor, bias: Tensor) -> list[Tensor]:
+    """Return a value, its gradients and a second derivative."""
+    own, also = x.clone().requires_grad_(), bias.clone().requires_grad_()
+    value = function(own, also)
+    along = torch.linspace(-1, 1, value.numel(), dtype=x.dtype).view_as(value).requires_grad_()
+    grads = torch.autograd.grad(value, (own, also), along, create_graph=True)
+    again = torch.linspace(1, 2, x.numel(), dtype=x.dtype).view_as(x)
+    (second,) = torch.autograd.grad(grads[0], along, again)
+    with torch.no_grad():
+        alone = function(x, bias)
+    return [value, alone, *grads, second]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_windows_are_read_as_torch_does(
+    pool: type[nn.Module], run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value, gradients and second derivative, for any windows, memory format, infinity and NaN."""
+    monkeypatch.setattr(windows, "_FEW", 0)
+    monkeypatch.setattr(windows, "_is_plain", lambda x: x.numel() > 0)
+    monkeypatch.setitem(windows._operators, torch.float64, operator(run))
+    for seed in range(24):
+        torch.manual_seed(seed)
+        pooling, shape = drawn(pool, seed)
+        x, bias = (
+            torch.randn(shape, dtype=torch.float64),
+            torch.randn(shape[1], dtype=torch.float64),
+        )
+        if seed % 4 == 3:
+            x.flatten()[::7] = [torch.inf, -torch.inf, torch.nan][seed // 4 % 3]
+        if seed % 2 and x.dim() > 3:
+            x = x.contiguous(
+                memory_format=(torch.channels_last, torch.channels_last_3d)[x.dim() - 4]
+            )
+        found = windows._windows_of(pooling, x)
+        assert found is not None
+        wanted = results(lambda x, b: pooling(x) + b.view(-1, *[1] * (x.dim() - 2)), x, bias)  # noqa: B023
+        got = results(lambda x, b: windows._run(found, x, b), x, bias)  # noqa: B023
+        for one, other in zip(got, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13, equal_nan=True)
