@@ -295,6 +295,7 @@ def test_each_chain_is_timed_and_reported(folder: Path) -> None:
     assert done.stdout.startswith(f"report.html: {len(timed) + 1} chains, ")
     text = (folder / "report.html").read_text()
     assert all(f'<article id="{name}">' in text for name in timed)
+    assert "fusegen report mlp --time" in text
 
 
 def test_a_layer_of_the_hub_calls_each_chain(folder: Path) -> None:
