@@ -75,7 +75,7 @@ class Call:
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
-        if self.ends or (self.op is not None and self.op.indexes):
+        if self.ends or (self.op is not None and (self.op.indexes or self.name in patterns.OF_ONE)):
             return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
 
@@ -127,6 +127,8 @@ def call_of(node: fx.Node) -> Call:
         )
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")
+    if op is None and name_of(node) in patterns.WINDOWS:
+        raise UnfitError("a function of windows or of whole channels, which torch computes")
     if op is None:
         raise UnfitError(f"{name_of(node)} is no op of fusegen")
     given = arguments_of(node, op)

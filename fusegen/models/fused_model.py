@@ -23,8 +23,8 @@ __all__ = ["fuse", "load_fused", "report"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: The back end of each fused model. A copy of such a model is a plain one.
-_BACKENDS: weakref.WeakKeyDictionary[nn.Module, FusegenBackend] = weakref.WeakKeyDictionary()
+#: The back end of each fused model or function. A copy of such a model is a plain one.
+_BACKENDS: weakref.WeakKeyDictionary[Any, FusegenBackend] = weakref.WeakKeyDictionary()
 #: What a folder of packages remembers: the options that decide which packages there are.
 _OPTIONS = "options.json"
 
@@ -107,6 +107,7 @@ def fuse(
     if not isinstance(model, nn.Module):
         function = torch.compile(model, backend=backend)
         call(function, copied(example_inputs))
+        _BACKENDS[function] = backend
         return function
     fused = _with_backend(model, backend)
     call_once(fused, fused, copied(example_inputs))
@@ -141,11 +142,11 @@ def load_fused(model: Model, folder: str | Path) -> Model:
     return _with_backend(model, FusegenBackend(where, **options, build=False))
 
 
-def report(model: nn.Module | None = None) -> Report:
+def report(model: Any = None) -> Report:
     """Return what was fused and what was not, with the reason.
 
     Args:
-        model: a model that `fuse` or `load_fused` returned; without one, everything that
+        model: a model or function that `fuse` or `load_fused` returned; without one, everything that
             `torch.compile(..., backend="fusegen")` compiled in this process.
 
     Raises:
@@ -153,11 +154,11 @@ def report(model: nn.Module | None = None) -> Report:
     """
     if model is None:
         return report_of_backend()
-    backend = _BACKENDS.get(model)
+    backend = _BACKENDS.get(model) if callable(model) else None
     if backend is None:
         raise UserError(
-            "this model was not made by fusegen.fuse or fusegen.load_fused; of torch.compile(..., "
-            'backend="fusegen") call fusegen.report() after the model has run'
+            "this was not made of a model or function by fusegen.fuse or fusegen.load_fused; of "
+            'torch.compile(..., backend="fusegen") call fusegen.report() after the model has run'
         )
     return backend.report
 

@@ -25,13 +25,17 @@ __all__ = [
     "JOINS",
     "KEPT",
     "OF_CHANNELS",
+    "OF_ONE",
     "PRODUCTS",
     "STEPS",
     "VIEWS",
+    "WINDOWS",
     "OfHalves",
     "geglu",
     "glu",
     "layer_norm_of_channels",
+    "max_values",
+    "min_values",
     "op_of",
     "op_of_function",
     "op_of_method",
@@ -89,6 +93,16 @@ def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1
     """The same of an RMS norm."""
     weight = None if weight is None else weight.flatten()
     return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
+
+
+def max_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """The values alone of `torch.max` over a dim (`extremes.py`)."""
+    return torch.max(x, dim, keepdim).values
+
+
+def min_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """The same of `torch.min`."""
+    return torch.min(x, dim, keepdim).values
 
 
 def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
@@ -195,6 +209,8 @@ _FUNCTIONS: Mapping[Any, str] = {
     rope: "rope",
     layer_norm_of_channels: "layer_norm",
     rms_norm_of_channels: "rms_norm",
+    max_values: "max",
+    min_values: "min",
     functional.glu: "glu",
     torch._C._nn.glu: "glu",
     **{glu: "glu", swiglu: "swiglu", geglu: "geglu", reglu: "reglu"},
@@ -225,6 +241,10 @@ COMPARISONS: Mapping[Any, str] = {
     **{torch.lt: "<", torch.le: "<=", torch.gt: ">", torch.ge: ">="},
     **{"lt": "<", "le": "<=", "gt": ">", "ge": ">="},
 }
+#: Reductions whose functions have a form of two tensors, with its op.
+_OF_TWO: Mapping[str, str] = {"max": "maximum", "min": "minimum"}
+#: Reductions to one element of a row, which alone gets the gradient. A formula has others of their names.
+OF_ONE = frozenset({"max", "min"})
 #: Ops that a formula writes with a sign between the two.
 INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 #: Ops that are steps of their own, since they keep state, draw numbers, set the layout of rows, or take the
@@ -235,8 +255,10 @@ KEPT = frozenset(
         *(name for name, op in registry().items() if op.halves),
     }
 )
-#: The same, and those whose results no step goes on from.
-STEPS = KEPT | {name for name, op in registry().items() if op.indexes or op.over == "channel"}
+#: The same, those that a formula cannot call, and those whose results no step goes on from.
+STEPS = (
+    KEPT | OF_ONE | {name for name, op in registry().items() if op.indexes or op.over == "channel"}
+)
 #: Methods that change the dtype alone. Between floating dtypes they compute nothing here: kernels compute
 #: in float32 (float64 for float64).
 CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as"})
@@ -266,10 +288,14 @@ VIEWS = frozenset(
 )
 #: What puts tensors side by side.
 JOINS = frozenset({torch.cat, torch.concat, torch.concatenate, torch.stack})
+#: Pooling and other functions of windows and of whole channels, which torch computes.
+WINDOWS = frozenset(
+    name for name, op in registry().items() if op.source and op.takes_only_x and name not in VIEWS
+)
 #: What torch computes best.
 PRODUCTS = frozenset(
     {
-        *(name for name, op in registry().items() if op.source and name not in VIEWS),
+        *(name for name, op in registry().items() if op.source and not op.takes_only_x),
         *("matmul", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
     }
 )
@@ -279,9 +305,15 @@ def op_of(node: fx.Node) -> Op | None:
     """Return the op that a node of a captured graph calls."""
     if isinstance(node.target, OfHalves):
         return find("glu")
+    op = None
     if node.op == "call_function":
-        return op_of_function(node.target)
-    return op_of_method(str(node.target)) if node.op == "call_method" else None
+        op = op_of_function(node.target)
+    elif node.op == "call_method":
+        op = op_of_method(str(node.target))
+    second = node.args[1] if len(node.args) > 1 else node.kwargs.get("other")
+    if op is not None and op.name in _OF_TWO and isinstance(second, fx.Node):
+        return find(_OF_TWO[op.name])
+    return op
 
 
 def op_of_function(function: Any) -> Op | None:

@@ -22,6 +22,7 @@ from fusegen.models.channels_last import use_channels_last
 from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
+from fusegen.models.extremes import write_extremes
 from fusegen.models.fusion_report import (
     ATTENTION,
     BIASES,
@@ -78,6 +79,7 @@ def plan_of(
     """
     leave_out_unread(graph)
     write_out_of_place(graph)
+    write_extremes(graph)
     before = effects_of(graph, inputs)
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
     write_rotations(graph, before)

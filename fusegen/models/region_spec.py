@@ -167,7 +167,7 @@ class _Writer:
             given |= {"formula": f'"{call.attributes["formula"]}"', "halves": "[first, second]"}
             self._steps.append(Step("expr", given, label))
             return
-        if call.op.indexes:
+        if "keepdim" in call.op.attributes:
             given |= {"dim": dims_text(self._region), "keepdim": "true"}
         if call.features:
             given["features"] = str(call.features)

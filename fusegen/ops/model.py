@@ -203,6 +203,12 @@ class Op:
         return self.summary.split(". ", 1)[0].rstrip(".")
 
     @property
+    def takes_only_x(self) -> bool:
+        """Whether it has neither parameters nor other inputs, as pooling; of a source: whether it is no
+        product."""
+        return not self.inputs and not (self.submodule and self.submodule.operands)
+
+    @property
     def takes_shape(self) -> bool:
         """Whether its torch function takes the shape of a row."""
         return "normalized_shape" in self.refused

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.effects import Effects, effects_of
+from fusegen.models.extremes import write_extremes
 from fusegen.models.gates import write_gates
 from fusegen.models.move_views import move_views
 from fusegen.models.other_gates import write_other_gates
@@ -41,6 +42,7 @@ def tidied(module: fx.GraphModule) -> Effects:
     """Tidy a graph as the back end does, and return what may not be moved in it."""
     leave_out_unread(module.graph)
     write_out_of_place(module.graph)
+    write_extremes(module.graph)
     effects = effects_of(module.graph)
     write_channel_norms(module.graph, effects)
     write_rotations(module.graph, effects)
