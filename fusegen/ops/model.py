@@ -128,6 +128,8 @@ class Op:
         source: whether it is a source: a product or a function of windows that torch computes. A chain starts
             from it.
         rank: the number of dims of what a source gives; 0 for any number, with the channel last.
+        matrix: whether a source of three dims takes a matrix too, as torch's function takes a signal without
+            a batch. Its windows are then of a row.
         inputs: the source's other inputs in `Module.forward`, beside x.
         keeps_channels: whether a source without a width leaves the channels as they are.
         pools: whether a source takes the largest element or the mean of each window.
@@ -172,6 +174,7 @@ class Op:
     tracked: Mapping[str, str] = field(default_factory=dict)
     source: bool = False
     rank: int = 0
+    matrix: bool = False
     inputs: tuple[str, ...] = ()
     keeps_channels: bool = False
     pools: bool = False

@@ -27,6 +27,7 @@ def _pool(kind: str, n: int, keywords: tuple[str, ...], *, dilated: bool) -> _De
         f"nn.functional.{kind.lower()}_pool{n}d",
         source=True,
         rank=n + 2,
+        matrix=n == 1,
         keeps_channels=True,
         pools=True,
         submodule=Submodule(
@@ -50,6 +51,7 @@ def _adaptive(kind: str, n: int) -> _Declare:
         f"nn.functional.adaptive_{kind.lower()}_pool{n}d",
         source=True,
         rank=n + 2,
+        matrix=n == 1,
         keeps_channels=True,
         submodule=Submodule(f"nn.Adaptive{kind}Pool{n}d", sized_by=("output_size",)),
         refused=_INDICES if kind == "Max" else {},

@@ -62,7 +62,8 @@ def steps(
         document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)]
     )
     source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
-    if dims and source is not None and source.rank not in (0, dims):
+    fits = source is None or source.rank in (0, dims) or (source.matrix and dims == 2)
+    if dims and source is not None and not fits:
         message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
         raise document.error(("dims",), message)
     dims = dims or (source.rank if source is not None else 0)
@@ -115,7 +116,8 @@ def _dims_of_source(names: Names, draft: Draft, op: Op) -> int:
     if start is None and op.rank and names.dims >= 3 and names.dims != op.rank:
         message = f"{draft.word} takes {op.rank} dims, and what reaches it has {names.dims}"
         raise names.document.error(draft.place, message)
-    return op.rank
+    of_matrix = op.matrix or (not op.rank and not op.takes_only_x and not op.inputs)
+    return 2 if start is None and of_matrix and names.dims == 2 else op.rank
 
 
 def _arguments_taken(before: Sequence[Step]) -> frozenset[str]:

@@ -26,7 +26,8 @@ def sizes_after(before: Sequence[Step]) -> Mapping[str, Setting]:
             return (
                 source.settings if features is None else {**source.settings, "features": features}
             )
-        if source.op is None or not source.op.keeps_channels:
+        of_rows = source.op is not None and source.op.matrix and source.dims == 2
+        if source.op is None or not source.op.keeps_channels or of_rows:
             return source.settings
     return {}
 
