@@ -25,8 +25,8 @@ _MEAN, _ELEMENT = 4.0, 32.0
 #: rounded argument may be on the other side.
 _KINKS = 1e-6
 _FEW = 4
-#: How many times eager torch is called with an x whose elements are moved, by `_MEAN` units in the last place.
-#: Where a group's sum has an argument at a kink, the whole group is far off on the other side of it.
+#: How many times eager torch is called with an x whose elements move by `_MEAN` units in the last place.
+#: Where a group's sum has an argument at a kink, all of the group is far off on the other side of it.
 _MOVED = 3
 
 
