@@ -19,6 +19,7 @@ from fusegen import chain, spec
 from fusegen.atoms import row_mean
 from fusegen.ops import Op, aliases, call, declare, op, registry
 from fusegen.program import Kind, Map, Outline, Output, Program
+from fusegen.program.access import Access
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.program.from_formula import formula_value
@@ -107,12 +108,10 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
     for name, kind in op.operands.items():
         if name not in numbers:
             given_kind = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}.get(kind, kind)
-            operands[name] = b.input(
-                name,
-                Kind.ROW if name == op.classes else given_kind,
-                differentiable=name not in op.constant,
-                integer=name == op.classes,
-            ).symbol
+            along = Kind.ROW if name == op.classes else given_kind
+            access = Access(name, along, stored="int64" if name == op.classes else "x")
+            constant = name in op.constant
+            operands[name] = b.read(name, along, access, differentiable=not constant)[0].symbol
     value = formula_value(b, op.name, call(op, x.symbol, operands, attributes))
     outline: Outline = {Kind.FULL: "like", Kind.ROW: "row", Kind.SCALAR: "scalar"}[value.kind]
     return Program("forward", tuple(b.inputs), {"y": Output(value, x, outline)})
