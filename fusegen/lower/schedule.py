@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 
+from fusegen.lower.reductions import over_grid, within_row
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
 
 
@@ -88,10 +89,7 @@ class Schedule:
         return [
             v
             for v in self.needed
-            if isinstance(v, Reduce)
-            and v.kind == Kind.ROW
-            and v not in self.given
-            and self.depth[v] == stage + 1
+            if within_row(v) and v not in self.given and self.depth[v] == stage + 1
         ]
 
     def reads(self, stage: int) -> list[Value]:
@@ -165,9 +163,10 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
             depth[value] = 0
             continue
         depth[value] = max((depth[arg] for arg in arguments(value)), default=0)
-        if isinstance(value, Reduce) and value.kind == Kind.ROW:
+        if within_row(value):
             depth[value] += 1
-        late = [arg for arg in arguments(value) if arg in final or _over_grid(arg, given)]
+        args = arguments(value)
+        late = [a for a in args if a in final or (over_grid(a) and a not in given)]
         if late and isinstance(value, Map) and value.kind == Kind.SCALAR:
             final.append(value)
         elif late:
@@ -188,9 +187,8 @@ def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:
     for value in reversed(plan.needed):
         if value in moved:
             depth[value] = max(depth[value], min(users[value]))
-        of_row = isinstance(value, Reduce) and value.kind == Kind.ROW
         for arg in () if value in plan.given else arguments(value):
-            users.setdefault(arg, []).append(depth[value] - of_row)
+            users.setdefault(arg, []).append(depth[value] - within_row(value))
     return depth
 
 
@@ -241,8 +239,3 @@ def _cheap(plan: Schedule) -> frozenset[Value]:
         if total <= 2 and len(read) <= 1:
             cost[value], tensors[value] = total, read
     return frozenset(cost)
-
-
-def _over_grid(value: Value, given: Collection[Value]) -> bool:
-    """Whether a value is a sum over the whole grid that this kernel computes."""
-    return isinstance(value, Reduce) and value.kind != Kind.ROW and value not in given

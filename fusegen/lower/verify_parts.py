@@ -44,6 +44,9 @@ def verify(name: str, before: Parts, after: Parts) -> None:
         if had != has:
             lost = sorted(map(str, had ^ has))
             raise VerificationError(f"{name}: {before[0].program.name}: other {what}: {lost}")
+    if missing := _unwritten(after):
+        program = before[0].program.name
+        raise VerificationError(f"{name}: {program}: nothing writes the parts {missing}")
     handed: set[str] = set()
     for part in after:  # A part may load what the forward pass saved, and what earlier parts left.
         loaded = {v.name for v in part.given} - {v.name for p in before for v in p.given}
@@ -70,6 +73,13 @@ def _wrong(part: Part) -> list[str]:
             found.append(f"{value.name} is no input")
         found += _wrong_kind(value)
     return found
+
+
+def _unwritten(parts: Parts) -> list[str]:
+    """Return the names of values that no part writes, although one writes others of their tensor."""
+    accesses = [o.access(n) for p in parts for n, o in p.program.outputs.items()]
+    whole = {other.name for access in accesses for other in access.parts(access.tensor)}
+    return sorted(whole - {access.name for access in accesses})
 
 
 def _wrong_kind(value: Value) -> list[str]:

@@ -153,11 +153,7 @@ def _by_column(program: Program) -> bool:
     """
     last = {o.value for o in program.outputs.values()}
     return not any(
-        (
-            isinstance(v, Reduce)
-            and Kind.COL in v.arg.kind & ~v.kind
-            and (v not in last or v.op == "max")
-        )
+        (isinstance(v, Reduce) and Kind.COL in v.axes and (v not in last or v.op == "max"))
         or isinstance(v, Take)
         or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
         for v in program.nodes()

@@ -11,14 +11,15 @@ import torch
 from conftest import NAMES, ROOT, python
 from shared.small_programs import X, program_of, program_of_steps
 
-from fusegen.atoms import exp, row_mean, row_sum, tanh
+from fusegen.atoms import HALVES, exp, row_mean, row_sum, tanh
 from fusegen.base.errors import UserError
 from fusegen.chain import Chain
 from fusegen.lower.part import Part, Parts
 from fusegen.lower.passes import PASSES, passed
 from fusegen.lower.show_passes import changes, programs_after
 from fusegen.lower.verify_parts import VerificationError, verify
-from fusegen.program import Kind, Map, Program, Reduce
+from fusegen.program import Kind, Map, Output, Program, Reduce
+from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
 from fusegen.tools.check.reference_program import Axes, run_program
 
@@ -83,6 +84,18 @@ def test_a_broken_pass_is_found(broken: Callable[[Part], Parts], said: str) -> N
     verify("whole", (part,), (part,))
     with pytest.raises(VerificationError, match=said):
         verify("broken", (part,), broken(part))
+
+
+def test_a_tensor_of_which_a_part_is_not_written_is_found() -> None:
+    builder = Builder()
+    first, second = builder.parts("x", Kind.FULL, HALVES)
+    whole = Program(
+        "f", tuple(builder.inputs), {"y": Output(second, first), "y_half": Output(first, second)}
+    )
+    verify("whole", (Part(whole),), (Part(whole),))
+    half = Part(replace(whole, outputs={"y": Output(second, first)}))
+    with pytest.raises(VerificationError, match=r"nothing writes the parts.*y_half"):
+        verify("broken", (half,), (half,))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,18 +9,19 @@ the sample's rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fusegen.lower.part import Part, Parts
+from fusegen.lower.reductions import over_grid
 from fusegen.program import Kind, Map, Output, Program, Reduce, Value, arguments, depths
 
 
 def cut_at_sums(part: Part) -> Parts:
     """Return the parts in the order in which they run; usually there is only one."""
     program, given = part.program, part.given
-    depth_of = depths(program, given, _over_grid)
-    sums = [v for v in depth_of if _over_grid(v) and v not in given]
+    depth_of = depths(program, given, over_grid)
+    sums = [v for v in depth_of if over_grid(v) and v not in given]
     homes = {n: _home(o, depth_of, given) for n, o in program.outputs.items()}
     saved_in = {v: depth_of[v] - (v in sums) for v in program.saved}
     last = max([*homes.values(), *saved_in.values()], default=0)
@@ -65,11 +66,6 @@ def _part(
     return replace(whole, program=piece, given=given)
 
 
-def _over_grid(value: Value) -> bool:
-    """Whether a value is reduced over rows, which needs the whole grid."""
-    return isinstance(value, Reduce) and value.kind != Kind.ROW
-
-
 def _home(output: Output, depth_of: dict[Value, int], given: Collection[Value]) -> int:
     """Return the part that computes an output.
 
@@ -81,7 +77,7 @@ def _home(output: Output, depth_of: dict[Value, int], given: Collection[Value]) 
     value = output.value
     follows = isinstance(value, Map) and value.kind == Kind.SCALAR
     spread = output.kind != value.kind
-    if value not in given and not spread and (_over_grid(value) or follows):
+    if value not in given and not spread and (over_grid(value) or follows):
         return max(0, depth_of[value] - 1)
     return depth_of[value]
 
@@ -92,7 +88,7 @@ def _awaited(
     depth_of: dict[Value, int],
     homes: dict[str, int],
     saved_in: dict[Value, int],
-    sums: list[Value],
+    sums: Sequence[Value],
 ) -> set[Value]:
     """Return the sums that a later part reads."""
     found: set[Value] = set()

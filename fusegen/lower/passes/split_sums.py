@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import sympy as sp
 
 from fusegen.lower.part import Part, Parts
+from fusegen.lower.reductions import within_row
 from fusegen.program import Kind, Map, Reduce, Value, depths
 from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
@@ -35,7 +36,7 @@ def split_sums(part: Part) -> Parts:
     builder.adopt(program.nodes())
     replaced: dict[Value, Value] = {}
     for value in waits:
-        if not isinstance(value, Reduce) or value.kind != Kind.ROW or value in given:
+        if not within_row(value) or value in given:
             continue
         terms = _terms(value, value.arg.symbol, builder, waits) if value.op == "sum" else None
         if terms and len(terms) > 1:

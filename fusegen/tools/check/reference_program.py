@@ -108,7 +108,7 @@ def _value(
         return _taken(whole, values[node.index.name], axes)
     assert isinstance(node, Reduce)
     whole = values[node.arg.name].expand(axes.of(node.arg.kind))
-    dims = axes.dims(node.arg.kind & ~node.kind)
+    dims = axes.dims(node.axes)
     if node.sample:
         first = axes.flat(whole)[: _sample(axes)]
         return rounding.sum(first, (0,)).reshape(axes.of(node.kind))
