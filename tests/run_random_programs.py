@@ -23,6 +23,13 @@ def main() -> int:
     options = _options()
     begin = time.time()
     seeds = range(options.seed, options.seed + options.count)
+
+    def note(outcome: Outcome) -> None:
+        """Write what is known so far: the run may be ended."""
+        if options.record:
+            record = _record(outcome, options, time.time() - begin)
+            options.record.write_text(json.dumps(record, indent=1) + "\n")
+
     outcome = run(
         seeds,
         together=options.together,
@@ -31,6 +38,7 @@ def main() -> int:
         quick=options.quick,
         keep=options.keep,
         say=_say,
+        note=note,
     )
     failed = {failure.program for failure in outcome.failures}
     if options.shrink:
@@ -38,9 +46,6 @@ def main() -> int:
             small = shrink(outcome.programs[name], failing)
             small.save(options.shrink / f"{name}.yaml")
             _say(f"{name} shrunk to\n{small.text}")
-    record = _record(outcome, options, time.time() - begin)
-    if options.record:
-        options.record.write_text(json.dumps(record, indent=1) + "\n")
     _say(f"{len(outcome.programs)} programs, {len(failed)} failed")
     return 1 if failed else 0
 

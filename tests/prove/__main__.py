@@ -82,7 +82,13 @@ def _models(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
 def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
     from prove import code_mutants
 
-    seeds = range(options.seed, options.seed + int(options.count))
+    seeds, begin = range(options.seed, options.seed + int(options.count)), time.time()
+
+    def note(record: dict[str, Any]) -> None:
+        """Write what is known so far: the run may be ended."""
+        if options.record:
+            records.write(options.record, records.origin(time.time() - begin) | record)
+
     record = code_mutants.run(
         seeds,
         only=options.areas,
@@ -90,6 +96,7 @@ def _code(options: argparse.Namespace, _: Path) -> tuple[dict[str, Any], int]:
         seconds=options.seconds,
         hangs=options.hangs,
         say=_say,
+        note=note,
     )
     return record, len(code_mutants.unexplained(record))
 

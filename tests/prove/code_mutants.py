@@ -175,6 +175,7 @@ def run(
     seconds: float,
     hangs: float,
     say: Callable[[str], None],
+    note: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return what became of the changes of some seeds.
 
@@ -185,13 +186,20 @@ def run(
         seconds: after how many it ends; a change that is not judged by then has the outcome "no time".
         hangs: seconds after which a stage of tests hangs.
         say: where to say how far it is.
+        note: called with what is known after each change.
     """
     known = areas()
     chosen = {name: known[name] for name in only or [n for n in known if not n.startswith("gpu")]}
     drawn = ((seed, *draw(seed, chosen)) for seed in seeds)
     waiting = [Mutant(s, n, str(path.relative_to(ROOT)), change) for s, n, path, change in drawn]
-    done = _judged(waiting, processes, seconds, hangs, say)
-    return {"seed": seeds[0], "areas": [*chosen], "mutants": [mutant.row() for mutant in done]}
+
+    def record(done: Sequence[Mutant]) -> dict[str, Any]:
+        rows = [mutant.row() for mutant in sorted(done, key=lambda mutant: mutant.seed)]
+        return {"seed": seeds[0], "areas": [*chosen], "mutants": rows}
+
+    return record(
+        _judged(waiting, processes, seconds, hangs, say, note=lambda done: note(record(done)))
+    )
 
 
 def run_again(
@@ -231,6 +239,7 @@ def _judged(
     say: Callable[[str], None],
     *,
     wide: bool = False,
+    note: Callable[[list[Mutant]], None] = lambda _: None,
 ) -> list[Mutant]:
     """Return the changes that were judged in time, by the tests of their area or its wide ones."""
     known, begins = areas(), time.monotonic()
@@ -252,6 +261,7 @@ def _judged(
                 mutant.seconds = round(time.monotonic() - began, 1)
                 with lock:
                     done.append(mutant)
+                    note(done)
                     say(_line(mutant, len(done)))
         finally:
             tree.close()

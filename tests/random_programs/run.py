@@ -76,6 +76,7 @@ def run(
     quick: bool = False,
     keep: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    note: Callable[[Outcome], None] = lambda _: None,
 ) -> Outcome:
     """Return what became of the programs of some seeds.
 
@@ -87,6 +88,7 @@ def run(
         quick: compile with -O1, and each for float64 and one other dtype: in half of the time.
         keep: the folder of what is built; by default one that is removed.
         say: where to say how far it is.
+        note: called with what is known after each library.
     """
     outcome, ends = Outcome(), time.monotonic() + seconds
     parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
@@ -99,6 +101,7 @@ def run(
             outcome.add(done)
             for failure in done.failures:
                 say(str(failure)[:400])
+            note(outcome)
             say(f"{len(outcome.programs)} of {len(seeds)}: {len(outcome.failures)} failures")
     return outcome
 
