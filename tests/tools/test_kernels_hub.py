@@ -170,6 +170,7 @@ def test_the_command_writes_again_what_is_its_own(generated: Path, tmp_path: Pat
     (variant,) = (folder / "build").glob("*-cpu-*")
     other = folder / "build" / "torch-stable-abi211-cu126-x86_64-linux"
     other.mkdir()
+    assert "`kernel.apply` is a function, `kernel.Module` an" in (folder / "README.md").read_text()
     (folder / "README.md").write_text("mine")
     (variant / "left.py").touch()
     assert fusegen_here(*command, cwd=tmp_path).returncode == 0

@@ -37,7 +37,7 @@ from kernels import get_kernel
 kernel = get_kernel("OWNER/{name}", version={version}, trust_remote_code=True)
 ```
 
-`kernel.apply` is a function, `kernel.Module` an `nn.Module`, and `kernel.layers.{layer}` replaces the
+{functions}, `kernel.Module` an `nn.Module`, and `kernel.layers.{layer}` replaces the
 `forward` of a module with the same parameters.
 
 ```
@@ -102,8 +102,14 @@ def write_hub_kernel(given: Path, version: int, license_name: str, out: Path) ->
         (place / "metadata.json").write_text(json.dumps(about, indent=2) + "\n")
         written.append(variant)
     layer = layer_name(built.name)
+    named = [f"`kernel.{f}`" for f in re.findall(r"^def (apply\w*)\(", built.code, re.MULTILINE)]
     card = _CARD.format(
-        licence=license_name, name=name, version=version, layer=layer, docs=built.docs
+        licence=license_name,
+        name=name,
+        version=version,
+        functions=f"{', '.join(named)} {'is a function' if len(named) == 1 else 'are functions'}",
+        layer=layer,
+        docs=built.docs,
     )
     readme = folder / "README.md"
     if not readme.exists():  # people write more into it
