@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(256) read_elements(Windows w, Lines lines) {
 }
 
 // Which element of a window of dim k is `steps` after its begin, or -1.
-__device__ __forceinline__ int element_of(const Windows& w, int k, int steps) {
+__device__ __forceinline__ int within_window(const Windows& w, int k, int steps) {
   if (steps < 0) return -1;
   if (w.dilation[k] == 1) return steps < w.size[k] ? steps : -1;
   const int found = steps / w.dilation[k];
@@ -221,10 +221,10 @@ __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
   const S* const from = static_cast<const S*>(w.from);
   Vector<T, V> value{};
   for (int a = first[0]; a <= last[0]; ++a) {
-    const int element0 = element_of(w, 0, begin[0] - a * w.stride[0]);
+    const int element0 = within_window(w, 0, begin[0] - a * w.stride[0]);
     if (element0 < 0) continue;
     for (int b = first[1]; b <= last[1]; ++b) {
-      const int element1 = element_of(w, 1, begin[1] - b * w.stride[1]);
+      const int element1 = within_window(w, 1, begin[1] - b * w.stride[1]);
       if (element1 < 0) continue;
       const int64_t line = line_of(w, w.out, own, a, b);
       const int which = (element0 * w.size[1] + element1) * w.size[2];
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
         const int steps = begin[2] - c * w.stride[2];
         const T count = puts ? T(1) : T(plane * count_of(w, 2, c));
         if constexpr (LAST) {
-          const int element = element_of(w, 2, steps);
+          const int element = within_window(w, 2, steps);
           if (element < 0) continue;
           const Vector<T, V> gradient = unpack(load_packed<V>(from + at));
           Packed<uint8_t, V> found{};
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
           const int found = puts ? w.found[at] : 0;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            const int element = element_of(w, 2, steps + v);
+            const int element = within_window(w, 2, steps + v);
             if (element >= 0 && (!puts || found == which + element)) value.value[v] += gradient;
           }
         }
