@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(256)
   using All = ReducedIn<typename P::AllStages>;
   await_kernels_before();
   const auto scalar = P::scalars(args);
+  const StageWalk::Counts counts(walk);
   T totals[P::Totals::size + 1] = {};
   for (int64_t r = int64_t(blockIdx.x) * blockDim.y + threadIdx.y; r < args.rows;
        r += int64_t(gridDim.x) * blockDim.y) {
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(256)
       total = join_threads<Addition>(total);
       const T mean = total / T(args.cols);
       each_part(walk, matrix, of_matrix, [&](uint32_t slice, uint32_t column, int64_t at) {
-        const T count = T(walk.count(slice, column));
+        const T count = T(counts.of(slice, column));
         if (count == T(0)) return;
         const T apart = memory.parts[at] / count - mean;
         squares += fma(count * apart, apart, memory.parts[walk.parts() + at]);

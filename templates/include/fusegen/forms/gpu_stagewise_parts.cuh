@@ -24,16 +24,34 @@ struct StageWalk {
   }
   // How many elements a slice has in a column.
   FUSEGEN_FN int64_t count(uint32_t slice, uint32_t column) const {
-    const int64_t cycle = int64_t(strands) * slices, whole = steps / cycle * strands;
-    const int64_t left = steps % cycle - int64_t(slice) * strands;
-    const bool last = slice == 0 && steps * together + column < elements();
-    return whole + (left < 0 ? 0 : left < strands ? left : strands) + last;
+    return Counts(*this).of(slice, column);
   }
   // Where parts of a slice's columns begin.
   FUSEGEN_FN int64_t part(int64_t matrix, uint32_t slice) const {
     return (matrix * slices + slice) * together;
   }
   FUSEGEN_FN int64_t parts() const { return matrices * slices * together; }
+
+  // The same for many slices and columns, with two divisions of 64 bits for all of them.
+  struct Counts {
+    int64_t whole, left, last;
+    uint32_t strands;
+
+    FUSEGEN_FN explicit Counts(const StageWalk& walk) : strands(walk.strands) {
+      const int64_t cycle = int64_t(walk.strands) * walk.slices;
+      whole = walk.steps / cycle * strands;
+      left = walk.steps % cycle;
+      last = walk.elements() - walk.steps * walk.together;
+    }
+    FUSEGEN_FN int64_t of(uint32_t slice, uint32_t column) const {
+      const int64_t more = left - int64_t(slice) * strands;
+      return whole +
+             (more < 0         ? 0
+              : more < strands ? more
+                               : strands) +
+             (slice == 0 && column < last);
+    }
+  };
 };
 
 // The reductions of a stage, and those of a whole kernel.
@@ -175,12 +193,14 @@ template <class F>
 __device__ __forceinline__ void each_part(const StageWalk& walk, int64_t matrix, uint32_t row,
                                           const F& f) {
   const uint32_t spans = walk.together / walk.inner, columns = spans * walk.run;
-  const int64_t count = int64_t(columns) * walk.slices;
-#pragma unroll 4
-  for (int64_t n = threadIdx.x; n < count; n += blockDim.x) {
-    const uint32_t slice = uint32_t(n / columns), of_slice = uint32_t(n % columns);
-    const uint32_t column = of_slice / walk.run * walk.inner + row * walk.run + of_slice % walk.run;
-    f(slice, column, walk.part(matrix, slice) + column);
+  const uint32_t count = columns * walk.slices;  // all parts are in memory: 32 bits count them
+  const int64_t first = walk.part(matrix, 0);
+#pragma unroll 8
+  for (uint32_t n = threadIdx.x; n < count; n += blockDim.x) {
+    const uint32_t slice = n / columns, of_slice = n - slice * columns;
+    const uint32_t span = of_slice / walk.run;
+    const uint32_t column = span * walk.inner + row * walk.run + (of_slice - span * walk.run);
+    f(slice, column, first + int64_t(slice) * walk.together + column);
   }
 }
 // Joins one value of each of these threads: a warp, or the whole block. All get the result.
