@@ -151,6 +151,20 @@ def test_its_models_fit_their_examples(name: str, tmp_path: Path) -> None:
         assert whole.count("template <class Math>\nstruct Forward") >= 1
 
 
+def test_arguments_that_are_shapes_fit_the_example(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.yaml"
+    path.write_text(
+        "arguments: {in_channels: int, out_channels: int, kernel: shape, pad: int, row: shape}\nchain:\n"
+        "  - conv2d: {kernel_size: kernel, padding: [0, pad]}\n"
+        "  - layer_norm: {elementwise_affine: true, features: row, dim: [2, 3]}\n"
+    )
+    text = single_file(path, ("float32",), {"pad": 2, "rows": 2, "out_channels": 3})
+    single = loaded(text, tmp_path)
+    given = single.get_init_inputs()
+    assert given == [64, 3, (3, 3), 2, (30, 34)]
+    assert single.Model(*given)(*single.get_inputs()).shape == (2, 3, 30, 34)
+
+
 def test_inputs_that_get_no_gradient_are_asked_for_none(tmp_path: Path) -> None:
     path = tmp_path / "kept.yaml"
     path.write_text(

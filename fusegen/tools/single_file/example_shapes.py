@@ -13,12 +13,31 @@ from fusegen.program import Kind
 from fusegen.spec.factor import OF
 from fusegen.spec.model import Ref, Setting, Spec, Step
 
-__all__ = ["CHANNELS", "WIDE", "after_source", "factor_shape", "number_of", "shapes_of"]
+__all__ = [
+    "CHANNELS",
+    "SIZES",
+    "WIDE",
+    "after_source",
+    "factor_shape",
+    "number_of",
+    "shape_argument",
+    "shapes_of",
+]
 
 #: How many channels or columns there are, of rows and of images.
 CHANNELS = {False: 256, True: 64}
 #: The size of an image's dims after the channel.
 WIDE = 32
+#: Arguments by what a step takes them for; other sizes are numbers of channels or columns.
+SIZES = {
+    "kernel_size": 3,
+    "stride": 2,
+    "padding": 0,
+    "output_padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "num_groups": 8,
+}
 
 
 def factor_shape(spec: Spec, step: Step, numbers: Mapping[str, int]) -> tuple[int, ...] | None:
@@ -116,18 +135,26 @@ def _after_module(
     given: dict[str, object] = {k: v for k, v in step.attributes.items() if k in held.keywords}
     value: object
     arguments = {a.name: a.default for a in spec.arguments}
-    shapes = {name: default for name, default in arguments.items() if isinstance(default, tuple)}
     for key in (*held.sized_by, *held.geometry):
         value = step.settings.get(key, step.attributes.get(key))
-        if isinstance(value, Ref) and value.name in shapes:
-            value = shapes[value.name]
+        if isinstance(value, Ref) and value.name not in numbers:
+            value = arguments[value.name] or shape_argument(value.name, spec.steps)
         if isinstance(value, tuple):
-            given[key] = value
+            given[key] = tuple(numbers[s] if isinstance(s, str) else s for s in value)
         elif isinstance(value, int) or (isinstance(value, Ref) and value.name in numbers):
             given[key] = number_of(value, numbers)
     with torch.device("meta"):
         made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given)
     return tuple(made(torch.empty(x, device="meta")).shape)
+
+
+def shape_argument(name: str, steps: Sequence[Step]) -> tuple[int, ...] | None:
+    """Return sizes for a shape argument that a source takes for its kernel or its geometry, if one does."""
+    for step in steps:
+        for key, value in step.settings.items() if step.is_source else ():
+            if isinstance(value, Ref) and value.name == name and key in SIZES:
+                return (SIZES[key],) * (step.dims - 2)
+    return None
 
 
 def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:

@@ -16,10 +16,12 @@ from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.single_file.example_shapes import (
     CHANNELS,
+    SIZES,
     WIDE,
     after_source,
     factor_shape,
     number_of,
+    shape_argument,
     shapes_of,
 )
 
@@ -27,16 +29,6 @@ __all__ = ["Example", "example_of"]
 
 #: The size of the first dim of x: rows, or images.
 _ROWS, _IMAGES = 128, 16
-#: Arguments by what a step takes them for; other sizes are numbers of channels or columns.
-_SIZES = {
-    "kernel_size": 3,
-    "stride": 2,
-    "padding": 0,
-    "output_padding": 0,
-    "dilation": 1,
-    "groups": 1,
-}
-_SIZES |= {"num_groups": 8}
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
     for argument in spec.arguments:
         if argument.type == "int":
             default = argument.default if isinstance(argument.default, int) else None
-            usual = _SIZES.get(roles.get(argument.name, ""), CHANNELS[images])
+            usual = SIZES.get(roles.get(argument.name, ""), CHANNELS[images])
             usual = usual if default is None else default
             numbers[argument.name] = sizes.get(argument.name, argument.only or usual)
     x_sizes = sizes.get("rows", _IMAGES if images else _ROWS), sizes.get("image", WIDE)
@@ -191,7 +183,9 @@ def _roles(steps: Sequence[Step]) -> dict[str, str]:
 
 
 def _shape_of(name: str, steps: Sequence[Step], reached: Mapping[str, Sequence[int]]) -> str:
-    """Return the text of a shape argument: the sizes of a row, if a norm takes it so."""
+    """Return the text of a shape argument: what a source or a norm takes it for."""
+    if given := shape_argument(name, steps):
+        return repr(given)
     for step in steps:
         size, dim = step.settings.get("features"), step.attributes.get("dim")
         if isinstance(size, Ref) and size.name == name:
