@@ -52,8 +52,10 @@ def tensor_of(node: Any) -> Tensor | None:
 
 def name_of(node: fx.Node) -> str:
     """Return what a node calls, as people know it."""
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    target: Any = node.target
+    if isinstance(target, str):
+        return target
+    return str(patterns.SHOWN.get(target) or getattr(target, "__name__", target))
 
 
 def arguments_of(node: fx.Node, op: Op) -> dict[str, Any]:

@@ -27,6 +27,7 @@ __all__ = [
     "OF_CHANNELS",
     "OF_ONE",
     "PRODUCTS",
+    "SHOWN",
     "STEPS",
     "VIEWS",
     "WINDOWS",
@@ -245,6 +246,13 @@ COMPARISONS: Mapping[Any, str] = {
 _OF_TWO: Mapping[str, str] = {"max": "maximum", "min": "minimum"}
 #: Reductions to one element of a row, which alone gets the gradient. A formula has others of their names.
 OF_ONE = frozenset({"max", "min"})
+#: What stands for something that a model calls by another name, with that name.
+SHOWN: Mapping[Any, str] = {
+    max_values: "max",
+    min_values: "min",
+    layer_norm_of_channels: "layer_norm",
+    rms_norm_of_channels: "rms_norm",
+}
 #: Ops that a formula writes with a sign between the two.
 INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 #: Ops that are steps of their own, since they keep state, draw numbers, set the layout of rows, or take the

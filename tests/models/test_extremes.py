@@ -71,6 +71,13 @@ def test_with_their_places_they_stay_torchs() -> None:
 
 
 @pytest.mark.usefixtures("specs_by_torch")
+def test_the_report_calls_them_as_the_model_does() -> None:
+    used = FusegenBackend(everything=True)
+    torch.compile(lambda x: x.max(1)[0], backend=used)(X)
+    assert [name for name, _ in used.report.left] == ["max"]
+
+
+@pytest.mark.usefixtures("specs_by_torch")
 def test_a_function_that_was_fused_has_a_report() -> None:
     fused = fusegen.fuse(indexed, X, everything=True)
     assert "mul max tanh add" in str(fusegen.report(fused))
