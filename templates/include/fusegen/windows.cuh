@@ -205,6 +205,7 @@ template <class S, int V, bool LAST, Reading READING>
 __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
   using T = compute_t<S>;
   constexpr bool puts = READING == Reading::put;
+  constexpr int width = LAST ? V : 1, batch = LAST ? 2 : 4;  // of a load, and loads in flight
   await_kernels_before();
   Position own;
   if (!find_position<V, LAST>(lines, w.in, w.channels, own)) return;
@@ -229,30 +230,32 @@ __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
       const int64_t line = line_of(w, w.out, own, a, b);
       const int which = (element0 * w.size[1] + element1) * w.size[2];
       const int plane = puts ? 1 : count_of(w, 0, a) * count_of(w, 1, b);
-      for (int c = first[2]; c <= last[2]; ++c) {
-        const int64_t at = line + c * w.channels;
-        const int steps = begin[2] - c * w.stride[2];
-        const T count = puts ? T(1) : T(plane * count_of(w, 2, c));
-        if constexpr (LAST) {
-          const int element = within_window(w, 2, steps);
-          if (element < 0) continue;
-          const Vector<T, V> gradient = unpack(load_packed<V>(from + at));
-          Packed<uint8_t, V> found{};
-          if constexpr (puts) found = load_packed<V>(w.found + at);
+      for (int next = first[2]; next <= last[2]; next += batch) {
+        // All of a batch are in flight before any is used.
+        Packed<S, width> raw[batch];
+        Packed<uint8_t, width> found[batch] = {};
 #pragma unroll
-          for (int v = 0; v < V; ++v) {
-            if (!puts)
-              value.value[v] += gradient.value[v] / count;
-            else if (found.value[v] == which + element)
-              value.value[v] += gradient.value[v];
+        for (int i = 0; i < batch; ++i) {
+          if (next + i > last[2]) break;
+          const int64_t at = line + (next + i) * w.channels;
+          raw[i] = load_packed<width>(from + at);
+          if constexpr (puts) found[i] = load_packed<width>(w.found + at);
+        }
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+          if (next + i > last[2]) break;
+          const int steps = begin[2] - (next + i) * w.stride[2];
+          const T count = puts ? T(1) : T(plane * count_of(w, 2, next + i));
+          Vector<T, width> share = unpack(raw[i]);
+#pragma unroll
+          for (int v = 0; v < width; ++v) {
+            if (!puts) share.value[v] /= count;
           }
-        } else {
-          const T gradient = Storage<S>::load(from[at]) / count;
-          const int found = puts ? w.found[at] : 0;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            const int element = within_window(w, 2, steps + v);
-            if (element >= 0 && (!puts || found == which + element)) value.value[v] += gradient;
+            const int of = LAST ? v : 0, element = within_window(w, 2, LAST ? steps : steps + v);
+            if (element < 0 || (puts && found[i].value[of] != which + element)) continue;
+            value.value[v] += share.value[of];
           }
         }
       }

@@ -25,9 +25,10 @@ _MEAN, _ELEMENT = 4.0, 32.0
 #: rounded argument may be on the other side.
 _KINKS = 1e-6
 _FEW = 4
-#: How many times eager torch is called with an x whose elements move by `_MEAN` units in the last place.
-#: Where a group's sum has an argument at a kink, all of the group is far off on the other side of it.
-_MOVED = 3
+#: How many times eager torch is called with an x whose elements move by the units in the last place that an
+#: element may be wrong by. Where a group's sum has an argument at a kink, all of the group is far off on the
+#: other side of it.
+_MOVED = 6
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _moved(tensors: Set, seed: int) -> Set:
     up = torch.rand(x.shape, generator=torch.Generator(x.device).manual_seed(seed), device=x.device)
     towards = torch.where(up < 0.5, -math.inf, math.inf).to(x.dtype)
     other = x.detach()
-    for _ in range(int(_MEAN)):
+    for _ in range(int(_EPS[x.dtype])):
         other = torch.nextafter(other, towards)
     other.requires_grad_(x.requires_grad)
     given = tuple(other if t is x else t for t in tensors.given)
