@@ -95,7 +95,8 @@ class Formulas:
         draw = rng.random()
         a = self._term(depth - 1)
         if draw < 0.25:
-            return f"{rng.choice(_SMOOTH)}({a})"
+            function = rng.choice(_SMOOTH)
+            return f"{function}({'x' if a == 'pi' else a})"  # sin(pi) is 0 here, and not in torch
         if draw < 0.5:
             return f"({a} {rng.choice('+-*')} {self._term(depth - 1)})"
         if draw < 0.58:
