@@ -262,9 +262,8 @@ def _runs(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield torch's own results: first as they are, then with noise."""
     yield derivatives(function, tensors, case, cotangents)
-    if (
-        case.exact
-    ):  # a gradient that is 0 may be so without an error there, and not by torch's own kernels
+    # Written out, a gradient that is 0 may be so without an error; by torch's own kernels it has one.
+    if case.exact:
 
         def by_kernels(given: dict[str, Tensor]) -> Tensor:
             found: Tensor = function(given, written_out=False)
@@ -354,9 +353,8 @@ def _wrong(
     # The reciprocal of what is 0 but for its rounding: torch's result has no digit, and might be infinite.
     pole = (spread >= truth.abs()) & (spread > 1 / torch.finfo(precision.compute).eps)
     ratio = torch.where(pole & ~torch.isfinite(got), 0.0, ratio)
-    if (
-        gradient
-    ):  # torch's NaN is 0 times infinity there, of which a derivative that is 0 knows nothing
+    # Torch's NaN is 0 times infinity there, of which a derivative that is 0 knows nothing.
+    if gradient:
         ratio = torch.where(truth.isnan(), 0.0, ratio)
         if overflows:
             ratio = torch.where(torch.isfinite(got), ratio, 0.0)

@@ -303,11 +303,8 @@ def test_a_name_means_the_spec_here_or_in_specs(
     assert find_spec("here") == find_spec("here.yaml") == Path("here.yaml")
     assert find_spec("there") == find_spec("specs/there") == Path("specs/there.yml")
     assert expand([Path("here"), Path("there")]) == [Path("here.yaml"), Path("specs/there.yml")]
-    for folder in (
-        "generated/here",
-        "generated/there/",
-        "here",
-    ):  # as a shell completes a package's name
+    # As a shell completes a package's name.
+    for folder in ("generated/here", "generated/there/", "here"):
         Path(folder).mkdir(parents=True)
         Path(folder, "element.h").write_text("")
         assert find_spec(folder) == find_spec(Path(folder).name)
