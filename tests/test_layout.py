@@ -6,6 +6,7 @@ import ast
 import functools
 import graphlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,9 @@ def test_public_names_stay() -> None:
     assert callable(fusegen.load)
     assert fusegen.__version__
     assert all(map(callable, (exp, sigmoid, op, Kind, Chain)))
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """pytest collects none of two files of one name, and says so only where it collects both."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -35,6 +35,7 @@ def modulated(x: Tensor, o: Given) -> Tensor:
 
 
 def turned(x: Tensor, o: Given) -> Tensor:
+    x = F.rms_norm(x, x.shape[-1:], o["weight"], 1e-6)
     first, second = x.chunk(2, -1)
     return x * o["cos"] + torch.cat((-second, first), -1) * o["sin"]
 
@@ -50,7 +51,7 @@ EXAMPLES: dict[
     "a bias": ("add: bias\n  - rms_norm", (5, 8), biased),
     "group norm": ("group_norm: {num_groups: 4, features: 32}\n  - mul", (2, 32, 3, 5), grouped),
     "modulation by sample": ("x * (1 + scale) + shift", (3, 5, 8), modulated),
-    "rotary position embedding": ("rope: {cos: cos, sin: sin}", (2, 3, 5, 8), turned),
+    "rotary position embedding": ("rope(x, cos, sin)", (2, 3, 5, 8), turned),
     "a residual and its norm": ("outputs: [norm, total]", (5, 8), normed),
 }
 
@@ -58,7 +59,7 @@ EXAMPLES: dict[
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_what_torch_computes(name: str, tmp_path: Path) -> None:
     held, shape, written = EXAMPLES[name]
-    assert f"| {name}" in TEXT or f"| [{name}]" in TEXT
+    assert f"**{name[0].upper()}{name[1:]}" in TEXT
     (text,) = (b for b in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if held in b)
     path = tmp_path / "example.yaml"
     path.write_text(text)
