@@ -207,15 +207,15 @@ def convolve_and_pool(
         return pool_windows(pooling, convolution(x))
     kind = type(convolution)
     function = _CONVOLUTIONS.get(kind)
+    if function is None or not _operators or not _is_plain(x) or not plain(convolution, kind):
+        return pool_windows(pooling, convolution(x))
     weight: Any = convolution.weight
-    own = function is not None and _operators.get(x.dtype) is not None and _is_plain(x)
-    if not own or not plain(convolution, kind) or convolution.padding_mode != "zeros":
-        return pool_windows(pooling, convolution(x))
-    if x.dim() != weight.dim() or torch.is_autocast_enabled("cuda"):
-        return pool_windows(pooling, convolution(x))
-    assert function is not None
     bias: Any = convolution.bias
-    moved = bias is not None and not _counts_padding(pooling)
+    if convolution.padding_mode != "zeros" or x.dim() != weight.dim():
+        return pool_windows(pooling, convolution(x))
+    if torch.is_autocast_enabled("cuda"):
+        return pool_windows(pooling, convolution(x))
+    moved = type(bias) is nn.Parameter and bias.dtype is x.dtype and not _counts_padding(pooling)
     x = in_memory_format(x, weight, convolution.groups, memory_format, "as it is")  # type: ignore[arg-type]
     geometry = {n: getattr(convolution, n) for n in ("stride", "padding", "dilation", "groups")}
     if "Transpose" in kind.__name__:

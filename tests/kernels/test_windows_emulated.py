@@ -185,3 +185,35 @@ def test_windows_are_read_as_torch_does(
         got = results(lambda x, b: windows._run(found, x, b), x, bias)  # noqa: B023
         for one, other in zip(got, wanted, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13, equal_nan=True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("memory_format", ["preserve", "channels_last"])
+@pytest.mark.parametrize(
+    "pooling", [nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.AvgPool2d(2, padding=1)]
+)
+def test_a_convolution_is_pooled_with_its_bias(
+    pooling: nn.Module, memory_format: Any, bias: bool, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the bias is added before the pooling or after it, and in which format the convolution runs."""
+    monkeypatch.setattr(windows, "_FEW", 0)
+    monkeypatch.setattr(windows, "_is_plain", lambda x: x.numel() > 0)
+    monkeypatch.setitem(windows._operators, torch.float64, operator(run))
+    torch.manual_seed(1)
+    for convolution in (
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=bias),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1, groups=2, bias=bias),
+        nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular", bias=bias),
+    ):
+        convolution = convolution.double()
+        leaves = [torch.randn(2, 4, 9, 7, dtype=torch.float64, requires_grad=True)]
+        leaves += convolution.parameters()
+        values = [
+            pooling(convolution(leaves[0])),
+            windows.convolve_and_pool(convolution, pooling, leaves[0], memory_format),
+        ]
+        wanted, got = (
+            [value, *torch.autograd.grad(value.square().sum(), leaves)] for value in values
+        )
+        for one, other in zip(got, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -71,6 +71,15 @@ def test_a_module_pools_as_torch_does(
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
+def test_an_adapter_around_a_convolution_is_called(package: ModuleType) -> None:
+    """It need not have a weight of its own."""
+    fused = package.Module(3, 5, 3)
+    x = torch.randn(2, 3, 13, 9)
+    wanted = fused(x)
+    fused.first = nn.Sequential(fused.first, nn.Identity())
+    torch.testing.assert_close(fused(x), wanted, rtol=0, atol=0)
+
+
 def test_a_hook_sees_each_submodule_called(package: ModuleType) -> None:
     """A convolution whose value is pooled is called, or replaced only where nothing watches it."""
     fused, seen = package.Module(3, 5, 3), []
