@@ -85,8 +85,12 @@ struct Math {
 
   static FUSEGEN_FN T inverse(T x) { return T(1) / x; }
 
-  // 1 / (1 + exp(-x)); exp overflows to infinity for very negative x, which gives the right 0.
-  static FUSEGEN_FN T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
+  // 1 / (1 + e) for x >= 0, and e / (1 + e) below, with e = exp(-|x|): a subnormal e is not lost,
+  // of whose square root the derivative is no small number.
+  static FUSEGEN_FN T sigmoid(T x) {
+    const T e = exp(-absolute(x));
+    return (x < T(0) ? e : T(1)) / (T(1) + e);
+  }
 
   // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which never overflows.
   static FUSEGEN_FN T softplus(T x) { return (x < T(0) ? T(0) : x) + log1p(exp(-absolute(x))); }
