@@ -140,9 +140,15 @@ def _random(
         sum(r[key] for r in of) for of, key in ((programs, "programs"), (models, "models"))
     )
     changed = sum(r["count"] for r in specs)
+    explained = {n: said for r in programs for n, said in r.get("explained", {}).items()}
     return [
         least("random programs", 2000, made, "the time there was"),
-        none_of("of these wrong, or crashing", sum(len(r["failed"]) for r in programs), made),
+        none_of(
+            "of these wrong, or crashing",
+            sum(len(r["failed"]) for r in programs),
+            made,
+            "; ".join(f"{name}, where {said}" for name, said in explained.items()),
+        ),
         least("random models, fused", 200, fused, "the time there was"),
         none_of("of these wrong", sum(len(r["wrong"]) for r in models), fused),
         least("changed specs", 20_000, changed, "the time there was"),
