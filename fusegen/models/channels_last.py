@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import fx
@@ -18,22 +17,15 @@ from torch.nn import functional
 from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import call_or_none
+from fusegen.models.convolutions import GROUPS, INPUT, WEIGHT, argument, convolutions
 from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import equal
-from fusegen.runtime.memory_format import is_faster
+from fusegen.runtime.memory_format import FORMATS, is_faster
 
 __all__ = ["use_channels_last"]
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-_CONVOLUTIONS = frozenset(
-    getattr(module, f"conv{transposed}{n}d")
-    for module in (torch, functional)
-    for transposed in ("", "_transpose")
-    for n in (2, 3)
-)
-#: Where a convolution, transposed or not, takes its arguments.
-_INPUT, _WEIGHT, _GROUPS = 0, 1, 6
+_CONVOLUTIONS = convolutions(2, 3)
 #: Functions beside ops whose result has the format of what they read, and that are as fast in each.
 _FOLLOWING = frozenset(
     {
@@ -86,7 +78,7 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
         tensor = tensor_of(node)
         assert tensor is not None  # it is an image
         users = [user for user in node.users if user in plan.last]
-        _convert(graph, node, users, _FORMATS[tensor.dim()])
+        _convert(graph, node, users, FORMATS[tensor.dim()])
     for node in plan.leaving:
         users = [user for user in node.users if _minds(user, effects)]
         _convert(graph, node, users, torch.contiguous_format)
@@ -95,8 +87,8 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
 
 def _is_faster(node: fx.Node) -> bool:
     """Return whether a convolution is faster in channels-last."""
-    value, weight = tensor_of(node), tensor_of(_argument(node, _WEIGHT, "weight"))
-    groups = _argument(node, _GROUPS, "groups") or 1
+    value, weight = tensor_of(node), tensor_of(argument(node, WEIGHT))
+    groups = argument(node, GROUPS) or 1
     return value is not None and weight is not None and is_faster(value, weight, groups)
 
 
@@ -130,18 +122,14 @@ def _read(node: fx.Node) -> list[fx.Node]:
     """Return the nodes whose format decides that of a node's value."""
     if node.target not in _CONVOLUTIONS:
         return node.all_input_nodes
-    image = _argument(node, _INPUT, "input")
+    image = argument(node, INPUT)
     return [image] if isinstance(image, fx.Node) else []
-
-
-def _argument(node: fx.Node, place: int, name: str) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name)
 
 
 def _follows(node: fx.Node, effects: Effects) -> bool:
     """Return whether a node gives channels-last if it reads it, and is no slower then."""
     value = tensor_of(node)
-    if value is None or value.dim() not in _FORMATS or node in effects.nested:
+    if value is None or value.dim() not in FORMATS or node in effects.nested:
         return False
     if not effects.may_move(node):
         return False
@@ -171,7 +159,7 @@ def _images(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
     """Yield the nodes whose value has channels and space, so that its format matters."""
     for node in nodes:
         tensor = tensor_of(node)
-        if tensor is None or tensor.dim() not in _FORMATS:
+        if tensor is None or tensor.dim() not in FORMATS:
             continue
         if tensor.shape[1] != 1 and any(size != 1 for size in tensor.shape[2:]):
             yield node

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import torch
 from torch import fx
-from torch.nn import functional
 
 from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import call_or_none
+from fusegen.models.convolutions import BIAS, argument, convolutions
 from fusegen.models.effects import Effects
 
 __all__ = ["take_biases"]
 
-_CONVOLUTIONS = frozenset(
-    getattr(module, f"conv{transposed}{n}d")
-    for module in (torch, functional)
-    for transposed in ("", "_transpose")
-    for n in (1, 2, 3)
-)
-#: Where a convolution, transposed or not, takes its bias.
-_BIAS = 2
+_CONVOLUTIONS = convolutions(1, 2, 3)
 
 
 def take_biases(graph: fx.Graph, effects: Effects) -> int:
@@ -55,7 +48,7 @@ def _bias(node: fx.Node) -> fx.Node | None:
     """Return the bias of a convolution, or None if there is none, or the node is something else."""
     if node.target not in _CONVOLUTIONS:
         return None
-    found = node.args[_BIAS] if len(node.args) > _BIAS else node.kwargs.get("bias")
+    found = argument(node, BIAS)
     return found if isinstance(found, fx.Node) else None
 
 
@@ -79,10 +72,11 @@ def _take(graph: fx.Graph, node: fx.Node, bias: fx.Node) -> None:
     """Add a convolution's bias to its result."""
     value, own = tensor_of(node), tensor_of(bias)
     assert value is not None and own is not None
-    if len(node.args) > _BIAS:
-        node.update_arg(_BIAS, None)
+    place, name = BIAS
+    if len(node.args) > place:
+        node.update_arg(place, None)
     else:
-        node.update_kwarg("bias", None)
+        node.update_kwarg(name, None)
     shape = (-1, *(1,) * (value.dim() - 2))
     with graph.inserting_after(node):
         view = graph.call_method("reshape", (bias, shape))

@@ -111,7 +111,7 @@ def test_forms(form: Callable[..., Any], inputs: tuple[Tensor, ...], converted: 
         def run_node(self, n: fx.Node) -> Any:
             if n.target in channels_last._CONVOLUTIONS:
                 image = self.env[n.args[0]]
-                last = channels_last._FORMATS[image.dim()]
+                last = channels_last.FORMATS[image.dim()]
                 seen.append(image.is_contiguous(memory_format=last))
             return super().run_node(n)
 
