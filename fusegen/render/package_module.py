@@ -31,9 +31,6 @@ from fusegen.render.places import kept_at
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec, Step
 
-#: Finds the convolution whose value a piece pools.
-_PooledBy = Callable[[Chains, Chain | Spec], Step | None]
-
 __all__ = ["contexts_of", "method_text", "module_text", "original_lines"]
 
 
@@ -73,15 +70,14 @@ def contexts_of(
         shared: what the templates of all files know.
     """
     common = {**shared, "result": RESULT}
-    pooled_by = (
-        _by_none if shared["alone"] else _pooled_by
-    )  # a file alone has no kernels for windows
+    by_kernels = not shared["alone"]  # a file alone has no kernels for windows
     own: list[dict[str, Any]] = []
     for chain in chains.fused:
         context = {**common, **module_context(chain)}
         labels = {step.label for step in chains.spec.steps}
         context["larger"] = larger_operands(chain, labels.__contains__)
-        if convolution := pooled_by(chains, chain):
+        convolution = _pooled_by(chains, chain) if by_kernels else None
+        if convolution is not None:
             _convolve_first(context, chain.spec.steps[0], convolution)
         own.append(context)
     one = len(chains.pieces) == 1
@@ -89,7 +85,7 @@ def contexts_of(
     package |= {
         "functions": [context["function"] for context in own],
         "has_products": any(context["source"] for context in own),
-        "forward": [] if one else _forward(chains, _calls, pooled_by),
+        "forward": [] if one else _forward(chains, _calls, by_kernels=by_kernels),
         "helpers": sorted(
             {name for context in own for name in context["helpers"]}
             | ({"as_large_as"} if any(context["larger"] for context in own) else set())
@@ -112,11 +108,6 @@ def _pooled_by(chains: Chains, later: Chain | Spec) -> Step | None:
     step = before.steps[0]
     convolves = step.op and step.op.submodule and step.op.submodule.operands and step.dims > 2
     return step if convolves and step.label not in _taken_later(chains) else None
-
-
-def _by_none(chains: Chains, later: Chain | Spec) -> None:
-    """Find no convolution, where each source is computed by itself."""
-    del chains, later
 
 
 def _convolve_first(context: dict[str, Any], pooling: Step, convolution: Step) -> None:
@@ -204,7 +195,7 @@ def original_lines(chains: Chains) -> list[str]:
         outputs = chains.spec.outputs
         named = [n if n in chains.spec.further_outputs else "x" for n in outputs or ("x",)]
         return [*lines_in_torch(chains.fused[0]), f"return {', '.join(named)}"]
-    return _forward(chains, _in_torch, _by_none)
+    return _forward(chains, _in_torch, by_kernels=False)
 
 
 def _calls(chain: Chain, start: str) -> list[str]:
@@ -222,14 +213,14 @@ def _in_torch(chain: Chain, start: str) -> list[str]:
 
 
 def _forward(
-    chains: Chains, lines_of: Callable[[Chain, str], list[str]], pooled_by: _PooledBy
+    chains: Chains, lines_of: Callable[[Chain, str], list[str]], *, by_kernels: bool
 ) -> list[str]:
     """Return the lines of a `forward`: a chain after another, and the sources that need no kernel.
 
     Args:
         chains: the chains.
         lines_of: those of a chain, and the value that it starts from.
-        pooled_by: the convolution that a piece begins with, because it pools what that returns.
+        by_kernels: whether the package's kernels pool; what pools then begins with its convolution.
     """
     spec, later = chains.spec, _taken_later(chains)
     lines = [f"{INPUT} = x"] if INPUT in later else []
@@ -237,15 +228,15 @@ def _forward(
         own = _spec(piece)
         last = own.steps[-1].label
         after = chains.pieces[place + 1] if piece is not chains.pieces[-1] else None
-        if after and pooled_by(chains, after):
+        if by_kernels and after and _pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         else:
             text = _call_of_source(piece, start)
-            if _pools(piece) and pooled_by is not _by_none:
-                text = pooled_text(piece.steps[0], start, pooled_by(chains, piece))
+            if by_kernels and _pools(piece):
+                text = pooled_text(piece.steps[0], start, _pooled_by(chains, piece))
             lines.append(f"x = {text}")
         if last in later and piece is not chains.pieces[-1]:
             lines.append(f"{last} = x")
