@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from fusegen.runtime.memory_format import converters, is_transformed
 from fusegen.runtime.operators import unseen
 
-__all__ = ["offer_converter"]
+__all__ = ["is_plain_on_gpu", "offer_converter"]
 
 
 class _Converted(torch.autograd.Function):
@@ -34,6 +34,13 @@ class _Converted(torch.autograd.Function):
         return None, cotangent
 
 
+def is_plain_on_gpu(x: Tensor) -> bool:
+    """Return whether a tensor is on a GPU, and nothing but plain eager sees what is done with it."""
+    if not x.is_cuda or type(x) is not Tensor or x.is_neg():
+        return False
+    return unseen() and not is_transformed() and forward_ad._current_level < 0
+
+
 def offer_converter(namespace: Any) -> None:
     """Let Modules convert the inputs of their convolutions by a package's operator, if they have no other.
 
@@ -45,8 +52,7 @@ def offer_converter(namespace: Any) -> None:
     overload: Callable[[Tensor], Tensor] = namespace.channels_last.default
 
     def convert(x: Tensor, memory_format: torch.memory_format) -> Tensor:
-        plain = x.is_cuda and type(x) is Tensor and x.is_contiguous() and not x.is_neg()
-        if not plain or not unseen() or is_transformed() or forward_ad._current_level >= 0:
+        if not is_plain_on_gpu(x) or not x.is_contiguous():
             return x.contiguous(memory_format=memory_format)
         if torch.is_grad_enabled() and x.requires_grad:
             found: Tensor = _Converted.apply(overload, x)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "FORMATS",
     "MemoryFormat",
     "Reading",
     "converters",
@@ -30,7 +31,8 @@ MemoryFormat = Literal["auto", "channels_last", "preserve"]
 #: "copied".
 Reading = Literal["as it is", "copied"]
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+#: Channels-last, by the number of a tensor's dims.
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: What converts a tensor faster than torch does, where a package is loaded that has it.
 converters: list[Callable[[Tensor, torch.memory_format], Tensor]] = []
 #: What Modules do whose attribute is "auto".
@@ -91,14 +93,14 @@ def in_memory_format(
         ValueError: if `chosen` is no memory format.
     """
     wanted = _default[0] if chosen == "auto" else _checked(chosen)
-    if wanted == "preserve" or x.dim() not in _FORMATS:
+    if wanted == "preserve" or x.dim() not in FORMATS:
         return x
     if is_transformed() and not _is_compiling():
         return x  # torch.vmap knows no memory formats
     pays = reading != "copied" and is_faster(x, weight, groups) and _saves(x, beside)
     if wanted == "auto" and not pays:
         return x
-    memory_format = _FORMATS[x.dim()]
+    memory_format = FORMATS[x.dim()]
     if not converters or _is_compiling() or x.is_contiguous(memory_format=memory_format):
         return x.contiguous(memory_format=memory_format)
     return converters[0](x, memory_format)
@@ -110,7 +112,7 @@ def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:
     Inductor measured which are not (`decide_layout_opt` in torch/_inductor/graph.py): those in several groups
     of more than one channel, and in training those with half as many outputs as inputs.
     """
-    if not x.is_cuda or x.dtype is torch.float64 or x.dim() not in _FORMATS:
+    if not x.is_cuda or x.dtype is torch.float64 or x.dim() not in FORMATS:
         return False
     if x.dtype is torch.float32 and not _may_use_tf32():
         return False
@@ -148,7 +150,7 @@ def _saves(x: Tensor, beside: tuple[Tensor, ...]) -> bool:
     if x.shape[1] == 1:
         return False  # then both formats are the same, and torch takes it for contiguous
     return all(
-        t.dim() != x.dim() or t.is_contiguous(memory_format=_FORMATS[x.dim()]) for t in beside
+        t.dim() != x.dim() or t.is_contiguous(memory_format=FORMATS[x.dim()]) for t in beside
     )
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import MemoryFormat, in_memory_format, is_transformed
-from fusegen.runtime.operators import unseen
+from fusegen.runtime.conversion import is_plain_on_gpu
+from fusegen.runtime.memory_format import FORMATS, MemoryFormat, in_memory_format
 from fusegen.runtime.submodules import plain
 
 __all__ = ["convolve_and_pool", "offer_windows", "pool_windows"]
@@ -52,6 +51,16 @@ class _Reading(IntEnum):
     SPREAD = 4
 
 
+#: What reads the gradient of each reading, of which a linear one is the gradient of its own gradient.
+_ADJOINT = {
+    _Reading.LARGEST: _Reading.PUT,
+    _Reading.MEAN: _Reading.SPREAD,
+    _Reading.TAKEN: _Reading.PUT,
+    _Reading.PUT: _Reading.TAKEN,
+    _Reading.SPREAD: _Reading.MEAN,
+}
+
+
 @dataclass(frozen=True)
 class _Windows:
     """The windows of a call.
@@ -72,101 +81,57 @@ class _Windows:
     sizes: tuple[int, ...]
 
     def run(
-        self, x: Tensor, reading: _Reading, bias: Tensor, found: Tensor, finds: bool = False
+        self,
+        reading: _Reading,
+        x: Tensor,
+        bias: Tensor | None = None,
+        found: Tensor | None = None,
+        *,
+        finds: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Run a kernel; return its result, and which elements it found if `finds`."""
-        if self.channels_last:
-            memory_format = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
-            x = x.contiguous(memory_format=memory_format)
-        else:
-            x = x.contiguous()
+        """Run a kernel; return its result, and which elements are the largest if `finds`."""
+        none = x.new_empty(0)
+        memory_format = FORMATS[x.dim()] if self.channels_last else torch.contiguous_format
         return self.operator(
-            x, bias, found, reading, self.channels_last, finds, self.counts_padding, *self.sizes
+            x.detach().contiguous(memory_format=memory_format),
+            none if bias is None else bias.detach(),
+            none if found is None else found,
+            reading,
+            self.channels_last,
+            finds,
+            self.counts_padding,
+            *self.sizes,
         )
 
 
-class _Largest(torch.autograd.Function):
-    """The largest element of each window, plus a bias for each channel if that has elements."""
+class _Read(torch.autograd.Function):
+    """A reading of windows, plus a bias for each channel. Its gradient is another reading."""
 
     @staticmethod
-    def forward(ctx: Any, windows: _Windows, x: Tensor, bias: Tensor) -> Tensor:
-        """Return them."""
-        value, found = windows.run(
-            x.detach(), _Reading.LARGEST, bias.detach(), bias.new_empty(0), finds=True
-        )
-        ctx.windows, ctx.biased = windows, bias.numel() > 0
-        ctx.save_for_backward(found)
+    def forward(
+        ctx: Any,
+        reading: _Reading,
+        windows: _Windows,
+        x: Tensor,
+        bias: Tensor | None,
+        found: Tensor | None,
+    ) -> Tensor:
+        """Return its result."""
+        largest = reading is _Reading.LARGEST
+        value, which = windows.run(reading, x, bias, found, finds=largest)
+        ctx.reading, ctx.windows = reading, windows
+        ctx.save_for_backward(which if largest else found)
         return value
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Put the gradients where the elements were."""
-        (found,) = ctx.saved_tensors
-        grad = _Put.apply(ctx.windows, cotangent, found) if ctx.needs_input_grad[1] else None
-        return None, grad, _of_bias(cotangent) if ctx.biased and ctx.needs_input_grad[2] else None
-
-
-class _Put(torch.autograd.Function):
-    """To each element the windows of which it was the largest."""
-
-    @staticmethod
-    def forward(ctx: Any, windows: _Windows, x: Tensor, found: Tensor) -> Tensor:
-        """Return their sums."""
-        ctx.windows = windows
-        ctx.save_for_backward(found)
-        return windows.run(x.detach(), _Reading.PUT, x.new_empty(0), found)[0]
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Take the gradients from there."""
-        return None, _Taken.apply(ctx.windows, cotangent, ctx.saved_tensors[0]), None
-
-
-class _Taken(torch.autograd.Function):
-    """Of each window the element that was its largest."""
-
-    @staticmethod
-    def forward(ctx: Any, windows: _Windows, x: Tensor, found: Tensor) -> Tensor:
-        """Return it."""
-        ctx.windows = windows
-        ctx.save_for_backward(found)
-        return windows.run(x.detach(), _Reading.TAKEN, x.new_empty(0), found)[0]
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Put the gradients there."""
-        return None, _Put.apply(ctx.windows, cotangent, ctx.saved_tensors[0]), None
-
-
-class _Mean(torch.autograd.Function):
-    """The mean of each window, plus a bias for each channel if that has elements."""
-
-    @staticmethod
-    def forward(ctx: Any, windows: _Windows, x: Tensor, bias: Tensor) -> Tensor:
-        """Return it."""
-        ctx.windows, ctx.biased = windows, bias.numel() > 0
-        return windows.run(x.detach(), _Reading.MEAN, bias.detach(), bias.new_empty(0))[0]
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Spread the gradients over the elements."""
-        grad = _Spread.apply(ctx.windows, cotangent) if ctx.needs_input_grad[1] else None
-        return None, grad, _of_bias(cotangent) if ctx.biased and ctx.needs_input_grad[2] else None
-
-
-class _Spread(torch.autograd.Function):
-    """To each element its share of the windows that it is in."""
-
-    @staticmethod
-    def forward(ctx: Any, windows: _Windows, x: Tensor) -> Tensor:
-        """Return their sums."""
-        ctx.windows = windows
-        return windows.run(x.detach(), _Reading.SPREAD, x.new_empty(0), x.new_empty(0))[0]
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Return the means of the gradients."""
-        return None, _Mean.apply(ctx.windows, cotangent, cotangent.new_empty(0))
+        """Return the gradients of x and of the bias."""
+        x = bias = None
+        if ctx.needs_input_grad[2]:
+            x = _Read.apply(_ADJOINT[ctx.reading], ctx.windows, cotangent, None, *ctx.saved_tensors)
+        if ctx.needs_input_grad[3]:
+            bias = cotangent.sum([0, *range(2, cotangent.dim())])
+        return None, None, x, bias, None
 
 
 def offer_windows(namespace: Any, dtypes: Iterable[torch.dtype]) -> None:
@@ -186,7 +151,7 @@ def pool_windows(pooling: nn.Module, x: Tensor) -> Tensor:
     Whatever they do not serve, the submodule computes.
     """
     windows = None if torch.compiler.is_compiling() else _windows_of(pooling, x)
-    return pooling(x) if windows is None else _run(windows, x, x.new_empty(0))
+    return pooling(x) if windows is None else _run(windows, x, None)
 
 
 def convolve_and_pool(
@@ -203,29 +168,31 @@ def convolve_and_pool(
         x: its input.
         memory_format: see `in_memory_format`.
     """
-    if torch.compiler.is_compiling():
-        return pool_windows(pooling, convolution(x))
-    kind = type(convolution)
-    function = _CONVOLUTIONS.get(kind)
-    if function is None or not _operators or not _is_plain(x) or not plain(convolution, kind):
-        return pool_windows(pooling, convolution(x))
-    weight: Any = convolution.weight
-    bias: Any = convolution.bias
-    if convolution.padding_mode != "zeros" or x.dim() != weight.dim():
-        return pool_windows(pooling, convolution(x))
-    if torch.is_autocast_enabled("cuda"):
-        return pool_windows(pooling, convolution(x))
-    moved = type(bias) is nn.Parameter and bias.dtype is x.dtype and not _counts_padding(pooling)
-    x = in_memory_format(x, weight, convolution.groups, memory_format, "as it is")  # type: ignore[arg-type]
-    geometry = {n: getattr(convolution, n) for n in ("stride", "padding", "dilation", "groups")}
-    if "Transpose" in kind.__name__:
-        geometry["output_padding"] = convolution.output_padding
-    x = function(x, weight, None if moved else bias, **geometry)
+    own: Any = convolution
+    if torch.compiler.is_compiling() or not _may_split(own, x):
+        return pool_windows(pooling, own(x))
+    moved = type(own.bias) is nn.Parameter and own.bias.dtype is x.dtype
+    bias = own.bias if moved and not _counts_padding(pooling) else None
+    x = in_memory_format(x, own.weight, own.groups, memory_format, "as it is")
+    geometry = {n: getattr(own, n) for n in ("stride", "padding", "dilation", "groups")}
+    if own.transposed:
+        geometry["output_padding"] = own.output_padding
+    x = _CONVOLUTIONS[type(own)](x, own.weight, own.bias if bias is None else None, **geometry)
     windows = _windows_of(pooling, x)
     if windows is not None:
-        return _run(windows, x, bias if moved else x.new_empty(0))
+        return _run(windows, x, bias)
     pools: Callable[[Tensor], Tensor] = pooling
-    return pools(x + bias.view(-1, *[1] * (x.dim() - 2)) if moved else x)
+    return pools(x if bias is None else x + bias.view(-1, *[1] * (x.dim() - 2)))
+
+
+def _may_split(convolution: Any, x: Tensor) -> bool:
+    """Whether a convolution may run by itself, without its bias."""
+    kind = type(convolution)
+    if kind not in _CONVOLUTIONS or not _operators or not is_plain_on_gpu(x):
+        return False
+    if not plain(convolution, kind) or convolution.padding_mode != "zeros":
+        return False
+    return x.dim() == convolution.weight.dim() and not torch.is_autocast_enabled("cuda")
 
 
 def _counts_padding(pooling: nn.Module) -> bool:
@@ -233,25 +200,18 @@ def _counts_padding(pooling: nn.Module) -> bool:
     return bool(getattr(pooling, "count_include_pad", False) and pooling.padding)
 
 
-def _run(windows: _Windows, x: Tensor, bias: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and (x.requires_grad or bias.requires_grad):
-        value: Tensor = (_Largest if windows.largest else _Mean).apply(windows, x, bias)
-        return value
+def _run(windows: _Windows, x: Tensor, bias: Tensor | None) -> Tensor:
     reading = _Reading.LARGEST if windows.largest else _Reading.MEAN
-    return windows.run(x.detach(), reading, bias.detach(), bias.new_empty(0))[0]
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether nothing but plain eager sees the calls."""
-    if not x.is_cuda or type(x) is not Tensor or x.is_neg():
-        return False
-    return unseen() and not is_transformed() and forward_ad._current_level < 0
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        value: Tensor = _Read.apply(reading, windows, x, bias, None)
+        return value
+    return windows.run(reading, x, bias)[0]
 
 
 def _windows_of(pooling: Any, x: Tensor) -> _Windows | None:
     """Return the windows of a call, or None where torch must compute it."""
     kind, places = type(pooling), x.shape[2:]
-    if kind not in _MAX + _MEAN or not _is_plain(x) or not plain(pooling, kind):
+    if kind not in _MAX + _MEAN or not is_plain_on_gpu(x) or not plain(pooling, kind):
         return None
     operator = _operators.get(x.dtype)
     n = 1 + (_MAX if kind in _MAX else _MEAN).index(kind)
@@ -293,8 +253,3 @@ def _out(places: int, size: int, stride: int, padding: int, dilation: int, ceil:
     span = places + 2 * padding - dilation * (size - 1) - 1
     count = (span + (stride - 1 if ceil else 0)) // stride + 1
     return count - (ceil and (count - 1) * stride >= places + padding)
-
-
-def _of_bias(cotangent: Tensor) -> Tensor:
-    """Return the gradient of a bias for each channel."""
-    return cotangent.sum([0, *range(2, cotangent.dim())])

@@ -164,7 +164,7 @@ def test_windows_are_read_as_torch_does(
 ) -> None:
     """Value, gradients and second derivative, for any windows, memory format, infinity and NaN."""
     monkeypatch.setattr(windows, "_FEW", 0)
-    monkeypatch.setattr(windows, "_is_plain", lambda x: x.numel() > 0)
+    monkeypatch.setattr(windows, "is_plain_on_gpu", lambda x: x.numel() > 0)
     monkeypatch.setitem(windows._operators, torch.float64, operator(run))
     for seed in range(24):
         torch.manual_seed(seed)
@@ -197,7 +197,7 @@ def test_a_convolution_is_pooled_with_its_bias(
 ) -> None:
     """Whether the bias is added before the pooling or after it, and in which format the convolution runs."""
     monkeypatch.setattr(windows, "_FEW", 0)
-    monkeypatch.setattr(windows, "_is_plain", lambda x: x.numel() > 0)
+    monkeypatch.setattr(windows, "is_plain_on_gpu", lambda x: x.numel() > 0)
     monkeypatch.setitem(windows._operators, torch.float64, operator(run))
     torch.manual_seed(1)
     for convolution in (
