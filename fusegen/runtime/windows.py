@@ -51,7 +51,7 @@ class _Reading(IntEnum):
     SPREAD = 4
 
 
-#: What reads the gradient of each reading, of which a linear one is the gradient of its own gradient.
+#: The reading that computes the gradient of each reading.
 _ADJOINT = {
     _Reading.LARGEST: _Reading.PUT,
     _Reading.MEAN: _Reading.SPREAD,
