@@ -12,7 +12,7 @@ lscpu | grep -E 'Model name|^CPU\(s\)|Thread|L2|L3|avx512f' | cut -c1-120
 cat /sys/kernel/mm/transparent_hugepage/enabled
 python3 -m fusegen build specs --backend cpu 2>&1 | tail -14
 started=$SECONDS
-shards=$(nproc)
+shards=$cores
 for n in $(seq "$shards"); do  # the number of threads is compiled in: two, as below
   OMP_NUM_THREADS=2 taskset -c $((n - 1)) timeout 150 python3 -m fusegen bench --device cpu --no-max-autotune \
     --warm --shard "$n/$shards" "$@" > "/tmp/warm$n.txt" 2>&1 &

@@ -37,7 +37,7 @@ export -f run_one
 names=${SPECS:-$(cd benchmarks/forms && ls *.yaml | sed 's/.yaml$//')}
 for tool in ${TOOLS:-racecheck initcheck memcheck synccheck values}; do
   for name in $names; do echo "$tool $name"; done
-done | xargs -P "$(nproc)" -L 1 bash -c 'run_one "$0" "$1"' | tee "$said/all.txt"
+done | xargs -P "$cores" -L 1 bash -c 'run_one "$0" "$1"' | tee "$said/all.txt"
 {
   nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
   compute-sanitizer --version | tail -2 | head -1

@@ -17,7 +17,7 @@ mkdir -p "$out"; rm -f /tmp/warm_models*.txt
 if [ "$mode" = all ] || [ "$mode" = build ]; then
   timeout "$most" python3 benchmarks/models.py build "$folder" ${names[@]+"${names[@]}"} > "$out/models_build.txt" 2>&1 &
   building=$!
-  shards=$(($(nproc) < 14 ? $(nproc) : 14))
+  shards=$((cores < 14 ? cores : 14))
   for n in $(seq "$shards"); do
     timeout $((most - 60)) nice python3 benchmarks/models.py warm "$folder" --shard "$n/$shards" \
       ${names[@]+"${names[@]}"} > "/tmp/warm_models$n.txt" 2>&1 &

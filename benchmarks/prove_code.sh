@@ -12,7 +12,7 @@ source benchmarks/carried.sh
 mkdir -p "$out"
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive PYTHONPATH=$PWD/tests:$PYTHONPATH
 case " $* " in *" gpu"*) ;; *) export CUDA_VISIBLE_DEVICES= ;; esac
-timeout -s INT $((seconds + 30)) python3 -m prove code --seed "$seed" --count "$count" --processes "$(nproc)" \
+timeout -s INT $((seconds + 30)) python3 -m prove code --seed "$seed" --count "$count" --processes "$cores" \
   --seconds "$seconds" --hangs 240 --record "$out/code_$seed.json" --areas "$@" > "$out/code_$seed.txt" 2>&1
 echo "prove code: exit $? after $SECONDS s"
 grep -E -A2 '^[0-9]+: seed [0-9]+ survived' "$out/code_$seed.txt" | cut -c1-200

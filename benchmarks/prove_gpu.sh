@@ -11,7 +11,7 @@ seconds=${2:-290} seed=${3:-600000}
 source benchmarks/carried.sh
 mkdir -p "$out"
 export PYTHONPATH=$PWD/tests:$PYTHONPATH
-free=${CORES:-$(($(nproc) / 4))}
+free=${CORES:-$((cores / 4))}
 if [ "$free" -gt 0 ]; then
   # Building comes first: the others are nice.
   CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive nice -n 19 timeout -k 5 -s INT $((seconds + 80)) python3 \

@@ -10,7 +10,7 @@ source benchmarks/carried.sh
 mkdir -p "$out"
 export CUDA_VISIBLE_DEVICES= OMP_WAIT_POLICY=passive PYTHONPATH=$PWD/tests:$PYTHONPATH
 # What runs when the time is over is still finished, which takes a minute.
-timeout -s INT "$seconds" python3 -m prove models --seed "$seed" --count "$count" --processes "$(nproc)" \
+timeout -s INT "$seconds" python3 -m prove models --seed "$seed" --count "$count" --processes "$cores" \
   --seconds $((seconds - 90)) --record "$out/models_$seed.json" > "$out/models_$seed.txt" 2>&1
 echo "random models: exit $? after $SECONDS s"
 tail -5 "$out/models_$seed.txt" | cut -c1-400

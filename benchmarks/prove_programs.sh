@@ -12,6 +12,6 @@ mkdir -p "$out"
 export CUDA_VISIBLE_DEVICES= OMP_WAIT_POLICY=passive PYTHONPATH=$PWD/tests:$PYTHONPATH
 # What runs when the time is over is still finished, which takes a minute.
 timeout -s INT "$seconds" python3 tests/run_random_programs.py --seed "$seed" --count "$count" --together 12 --quick \
-  --processes "$(nproc)" --seconds $((seconds - 100)) --record "$out/programs_$seed.json" > "$out/programs_$seed.txt" 2>&1
+  --processes "$cores" --seconds $((seconds - 100)) --record "$out/programs_$seed.json" > "$out/programs_$seed.txt" 2>&1
 echo "random programs: exit $? after $SECONDS s"
 tail -5 "$out/programs_$seed.txt" | cut -c1-400

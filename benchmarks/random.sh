@@ -17,7 +17,7 @@ mkdir -p "$out"
 if [ "$mode" != measure ]; then
   timeout "$most" "${bench[@]}" --build-only > "$out/random_build.txt" 2>&1 &
   building=$!
-  shards=$(($(nproc) < 14 ? $(nproc) : 14))
+  shards=$((cores < 14 ? cores : 14))
   for n in $(seq "$shards"); do
     timeout "$most" nice "${bench[@]}" --warm --shard "$n/$shards" --seconds $((most - 60)) > "/tmp/warm$n.txt" 2>&1 &
   done

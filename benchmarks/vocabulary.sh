@@ -16,7 +16,7 @@ mkdir -p "$out"
 started=$SECONDS
 [ -n "$packed" ] || python3 -m fusegen build benchmarks/specs --out "$packages" --jobs 10 > "$out/build.txt" 2>&1 &
 building=$!
-shards=$(($(nproc) < 14 ? $(nproc) : 14))
+shards=$((cores < 14 ? cores : 14))
 for n in $(seq "$shards"); do
   timeout 100 "${bench[@]}" --warm --shard "$n/$shards" > "/tmp/warm$n.txt" 2>&1 &
 done

@@ -81,10 +81,6 @@ class Rsqrt(Arranged):
     """1 / sqrt(a)."""
 
 
-class ExpDifference(Arranged):
-    """exp(a - b), if b varies along fewer axes than a."""
-
-
 def arranged(expr: sp.Expr, weight: Weight, text: Text = str) -> sp.Expr:
     """Return an equivalent expression in which every operation is `Arranged` or a function.
 
@@ -113,19 +109,8 @@ class _Arrangement:
             return self._product(expr)
         if expr.is_Pow:
             return self._power(expr)
-        if expr.func is sp.exp and (pair := self._shifted(expr.args[0])):
-            return ExpDifference(*pair)
         args = [self.of(arg) for arg in expr.args]
         return expr.func(*args, **_AS_IT_IS.get(expr.func, {"evaluate": False}))
-
-    def _shifted(self, expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
-        """Return a and b of a - b if b varies along fewer axes, such as a row's maximum; otherwise None."""
-        if not expr.is_Add or len(expr.args) != 2:
-            return None
-        a, b = sorted(expr.args, key=lambda term: -self.weight(term))
-        if not b.could_extract_minus_sign() or self.weight(a) == self.weight(b):
-            return None
-        return self.of(a), self.of(-b)
 
     def _sum(self, expr: sp.Expr) -> sp.Expr:
         """Return a sum of terms in their order, with products fused into it."""
@@ -194,6 +179,8 @@ class _Arrangement:
             return Product(base, base)
         if exponent.is_Integer:
             return Power(self.of(base), exponent)
+        if exponent.is_Float and abs(float(exponent)) == 0.5:  # torch.pow takes a root too
+            exponent = sp.Rational(exponent)
         if exponent.is_Rational and exponent.q == 2:  # powers of roots cost less than pow
             root = (Sqrt if exponent > 0 else Rsqrt)(self.of(base))
             return root if abs(exponent.p) == 1 else Power(root, sp.Integer(abs(exponent.p)))

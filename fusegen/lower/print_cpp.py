@@ -16,7 +16,6 @@ from fusegen.atoms import ATOMS
 from fusegen.lower.arithmetic import (
     Arranged,
     Difference,
-    ExpDifference,
     Fused,
     Inverse,
     Negative,
@@ -45,7 +44,6 @@ _INFIX: dict[type[Arranged], tuple[str, int, int, int]] = {
 }
 #: The functions that compute the other operations.
 _OPERATIONS: dict[type[Arranged], str] = {
-    ExpDifference: "Math::exp_difference",
     Fused: "Math::fma",
     Inverse: "Math::inverse",
     Rsqrt: "Math::rsqrt",

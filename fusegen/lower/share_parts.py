@@ -22,7 +22,6 @@ _HEADS: dict[type[sp.Basic], str] = {
     arithmetic.Quotient: "quotient",
     arithmetic.Power: "power",
     arithmetic.Inverse: "inverse",
-    arithmetic.ExpDifference: "exp",
 }
 
 

@@ -65,7 +65,7 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(live.gelu, row.softmax_max);
+    const T softmax_exp = Math::exp(live.gelu - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -139,7 +139,7 @@ struct Backward {
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * gelu_normcdf;
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
+    const T softmax_exp = Math::exp(gelu - row.softmax_max);
     // known before the row's sums are
     const T d_gelu_softmax_exp = d_gelu * softmax_exp;
     // through softmax
@@ -255,7 +255,7 @@ struct DoubleBackward {
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * gelu_normcdf;
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
+    const T softmax_exp = Math::exp(gelu - row.softmax_max);
     // known before the row's sums are
     const T grad_grad_linear_softmax_exp = grad_grad_linear * softmax_exp;
     // through softmax

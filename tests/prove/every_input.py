@@ -271,12 +271,8 @@ def line(row: Measured) -> str:
 #: Why results of some packages are beyond the target, or not torch's in kind, where no unit accounts for it.
 REASONS = {
     ("only_pow_2", "only_rsqrt_0", "formula_rsqrt"): (
-        "A power with an exponent of -1/2 or -3/2 is C's `pow` at -0 and -inf. "
-        "torch's is that in one dtype, and the reciprocal of a root in another."
-    ),
-    ("only_gelu_0", "formula_normcdf", "formula_normpdf"): (
-        "The normal density rounds x² before it takes its exponential, as torch's functions do: "
-        "an error of up to x² / 2 ulp in float32, where the result is small."
+        "The derivative of 1 / sqrt(x) at -0 and -inf is the cube of a root's reciprocal. "
+        "torch's is that in one dtype, and C's `pow` with an exponent of -3/2 in another."
     ),
 }
 

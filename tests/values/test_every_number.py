@@ -20,6 +20,8 @@ from shared.elementwise import Elementwise
 from shared.exact import tanhshrink
 from torch import Tensor
 
+from fusegen.tools.check.every_number import ulps
+
 HALVES = [torch.bfloat16, torch.float16]
 #: The value and its derivative.
 ORDERS = (0, 1)
@@ -199,3 +201,14 @@ def test_every_op_within_an_ulp(name: str, elementwise: Elementwise) -> None:
             worst = int(error.argmax())
             at = f"derivative {order} at {x[worst]}: {got[worst]}, not {truth[worst]}"
             assert error[worst] <= 1, f"{error[worst]:.3g} ulp, {at}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=dtype_name)
+def test_an_infinity_is_one_ulp_behind_the_largest_number(dtype: torch.dtype) -> None:
+    """A truth just below the end of the range may round to it; one far below may not, nor may a pole."""
+    largest = torch.finfo(dtype).max
+    got = torch.tensor([math.inf, -math.inf, math.inf, math.inf, largest], dtype=dtype)
+    truth = torch.tensor([largest, -largest, math.inf, 1.0, math.inf], dtype=torch.float64)
+    near, below, pole, far, missed = ulps(got, truth).tolist()
+    assert (near, below, pole) == (1, 1, 0)
+    assert (far, missed) == (math.inf, math.inf)

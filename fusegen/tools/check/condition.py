@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fusegen.tools.check.every_number import bounded
 from fusegen.tools.check.rounding import EXACT, RandomRounding, Rounding
 
 __all__ = ["MORE_RUNS", "RUNS", "Worst", "spreads", "units", "worst"]
@@ -97,6 +98,8 @@ class Worst:
 def units(got: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
     """Return the error of each element in units; infinite if a NaN or infinity differs from the reference's.
 
+    Where the reference is about the dtype's largest number, an infinity is the number behind that.
+
     Args:
         got: a result in any dtype.
         truth: the same in float64.
@@ -104,12 +107,11 @@ def units(got: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
     """
     info = torch.finfo(got.dtype)
     rounded = truth.to(got.dtype).double()  # a value that overflows the dtype is infinite in it
-    found = got.double()
-    same = (found == rounded) | (found.isnan() & rounded.isnan())
+    found = bounded(got, truth)
+    same = (got.double() == rounded) | (found.isnan() & rounded.isnan())
     size = info.eps * truth.abs() + 4 * spread + least(got.dtype)
     off = (found - truth).abs() / size
-    off = torch.where(torch.isfinite(rounded) & torch.isfinite(found), off, math.inf)
-    return torch.where(same, 0.0, off)
+    return torch.where(same, 0.0, off.nan_to_num(nan=math.inf, posinf=math.inf))
 
 
 def worst(got: Tensor, truth: Tensor, spread: Tensor) -> Worst:

@@ -69,9 +69,6 @@ struct Math {
   static FUSEGEN_FN T erf(T x) { return std::erf(x); }
   static FUSEGEN_FN T exp(T x) { return std::exp(x); }
   static FUSEGEN_FN T expm1(T x) { return std::expm1(x); }
-
-  // exp(a - b), for many a with the same b.
-  static FUSEGEN_FN T exp_difference(T a, T b) { return exp(a - b); }
   static FUSEGEN_FN T log(T x) { return std::log(x); }
   static FUSEGEN_FN T log1p(T x) { return std::log1p(x); }
   static FUSEGEN_FN T pow(T x, T y) { return std::pow(x, y); }
@@ -172,27 +169,12 @@ struct FastMath : Math<float> {
 #endif
   }
 
-  // 2^x and exp(x) for uses where a relative error of |x| / 2 ulp does no harm: it amounts to at
-  // most 0.2 ulp of 1.
-  static FUSEGEN_FN float falling_exp2(float x) {
+  // 2^x for 16-bit results.
+  static FUSEGEN_FN float brief_exp2(float x) {
 #if defined(__CUDA_ARCH__)
     return exp2(x);
 #else
     return exp(x * 0.693147181f);
-#endif
-  }
-  static FUSEGEN_FN float falling_exp(float x) {
-#if defined(__CUDA_ARCH__)
-    return exp2(x * 1.44269504f);
-#else
-    return exp(x);
-#endif
-  }
-  static FUSEGEN_FN float exp_difference(float a, float b) {
-#if defined(__CUDA_ARCH__)
-    return exp2((a - b) * 1.44269504f);
-#else
-    return exp(a - b);
 #endif
   }
 
@@ -236,7 +218,7 @@ struct FastMath : Math<float> {
   // 1 / (1 + e) for x >= 0, and e / (1 + e) below, with e = exp(-|x|). Derivatives use sigmoid(-x)
   // for 1 - sigmoid(x), which then shares e and the reciprocal with sigmoid(x).
   static FUSEGEN_FN float sigmoid(float x) {
-    const float e = falling_exp(-absolute(x)), inverse = reciprocal(1.0f + e);
+    const float e = exp(-absolute(x)), inverse = reciprocal(1.0f + e);
     return x < 0.0f ? e * inverse : inverse;
   }
 
@@ -249,7 +231,7 @@ struct FastMath : Math<float> {
       return result;
     }
 #endif
-    const float size = absolute(x), e = falling_exp(-2.0f * size);
+    const float size = absolute(x), e = exp(-2.0f * size);
     const float far = std::copysign((1.0f - e) * reciprocal(1.0f + e), x);
     const float near = x * fitted::tanh_ratio(P{}, x * x);
     return size < 0.55f ? near : far;
@@ -258,7 +240,7 @@ struct FastMath : Math<float> {
   // 4 e / (1 + e)^2 with e = exp(-2 |x|). For 16-bit results a polynomial in 1 - e replaces 4 / (1
   // + e)^2: this takes one special function and no division.
   static FUSEGEN_FN float sech2(float x) {
-    const float e = falling_exp(-2.0f * absolute(x));
+    const float e = exp(-2.0f * absolute(x));
     if constexpr (brief) return e * fitted::sech2_ratio(P{}, 1.0f - e);
     const float inverse = reciprocal(1.0f + e);
     return 4.0f * e * (inverse * inverse);
@@ -266,7 +248,7 @@ struct FastMath : Math<float> {
 
   // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
   static FUSEGEN_FN float tanhshrink(float x) {
-    const float size = absolute(x), square = x * x, e = falling_exp(-2.0f * size);
+    const float size = absolute(x), square = x * x, e = exp(-2.0f * size);
     const float far = std::copysign(fma(2.0f * e, reciprocal(1.0f + e), size - 1.0f), x);
     const float near = x * square * fitted::tanhshrink_ratio(P{}, square);
     return size < 1.0f ? near : far;
@@ -278,22 +260,22 @@ struct FastMath : Math<float> {
   }
 
   static FUSEGEN_FN float softplus(float x) {
-    const float e = falling_exp(-absolute(x));
+    const float e = exp(-absolute(x));
     return fma(e, fitted::log1p_ratio(P{}, e), x < 0.0f ? 0.0f : x);
   }
 
-  // exp(-x^2 / 2)
+  // exp(-x^2 / 2). An exponential multiplies the error of its argument, which is x^2 rounded here:
+  // what that leaves of x^2 is the first term of a factor. Beyond 16 the result is 0.
   static FUSEGEN_FN float bell(float x) {
-#if defined(__CUDA_ARCH__)
-    return exp2((-0.72134752f * x) * x);
-#else
-    return exp((-0.5f * x) * x);
-#endif
+    if constexpr (brief) return brief_exp2((-0.72134752f * x) * x);
+    const float size = absolute(x) > 16.0f ? 16.0f : absolute(x), square = size * size;
+    const float rest = -0.5f * fma(size, size, -square), e = exp(-0.5f * square);
+    return fma(e, rest, e);
   }
 
   // normcdf(-|x|), which keeps its relative accuracy.
   static FUSEGEN_FN float tail(float x) {
-    if constexpr (brief) return falling_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
+    if constexpr (brief) return brief_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
     const float u = reciprocal(fma(0.25f, absolute(x), 1.0f));
     return bell(x) * (u * fitted::tail_ratio(fitted::Single{}, u));
   }

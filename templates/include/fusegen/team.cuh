@@ -19,7 +19,7 @@ __device__ __forceinline__ T anchor(T largest) {
 // terms are all exp(-infinity) is 0.
 template <class Math, class T>
 __device__ __forceinline__ T shift_factor(T before, T after) {
-  return before == Maximum::identity<T>() ? T(0) : Math::exp_difference(before, after);
+  return before == Maximum::identity<T>() ? T(0) : Math::exp(before - after);
 }
 
 // Who keeps a row: blockDim.x neighbouring lanes of a warp, a whole block, or the blocks of a
