@@ -24,13 +24,14 @@ _REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 
 
 class NamedValue(NamedTuple):
-    """The value of an earlier step, and its axes, even if it is constant along them.
+    """The value of an earlier step, with its axes, even if it is constant along them, and its shape.
 
     If it is computed part by part, `parts` has all of them; otherwise the value alone.
     """
 
     parts: tuple[Value, ...]
     axes: Kind
+    outline: Outline
 
 
 def kinds_of(

@@ -13,7 +13,7 @@ from functools import cached_property
 from fusegen.atoms import HALVES, Partition
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
-from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
+from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.program import Kind
 from fusegen.spec.model import INPUT, Ref, Spec, Step
@@ -78,8 +78,6 @@ class _Walk:
         self.found: list[Span] = []
         self.value = Extent.whole(spec.dims or 2)
         self.declared = {o.name: o for o in spec.operands}
-        #: Whether the channels are no longer the second dim: an earlier step dropped them or a dim before.
-        self.moved = False
         #: The span and the extent of each named value; the span is -1 for the value that the first one starts
         #: from.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
@@ -116,11 +114,10 @@ class _Walk:
                     assert kind is not None  # otherwise the step would have been cut off
                     handed[name] = kind
             named = (*step.tensors, *step.mentions)
-            given = {name: self._dims(name, layout.columns) for name in named}
-            before, self.value = self.value, extent_after(step, self.value, given, layout)
+            start, before = self._start(step), self.value
+            given = {name: self._dims(name, layout.columns, start.rank) for name in named}
+            self.value = extent_after(step, start, given, layout)
             self._check_without_x(step, layout, reach)
-            dropped = self.value.rank < before.rank and not step.indexes
-            self.moved |= dropped and self._drops_front(step, before.rank)
             biasless = step.op is not None and step.op.source and not step.state
             self.named[step.label] = (-1 if biasless else here, self.value)
             if step.indexes:  # the next step goes on from other values
@@ -154,45 +151,39 @@ class _Walk:
         """Return the extent of a span's activation, the dims that its first step adds, and their cause."""
         if self.opens is None:
             return self.value, (), ()
+        gone = frozenset(self.opens) - self.value.varies
         missing = {
-            name: self._dims(name, self.opens).intersection(self.opens) - self.value.varies
+            name: self._dims(name, self.opens, self.value.rank) & gone
             for name in (*step.tensors, *step.mentions)
         }
         broadcast = frozenset().union(*missing.values())
         broadcasters = tuple(name for name, dims in missing.items() if dims)
         return self.value.spread(broadcast), tuple(sorted(broadcast)), broadcasters
 
-    def _dims(self, name: str, columns: Sequence[int]) -> Dims:
-        """Return the dims along which an operand or a value varies."""
+    def _dims(self, name: str, columns: Sequence[int], rank: int) -> Dims:
+        """Return the dims along which an operand, beside a value of so many dims, or a value varies."""
         if name in self.declared:
-            return operand_dims(self.declared[name], self.value.rank, columns)
+            return operand_dims(self.declared[name], rank, columns)
         return self.named[name][1].varies
 
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
         """Return the layout of the span that a step must start, or None if it continues this one."""
-        rank = self.value.rank
-        for name in step.mentions:
-            if self.named[name][1].rank != rank:
-                raise self._refused(
-                    step,
-                    f"{name} has {self.named[name][1].rank} dims, and what reaches this step has {rank}: "
-                    "reduce with keepdim: true",
-                )
+        value = self._start(step)
         broadcast: Dims = frozenset()
         sized = False  # whether what makes the value larger has sizes of its own
-        if rank == reach.rank:
+        if value.rank == reach.rank:
             for name in (*step.tensors, *step.mentions):
-                dims = self._dims(name, layout.columns) - self.value.varies
+                dims = self._dims(name, layout.columns, value.rank) - value.varies
                 full = name in self.declared and self.declared[name].kind is Kind.FULL
                 broadcast, sized = broadcast | dims, sized or (full and bool(dims))
         apart: Dims = frozenset()
         for name in step.mentions:
             where, extent = self.named[name]
             if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
-                apart |= self.value.varies - extent.varies or extent.varies
+                apart |= value.varies - extent.varies or extent.varies
         # A value that becomes larger, but not whole, has no kind here: it would vary along a part of the
         # columns.
-        partly = self.value.varies | broadcast != reach.varies
+        partly = value.varies | broadcast != reach.varies
         larger = bool(broadcast) and (partly or (sized and not started))
         if not (apart or larger):
             return None
@@ -203,13 +194,39 @@ class _Walk:
             )
         return self._columns_for(step, broadcast or apart, layout)
 
+    def _start(self, step: Step) -> Extent:
+        """Return the extent of what a step starts from: the value before it, or, if dims of that were dropped
+        and the step does not use it, that of the values that it names.
+
+        A single number has no dims, and may be combined with any value.
+
+        Raises:
+            SpecError: the step combines values of different numbers of dims.
+        """
+        named = {name: self.named[name][1] for name in step.mentions}
+        found = {"what reaches this step": self.value, **named} if step.takes_x else named
+        widest = max(found, key=lambda name: found[name].rank, default="")
+        for name, extent in found.items():
+            if extent.rank not in (0, found[widest].rank):
+                message = f"{widest} has {found[widest].rank} dims, and {name} has {extent.rank}"
+                raise self._refused(step, f"{message}: reduce with keepdim: true")
+        if not found or found[widest].rank == self.value.rank:
+            return self.value
+        if any(max(self.named[name][0], 0) < len(self.found) for name in named):
+            raise self._refused(
+                step,
+                f"an earlier segment computes {widest}, which has other dims than what reaches this step: "
+                "reduce with keepdim: true",
+            )
+        return found[widest]
+
     def _check_dims(self, step: Step) -> None:
         """Refuse a dim that an earlier step has dropped. As in torch, a single number has a dim, 0 or -1.
 
         Raises:
             SpecError: the step names one.
         """
-        rank = max(self.value.rank, 1)
+        rank = max(self._start(step).rank, 1)
         for name in step.op.dims if step.op else ("dim",):
             given = step.attributes.get(name)
             for dim in given if isinstance(given, tuple) else (given,):
@@ -217,14 +234,6 @@ class _Walk:
                     left = f"{self.value.rank} dim{'s' if self.value.rank != 1 else ''}"
                     message = f"{name} {dim} does not exist: an earlier step has reduced to {left}"
                     raise self._refused(step, message)
-
-    def _drops_front(self, step: Step, rank: int) -> bool:
-        """Whether a step drops the batch or the channels."""
-        if step.op is None or "keepdim" not in step.op.attributes or not step.op.dims:
-            return True
-        given = step.attributes[step.op.dims[0]]
-        dims = given if isinstance(given, tuple) else range(rank) if given is None else (given,)
-        return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
 
     def _check_without_x(self, step: Step, layout: Layout, reach: Extent) -> None:
         """Refuse a formula without x whose value is neither of elements nor of rows: no outline fits it.
@@ -247,8 +256,9 @@ class _Walk:
         Raises:
             SpecError: the step has such a tensor.
         """
-        rank, varies = self.value.rank, self.value.varies
-        if step.op is None or (not self.moved and (rank < 2 or channel_from_end(rank) in varies)):
+        rank, moved = self.value.rank, self.value.moved
+        there = rank < 2 or channel_from_end(rank) in self.value.varies
+        if step.op is None or (there and not moved):
             return
         fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
         given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
@@ -259,7 +269,7 @@ class _Walk:
                 or step.by_channel
                 or step.op.operands[name] in (None, Kind.CHANNEL)
             ):
-                done = "dropped dims before them" if self.moved else "reduced them to one"
+                done = "dropped dims before them" if moved else "reduced them to one"
                 raise self._refused(
                     step,
                     f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "

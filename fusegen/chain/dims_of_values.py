@@ -22,10 +22,12 @@ class Extent:
     Args:
         rank: how many it has; if a chain takes any number, they count as [rows, cols].
         varies: those of size greater than one, counted from the end.
+        moved: whether the channels are no longer its second dim: a step dropped them or a dim before.
     """
 
     rank: int
     varies: Dims
+    moved: bool = False
 
     @classmethod
     def whole(cls, rank: int) -> Extent:
@@ -45,7 +47,9 @@ class Extent:
         gone = set(dims)
         left = [dim for dim in range(-self.rank, 0) if dim not in gone]
         places = {dim: place - len(left) for place, dim in enumerate(left)}
-        return Extent(len(left), frozenset(places[d] for d in self.varies if d in places))
+        varies = frozenset(places[d] for d in self.varies if d in places)
+        moved = self.moved or any(dim <= CHANNEL_DIM - self.rank for dim in gone)
+        return Extent(len(left), varies, moved)
 
     def kind(self, layout: Layout, reach: Extent) -> Kind | None:
         """Return the kind of a value with this extent among rows and columns, or None if it has none.
@@ -94,7 +98,7 @@ def extent_after(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layou
         return replace(x, varies=_dims_of(step.formula, known, columns))
     assert step.op is not None
     if step.attributes.get("reduction", "none") != "none":
-        return Extent(0, frozenset())
+        return x.dropped(range(-x.rank, 0))
     if "keepdim" in step.attributes:
         dims = [d for name in step.op.dims for d in _named(step.attributes[name], x.rank)]
         return x.kept(dims) if step.attributes["keepdim"] else x.dropped(dims)

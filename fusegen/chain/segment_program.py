@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import sympy as sp
@@ -129,12 +129,14 @@ def _run(
     value = tuple(map(builder.value, parts_of(builder, sp.Symbol("x", real=True))))
     outline: Outline = "keepdim" if span.broadcast else "like"
     named = {n: _handed(builder, named_symbol(spec, n)) for n in span.handed}
-    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline)))
+    named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline), outline))
     own = {step.label for step in steps}
     found: dict[str, tuple[tuple[Value, ...], Outline]] = {}
     for step in span.steps:
+        start = _start(step, outline, named)
+        reached = outline if step.takes_x else start
         apply = partial(
-            step_value, spec, builder, step, outline=outline, named=named, training=training
+            step_value, spec, builder, step, outline=reached, named=named, training=training
         )
         if step.indexes and step is not span.steps[-1]:  # the next step goes on from other values
             if outline in ("row", "scalar"):
@@ -143,11 +145,11 @@ def _run(
             found[spec.code(step.label)] = (index,), outline_after(step, kind, outline)
             continue
         if step.label in own:
-            axes = kind_of_outline(outline)
             first, kind = apply(value, span.partition, joint=span.paired)
-            if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
+            dropped = start in ("row", "scalar")
+            if dropped and (kind not in kind_of_outline(start) or reduces(step)):
                 raise reduced_already(spec, step)
-            after = outline_after(step, kind, outline)
+            after = outline_after(step, kind, start)
             one = bool(step.halves) or (span.paired and after != "like")
             count = 1 if one else span.partition.parts if span.paired else len(value)
             others = (
@@ -155,7 +157,7 @@ def _run(
                 for place in range(1, count)
             )
             value, outline = (first, *others), after
-        named[step.label] = NamedValue(value, kind_of_outline(outline))
+        named[step.label] = NamedValue(value, kind_of_outline(outline), outline)
         if step.label in span.returned:
             found[spec.code(step.label)] = value, outline
     return {"y": (value, outline), **found}
@@ -164,7 +166,17 @@ def _run(
 def _handed(builder: Builder, symbol: sp.Symbol) -> NamedValue:
     """Return a value that an earlier segment hands on."""
     parts = tuple(map(builder.value, parts_of(builder, symbol)))
-    return NamedValue(parts, parts[0].kind)
+    return NamedValue(parts, parts[0].kind, "like")
+
+
+def _start(step: Step, before: Outline, named: Mapping[str, NamedValue]) -> Outline:
+    """Return the outline of what a step starts from: that of the values which it uses, as far as they have
+    dims."""
+    found = {named[name].outline for name in step.mentions}
+    if step.takes_x or not found:
+        found.add(before)
+    found.discard("scalar")
+    return next((own for own in (before, "like", "keepdim", "row") if own in found), "scalar")
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:

@@ -176,6 +176,9 @@ def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Ste
             line=line,
             dims=names.dims,
         )
+        start = _dims_before(step, before)
+        if start != names.dims:
+            return _step(replace(names, dims=start), draft, label, before)
         check_step_of_halves(names.document, draft, step, before)
         if len(partitions(step.expr)) > 1:
             message = "the formula cuts a row in two ways, as halves and as neighbours: make two steps of it"
@@ -214,6 +217,15 @@ def _reaching(draft: Draft, before: Sequence[Step]) -> Sequence[Step]:
         return before
     place = next((n for n, step in enumerate(before, 1) if step.label == start), 0)
     return before[:place]
+
+
+def _dims_before(step: Step, before: Sequence[Step]) -> int:
+    """Return the number of dims of what a step starts from, or 0 for any: of the values that it names, if it
+    is a formula without x."""
+    if step.takes_x or not before:
+        return step.dims
+    found = {INPUT: before[0].dims, **{other.label: _dims_after(other) for other in before}}
+    return max((found[name] for name in step.mentions), default=step.dims)
 
 
 def _dims_after(step: Step) -> int:
