@@ -12,6 +12,9 @@ from fusegen.chain.layout import CHANNEL_DIM, Layout, pointwise_layout
 from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
 
+#: What an operand that lists its dims should be for a chain that reduces nothing.
+_OF_ROWS = (Kind.ROW, Kind.CHANNEL, Kind.FULL)
+
 
 def next_span(
     spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
@@ -120,11 +123,24 @@ def _by_halves(step: Step, layout: Layout) -> bool:
 
 
 def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
-    """Return the layout of steps that reduce nothing."""
+    """Return the layout of steps that reduce nothing.
+
+    Operands that list dims best have a number for each row: [batch, channel], or [batch, height, width] of an
+    image, if the columns are the channels. Others may be the third axis of rows of one dim.
+    """
+    rank = spec.dims
     named = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
-    kinds = (Kind.COL if o.dims else o.kind for o in spec.operands if o.name in named)
+    used = [operand for operand in spec.operands if operand.name in named]
+    listed = [operand.dims for operand in used if operand.dims is not None]
     halved = -1 if any(step.paired for step in steps) else spec.halved
-    return pointwise_layout(spec.dims, kinds, halved)
+    choices = [pointwise_layout(rank, (o.kind for o in used), halved)]
+    free = all(o.dims or o.kind in (Kind.FULL, Kind.CHANNEL, Kind.SCALAR) for o in used)
+    if rank >= 4 and not halved and free:
+        choices.append(Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank))
+    choices.append(Layout(choices[0].rank))
+    left = [sum(layout.kind_along(d, _OF_ROWS) is None for d in listed) for layout in choices]
+    found = [layout for layout, count in zip(choices, left, strict=True) if count == min(left)]
+    return found[-1 if min(left) else 0]
 
 
 def reduces(step: Step) -> bool:

@@ -178,6 +178,37 @@ def test_random_dims_against_the_reference(tmp_path: Path) -> None:
             torch.testing.assert_close(got, true, rtol=1e-7, atol=1e-9, msg=message.format)
 
 
+@pytest.mark.parametrize(
+    ("dims", "columns", "kinds"),
+    [
+        # A gate of each channel of a sample, as squeeze-and-excitation has it, and of each place.
+        ([[0, 1]], (-2, -1), ["row"]),
+        ([[0, 2, 3]], (-3,), ["row"]),
+        ([[0, 1], [1]], (-2, -1), ["row", "channel"]),
+        ([[0, 2, 3], [1]], (-3,), ["row", "col"]),
+        # A number for each channel, or for each head and position.
+        ([[1]], (-2, -1), ["channel"]),
+        ([[0, 1, 2]], (-1,), ["row"]),
+        # Others are a third axis of rows of one dim.
+        ([[0, 3]], (-1,), ["channel"]),
+        ([[2, 3], [1, 2, 3]], (-1,), ["channel", "full"]),
+    ],
+)
+def test_rows_of_a_chain_that_reduces_nothing(
+    dims: list[list[int]], columns: tuple[int, ...], kinds: list[str], tmp_path: Path
+) -> None:
+    """Kernels read them in channels-last too, but for a third axis."""
+    operands = ", ".join(f"o{n}: {{dims: {own}}}" for n, own in enumerate(dims))
+    formula = " + ".join(["tanh(x)", *(f"o{n} * x" for n in range(len(dims)))])
+    path = tmp_path / "gate.yaml"
+    path.write_text(f"dims: 4\norder: 1\noperands: {{{operands}}}\nchain:\n  - expr: {formula}\n")
+    (segment,) = derive(path).segments
+    assert segment.layout.columns == columns
+    assert [operand.kind.label for operand in segment.operands] == kinds
+    if columns != (-1,):
+        assert segment.modes[0].memory_formats == ("strided", "strided")
+
+
 GROUPED = """
     dims: 4
     order: 1
