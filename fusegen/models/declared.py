@@ -61,8 +61,11 @@ def needs_dims(region: Region) -> bool:
         return True
     if rows == (-1,):
         return False
-    held = (how_held(n, region, is_image=True) for n in region.inputs)
-    return any(h.kind == "channel" for h in held)
+    held = [how_held(n, region, is_image=True) for n in region.inputs]
+    kinds = {h.kind for h in held}
+    # Rows of one dim serve everything that is neither of channels nor of [batch, channel].
+    own = len(region.shape) > 3 and not any(h.dims or h.adapted == "expanded" for h in held)
+    return "channel" in kinds or ("row" in kinds and own)
 
 
 def dims_text(region: Region) -> str:

@@ -73,6 +73,9 @@ def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> H
             return Held(node, "col", "as it is")
         if isinstance(rows, tuple) and is_reduced(shape, whole, rows):
             return Held(node, "row", "as it is")
+        # Without a reduction a row is all dims after the channel.
+        if rows is None and all(equal(size, 1) for size in shape[2 - len(whole) :]):
+            return Held(node, "row", "as it is")
     else:
         if equal(shape[-1], whole[-1]) and all(equal(size, 1) for size in shape[:-1]):
             return Held(node, "col", "flat")

@@ -134,6 +134,18 @@ def test_a_small_tensor_of_two_stays_outside() -> None:
     assert "exp(t1)" in text
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 1, 1), (2, 1, 1, 1)])
+def test_a_gate_of_each_channel_has_rows_of_all_places(shape: tuple[int, ...]) -> None:
+    """Its package reads channels-last where it lies; rows of the last dim would be copied."""
+    gate = torch.randn(shape)
+    (text,) = texts_of(captured(lambda x, gate: functional.hardswish(x) * gate, IMAGE, gate))
+    assert "dims: 4" in text and "t1: row" in text
+    # Beside an operand of the last dim, rows are of this dim.
+    last = torch.randn(IMAGE.shape[-1])
+    (text,) = texts_of(captured(lambda x, gate, last: (x + last).relu() * gate, IMAGE, gate, last))
+    assert "dims" not in text and "t1: col" in text and "t2: row" in text
+
+
 def test_sizes_that_change_are_not_fixed() -> None:
     def norm(x: Tensor, y: Tensor) -> Tensor:
         return functional.layer_norm(x + y, (6,)).relu()
