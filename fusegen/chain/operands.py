@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
@@ -34,6 +34,8 @@ class SegmentOperand:
         float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
         dims: the dims along which it varies, counted from the end, if the spec lists them.
+        axis: the dims to which it is expanded before kernels read it, if it has one number per channel and
+            the segment's third axis is longer.
     """
 
     name: str
@@ -47,12 +49,13 @@ class SegmentOperand:
     mask: bool = False
     float32: bool = False
     dims: tuple[int, ...] | None = None
+    axis: tuple[int, ...] = ()
 
     @property
     def called(self) -> str:
         """Its kind as the generated package declares it: a word, or the dims along which it varies."""
-        own = self.dims is not None and self.kind is Kind.CHANNEL
-        return f"({', '.join(map(str, self.dims or ()))},)" if own else f'"{self.kind.label}"'
+        dims = self.axis or (self.dims if self.kind is Kind.CHANNEL else None)
+        return f"({', '.join(map(str, dims))},)" if dims is not None else f'"{self.kind.label}"'
 
     def access(self, layout: Layout) -> Access:
         """Return how its values lie in it; if each column has its own channel, it varies along columns."""
@@ -134,7 +137,14 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
         found[name] = SegmentOperand(
             name, spec.code(name), kind, True, None, handed=True, parts=parts_of(kind)
         )
-    return tuple(found.values())
+    return tuple(_along_axis(operand, layout) for operand in found.values())
+
+
+def _along_axis(operand: SegmentOperand, layout: Layout) -> SegmentOperand:
+    """Return an operand that says to what it is expanded, if its numbers are fewer than the third axis."""
+    if operand.kind is not Kind.CHANNEL or layout.axis in ((), operand.dims):
+        return operand
+    return replace(operand, axis=layout.axis)
 
 
 def _parts_of(spec: Spec, span: Span, step: Step, name: str) -> int:

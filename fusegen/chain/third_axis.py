@@ -6,6 +6,10 @@ channel is the usual case; [batch, 1, feature] and [heads, T, T] are others. The
 means in the segment's program and kernels. An element's place on it is its number / run % size. For
 [batch, 1, feature], rows are therefore counted sample by sample: those of one position are neighbours.
 
+Where rows are groups of channels, the axis may be that of samples and their channels, as in a U-Net that
+scales each channel by a time step. Operands with one number per channel, as a norm's weight, are then
+expanded to it.
+
 A segment has one such axis. Operands along other dims are expanded before the operator, and torch sums their
 gradients.
 """
@@ -16,7 +20,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fusegen.chain.cut_into_segments import Span
-from fusegen.chain.layout import Layout
+from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.program import Kind, Program
 from fusegen.spec.model import Operand, Spec, Step
 
@@ -28,6 +32,10 @@ def with_axis(spec: Spec, span: Span) -> Span:
     named = {name for step in span.steps for name in step.tensors}
     used = [o for o in spec.operands if o.name in named]
     layout = span.layout
+    if layout.groups is not None and layout.rank >= 3 and not layout.halved and not span.broadcast:
+        axis = (*range(-layout.rank, layout.first + 1),)
+        if Kind.CHANNEL not in span.handed.values() and any(o.dims == axis for o in used):
+            return replace(span, layout=replace(layout, axis=axis))
     if (
         layout.rank < 3
         or layout.groups is not None
@@ -54,7 +62,9 @@ def kind_along(operand: Operand, layout: Layout) -> Kind:
     dims = frozenset(operand.dims or ())
     if operand.dims is None or len(dims) == layout.rank:
         return operand.kind
-    channels = (Kind.CHANNEL,) if layout.groups is None else ()
+    if layout.axis and dims == {channel_from_end(layout.rank)}:
+        return Kind.CHANNEL  # expanded to the axis
+    channels = (Kind.CHANNEL,) if layout.groups is None or layout.axis else ()
     kinds = (Kind.SCALAR, Kind.COL, Kind.ROW, *channels)
     found = layout.kind_along(dims, kinds)
     return Kind.FULL if found is None else found

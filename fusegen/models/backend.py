@@ -13,6 +13,7 @@ from torch import fx
 
 from fusegen.base.errors import UserError
 from fusegen.models.background import Build, start_build
+from fusegen.models.channels_last import convert_by_kernel
 from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.graph_units import units_of
@@ -146,10 +147,13 @@ def _fused(
 ) -> fx.GraphModule:
     """Return a graph with the regions fused that have a package."""
     fused = [(r, s, packages[s.name].apply) for r, s in plan.specs if s.name in packages]
-    if fused:
-        return put_back(module, fused, plan.effects)
-    module.recompile()
-    return module
+    if not fused:
+        module.recompile()
+        return module
+    result = put_back(module, fused, plan.effects)
+    convert_by_kernel(result.graph)
+    result.recompile()
+    return result
 
 
 def fusegen(

@@ -21,9 +21,9 @@ from fusegen.models.convolutions import GROUPS, INPUT, WEIGHT, argument, convolu
 from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import equal
-from fusegen.runtime.memory_format import FORMATS, is_faster
+from fusegen.runtime.memory_format import FORMATS, converted, is_faster
 
-__all__ = ["use_channels_last"]
+__all__ = ["convert_by_kernel", "use_channels_last"]
 
 _CONVOLUTIONS = convolutions(2, 3)
 #: Functions beside ops whose result has the format of what they read, and that are as fast in each.
@@ -83,6 +83,16 @@ def use_channels_last(graph: fx.Graph, effects: Effects) -> int:
         users = [user for user in node.users if _minds(user, effects)]
         _convert(graph, node, users, torch.contiguous_format)
     return len(convolutions)
+
+
+def convert_by_kernel(graph: fx.Graph) -> None:
+    """Let packages convert what is converted from one memory format to another, where they are there."""
+    for node in graph.nodes:
+        if node.op == "call_method" and node.target == "contiguous" and len(node.args) == 1:
+            wanted, tensor = node.kwargs.get("memory_format"), tensor_of(node)
+            if wanted is not None and tensor is not None and tensor.dim() in FORMATS:
+                node.op, node.target = "call_function", converted
+                node.args, node.kwargs = (*node.args, wanted), {}
 
 
 def _is_faster(node: fx.Node) -> bool:

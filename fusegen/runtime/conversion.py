@@ -1,4 +1,4 @@
-"""Converts images and volumes on a GPU to channels-last, by a kernel that all packages have.
+"""Converts images and volumes on a GPU to channels-last and back, by a kernel that all packages have.
 
 torch's own copy takes an element of each sector of memory at a time, and so several times as long.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import converters, is_transformed
+from fusegen.runtime.memory_format import FORMATS, converters, is_transformed
 from fusegen.runtime.operators import unseen
 
 __all__ = ["is_plain_on_gpu", "offer_converter"]
@@ -23,7 +23,7 @@ class _Converted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, overload: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Return the tensor in channels-last."""
+        """Return the tensor in the other format."""
         del ctx
         return overload(x)
 
@@ -42,18 +42,22 @@ def is_plain_on_gpu(x: Tensor) -> bool:
 
 
 def offer_converter(namespace: Any) -> None:
-    """Let Modules convert the inputs of their convolutions by a package's operator, if they have no other.
+    """Let Modules and models convert images by a package's operators, if they have no other.
 
     Args:
         namespace: the operators of a package that was built for CUDA.
     """
     if converters:
         return
-    overload: Callable[[Tensor], Tensor] = namespace.channels_last.default
+    to_last: Callable[[Tensor], Tensor] = namespace.channels_last.default
+    to_first: Callable[[Tensor], Tensor] = namespace.channels_first.default
 
     def convert(x: Tensor, memory_format: torch.memory_format) -> Tensor:
-        if not is_plain_on_gpu(x) or not x.is_contiguous():
+        back = memory_format is torch.contiguous_format
+        given = FORMATS[x.dim()] if back else torch.contiguous_format
+        if not is_plain_on_gpu(x) or not x.is_contiguous(memory_format=given):
             return x.contiguous(memory_format=memory_format)
+        overload = to_first if back else to_last
         if torch.is_grad_enabled() and x.requires_grad:
             found: Tensor = _Converted.apply(overload, x)
             return found

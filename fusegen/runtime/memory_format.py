@@ -18,6 +18,7 @@ __all__ = [
     "FORMATS",
     "MemoryFormat",
     "Reading",
+    "converted",
     "converters",
     "in_memory_format",
     "is_faster",
@@ -100,7 +101,16 @@ def in_memory_format(
     pays = reading != "copied" and is_faster(x, weight, groups) and _saves(x, beside)
     if wanted == "auto" and not pays:
         return x
-    memory_format = FORMATS[x.dim()]
+    return converted(x, FORMATS[x.dim()])
+
+
+def converted(x: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return images or volumes in another memory format, as `contiguous` does.
+
+    Args:
+        x: the images, of four or five dims.
+        memory_format: channels-last for that many dims, or `torch.contiguous_format`.
+    """
     if not converters or _is_compiling() or x.is_contiguous(memory_format=memory_format):
         return x.contiguous(memory_format=memory_format)
     return converters[0](x, memory_format)

@@ -34,6 +34,8 @@ class Operand:
         parts: how many parts of a row it holds, if x has several; 0 if it is not cut into parts.
         mask: whether it is of bool. The operators take it in x's dtype, as 0 and 1.
         float32: whether it is of float32 where x has 16 bits, as the kernels compute.
+        per_channel: whether it is given with one number per channel, [C, 1, 1] or [C], and expanded to its
+            kind.
 
     Attributes:
         typed: whether its dtype may be another than x's.
@@ -47,8 +49,9 @@ class Operand:
         parts: int = 0,
         mask: bool = False,
         float32: bool = False,
+        per_channel: bool = False,
     ) -> None:
-        self.name, self.kind = name, kind
+        self.name, self.kind, self.per_channel = name, kind, per_channel
         self.integer, self.parts, self.mask, self.float32 = integer, parts, mask, float32
         self.typed = integer or float32  # each call asks for it: a property would take 50 ns
 
@@ -177,10 +180,17 @@ def adapted(
             wanted = operand.dtype(x.dtype)
             converts = _converts(tensor, wanted, x, autocast=autocast)
             own = tensor.to(wanted) if converts else tensor
+            if operand.per_channel:
+                own = _by_channel(own, len(whole))
             shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
             fits = has_shape(operand, own, shape, columns)
             found.append(own if fits else _expanded(own, operand.kind, shape, columns))
     return tuple(found)
+
+
+def _by_channel(tensor: Tensor, dims: int) -> Tensor:
+    """Return numbers of channels, [C] as torch's modules hold them, as they broadcast with an activation."""
+    return tensor.reshape(-1, *[1] * (dims - 2)) if tensor.dim() == 1 else tensor
 
 
 def _converts(tensor: Tensor, wanted: torch.dtype, x: Tensor, *, autocast: bool) -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "67758b4c6e10", 2)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "95fe6d8ae9c8", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "67758b4c6e10",
+    "95fe6d8ae9c8",
     operands=[
         Operand("residual", "full"),
     ],

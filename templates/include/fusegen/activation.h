@@ -63,18 +63,18 @@ class Activation {
   // How many elements of a place are adjacent; of them, `run` belong to one row. Neither is ever 0,
   // because kernels divide by them.
   int64_t inner() const {
-    const int64_t found = interleaved_ ? channels_ : inner_;
+    const int64_t found = interleaved_ ? size(1) : inner_;
     return found > 1 ? found : 1;
   }
-  int64_t run() const { return interleaved_ ? channels_ / layout_.groups : 1; }
+  int64_t run() const { return interleaved_ ? size(1) / layout_.groups : 1; }
   // The elements of a matrix [places, inner]: rows without gaps between them.
   int64_t matrix_elements() const { return width_ * (inner() / run()); }
   int64_t channels() const { return channels_; }
   int64_t channel_run() const { return channel_run_ > 1 && !interleaved_ ? channel_run_ : 1; }
   // How many rows together have all channels, if these are along the columns.
   int64_t cycle() const {
-    return layout_.axis ? std::max<int64_t>(1, channels_ / std::max<int64_t>(1, width_))
-                        : layout_.groups;
+    if (!layout_.axis) return layout_.groups;
+    return std::max<int64_t>(1, channels_ * channel_run_ / std::max<int64_t>(1, width_));
   }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }

@@ -21,7 +21,21 @@ namespace {
 
 #if defined(FUSEGEN_CUDA)
 
-// The operator `channels_last`: a copy of a contiguous tensor of images or volumes.
+// Returns a copy of a tensor, with other strides.
+void returns_copy(Call& call, const Tensor& x, const std::vector<int64_t>& strides) {
+  const Tensor copy = call.keep(new_tensor(
+      {x.dim(), x.sizes(), strides.data(), x.dtype(), x.device_type(), x.device_index()}));
+  Transposition found;
+  if (transposable(x, strides.data(), found)) {
+    transpose(x, copy, found);
+    call.returns({copy});
+    return;
+  }
+  StableIValue copied[] = {shared(copy), shared(x), 0};  // not non_blocking
+  call.returns({call.keep(dispatched("aten::copy_", copied))});
+}
+
+// The operators `channels_last` and `channels_first`: a copy of images or volumes in that format.
 void channels_last(uint64_t* stack, uint64_t, uint64_t) {
   Call call(stack);
   const Tensor x = call.tensor();
@@ -33,16 +47,12 @@ void channels_last(uint64_t* stack, uint64_t, uint64_t) {
   int64_t apart = sizes[1];
   for (int64_t dim = dims; dim-- > 2; apart *= sizes[dim]) strides[dim] = apart;
   strides[0] = apart;
-  const Tensor copy = call.keep(
-      new_tensor({dims, sizes, strides.data(), x.dtype(), x.device_type(), x.device_index()}));
-  Transposition found;
-  if (transposable(x, strides.data(), found)) {
-    transpose(x, copy, found);
-    call.returns({copy});
-    return;
-  }
-  StableIValue copied[] = {shared(copy), shared(x), 0};  // not non_blocking
-  call.returns({call.keep(dispatched("aten::copy_", copied))});
+  returns_copy(call, x, strides);
+}
+void channels_first(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  returns_copy(call, x, contiguous_strides(x.dim(), x.sizes()));
 }
 
 #endif
@@ -59,7 +69,7 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
     TORCH_ERROR_CODE_CHECK(aoti_torch_library_def(schemas, operators[n].schema));
   }
   for (const char* const schema :
-       {"channels_last(Tensor x) -> Tensor",
+       {"channels_last(Tensor x) -> Tensor", "channels_first(Tensor x) -> Tensor",
         "windows(Tensor x, Tensor bias, Tensor found, int reading, int channels_last, int finds,"
         " int counts_padding, int i0, int i1, int i2, int o0, int o1, int o2, int k0, int k1,"
         " int k2, int s0, int s1, int s2, int p0, int p1, int p2, int d0, int d1, int d2)"
@@ -81,6 +91,8 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
 #if defined(FUSEGEN_CUDA)
   TORCH_ERROR_CODE_CHECK(
       torch_library_impl(kernels, "channels_last", channels_last, TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(
+      torch_library_impl(kernels, "channels_first", channels_first, TORCH_ABI_VERSION));
   TORCH_ERROR_CODE_CHECK(torch_library_impl(kernels, "windows", windows, TORCH_ABI_VERSION));
 #endif
 }

@@ -61,6 +61,8 @@ struct OuterPlan {
   // Partial sums per channel of `run` columns that a block stores, and all of them.
   int64_t parts(int64_t run) const { return run; }
   int64_t runs(int64_t cols, int64_t) const { return groups * cols; }
+  // How many channels' partial sums lie side by side.
+  int64_t side_by_side(int64_t channels) const { return channels; }
 };
 
 // Chooses a plan. Of each column, a block reads 128 adjacent bytes if it can, and at least 32 if

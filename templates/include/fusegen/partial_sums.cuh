@@ -15,14 +15,15 @@
 namespace fusegen {
 
 // One sum and its results. stored[col] and computed[col], unless null, receive the sum over
-// partial[group / run][col][group % run]. With a run of 1, that is the sum over the rows of
-// partial[groups][cols]. The results' columns may lie apart, by their steps.
+// partial[group / run][col][group % run]. With a run of 1, that is the sum over the rows of a
+// matrix [groups, side_by_side]; there is one such matrix if that is `cols`, or one after the
+// other. The results' columns may lie apart, by their steps.
 template <class S, class T>
 struct PartialSum {
   S* stored;
   T* computed;
   const T* partial;
-  int64_t groups, cols, run;
+  int64_t groups, cols, run, side_by_side;
   int stored_step = 1, computed_step = 1;
 
   // Whether a whole block sums one column. Its lanes then read contiguous partial sums.
@@ -30,8 +31,13 @@ struct PartialSum {
     return (run > 1 || cols == 1) && groups >= 256;
   }
 
+  // Where the parts of a column begin, with a run of 1.
+  __device__ __forceinline__ const T* first(int64_t col) const {
+    const int64_t before = side_by_side == cols ? 0 : col / side_by_side;
+    return partial + before * (groups - 1) * side_by_side + col;
+  }
+  // A part of a column in longer runs.
   __device__ __forceinline__ T at(int64_t group, int64_t col) const {
-    if (run == 1) return partial[group * cols + col];
     if (groups <= UINT32_MAX) return of_run(uint32_t(group), uint32_t(run), col);
     return of_run(uint64_t(group), uint64_t(run), col);
   }
@@ -59,7 +65,7 @@ __global__ void __launch_bounds__(1024)
   const PartialSum<S, T>& job = sums.sum[blockIdx.y];
   __shared__ T strands[1024 * V];
   const bool alone = job.by_block();
-  const bool wide = V > 1 && !alone && job.run == 1 && job.cols % V == 0;
+  const bool wide = V > 1 && !alone && job.run == 1 && job.side_by_side % V == 0;
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
   const int each = wide ? V : 1, across = alone ? 1 : int(blockDim.x) * each;
   const int strand = alone ? thread : threadIdx.y, width = alone ? threads : blockDim.y;
@@ -80,8 +86,12 @@ __global__ void __launch_bounds__(1024)
       }
     }
   };
-  if (col < job.cols && wide) {
-    add_up([&](int64_t at) { return load_packed<V>(job.partial + at * job.cols + col); });
+  if (col < job.cols && job.run == 1) {
+    const T* const from = job.first(col);
+    if (wide)
+      add_up([&](int64_t at) { return load_packed<V>(from + at * job.side_by_side); });
+    else
+      add_up([&](int64_t at) { return Packed<T, V>{from[at * job.side_by_side]}; });
   } else if (col < job.cols) {
     add_up([&](int64_t at) { return Packed<T, V>{job.at(at, col)}; });
   }
@@ -116,7 +126,7 @@ void launch_partial_sums(const PartialSums<S, T, N>& sums, cudaStream_t stream) 
     cols = std::max(cols, job.cols);
     groups = std::max(groups, job.groups);
     alone = alone || job.by_block();
-    const bool even = job.run == 1 && job.cols % wide == 0 && aligned(job.partial, 16);
+    const bool even = job.run == 1 && job.side_by_side % wide == 0 && aligned(job.partial, 16);
     vectors = vectors && (job.cols == 1 || job.by_block() || even);
   }
   if (cols == 0) return;

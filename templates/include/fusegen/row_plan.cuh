@@ -111,6 +111,8 @@ struct RowPlan {
   int64_t parts(int64_t run) const {
     return streams() ? parts_of_channel(run, walk.stretch, int(threads.x) / 32) : cluster;
   }
+  // How many channels' partial sums lie side by side.
+  int64_t side_by_side(int64_t channels) const { return channels; }
   int64_t runs(int64_t cols, int64_t run) const {
     return run ? channel_groups * (cols / run) * parts(run) : 0;
   }

@@ -201,8 +201,9 @@ struct OuterTask {
     each(typename P::Rngs{},
          [&](auto item, auto n) { draw<decltype(item)>(args, drawn[n], lanes, at); });
     int64_t channel = begin;  // of all lanes, or of the first one
-    if constexpr (P::Spreads::size + RunSums::size > 0 && !grouped) {
-      channel = channel_of(at, args.channel_run, args.channels);
+    if constexpr (P::Spreads::size + RunSums::size > 0) {
+      channel = grouped ? (matrix * args.inner + begin) % args.channels
+                        : channel_of(at, args.channel_run, args.channels);
     }
     T spread[P::Spreads::size + 1];
     each(typename P::Spreads{}, [&](auto item, auto n) {
@@ -302,8 +303,11 @@ void outer_of(const typename D::Args& given) {
   const typename K::Scalar scalar = P::scalars(given);
   const int64_t run = run_in_place<D>(args);
   const auto tiling = OuterTiling::of(rows, cols, inner, run);
-  int64_t channels = 0;
-  if constexpr (P::RunSums::size > 0) channels = args.channels;
+  int64_t channels = 0, samples = 1;  // of a task; and how many have channels of their own
+  if constexpr (P::RunSums::size > 0) {
+    channels = D::interleaved ? inner : args.channels;
+    samples = args.channels / channels;
+  }
   const GridSums<D, S> sums{Buffers<T, P::ColSums::size>(tiling.tasks() * cols),
                             Buffers<T, P::RowSums::size>(rows),
                             Buffers<T, P::RunSums::size>(tiling.tasks() * channels),
@@ -357,7 +361,7 @@ void outer_of(const typename D::Args& given) {
         }
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task_number] = totals[n];
       });
-  sums.write(args, scalar, tiling.tasks(), tiling.tasks(), tiling.tasks() * channels);
+  sums.write(args, scalar, tiling.tasks(), tiling.tasks(), tiling.tasks() * channels, samples);
 }
 
 template <template <class> class Form, class Args>

@@ -98,7 +98,8 @@ FUSEGEN_FN void each_result(Added, const Args& args, const F& f) {
 }
 
 // The partial sums that tasks leave. `groups` of them have sums of columns, `tasks` sums over
-// everything, and `places` is how many sums of channels there are.
+// everything, and `places` is how many sums of channels there are: those of each of `samples`
+// together.
 template <class D, class S>
 struct GridSums {
   using P = Parts<D, S>;
@@ -111,7 +112,7 @@ struct GridSums {
 
   // Adds them up in order and writes the results, then those that depend on them.
   void write(const typename P::Args& args, const typename P::K::Scalar& scalar, int64_t groups,
-             int64_t tasks, int64_t places) const {
+             int64_t tasks, int64_t places, int64_t samples = 1) const {
     each(typename P::ColSums{}, [&](auto item, auto n) {
       each_result<S>(item, args, [&](auto* to, int step) {
         store_col_sums(to, step, cols.pointers()[n], groups, args.cols);
@@ -119,7 +120,9 @@ struct GridSums {
     });
     each(typename P::RunSums{}, [&](auto item, auto n) {
       each_result<S>(item, args, [&](auto* to, int) {
-        store_channel_sums(to, runs.pointers()[n], places, channels_of<decltype(item)>(args), 1);
+        const int64_t each = places / samples, own = channels_of<decltype(item)>(args) / samples;
+        for (int64_t sample = 0; sample < samples; ++sample)
+          store_channel_sums(to + sample * own, runs.pointers()[n] + sample * each, each, own, 1);
       });
     });
     each(typename P::RowSums{}, [&](auto item, auto n) {

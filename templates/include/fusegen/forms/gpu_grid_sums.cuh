@@ -14,6 +14,7 @@ struct PartialCounts {
 
   int64_t runs(int64_t, int64_t) const { return 0; }
   int64_t parts(int64_t) const { return 0; }
+  int64_t side_by_side(int64_t channels) const { return channels; }
 };
 
 // The number of columns per channel.
@@ -86,13 +87,13 @@ void add_up(const typename D::Args& args, const Plan& plan,
     int next = 0;
     each(typename P::Partials{}, [&](auto item, auto n) {
       using Item = decltype(item);
-      PartialSum<S, T> sum{nullptr, nullptr, partial[n], plan.blocks, 1, 1};
+      PartialSum<S, T> sum{nullptr, nullptr, partial[n], plan.blocks, 1, 1, 1};
       if constexpr (Item::role == Role::col_sum) {
         sum.groups = plan.groups;
-        sum.cols = args.cols;
+        sum.cols = sum.side_by_side = args.cols;
         sum.run = run;
       } else if constexpr (Item::role == Role::row_sum) {
-        sum.cols = channels_of<Item>(args);
+        sum.cols = sum.side_by_side = channels_of<Item>(args);
         sum.groups = sum.cols ? args.rows / sum.cols : 0;
         sum.run = run_length<Item>(args);
       } else if constexpr (Item::role == Role::run_sum) {
@@ -100,6 +101,7 @@ void add_up(const typename D::Args& args, const Plan& plan,
         sum.cols = channels_of<Item>(args);
         sum.groups = sum.cols ? plan.runs(args.cols, run) / sum.cols : 0;
         sum.run = plan.parts(run);
+        sum.side_by_side = plan.side_by_side(sum.cols);
       }
       constexpr int additions = additions_of(typename Item::results{});
       for (int k = 0; k < additions; ++k) sums.sum[next + k] = sum;

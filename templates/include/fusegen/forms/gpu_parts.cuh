@@ -155,6 +155,17 @@ struct GpuParts : Parts<D, S> {
       packed[n] = read<L, V>(start + vector_of<decltype(item), V>(offset), policy);
     });
   }
+  // Those that some stages use.
+  template <class L, class Stages, int V>
+  static __device__ __forceinline__ void read_used(Packed<S, V>* packed, S* const* from,
+                                                   int64_t offset, uint64_t policy) {
+    each(Fulls{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      const S* const start = from[n];
+      if constexpr (needs<Stages, Item>(Fulls{}))
+        packed[n] = read<L, V>(start + vector_of<Item, V>(offset), policy);
+    });
+  }
   // Copies vectors to shared memory, and takes them from there. A tensor that is broadcast goes
   // through the L1 cache: all blocks would read the same few lines of the L2 cache at a time.
   template <int V>

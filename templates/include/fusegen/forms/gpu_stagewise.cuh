@@ -22,7 +22,7 @@ struct StageMemory {
 };
 
 // A pass: stage PLACE over all elements. REVERSED: from the tensor's end.
-template <class D, class L, class S, int V, int R, int PLACE, bool REVERSED>
+template <class D, class L, class S, int V, int PLACE, bool REVERSED>
 __global__ void __launch_bounds__(256)
     stage_pass(typename D::Args args, [[maybe_unused]] uint64_t policy, StageWalk walk,
                StageMemory<GpuParts<D, S>> memory, typename GpuParts<D, S>::Partial partial) {
@@ -33,6 +33,8 @@ __global__ void __launch_bounds__(256)
   using Sums = Only<Stage, Role::run_sum>;
   constexpr bool centred = is_centred<Stage>;
   constexpr int last = centred ? PLACE - 1 : PLACE;  // of the stages whose elements are computed
+  using Seen = FirstStages<D, last + 1>;
+  constexpr int R = StagewisePlan<D, L, S>::template in_flight<Seen>;
   using Streams = decltype(typename P::Fulls{} + Only<Stage, Role::store>{});
   using Reducer = std::conditional_t<centred, ColumnMoments<T, StageAt<D, PLACE - 1>, V>,
                                      ColumnReductions<T, Stage, V>>;
@@ -47,17 +49,33 @@ __global__ void __launch_bounds__(256)
   Elements<P, V> leaves;
   T sums[Sums::size + 1][V] = {};
   T spread[P::Spreads::size + 1][V];
-  each(typename P::Spreads{}, [&](auto item, auto n) {
-    using Item = decltype(item);
+  const auto load_spread = [&](int64_t first) {
+    each(typename P::Spreads{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      const auto* const from = pointer<typename Item::type, Item::arg>(args) + first;
 #pragma unroll
-    for (int v = 0; v < V; ++v)
-      spread[n][v] = T(load(pointer<typename Item::type, Item::arg>(args) + (c + v) % walk.inner));
-  });
+      for (int v = 0; v < V; ++v) spread[n][v] = T(load(from + (c + v) % walk.inner));
+    });
+  };
+  // Each channel's sum over what this thread has added up; block: the number of the block's part.
+  const auto leave_sums = [&](int64_t block) {
+    each(Sums{}, [&](auto item, auto n) {
+      T* const first = P::template part<decltype(item)>(partial) + block * walk.together +
+                       blockIdx.x * blockDim.x * V;
+      join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
+        if (column < columns) first[column] = total;
+      });
+#pragma unroll
+      for (int v = 0; v < V; ++v) sums[n][v] = T(0);
+    });
+  };
+  if (!walk.by_sample) load_spread(0);
   for (int64_t turn = blockIdx.z; turn < walk.matrices; turn += gridDim.z) {
     const int64_t matrix = REVERSED ? walk.matrices - 1 - turn : turn;
     const int64_t base = matrix * walk.elements();
     const typename P::template Starts<Streams> streams(args, matrix, base);
     Reducer reducer;
+    if (walk.by_sample) load_spread(matrix * walk.inner);
     if (c < walk.together) {
       typename K::Row row[V] = {};
 #pragma unroll
@@ -66,7 +84,7 @@ __global__ void __launch_bounds__(256)
       // Computes the elements from `at` on whose bits are set.
       const auto take = [&](const Packed<S, V>* raw, int64_t at, uint32_t wanted) {
         typename K::Full full[V];
-        P::template unpack_inputs<typename P::AllStages>(args, full, raw, base + at);
+        P::template unpack_inputs<Seen>(args, full, raw, base + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           each(typename P::Spreads{},
@@ -102,7 +120,7 @@ __global__ void __launch_bounds__(256)
         for (int i = 0; i < R; ++i) {
           const int64_t step = first + i * stride;
           if (step < walk.steps)
-            P::template read_all<L>(raw[i], streams.to, step * walk.together + c, policy);
+            P::template read_used<L, Seen>(raw[i], streams.to, step * walk.together + c, policy);
         }
 #pragma unroll
         for (int i = 0; i < R; ++i) {
@@ -129,15 +147,9 @@ __global__ void __launch_bounds__(256)
       T* const first = memory.parts + walk.part(matrix, slice) + blockIdx.x * blockDim.x * V;
       reducer.leave(strands, first, columns, walk, slice);
     }
+    if (walk.by_sample) leave_sums(matrix * gridDim.y + slice);
   }
-  each(Sums{}, [&](auto item, auto n) {
-    const int64_t block = int64_t(blockIdx.z) * gridDim.y + blockIdx.y;
-    T* const first = P::template part<decltype(item)>(partial) + block * walk.together +
-                     blockIdx.x * blockDim.x * V;
-    join_strands<256, Addition>(strands, sums[n], [&](int column, T total) {
-      if (column < columns) first[column] = total;
-    });
-  });
+  if (!walk.by_sample) leave_sums(int64_t(blockIdx.z) * gridDim.y + blockIdx.y);
   each(Only<Stage, Role::total>{}, [&](auto item, auto) {
     const T total = sum_block(leaves.totals[place_of<decltype(item), typename P::Totals>]);
     const int64_t block = (int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
@@ -265,8 +277,8 @@ struct Stagewise {
       if constexpr (is_pass<Stage>) {
         constexpr bool reversed = passes_before<n.value>(StagesOf<D>{}) % 2;
         const auto pass = [&](auto width) {
-          launch(stage_pass<D, L, S, decltype(width)::value, Plan::in_flight, n.value, reversed>,
-                 stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk, memory, partial);
+          launch(stage_pass<D, L, S, decltype(width)::value, n.value, reversed>, stream, plan.grid,
+                 plan.threads, 0, 1, args, policy, plan.walk, memory, partial);
         };
         if (plan.width == 1)
           pass(Place<1>{});

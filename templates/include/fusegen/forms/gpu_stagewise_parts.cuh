@@ -15,6 +15,7 @@ namespace {
 struct StageWalk {
   int64_t matrices, places, steps;
   uint32_t inner, run, together, slices, strands;
+  bool by_sample;  // whether each matrix has channels of its own
 
   FUSEGEN_FN int64_t elements() const { return places * inner; }
   FUSEGEN_FN uint32_t rows() const { return inner / run; }  // of a matrix

@@ -12,8 +12,11 @@ struct StagewisePlan : PartialCounts {
   using P = GpuParts<D, S>;
   // What is known of eight rows would take the registers of half the threads.
   static constexpr int wide = std::min(16 / int(sizeof(S)), 4);
-  static constexpr int in_flight =
-      std::clamp(64 / (wide * int(sizeof(S)) * std::max(1, P::Fulls::size)), 1, 8);
+  // How many accesses to each tensor a thread has in flight in a pass that computes some stages.
+  template <class Stages>
+  static constexpr int in_flight = std::clamp(
+      64 / (wide * int(sizeof(S)) * std::max(1, decltype(used<Stages>(typename P::Fulls{}))::size)),
+      1, 8);
 
   int width;
   StageWalk walk;
@@ -25,6 +28,8 @@ struct StagewisePlan : PartialCounts {
     walk.inner = uint32_t(args.inner);
     walk.run = uint32_t(run_in_place<D>(args));
     walk.matrices = args.rows / walk.rows();
+    walk.by_sample = false;
+    if constexpr (has_channels<P>) walk.by_sample = channels_of<P>(args) > args.inner;
     walk.places = args.cols / walk.run;
     const bool even = walk.matrices == 1 || walk.elements() % wide == 0;
     width = even && P::template vectorisable<true>(args, wide) ? wide : 1;
@@ -51,7 +56,7 @@ struct StagewisePlan : PartialCounts {
   // In how many slices blocks take a matrix, if one slice takes `blocks`: so many that the last
   // wave of blocks fills the chip best. A thread should have two batches, though.
   int64_t slices_of(int64_t blocks, int64_t resident) const {
-    const int64_t batches = walk.steps / (int64_t(walk.strands) * in_flight);
+    const int64_t batches = walk.steps / (int64_t(walk.strands) * in_flight<typename P::AllStages>);
     const int64_t most =
         std::clamp<int64_t>(std::min(batches / 2, 4 * resident / blocks), 1, 65535);
     int64_t best = most;
@@ -68,8 +73,11 @@ struct StagewisePlan : PartialCounts {
   }
 
   // The parts of the sums by channel: a row of channels from each place of a step, from each block.
-  int64_t runs(int64_t, int64_t) const { return int64_t(grid.z) * grid.y * walk.together; }
+  int64_t runs(int64_t, int64_t) const {
+    return (walk.by_sample ? walk.matrices : int64_t(grid.z)) * grid.y * walk.together;
+  }
   int64_t parts(int64_t) const { return 1; }
+  int64_t side_by_side(int64_t) const { return walk.inner; }
 
   // How many numbers of the workspace the stages share.
   int64_t shared(int64_t rows) const {
