@@ -59,7 +59,8 @@ def _may_take(node: fx.Node, call: Call, region: Region, steps: Sequence[Step]) 
         return False
     if not (call.keepdim or call.ends):
         return False
-    count = len(call.dims) or int(call.op.paired)
+    # A view keeps the dims from the first that is reduced to the last.
+    count = -min(call.dims) if call.dims else int(call.op.paired)
     value = tensor_of(node)
     if value is None or not keeps(steps, count) or image_of(steps, tuple(value.shape)) is None:
         return False

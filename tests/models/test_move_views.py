@@ -227,6 +227,15 @@ def test_a_view_stays(form: Callable[..., Any], inputs: tuple[Tensor, ...]) -> N
     assert not moved
 
 
+@pytest.mark.parametrize("reduces", [functional.softmax, functional.normalize])
+def test_no_view_joins_the_rows_with_other_dims(reduces: Any) -> None:
+    def form(x: Tensor, y: Tensor) -> Tensor:
+        rows = reduces(x, dim=1).flatten(0, 1)
+        return torch.tanh(rows * y.flatten(0, 1) + 1) * 2
+
+    fused(form, TOKENS, OTHER)
+
+
 def test_a_view_that_is_undone_without_gradients_has_none() -> None:
     def form(x: Tensor, y: Tensor) -> Any:
         total = x + y
