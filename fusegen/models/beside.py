@@ -23,6 +23,8 @@ def is_arithmetic(node: fx.Node) -> bool:
     if value is None or not value.is_floating_point() or not node.users or _is_view(node):
         return False
     call = call_or_none(node)
+    if call is not None and call.is_mask:
+        return False
     return call.op is not None if call is not None else patterns.op_of(node) is not None
 
 

@@ -80,6 +80,11 @@ class Call:
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
 
     @property
+    def is_mask(self) -> bool:
+        """Whether it is a mask as numbers, 1 or 0."""
+        return self.name == "where" and not any(isinstance(n, fx.Node) for n in self._numbers)
+
+    @property
     def of_classes(self) -> bool:
         """Whether it is a loss of classes, whose result lacks their dim, or is one number."""
         return self.op is not None and self.op.over == "channel"
@@ -92,12 +97,17 @@ class Call:
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
         """The nodes that it reads, each once."""
-        given = [self.x, *self.operands.values()]
+        given = self._numbers
         if isinstance(self.condition, Comparison):
             given += [self.condition.left, self.condition.right]
         elif self.condition is not None:
             given.append(self.condition)
         return tuple(dict.fromkeys(a for a in given if isinstance(a, fx.Node)))
+
+    @property
+    def _numbers(self) -> list[Argument]:
+        """The tensors and numbers that it reads, but for what a choice goes by."""
+        return [self.x, *self.operands.values()]
 
 
 def call_of(node: fx.Node) -> Call:
@@ -165,14 +175,18 @@ def _pooled(node: fx.Node) -> Call | None:
 
 
 def _cast(node: fx.Node, value: Tensor) -> Call:
-    """Return a change of dtype; a copy to another device or layout is none."""
+    """Return a change of dtype, which of a mask is a choice; a copy to another device or layout is none."""
     before = tensor_of(node.args[0])
-    if before is None or not before.is_floating_point() or before.device != value.device:
-        raise UnfitError("a copy to another device, or of another type")
+    if before is None or before.device != value.device:
+        raise UnfitError("a copy to another device")
     extra = {"memory_format", "copy"} & set(node.kwargs)
     if extra or any(isinstance(a, torch.memory_format) for a in node.args):
         raise UnfitError("a copy")
     assert isinstance(node.args[0], fx.Node)
+    if before.dtype is torch.bool:
+        return Call(find("where"), 1.0, {"other": 0.0}, condition=node.args[0])
+    if not before.is_floating_point():
+        raise UnfitError("a copy of another type")
     return Call(None, node.args[0])
 
 

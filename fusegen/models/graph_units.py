@@ -54,19 +54,21 @@ def units_of(graph: fx.Graph, regions: Sequence[tuple[Region, str]]) -> tuple[Un
     while pending:
         node = pending.pop()
         if node not in read:
-            members = list(made[node][0].calls) if node in made else [node]
-            read[node] = _sources(members, first)
+            inside = made[node][0].calls if node in made else {}
+            given = [i for call in inside.values() for i in call.inputs] or node.all_input_nodes
+            read[node] = _sources(given, first, first.get(node, node))
             pending += read[node]
     order = list(TopologicalSorter({node: list(read[node]) for node in read}).static_order())
     place = {node: number for number, node in enumerate(order)}
     return tuple(_unit(node, made, [place[source] for source in read[node]]) for node in order)
 
 
-def _sources(members: Sequence[fx.Node], first: Mapping[fx.Node, fx.Node]) -> dict[fx.Node, None]:
-    """Return the units that some nodes read, each by its first node; those behind views are read."""
-    own = first.get(members[0], members[0])
+def _sources(
+    given: Sequence[fx.Node], first: Mapping[fx.Node, fx.Node], own: fx.Node
+) -> dict[fx.Node, None]:
+    """Return the units that a unit reads, each by its first node; those behind views are read."""
     found: dict[fx.Node, None] = {}
-    pending = [source for node in members for source in node.all_input_nodes]
+    pending = list(given)
     while pending:
         node = pending.pop(0)
         unit = first.get(node, node)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 
+from fusegen.models.activations import shape_of
 from fusegen.models.cost import bytes_of
 from fusegen.models.effects import Effects
 from fusegen.models.moved_region import leave_out_undone, may_move, move
 from fusegen.models.regions import Region, Search, joined_of
-from fusegen.models.shapes import same
+from fusegen.models.shapes import numel, same
 from fusegen.models.views import Step, base_of, inverse_of, step_of
 from fusegen.models.written_views import sizes_of
 
@@ -79,8 +80,9 @@ def _sweep(graph: fx.Graph, search: Search, regions: Sequence[Region], effects: 
     for meeting in meetings:
         if {id(meeting.above), id(meeting.below)} & changed or not _is_closed(meeting, search):
             continue
-        back = inverse_of(meeting.steps)
-        ways = [(meeting.above, meeting.steps), (meeting.below, back)]
+        ways = [(meeting.below, inverse_of(meeting.steps))]
+        if same(meeting.steps[0].before, meeting.above.shape):
+            ways.append((meeting.above, list(meeting.steps)))
         # The smaller region is the one that is moved, if it can be.
         for region, steps in sorted(ways, key=lambda way: len(way[0].calls)):
             other = meeting.below if region is meeting.above else meeting.above
@@ -114,8 +116,15 @@ def _meetings(of_node: dict[fx.Node, Region], effects: Effects) -> Iterator[_Mee
                 continue
             if effects.stretch[value] != effects.stretch[node]:
                 continue
-            if same(steps[0].before, above.shape) and same(steps[-1].after, below.shape):
+            # The value has the shape of its region, or is a reduced one.
+            if same(steps[-1].after, below.shape):
                 yield _Meeting(above, value, tuple(views), tuple(steps), below)
+
+
+def _is_uniform(region: Region) -> bool:
+    """Return whether all that a region reads has its shape, or is one number."""
+    shapes = [shape_of(node) for node in region.inputs]
+    return all(same(shape, region.shape) or numel(shape) == 1 for shape in shapes)
 
 
 def _is_closed(meeting: _Meeting, search: Search) -> bool:
@@ -138,5 +147,8 @@ def _may_meet(
     region: Region, steps: Sequence[Step], other: Region, sizes: Mapping[str, fx.Node]
 ) -> bool:
     """Return whether a region can be computed in another's shape, and is one with it then."""
-    joined = joined_of(replace(region, shape=other.shape), other)
+    shape = steps[-1].after
+    joined = joined_of(replace(region, shape=shape), other)
+    if not same(shape, other.shape) and not _is_uniform(region):
+        return False  # beside a reduced value no kernel reads what varies along part of its dims
     return joined is not None and may_move(region, steps, sizes, in_rows=joined.rows is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -56,7 +56,7 @@ def how_held(node: fx.Node, region: Region, *, is_image: bool) -> Held:
     if tensor.dtype is not torch.bool:
         return held
     adapted: Adapted = "as it is" if held.adapted == "expanded" else held.adapted
-    return Held(node, f"{{kind: {held.kind}, dtype: bool}}", adapted)
+    return replace(held, kind=f"{{kind: {held.kind}, dtype: bool}}", adapted=adapted)
 
 
 def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> Held:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 from collections import ChainMap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
 
 from fusegen import spec as specs_
 from fusegen.base.errors import SpecError
+from fusegen.chain.cut_into_segments import spans_of
 from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.beside import has_another_beside, is_arithmetic
+from fusegen.models.broadcasts import leave_out_broadcasts
 from fusegen.models.calls import Comparison, call_of
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
@@ -34,6 +36,7 @@ from fusegen.models.fusion_report import (
     Report,
 )
 from fusegen.models.gates import write_gates
+from fusegen.models.kept_dims import drop_dims, keep_dims
 from fusegen.models.move_views import move_views
 from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
@@ -43,7 +46,9 @@ from fusegen.models.region_spec import spec_of
 from fusegen.models.regions import Region, find_regions, region_of
 from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
+from fusegen.models.row_dropout import draw_row_masks
 from fusegen.models.spec_text import RegionSpec
+from fusegen.models.spellings import write_plainly
 
 __all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
 
@@ -81,6 +86,11 @@ def plan_of(
     write_out_of_place(graph)
     write_extremes(graph)
     before = effects_of(graph, inputs)
+    write_plainly(graph, before)
+    leave_out_broadcasts(graph, before)
+    keep_dims(graph, before)
+    draw_row_masks(graph, effects_of(graph, inputs))
+    before = effects_of(graph, inputs)
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
     write_rotations(graph, before)
     write_ropes(graph, before)
@@ -92,6 +102,7 @@ def plan_of(
     report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
+    drop_dims(graph)
     leave_out_unread(graph)
     report.changed[RECOMPUTED] += recompute(
         graph,
@@ -103,8 +114,10 @@ def plan_of(
     refused: dict[fx.Node, str] = {}
     while True:  # what no spec can say is left out by itself, not with all that is around it
         regions, left = find_regions(graph, effects, refused)
-        specs, others = _worth(regions, order, effects, everything=everything)
-        found = [_refused_nodes(region, order, effects) for region, s in specs if _mistake(s.text)]
+        specs, unfit, others = _worth(regions, order, effects, everything=everything)
+        wrong = [region for region, spec in specs if _mistake(spec.text)]
+        wrong += [region for region, _ in unfit if len(region.calls) > 1]
+        found = [_refused_nodes(region, order, effects) for region in wrong]
         if not any(found):
             break
         refused = dict(ChainMap(refused, *found))
@@ -113,7 +126,7 @@ def plan_of(
         if node not in inside:
             report.left[name_of(node), reason] += 1
             report.apart += is_arithmetic(node) and has_another_beside(node)
-    for region, reason in others:
+    for region, reason in (*unfit, *others):
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
     return Plan(effects, [(r, s) for r, s in specs if not inside.issuperset(r.calls)])
@@ -121,43 +134,65 @@ def plan_of(
 
 def _worth(
     regions: Sequence[Region], order: int, effects: Effects, *, everything: bool
-) -> tuple[list[tuple[Region, RegionSpec]], list[tuple[Region, str]]]:
-    """Return the regions that are worth a package, each with its spec, and the others, with the reason."""
+) -> tuple[list[tuple[Region, RegionSpec]], list[tuple[Region, str]], list[tuple[Region, str]]]:
+    """Return the regions that are worth a package, each with its spec; and with the reason those that no spec
+    says, and those that are not worth it."""
     specs: list[tuple[Region, RegionSpec]] = []
+    unfit: list[tuple[Region, str]] = []
     others: list[tuple[Region, str]] = []
     for region in regions:
-        parts, unfit = specs_of(region, order, effects)
-        others += unfit
+        parts, refused = specs_of(region, order, effects)
+        unfit += refused
         for part, spec in parts:
             loss = _not_worth(cost_of(part, spec.inlined), everything=everything)
             if loss is None:
                 specs.append((part, spec))
             else:
                 others.append((part, loss))
-    return specs, others
+    return specs, unfit, others
 
 
 @functools.lru_cache(maxsize=4096)  # models have blocks that are alike
 def _mistake(text: str) -> str:
     """Return what is wrong with the text of a spec; empty if nothing is."""
     try:
-        specs_.parse(text, "region")
+        spans_of(specs_.parse(text, "region"))
     except SpecError as error:
         return error.message
     return ""
 
 
 def _refused_nodes(region: Region, order: int, effects: Effects) -> dict[fx.Node, str]:
-    """Return the nodes of a region that are the reason why its spec is refused, such as a product with 0."""
-    found = {}
-    for node, call in region.calls.items():
-        try:
-            mistake = _mistake(spec_of(region_of(node, call), order, effects).text)
-        except UnfitError:
-            continue
-        if mistake:
-            found[node] = mistake
+    """Return the nodes of a region that are the reason why it has no spec, such as a product with 0.
+
+    If none of them is refused by itself, it is the last one with which the rest has none.
+    """
+    alone = {node: region_of(node, call) for node, call in region.calls.items()}
+    found = {
+        n: why for n, one in alone.items() if (why := _refusal(one, order, effects, of_unfit=False))
+    }
+    calls = list(region.calls.items())
+    for count in range(len(calls), 0, -1) if not found else ():
+        why = _refusal(replace(region, calls=dict(calls[:count])), order, effects)
+        if not why:
+            return found
+        found = {calls[count - 1][0]: why}
     return found
+
+
+def _refusal(region: Region, order: int, effects: Effects, *, of_unfit: bool = True) -> str:
+    """Return why a region has no spec that can be built; empty if it has one.
+
+    Args:
+        region: the region.
+        order: how many derivatives its package has.
+        effects: what may not be moved in the graph.
+        of_unfit: whether it is a reason that no spec says what it computes.
+    """
+    try:
+        return _mistake(spec_of(region, order, effects).text)
+    except UnfitError as error:
+        return str(error) if of_unfit else ""
 
 
 def note(
@@ -173,8 +208,9 @@ def note(
     """
     inlined = spec.inlined if spec else ()
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
+    computed = sorted(calls.items(), key=lambda item: item[0])
     noted = FusedRegion(
-        tuple(call.name for _, call in sorted(calls.items(), key=lambda item: item[0])),
+        tuple("cast" if call.is_mask else call.name for _, call in computed),
         f"[{', '.join(map(str, region.shape))}]",
         cost_of(region, inlined),
         spec.name if spec else "",

@@ -15,7 +15,7 @@ from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
 from fusegen.models.region_dtype import is_wide
-from fusegen.models.regions import Region
+from fusegen.models.regions import Region, needs_of
 from fusegen.models.shapes import is_dense
 from fusegen.models.spec_text import RegionSpec
 
@@ -148,8 +148,11 @@ def _in_order(
         units[unit_of[node]] = (item or node, members)
     stretch = {key: effects.stretch[members[0]] for key, (_, members) in units.items()}
     needs: dict[int, set[int]] = {}
-    for key, (_, members) in units.items():
-        read = {d for m in members for d in (*m.all_input_nodes, *before.get(m, ()))}
+    for key, (unit, members) in units.items():
+        if isinstance(unit, fx.Node):
+            read = {*unit.all_input_nodes, *before.get(unit, ())}
+        else:
+            read = {needed for member in members for needed in needs_of(member, effects)}
         needs[key] = {unit_of[d] for d in read} - {key}
     waiting: dict[int, list[int]] = {}
     for key, needed in needs.items():

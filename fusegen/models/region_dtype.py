@@ -34,7 +34,8 @@ def dtype_of(
     outputs = [node for node in region.outputs if not is_wide(node, region)]
     tensors = map(tensor_of, (*read, *outputs))
     dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
-    computed = map(tensor_of, (*region.calls, *small))
+    exact = {node for node, call in small.items() if call.is_mask}
+    computed = map(tensor_of, {*region.calls, *small} - exact)
     inside = {t.dtype for t in computed if t is not None and t.is_floating_point()}
     if torch.float64 in dtypes | inside and len(dtypes | inside) > 1:
         return None

@@ -15,11 +15,11 @@ from torch import fx
 
 from fusegen.models import patterns
 from fusegen.models.arguments import UnfitError, tensor_of
-from fusegen.models.calls import Call, call_of
+from fusegen.models.calls import Call, Comparison, call_of, call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import Shape, broadcast, is_reduced, same
 
-__all__ = ["Region", "Search", "find_regions", "joined_of", "region_of", "rounds"]
+__all__ = ["Region", "Search", "find_regions", "joined_of", "needs_of", "region_of", "rounds"]
 
 #: A longer region takes sympy and the compilers long, and a kernel runs out of registers.
 MAX_NODES = 48
@@ -92,9 +92,7 @@ class Search:
         self._nodes = list(graph.nodes)
         self._place = {node: place for place, node in enumerate(self._nodes)}
         self._effects = effects
-        self._needs = {
-            node: (*node.all_input_nodes, *effects.before.get(node, ())) for node in self._nodes
-        }
+        self._needs = {node: needs_of(node, effects) for node in self._nodes}
         self._region: dict[fx.Node, Region] = {}
 
     def run(self) -> tuple[list[Region], dict[fx.Node, str]]:
@@ -109,6 +107,8 @@ class Search:
                 if node in self._effects.nested:
                     raise UnfitError("it is inside a transform of torch.func")
                 call = call_of(node)
+                if call.is_mask:
+                    raise UnfitError("a mask as numbers, which the regions that read it compute")
                 if not node.users:
                     raise UnfitError("nobody reads its value")
                 if not self._effects.may_move(node):
@@ -157,6 +157,25 @@ class Search:
             if max(self._place[m] for m in members) > first:
                 pending += [d for m in members for d in self._needs[m] if d not in seen]
         return True
+
+
+def needs_of(node: fx.Node, effects: Effects) -> list[fx.Node]:
+    """Return what a node of a region waits for: what it reads, and what must run before.
+
+    A comparison by which it chooses is computed with it, and so stands for what it reads itself.
+
+    Args:
+        node: the node.
+        effects: what may not be moved in the graph.
+    """
+    found: list[fx.Node] = []
+    reads_one = any(used.target in patterns.COMPARISONS for used in node.all_input_nodes)
+    call = call_or_none(node) if reads_one else None
+    compares = call is not None and isinstance(call.condition, Comparison)
+    for used in node.all_input_nodes:
+        inside = compares and used.target in patterns.COMPARISONS
+        found += (*used.all_input_nodes, *effects.before.get(used, ())) if inside else (used,)
+    return [*dict.fromkeys(found), *effects.before.get(node, ())]
 
 
 def rounds(node: fx.Node, call: Call) -> bool:
@@ -237,8 +256,20 @@ def joined_of(a: Region, b: Region) -> Region | None:
         return None
     if any(user in calls for node in dropped for user in node.users):
         return None
+    if any(_draws(call) and not same(_shape_of(n), shape) for n, call in calls.items()):
+        return None
     joined = Region(calls, shape, rows, a.device)
     return joined if len(joined.inputs) + len(joined.outputs) <= MAX_TENSORS else None
+
+
+def _draws(call: Call) -> bool:
+    """Return whether a call draws random numbers, one for each element of a whole activation."""
+    return call.op is not None and call.name in ("dropout", "alpha_dropout")
+
+
+def _shape_of(node: fx.Node) -> Shape:
+    value = tensor_of(node)
+    return tuple(value.shape) if value is not None else ()
 
 
 def _is_row_of(small: Region, large: Region) -> bool:

@@ -27,7 +27,7 @@ TIMES = 4
 
 
 def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> dict[fx.Node, Call]:
-    """Return the small tensors that the kernel computes, each with its call.
+    """Return the small tensors that the kernel computes, each with its call, and masks as numbers.
 
     A tensor that varies along rows and columns, as 1 + scale of each sample, is computed from one other
     tensor alone: the gradient of each is as large as the activation before it is summed.
@@ -44,11 +44,15 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
     def varying(node: fx.Node, depth: int) -> set[fx.Node] | None:
         """Take in a tensor; return what is read for it that is not small, or None if it stays outside."""
         small = is_small(node, region, is_image)
-        if node is x or not depth or not (small or _is_broadcast(node, region)):
+        call = call_or_none(node)
+        is_mask = call is not None and call.is_mask
+        if node is x or not depth or not (small or is_mask or _is_broadcast(node, region)):
             return None
         if effects.stretch[node] != stretch or not effects.may_move(node):
             return None
-        call = call_or_none(node)
+        if call is not None and is_mask:
+            found[node] = call
+            return set()
         if call is None or call.dims or call.ends or call.condition is not None:
             return None
         if call.name in patterns.KEPT:

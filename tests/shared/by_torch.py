@@ -48,8 +48,8 @@ def packages(specs: Any, folder: Any, *, build: bool) -> Any:
 
 def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
     """Return all that a call gives: values, whether they have gradients, these, and what it changed."""
-    leaves = [t.detach().clone().requires_grad_() for t in inputs]
-    given = [t * 1 for t in leaves]  # no leaf, so that it may be changed in place
+    leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs]
+    given = [t.clone() for t in leaves]  # no leaf, so that it may be changed in place
     outs = [t for t in _pytree.tree_leaves(run(*given)) if isinstance(t, Tensor)]
     live = [o for o in outs if o.requires_grad]
     if live:

@@ -1,0 +1,53 @@
+"""Leaves out broadcasts that an op does by itself: `x * gate.expand_as(x)` is `x * gate`.
+
+The gate then is a small tensor, which a kernel reads as it is, or computes.
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from fusegen.models import patterns
+from fusegen.models.added_node import value_of
+from fusegen.models.arguments import name_of, tensor_of
+from fusegen.models.calls import call_or_none
+from fusegen.models.effects import Effects, is_in_place
+from fusegen.models.shapes import same
+from fusegen.models.views import base_of
+
+__all__ = ["leave_out_broadcasts"]
+
+_BROADCASTS = frozenset({"expand", "expand_as", "broadcast_to"})
+
+
+def leave_out_broadcasts(graph: fx.Graph, effects: Effects) -> None:
+    """Let ops read what a broadcast is of, where their results have the same shape without it.
+
+    Args:
+        graph: the graph. It is changed.
+        effects: what may not be moved in the graph.
+    """
+    for node in reversed(graph.nodes):
+        base = base_of(node)
+        if base is None or name_of(node) not in _BROADCASTS or node in effects.nested:
+            continue
+        for user in list(node.users):
+            if _broadcasts(user) and _gives_the_same(user, node, base):
+                user.replace_input_with(node, base)
+
+
+def _broadcasts(node: fx.Node) -> bool:
+    """Return whether a node computes each element from one of each of its tensors."""
+    call = call_or_none(node)
+    if call is None or call.op is None or is_in_place(node):
+        return False
+    by_element = not (call.dims or call.ends or call.is_step or call.halves or call.op.paired)
+    return by_element and call.name not in (*patterns.KEPT, "prelu", "rope")
+
+
+def _gives_the_same(user: fx.Node, broadcast: fx.Node, base: fx.Node) -> bool:
+    """Return whether a result has its shape and memory format without a broadcast."""
+    value, found = tensor_of(user), value_of(user, {broadcast: base})
+    if value is None or not same(tuple(value.shape), tuple(found.shape)):
+        return False
+    return same(value.stride(), found.stride()) and value.dtype is found.dtype
