@@ -39,10 +39,9 @@ class Reduction(sp.Function):
     over: tuple[str, ...] = ("cols",)
     #: Those of them along which an argument that does not vary counts once for each element.
     counts: tuple[str, ...] = ("cols",)
-    #: Whether the result does not depend on it, so that no gradient runs through it.
+    #: Whether the result does not depend on it, so that no gradient runs through it. Such a sum takes the
+    #: first rows alone, a sixteenth of them (at least one).
     shift_invariant = False
-    #: Whether it takes the first rows alone, a sixteenth of them (at least one).
-    sample = False
     #: The word for it in names.
     word = "sum"
 
@@ -91,7 +90,7 @@ class SampleSum(Reduction):
     small."""
 
     over = counts = ("rows",)
-    shift_invariant = sample = True
+    shift_invariant = True
     word = "sample_sum"
 
 

@@ -41,7 +41,7 @@ class Builder:
         self.called: dict[str, Value] = {}
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
-        self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}
+        self._reductions: dict[tuple[str, Value, Kind, bool], Value] = {}
         self._taken: dict[tuple[Value, Input], Value] = {}
         self.inputs: list[Input] = []
 
@@ -60,8 +60,7 @@ class Builder:
             if isinstance(value, Map):
                 self._maps[value.expr] = value
             elif isinstance(value, Reduce):
-                key = (value.op, value.arg, value.kind, value.shift_invariant, value.sample)
-                self._reductions[key] = value
+                self._reductions[value.op, value.arg, value.kind, value.shift_invariant] = value
             elif isinstance(value, Take):
                 self._taken[value.arg, value.index] = value
 
@@ -158,12 +157,11 @@ class Builder:
         kind: Kind,
         *,
         shift_invariant: bool = False,
-        sample: bool = False,
     ) -> Value:
         """Return the sum or maximum of `arg` down to `kind`."""
-        key = (op, arg, kind, shift_invariant, sample)
+        key = (op, arg, kind, shift_invariant)
         if key not in self._reductions:
-            made = Reduce(self._unique(name), kind, op, arg, shift_invariant, sample)
+            made = Reduce(self._unique(name), kind, op, arg, shift_invariant)
             self._reductions[key] = self._keep(made)
         return self._reductions[key]
 
@@ -213,7 +211,6 @@ class Builder:
         kind: Kind,
         *,
         shift_invariant: bool = False,
-        sample: bool = False,
     ) -> Value:
         """Return the sum or maximum of `value` over the axes that `kind` lacks; it may vary along none."""
         if value.kind == Kind.COL and kind == Kind.ROW:  # each row has the same columns
@@ -221,4 +218,4 @@ class Builder:
         kept = value.kind & kind
         if kept == value.kind:
             return value
-        return self.reduce(name, op, value, kept, shift_invariant=shift_invariant, sample=sample)
+        return self.reduce(name, op, value, kept, shift_invariant=shift_invariant)

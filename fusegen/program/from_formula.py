@@ -116,14 +116,9 @@ class _FormulaNodes:
         name = f"{self.label}_{part.word}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
         assert part.op != "take"
-        if part.op == "sum" and not part.sample:
+        if part.op == "sum" and not part.shift_invariant:
             counts = Kind.along(part.counts) & ~self.gone
             return self.builder.sum_to(name, value, kept(part), over=value.kind | counts)
         return self.builder.reduce_to(
-            name,
-            part.op,
-            value,
-            kept(part),
-            shift_invariant=part.shift_invariant,
-            sample=part.sample,
+            name, part.op, value, kept(part), shift_invariant=part.shift_invariant
         )

@@ -109,14 +109,17 @@ class Reduce(Value):
 
     Args:
         shift_invariant: whether the program's results do not depend on it, so that no gradient runs through
-            it.
-        sample: whether it runs only over the first sixteenth of the rows.
+            it. Such a sum runs only over the first sixteenth of the rows.
     """
 
     op: Literal["sum", "max"]
     arg: Value
     shift_invariant: bool = False
-    sample: bool = False
+
+    @property
+    def sample(self) -> bool:
+        """Whether it is a sum over the first rows alone: any rows would do."""
+        return self.op == "sum" and self.shift_invariant
 
     @property
     def axes(self) -> Kind:

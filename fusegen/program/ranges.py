@@ -243,12 +243,7 @@ def simplify(program: Program) -> Program:
         elif isinstance(value, Reduce):
             arg = replaced[value.arg]
             replaced[value] = builder.reduce(
-                value.name,
-                value.op,
-                arg,
-                value.kind,
-                shift_invariant=value.shift_invariant,
-                sample=value.sample,
+                value.name, value.op, arg, value.kind, shift_invariant=value.shift_invariant
             )
         elif isinstance(value, Take):
             replaced[value] = builder.take(replaced[value.arg], value.index)

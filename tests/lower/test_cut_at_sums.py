@@ -34,7 +34,7 @@ def test_a_program_is_cut_at_sums_over_rows_in_its_middle() -> None:
 def test_a_sample_has_a_kernel_of_its_own() -> None:
     b = Builder()
     x = b.input("x", Kind.FULL)
-    near = b.reduce("near", "sum", x, Kind.COL, shift_invariant=True, sample=True)
+    near = b.reduce("near", "sum", x, Kind.COL, shift_invariant=True)
     far = b.reduce("far", "sum", x, Kind.COL)
     y = b.map("y", x.symbol - near.symbol / b.extent("sample").symbol + far.symbol)
     kernel = lower(Program("f", tuple(b.inputs), {"y": Output(y, x)}))
