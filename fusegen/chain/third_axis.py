@@ -6,12 +6,17 @@ channel is the usual case; [batch, 1, feature] and [heads, T, T] are others. The
 means in the segment's program and kernels. An element's place on it is its number / run % size. For
 [batch, 1, feature], rows are therefore counted sample by sample: those of one position are neighbours.
 
+<<<<<<< HEAD
 Where rows are groups of channels, the axis may be that of samples and their channels, as in a U-Net that
 scales each channel by a time step. Operands with one number per channel, as a norm's weight, are then
 expanded to it.
 
 A segment has one such axis. Operands along other dims are expanded before the operator, and torch sums their
 gradients.
+=======
+A segment has one such axis. Operands along other dims are expanded before the operator, to an axis that has
+their dims or to all elements, and torch sums their gradients.
+>>>>>>> dcaefef (Broadcast an operand of some dims of the rows to rows, not to all elements)
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fusegen.chain.cut_into_segments import Span
-from fusegen.chain.layout import Layout, channel_from_end
+from fusegen.chain.layout import Layout
 from fusegen.program import Kind, Program
 from fusegen.spec.model import Operand, Spec, Step
 
@@ -58,16 +63,27 @@ def with_axis(spec: Spec, span: Span) -> Span:
 
 
 def kind_along(operand: Operand, layout: Layout) -> Kind:
-    """Return the kind of an operand in a segment."""
-    dims = frozenset(operand.dims or ())
-    if operand.dims is None or len(dims) == layout.rank:
+    """Return the kind of an operand in a segment.
+
+    If no axis has its dims, it is expanded to one that has them and others: rows, or columns, or the third
+    axis where this orders the rows. So it makes no value larger whose columns were reduced.
+    """
+    if operand.dims is None:
         return operand.kind
-    if layout.axis and dims == {channel_from_end(layout.rank)}:
-        return Kind.CHANNEL  # expanded to the axis
+    found = _own_kind(operand.dims, layout)
+    if found is not None:
+        return found
+    axes = [Kind.ROW, Kind.COL] if layout.groups is None else []
+    if layout.reordered or (layout.groups is not None and layout.axis):
+        axes = [*axes[1:], Kind.CHANNEL]
+    wider = (axis for axis in axes if layout.dims_of(axis).issuperset(operand.dims))
+    return next(wider, Kind.FULL)
+
+
+def _own_kind(dims: tuple[int, ...], layout: Layout) -> Kind | None:
+    """Return the kind of what varies along exactly these dims, if there is one."""
     channels = (Kind.CHANNEL,) if layout.groups is None or layout.axis else ()
-    kinds = (Kind.SCALAR, Kind.COL, Kind.ROW, *channels)
-    found = layout.kind_along(dims, kinds)
-    return Kind.FULL if found is None else found
+    return layout.kind_along(dims, (Kind.FULL, Kind.SCALAR, Kind.COL, Kind.ROW, *channels))
 
 
 def takes_reordered(program: Program) -> bool:
@@ -89,7 +105,7 @@ def _has_channels(step: Step) -> bool:
 
 def _is_third(operand: Operand, layout: Layout) -> bool:
     """Whether an operand varies along other dims than full, row, col and scalar ones."""
-    return kind_along(operand, replace(layout, axis=())) is Kind.FULL
+    return _own_kind(operand.dims or (), replace(layout, axis=())) is None
 
 
 def _is_run(dims: tuple[int, ...], layout: Layout) -> bool:

@@ -141,7 +141,7 @@ def test_transforms_and_compilers(packages: Path) -> None:
     ("name", "kinds"),
     [
         ("modulated", {"place": Kind.FULL, "scale": Kind.CHANNEL, "shift": Kind.CHANNEL}),
-        ("scores", {"bias": Kind.CHANNEL, "sharp": Kind.FULL}),
+        ("scores", {"bias": Kind.CHANNEL, "sharp": Kind.ROW}),
     ],
 )
 def test_what_is_summed_in_the_kernels(name: str, kinds: dict[str, Kind], tmp_path: Path) -> None:
@@ -179,6 +179,32 @@ def test_random_dims_against_the_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("steps", "dims"),
+    [
+        (["amax: {dim: 1, keepdim: true}"], [0]),
+        (["softmax: {dim: 0}", "amax: {dim: 0, keepdim: true}"], [2]),
+        (["mean: {dim: [1, 2], keepdim: true}", "tanh"], [0]),
+        (["softmax: {dim: 2}"], [0]),
+    ],
+)
+def test_some_dims_of_the_rows_are_no_more_than_rows(
+    steps: list[str], dims: list[int], tmp_path: Path
+) -> None:
+    """They make no reduced value larger, and their gradient has at most a number for each row."""
+    path = tmp_path / "rows.yaml"
+    lines = "".join(f"  - {step}\n" for step in (*steps, 'expr: "x * a + sin(b)"'))
+    operands = f"a: {{dims: {dims}}}, b: {{dims: {dims}}}, c: {{dims: [0, 2]}}"
+    path.write_text(f"dims: 4\norder: 1\noperands: {{{operands}}}\nchain:\n  - add: c\n{lines}")
+    derived = pipeline.derive(path)
+    (a,) = (o for o in derived.segments[-1].operands if o.name == "a")
+    assert a.kind in Kind.ROW
+    case = make_case(derived, (3, 2, 5, 4), training=False)
+    comparison = Comparison(derived, case, torch.float32)
+    for got, true in zip(comparison.programs(EXACT), comparison.truth(), strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
     ("dims", "columns", "kinds"),
     [
         # A gate of each channel of a sample, as squeeze-and-excitation has it, and of each place.
@@ -191,6 +217,11 @@ def test_random_dims_against_the_reference(tmp_path: Path) -> None:
         ([[0, 1, 2]], (-1,), ["row"]),
         # Others are a third axis of rows of one dim.
         ([[0, 3]], (-1,), ["channel"]),
+        (
+            [[0, 3], [0], [2]],
+            (-1,),
+            ["channel", "channel", "full"],
+        ),  # of [0, 3], or of all elements
         ([[2, 3], [1, 2, 3]], (-1,), ["channel", "full"]),
     ],
 )
@@ -220,7 +251,7 @@ GROUPED = """
     """
 
 
-@pytest.mark.parametrize("dims", [[1, 2, 3], [2, 3], [1], [0], [0, 1], [0, 2, 3]])
+@pytest.mark.parametrize("dims", [[1, 2, 3], [2, 3], [1], [0], [0, 2, 3]])
 def test_dims_are_none_of_rows_or_columns_where_rows_are_groups(
     dims: list[int], tmp_path: Path
 ) -> None:
