@@ -86,7 +86,9 @@ def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> H
     moves = tensor is not None and tensor.requires_grad and len(whole) > 2
     missing = len(whole) - len(shape)
     dims = tuple(missing + d for d, size in enumerate(shape) if not equal(size, 1))
-    return Held(node, "full", "as it is", dims=dims) if moves else Held(node, "full", "expanded")
+    # Beside groups of channels, what varies by sample and channel would be written out.
+    listed = moves or (isinstance(rows, str) and dims == (0, 1))
+    return Held(node, "full", "as it is", dims=dims) if listed else Held(node, "full", "expanded")
 
 
 def of_channels(node: fx.Node, region: Region) -> Held:

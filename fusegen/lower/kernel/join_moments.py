@@ -21,7 +21,10 @@ def join_moments(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]
     """Return the stages, with marks on each sum and the sum of squares about its mean."""
     marked = list(stages)
     for first, second in pairwise(stages):
+        stored = all(result.how == "store" for result in first.results)
         total, squares = _sole_sum(plan, first), _sole_sum(plan, second)
+        if second.results or not stored:
+            continue
         if total and squares and _about_the_mean(plan, total, squares, second.index):
             marked[first.index] = replace(marked[first.index], joined=True)
             marked[second.index] = replace(marked[second.index], centred=True)
@@ -29,9 +32,9 @@ def join_moments(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]
 
 
 def _sole_sum(plan: Schedule, stage: Stage) -> Reduce | None:
-    """Return the sum of elements that is all that a stage computes for the row, or None."""
+    """Return the sum of elements that is all that a stage reduces over the row, or None."""
     found = plan.row_reductions(stage.index)
-    if len(found) != 1 or found[0].op != "sum" or stage.results or stage.shifted_by:
+    if len(found) != 1 or found[0].op != "sum" or stage.shifted_by:
         return None
     return found[0] if found[0].arg.kind == Kind.FULL else None
 

@@ -35,8 +35,8 @@ class Stage:
             suffices.
         shifted_by: the maximum of the stage before, if this stage's sums are relative to it.
         rescaled: kept values relative to that maximum, which this stage is the first to read again.
-        joined: whether its only result is a sum whose mean the next stage subtracts, so that one sweep can
-            find both sums (`join_moments.py`).
+        joined: whether it reduces a sum alone whose mean the next stage subtracts, so that one sweep can find
+            both sums (`join_moments.py`), and does nothing else but store what is computed for each element.
         centred: whether it is that next stage.
     """
 

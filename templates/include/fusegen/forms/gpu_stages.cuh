@@ -18,10 +18,11 @@ __device__ __forceinline__ void stages_to(const Full& full, const Col& col, cons
 }
 
 // Whether a stage's reduction is found in the next stage's sweep: a provisional maximum, or a sum
-// whose mean the next stage subtracts.
+// whose mean the next stage subtracts. A stage that also stores something has a sweep of its own.
 template <class Stage>
 constexpr bool joins_next =
-    Only<Stage, Role::provisional>::size + Only<Stage, Role::joined>::size > 0;
+    Only<Stage, Role::provisional>::size > 0 ||
+    (Only<Stage, Role::joined>::size > 0 && Only<Stage, Role::store>::size == 0);
 // Whether a stage reads the row, if it is streamed.
 template <class Stage>
 constexpr bool reads_row = Stage::has_elements && !joins_next<Stage>;

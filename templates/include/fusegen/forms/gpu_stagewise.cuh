@@ -34,8 +34,9 @@ __global__ void __launch_bounds__(256)
   constexpr bool centred = is_centred<Stage>;
   constexpr int last = centred ? PLACE - 1 : PLACE;  // of the stages whose elements are computed
   using Seen = FirstStages<D, last + 1>;
+  using Storing = StageAt<D, last>;
   constexpr int R = StagewisePlan<D, L, S>::template in_flight<Seen>;
-  using Streams = decltype(typename P::Fulls{} + Only<Stage, Role::store>{});
+  using Streams = decltype(typename P::Fulls{} + Only<Storing, Role::store>{});
   using Reducer = std::conditional_t<centred, ColumnMoments<T, StageAt<D, PLACE - 1>, V>,
                                      ColumnReductions<T, Stage, V>>;
   await_kernels_before();
@@ -94,18 +95,15 @@ __global__ void __launch_bounds__(256)
           typename K::Out out;
           stages_to<D, last>(full[v], typename K::Col{}, row[v], scalar, live, out);
           reducer.take(v, out);
-          if constexpr (!centred) {
-            leaves.template take<Stage>(v, out);
+          leaves.template take<Storing>(v, out);
+          if constexpr (!centred)
             each(Sums{}, [&](auto item, auto n) { sums[n][v] += out.*item.out; });
-          }
         }
-        if constexpr (!centred) {
-          S* const* const to = streams.to + P::Fulls::size;
-          if (wanted == every)
-            leaves.template store<Stage, true>(to, at);
-          else
-            leaves.template store_some<Stage>(to, at, wanted);
-        }
+        S* const* const to = streams.to + P::Fulls::size;
+        if (wanted == every)
+          leaves.template store<Storing, true>(to, at);
+        else
+          leaves.template store_some<Storing>(to, at, wanted);
         if (wanted == every)
           reducer.took();
         else
@@ -188,10 +186,10 @@ __global__ void __launch_bounds__(256)
       total = join_threads<Addition>(total);
       const T mean = total / T(args.cols);
       each_part(walk, matrix, of_matrix, [&](uint32_t slice, uint32_t column, int64_t at) {
-        const T count = T(counts.of(slice, column));
-        if (count == T(0)) return;
-        const T apart = memory.parts[at] / count - mean;
-        squares += fma(count * apart, apart, memory.parts[walk.parts() + at]);
+        // Both are loaded whatever the count is: the thread would wait for each conditional load.
+        const T sum = memory.parts[at], own = memory.parts[walk.parts() + at];
+        const T count = T(counts.of(slice, column)), apart = sum / count - mean;
+        squares += count > T(0) ? fma(count * apart, apart, own) : T(0);
       });
       squares = join_threads<Addition>(squares);
       each(Only<StageAt<D, PLACE - 1>, Role::sum>{}, [&](auto item, auto) { keep(item, total); });
@@ -250,13 +248,24 @@ struct Stagewise {
     return args.rows > 0 && args.cols > 0 && args.inner < INT32_MAX / Plan::wide;
   }
 
+  // The plan for a call, by how many blocks of any pass the chip holds.
+  static Plan plan_of(const Args& args) {
+    Plan plan(args);
+    int64_t resident = INT64_MAX;
+    each_pass(plan, [&](auto* kernel, auto) {
+      resident = std::min(resident, resident_blocks(kernel, plan.threads, 0));
+    });
+    plan.deal(args, resident);
+    return plan;
+  }
+
   static int64_t workspace(const Args& args) {
-    const Plan plan(args);
+    const Plan plan = plan_of(args);
     return plan.shared(args.rows) * int64_t(sizeof(T)) + scratch_bytes<D, S>(args, plan);
   }
 
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
-    const Plan plan(args);
+    const Plan plan = plan_of(args);
     StageMemory<P> memory;
     memory.parts = static_cast<T*>(workspace);
     T* next = memory.parts + plan.walk.parts() * most_reductions(StagesOf<D>{});
@@ -272,25 +281,30 @@ struct Stagewise {
       launch(join_rows<D, S, decltype(place)::value>, stream, plan.joined_by, plan.joining, 0, 1,
              args, plan.walk, memory, partial);
     };
-    each(StagesOf<D>{}, [&](auto stage, auto n) {
-      using Stage = decltype(stage);
-      if constexpr (is_pass<Stage>) {
-        constexpr bool reversed = passes_before<n.value>(StagesOf<D>{}) % 2;
-        const auto pass = [&](auto width) {
-          launch(stage_pass<D, L, S, decltype(width)::value, n.value, reversed>, stream, plan.grid,
-                 plan.threads, 0, 1, args, policy, plan.walk, memory, partial);
-        };
-        if (plan.width == 1)
-          pass(Place<1>{});
-        else
-          pass(Place<Plan::wide>{});
-      }
-      if constexpr (reduces_row<Stage> && !is_joined<Stage>) join(n);
+    each_pass(plan, [&](auto* kernel, auto place) {
+      launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk, memory,
+             partial);
+      if constexpr (reduces_row<StageAt<D, decltype(place)::value>>) join(place);
     });
     constexpr int of_rows =
         Only<ResultsOf<D>, Role::row_store>::size + P::RowSums::size + P::RowTotals::size;
     if constexpr (of_rows > 0 && LastReducing<D>::place < 0) join(Place<-1>{});
     add_up<D, S>(args, plan, partial, stream);
+  }
+
+ private:
+  // Calls f with the kernel of each pass, and the place of its stage.
+  template <class F>
+  static void each_pass(const Plan& plan, const F& f) {
+    each(StagesOf<D>{}, [&](auto stage, auto n) {
+      if constexpr (is_pass<decltype(stage)>) {
+        constexpr bool reversed = passes_before<n.value>(StagesOf<D>{}) % 2;
+        if (plan.width == 1)
+          f(stage_pass<D, L, S, 1, n.value, reversed>, n);
+        else
+          f(stage_pass<D, L, S, Plan::wide, n.value, reversed>, n);
+      }
+    });
   }
 };
 

@@ -60,7 +60,8 @@ template <class Stage>
 using ReducedIn = decltype(Only<Stage, Role::largest>{} + Only<Stage, Role::sum>{});
 template <class Stage>
 constexpr bool reduces_row = ReducedIn<Stage>::size > 0;
-// Whether a stage's sum is found together with the next stage's.
+// Whether a stage's sum is found together with the next stage's, in one pass that also stores what
+// the stage does.
 template <class Stage>
 constexpr bool is_joined = Only<Stage, Role::joined>::size > 0;
 template <class Stage>

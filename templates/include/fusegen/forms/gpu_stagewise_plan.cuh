@@ -40,8 +40,11 @@ struct StagewisePlan : PartialCounts {
     while (across < 32 && across < columns) across *= 2;
     threads = dim3(across, 256 / across);
     walk.strands = threads.y;
-    // At most about four waves of three blocks a multiprocessor.
-    const int64_t resident = 3 * int64_t(chip().multiprocessors);
+  }
+
+  // Deals the walk to blocks, of which the chip holds `resident` at a time.
+  void deal(const typename D::Args& args, int64_t resident) {
+    const int64_t columns = walk.together / width, across = threads.x;
     const int64_t tiles = (columns + across - 1) / across;
     const int64_t turns =
         std::clamp<int64_t>(4 * resident / tiles, 1, std::min<int64_t>(walk.matrices, 65535));
@@ -53,18 +56,19 @@ struct StagewisePlan : PartialCounts {
     blocks = std::max<int64_t>(joined_by, tiles * turns * walk.slices);
   }
 
-  // In how many slices blocks take a matrix, if one slice takes `blocks`: so many that the last
-  // wave of blocks fills the chip best. A thread should have two batches, though.
+  // In how many slices blocks take a matrix, if one slice takes `blocks`: as many as fill the chip
+  // once, or more where that leaves much of it empty. A thread should have two batches, though.
   int64_t slices_of(int64_t blocks, int64_t resident) const {
     const int64_t batches = walk.steps / (int64_t(walk.strands) * in_flight<typename P::AllStages>);
     const int64_t most =
         std::clamp<int64_t>(std::min(batches / 2, 4 * resident / blocks), 1, 65535);
-    int64_t best = most;
+    const int64_t once = std::clamp<int64_t>(resident / blocks, 1, most);
+    int64_t best = once;
     double fullest = 0;
-    for (int64_t slices = most; slices > std::max<int64_t>(0, most - 64); --slices) {
+    for (int64_t slices = once; slices <= std::min(most, once + 64); ++slices) {
       const int64_t waves = (slices * blocks + resident - 1) / resident;
       const double full = double(slices * blocks) / double(waves * resident);
-      if (full > fullest + 0.02) {
+      if (full > fullest + 0.03) {
         fullest = full;
         best = slices;
       }

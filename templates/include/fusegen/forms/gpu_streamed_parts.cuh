@@ -78,7 +78,7 @@ struct StreamedStage {
   using Stage = StageAt<D, PLACE>;
   using Before = StageAt<D, PLACE - 1>;
   static constexpr bool shifted = Only<Stage, Role::shifted>::size > 0;
-  static constexpr bool centred = Only<Stage, Role::centred>::size > 0;
+  static constexpr bool centred = Only<Stage, Role::centred>::size > 0 && joins_next<Before>;
 
   Reductions<T, Stage> reduced;
   Reductions<T, Before> largest;  // the maximum that this thread has seen so far, if shifted
