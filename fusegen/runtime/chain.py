@@ -94,7 +94,7 @@ class Chain:
         self._autocast = widening(autocast if torch.float32 in self._dtypes else _NONE)
         namespace = getattr(torch.ops, self.namespace)
         if self._has_cuda:
-            offer_converter(namespace)
+            offer_converter(namespace, self._dtypes)
             if pools:
                 offer_windows(namespace, self._dtypes)
         self._modes = Modes[_Bound](package)

@@ -5,7 +5,7 @@ torch's own copy takes an element of each sector of memory at a time, and so sev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -41,14 +41,13 @@ def is_plain_on_gpu(x: Tensor) -> bool:
     return unseen() and not is_transformed() and forward_ad._current_level < 0
 
 
-def offer_converter(namespace: Any) -> None:
-    """Let Modules and models convert images by a package's operators, if they have no other.
+def offer_converter(namespace: Any, dtypes: Iterable[torch.dtype]) -> None:
+    """Let Modules and models convert images by a package's operators, of sizes that no other package has.
 
     Args:
         namespace: the operators of a package that was built for CUDA.
+        dtypes: those that it was built for.
     """
-    if converters:
-        return
     to_last: Callable[[Tensor], Tensor] = namespace.channels_last.default
     to_first: Callable[[Tensor], Tensor] = namespace.channels_first.default
 
@@ -63,4 +62,5 @@ def offer_converter(namespace: Any) -> None:
             return found
         return overload(x)
 
-    converters.append(convert)
+    for dtype in dtypes:
+        converters.setdefault(dtype.itemsize, convert)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torch._subclasses import FakeTensorMode
 
 import fusegen
 from fusegen.chain.channels_last import reading_of
-from fusegen.runtime import memory_format
+from fusegen.runtime import conversion, memory_format
 from fusegen.runtime.conversion import _Converted as Converted
 from fusegen.runtime.memory_format import in_memory_format, is_faster
 from fusegen.toolchain.pipeline import derive
@@ -195,6 +196,30 @@ def test_a_conversion_hands_its_gradient_on() -> None:
     torch.testing.assert_close(gradient, 2 * x * cotangent)
     (second,) = torch.autograd.grad(gradient.sum(), x)
     torch.testing.assert_close(second, 2 * cotangent)
+
+
+def test_a_package_converts_the_sizes_that_it_was_built_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of bfloat16 alone does not stand in the way of one of float32."""
+    monkeypatch.setattr(memory_format, "converters", {})
+    monkeypatch.setattr(conversion, "converters", memory_format.converters)
+    monkeypatch.setattr(conversion, "is_plain_on_gpu", lambda _: True)
+
+    def package(name: str) -> Any:
+        said = SimpleNamespace(default=lambda _: name)
+        return SimpleNamespace(channels_last=said, channels_first=said)
+
+    conversion.offer_converter(package("narrow"), [torch.bfloat16, torch.float16])
+    conversion.offer_converter(package("wide"), [torch.float32, torch.bfloat16])
+    x = torch.zeros(2, 3, 4, 5)
+    assert memory_format.converted(x, torch.channels_last) == "wide"
+    assert memory_format.converted(x.bfloat16(), torch.channels_last) == "narrow"
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert memory_format.converted(last, torch.contiguous_format) == "wide"
+    assert memory_format.converted(x.double(), torch.channels_last).is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 @pytest.mark.gpu

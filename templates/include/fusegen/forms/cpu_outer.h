@@ -306,7 +306,7 @@ void outer_of(const typename D::Args& given) {
   int64_t channels = 0, samples = 1;  // of a task; and how many have channels of their own
   if constexpr (P::RunSums::size > 0) {
     channels = D::interleaved ? inner : args.channels;
-    samples = args.channels / channels;
+    if (args.channels > channels) samples = args.channels / channels;
   }
   const GridSums<D, S> sums{Buffers<T, P::ColSums::size>(tiling.tasks() * cols),
                             Buffers<T, P::RowSums::size>(rows),
