@@ -77,3 +77,19 @@ def test_an_example_has_channels_that_the_groups_divide() -> None:
     shape = chain.example_shape(33, 257)
     assert shape[1] == 32
     assert make_case(chain, shape, training=False).x.shape == shape
+
+
+def test_a_sum_of_gradients_is_rounded_where_autograd_adds_them(tmp_path: Path) -> None:
+    """A value is an output, and a later segment's x: its gradient is the sum of two of 16 bits."""
+    path = tmp_path / "shared.yaml"
+    path.write_text(
+        "dims: 3\norder: 1\noutputs: [p, m]\nchain:\n"
+        "  - softmax: {dim: 1, name: p}\n  - mean: {dim: 0, name: m}\n"
+    )
+    chain = pipeline.derive(path)
+    comparison = Comparison(chain, make_case(chain, (32, 4, 8), training=False), torch.float32)
+    rounding = RandomRounding(2**-40, 2**-40, 2**-8, least=0.0, seed=0)
+    *_, exact = comparison.programs(EXACT)
+    *_, rounded = comparison.programs(rounding)
+    # The gradient of the mean is a thirtieth of the other one, and its error is too.
+    assert ((rounded - exact).std() / exact.std()).item() > 2**-10

@@ -42,6 +42,8 @@ def run_programs(
         rounding: applied to each operation's value.
     """
     named: dict[str, Tensor] = {}
+    made: list[Tensor] = []
+    used: list[Tensor] = []
     numbers = {**numbers, **{chain.spec.code(name): number for name, number in numbers.items()}}
     for place, (segment, shape) in enumerate(
         zip(chain.segments, chain.reached(x.shape), strict=True)
@@ -55,10 +57,15 @@ def run_programs(
         named_as = {"x": "x", **{o.code: o.name for o in segment.operands}}
         tensors = [given[name] for name in named_as.values()]
         found = _Segment.apply(call, [*named_as], *tensors)  # type: ignore[no-untyped-call]
+        made, used = [*made, *found], [*used, *tensors]
         x, named = found[0], {**named, **dict(zip(segment.span.returned, found[1:], strict=True))}
         named[segment.steps[-1].label] = x
-    outputs = chain.spec.outputs
-    return tuple(named[label] for label in outputs) if outputs else x
+    outputs = tuple(named[label] for label in chain.spec.outputs) or (x,)
+    for value in made:
+        uses = sum(value is other for other in (*used, *outputs))
+        if uses > 1 and value.requires_grad:  # autograd adds their gradients
+            value.register_hook(rounding.stored)  # type: ignore[no-untyped-call]
+    return outputs if chain.spec.outputs else x
 
 
 class _Segment(torch.autograd.Function):
@@ -181,11 +188,13 @@ class _Call:
         inputs = self._inputs(program, {**given, **along})
         found = self._run(program, inputs)
         gradients = {}
+        handed = {operand.code for operand in self.segment.operands if operand.handed}
+        handed |= {"x"} if self.later else set()
         for name, out in program.returned.items():
             own = given[out.like.tensor]
             gradient = self._whole(program, found, name, own.shape)
-            handed = self.later and out.like.tensor == "x"
-            gradients[out.like.tensor] = self.rounding.stored(gradient) if handed else gradient
+            stored = out.like.tensor in handed
+            gradients[out.like.tensor] = self.rounding.stored(gradient) if stored else gradient
         return gradients
 
     def _shape(self, out: Output) -> Sequence[int]:
