@@ -53,7 +53,7 @@ def _with_one_layout(
     step does not make the value smaller before it is handed on. A gate's two halves always belong to the
     input of the first span.
     """
-    if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
+    if spec.dims < 3 and not any(map(_cuts_matrix, spec.steps)):
         return steps, _flat_layout(spec), None
     layout, count = start, 0
     for step in steps:
@@ -70,6 +70,14 @@ def _with_one_layout(
         count = next(n for n, step in enumerate(one) if reduces(step))
         return steps[:count], _pointwise(spec, steps[:count]), layout
     return one, layout, None
+
+
+def _cuts_matrix(step: Step) -> bool:
+    """Whether a step reduces something else than the rows of a matrix: groups of channels, or dim 0."""
+    if step.op is None:
+        return step.attributes.get("dim") in (0, -2)
+    over = (step.attributes[name] for name in step.op.dims)
+    return bool(step.op.groups) or any(dim in (0, -2) for dim in over)
 
 
 def _cuts_rows(spec: Spec, layout: Layout) -> bool:

@@ -180,6 +180,6 @@ def _constants_of(step: Step) -> list[str]:
 
 def _resolved(kind: Kind, layout: Layout) -> Kind:
     """Return an operand's kind. If the channel is the last dim and is not split, that is a column's kind."""
-    if layout.rank < 3 and kind in (Kind.CHANNEL, Kind.COL):
+    if layout.rank < 3 and layout.last == -1 and kind in (Kind.CHANNEL, Kind.COL):
         return Kind.COL if layout.groups is None else Kind.CHANNEL
     return kind

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_OVER_LAST = "reductions run over the last dim for now"
-
 
 class DimError(ValueError):
     """Dims that a step cannot reduce over. The message is for the spec's author."""
 
 
-def check_dim(name: str, dim: int, dims: int, why: str = _OVER_LAST) -> None:
+def check_dim(name: str, dim: int, dims: int, why: str = "") -> None:
     """Refuse a dim that the activation does not have.
 
     Args:
         name: what the spec calls it.
         dim: the dim.
         dims: the activation's number of dims, or 0 for any.
-        why: the reason why it can only be the last of [rows, cols].
+        why: the reason why it can only be the last of [rows, cols], if it can.
 
     Raises:
         DimError: if it does not have the dim, or the dim is not the last of [rows, cols].
@@ -28,8 +26,11 @@ def check_dim(name: str, dim: int, dims: int, why: str = _OVER_LAST) -> None:
     if dims >= 3:
         if not -dims <= dim < dims:
             raise DimError(f"{name} {dim} does not exist: the activation has {dims} dims")
-    elif dim in (0, -2):
+    elif dim in (0, -2) and why:
         raise DimError(f"{why}: {name} is -1 or 1, not {dim}")
+    elif dim in (0, -2):
+        if dims != 2:
+            raise DimError(f"{name} {dim} is the first dim of a matrix: say `dims: 2` if x is one")
     else:
         raise DimError(f"{name} {dim} does not exist: of [rows, cols], the last dim is -1 or 1")
 

@@ -51,4 +51,4 @@ def row_of_norm(names: Names, place: Place, op: Op, bound: Bound, *, named: bool
 def _from_end(dim: object, dims: int) -> int:
     """Return a dim counted from the end."""
     assert isinstance(dim, int)
-    return dim % dims - dims if dims >= 3 else -1
+    return dim % dims - dims if dims >= 2 else -1
