@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import sanitize_windows
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -83,6 +84,14 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
             (9, 16, 128, 128),
         ],
     ],
+    "norm_of_groups_by_sample": [
+        *[(3, 16, 1, 1), (2, 16, 3, 3), (9, 16, 4, 4), (2, 16, 9, 33), (2, 16, 64, 64)],
+        *[(1, 16, 2, 333), (1, 16, 128, 515), (33, 16, 32, 33)],
+    ],
+    "sum_and_norm_of_groups": [
+        *[(3, 16, 1, 1), (2, 16, 3, 3), (2, 16, 9, 33), (2, 16, 64, 64), (1, 16, 128, 515)],
+        *[(9, 16, 128, 128), (1, 16, 201, 401)],
+    ],
     "cheap_norm_of_groups": [
         *[(3, 16, 1, 1), (2, 16, 4, 4), (2, 16, 7, 9), (2, 16, 32, 64), (2, 16, 100, 100)],
         *[(1, 16, 200, 400), (1, 16, 201, 401), (1, 16, 512, 512)],
@@ -107,6 +116,8 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
 }
 #: Tensors of up to so many elements are also called with gaps between their rows.
 FEW = 200_000
+#: The spec whose package is there for the kernels of windows, which are no forms of a chain.
+WINDOWS = "windows"
 #: What a call's name then says, before the width of a gap.
 GAPS = " with gaps of "
 #: How threads hold a row, as `Holders` in team.cuh counts them.
@@ -188,6 +199,9 @@ def call(chain: Chain, package: ModuleType, case: Case) -> list[Tensor]:
 def watch(name: str, packages: Path) -> None:
     """Call a spec's package in each of its forms."""
     chain, package = _load(name, packages)
+    if name == WINDOWS:
+        print(f"{sanitize_windows.watch()} calls")
+        return
     count = sum(1 for _, case in cases(chain, SHAPES[name]) if call(chain, package, case))
     torch.cuda.synchronize()
     print(f"{count} calls")
@@ -202,7 +216,11 @@ def hold(name: str, packages: Path) -> int:
     without_gaps: list[Tensor] = []
     count = 0
     kernels: Counter[str] = Counter()
-    for what, case in cases(chain, SHAPES[name]):
+    if name == WINDOWS:
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            count, wrong = sanitize_windows.hold()
+        kernels.update(event.key for event in seen.key_averages())
+    for what, case in cases(chain, SHAPES.get(name, [])):
         count += 1
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             first = call(chain, package, case)
