@@ -128,7 +128,16 @@ def test_a_flag_is_written_as_in_yaml_or_python(written: str) -> None:
         # arguments
         ("gelu()", "gelu takes its x first; write gelu(x)", 1),
         ("gelu(approximate='tanh')", "gelu takes its x first", 1),
-        ("gelu(x, 'tanh')", "takes x, not 2 values; attributes are given by name", 9),
+        (
+            "gelu(x, 'tanh')",
+            "takes x, not 2 values; attributes are given by name: approximate='tanh'",
+            9,
+        ),
+        (
+            "clamp(x, -1, a)",
+            "takes x, not 3 values; attributes are given by name: min=-1, max=a",
+            10,
+        ),
         ("mul(x, a, b)", "mul takes x and other, not 3 values", 11),
         ("mul(x)", "mul needs its operand 'other'; write mul(x, other)", 1),
         ("mul(x, a, other=b)", "mul is given 'other' twice", 17),

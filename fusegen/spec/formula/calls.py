@@ -20,7 +20,7 @@ from fusegen.spec.attribute import check_key, read_attribute, type_of
 from fusegen.spec.formula.functions import Word, of_op
 from fusegen.spec.formula.syntax import MADE_OF, FormulaError
 from fusegen.spec.model import Ref
-from fusegen.spec.scope import Reading
+from fusegen.spec.scope import Reading, shown
 
 __all__ = ["OpCall", "refusal"]
 
@@ -123,7 +123,9 @@ class OpCall(Reading):
         x, *rest = self.node.args
         if len(rest) > len(slots):
             takes = " and ".join(("x", *slots))
-            named = "; attributes are given by name" if self._attributes else ""
+            surplus = zip(self._attributes, rest[len(slots) :], strict=False)
+            named = ", ".join(f"{name}={shown(ast.unparse(node))}" for name, node in surplus)
+            named = f"; attributes are given by name: {named}" if named else ""
             message = f"{self.word} takes {takes}, not {len(rest) + 1} values{named}"
             raise self.failed(rest[len(slots)], message)
         given = dict(zip(slots, rest, strict=False))

@@ -95,8 +95,7 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     try:
         read = formula.read(text, symbols | {n: sp.Ne(symbols[n], 0) for n in masks}, names)
     except formula.FormulaError as error:
-        excerpt = text[max(error.column - 30, 0) : error.column + 30]
-        message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"
+        message = f"in the formula {_around(text, error.column)!r}, column {error.column}: {error.message}"
         raise names.document.error(place, message) from None
     expr, used = read.expr, [name for name in read.names if name not in own]
     for name in read.names:  # torch's result would still have the shape of the operand that cancels
@@ -194,6 +193,14 @@ def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
             does = f"takes {taken} of" if isinstance(part, PartOf) else "reduces"
             return f"{does} what is the same in every column: nothing of it runs along a row"
     return None
+
+
+def _around(text: str, column: int) -> str:
+    """Return the part of a formula around a mistake, from the beginning of a word if there is one near."""
+    start, end = max(column - 30, 0), column + 30
+    near = max(start - 15, 0)
+    word = text.rfind(" ", near, start) + 1
+    return text[word or (start if near else 0) : end]
 
 
 def _short(text: str) -> str:
