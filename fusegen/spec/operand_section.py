@@ -170,10 +170,13 @@ def _parameter_shape(
     name = str(place[1])
     given = model.operands[name]
     kind = KINDS[given.kind or "full"]
+    if given.dims is not None:
+        return _shape_along_dims(model, document, place, arguments)
     if kind not in (Kind.COL, Kind.CHANNEL, Kind.SCALAR):
         message = (
             f"{name!r} cannot be a parameter that broadcasts: it is {kind.label} {kind.shape}, and "
-            "the rows are not known at construction; use kind col, channel or scalar, or drop init"
+            "the rows are not known at construction; use kind col, channel or scalar, list its dims, or "
+            "drop init"
         )
         raise document.error((*place, "init"), message)
     if given.shape is None:
@@ -194,6 +197,30 @@ def _parameter_shape(
         sizes = next(cast(Shape, a.default) for a in arguments if a.name == shape)
     if sizes is not None:
         _check_broadcast(kind, cast(Shape, sizes), document, (*place, "shape"))
+    return shape
+
+
+def _shape_along_dims(
+    model: Sections, document: Document, place: Place, arguments: tuple[Argument, ...]
+) -> str | Shape:
+    """Return the shape of a parameter that lists its dims.
+
+    Raises:
+        SpecError: it has none, or one that varies along others.
+    """
+    given = model.operands[str(place[1])]
+    assert given.dims is not None
+    if given.shape is None:
+        listed = ", ".join(f"size_{dim}" for dim in given.dims)
+        raise document.error(place, f"{place[1]!r} needs a shape: give `shape: [{listed}]`")
+    shape = _given_shape(model, document, place, arguments)
+    sizes: object = next((a.default for a in arguments if a.name == shape), shape)
+    if isinstance(sizes, tuple):
+        dims = {dim % model.dims - model.dims for dim in given.dims}
+        if not dims.issuperset(n - len(sizes) for n, size in enumerate(sizes) if size != 1):
+            listed = ", ".join(map(str, sizes))
+            message = f"{place[1]!r} cannot broadcast: [{listed}] varies along others than its dims"
+            raise document.error((*place, "shape"), f"{message}, {shown(given.dims)}")
     return shape
 
 

@@ -117,6 +117,28 @@ def test_values_and_gradients(name: str, device: str, packages: Path) -> None:
                 )
 
 
+def test_parameters_list_their_dims(tmp_path: Path) -> None:
+    """Embeddings of positions, and a number for each of them that is [T, 1] in the state_dict."""
+    (tmp_path / "embedded.yaml").write_text(
+        "arguments: {positions: int, width: int}\ndims: 3\norder: 1\noperands:\n"
+        "  place: {dims: [1, 2], init: randn, shape: [positions, width]}\n"
+        "  scale: {dims: [1], init: ones, shape: [positions, 1]}\n"
+        "chain:\n  - add: place\n  - layer_norm: {eps: 1.0e-5}\n  - mul: scale\n"
+    )
+    build_specs([tmp_path / "embedded.yaml"], tmp_path / "generated", dtypes=("float64",))
+    model = load("embedded", tmp_path / "generated").Module(5, 8, dtype=torch.float64)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    assert shapes == {"place": (5, 8), "scale": (5, 1)}
+    x = torch.randn(3, 5, 8, dtype=torch.float64, requires_grad=True)
+    wanted = torch.nn.functional.layer_norm(x + model.place, (8,), eps=1e-5) * model.scale
+    inputs, cotangent = (x, *model.parameters()), torch.randn_like(wanted)
+    torch.testing.assert_close(model(x), wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(model(x), inputs, cotangent),
+        torch.autograd.grad(wanted, inputs, cotangent),
+    )
+
+
 def test_transforms_and_compilers(packages: Path) -> None:
     """An operand may vary along the dim that a batch would join, so that a batch loops."""
     package = load("modulated", packages)

@@ -168,6 +168,16 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands:\n  w: {kind: col, init: one}\nchain: [{add: w}]\n", "did you mean 'ones'?", 2),
     ("operands:\n  w: {kind: full, init: ones}\nchain: [{add: w}]\n", "cannot be a parameter", 2),
     ("operands:\n  w: {kind: row, init: ones}\nchain: [{add: w}]\n", "cannot be a parameter", 2),
+    (
+        "dims: 3\noperands:\n  w: {dims: [1, 2], init: ones}\nchain: [{add: w}]\n",
+        "'w' needs a shape: give `shape: [size_1, size_2]`",
+        3,
+    ),
+    (
+        "dims: 3\noperands:\n  w: {dims: [1], init: ones, shape: [5, 4]}\nchain: [{add: w}]\n",
+        "'w' cannot broadcast: [5, 4] varies along others than its dims, [1]",
+        3,
+    ),
     ("operands:\n  w: {kind: col, init: ones}\nchain: [{add: w}]\n", "needs a shape", 2),
     ("operands:\n  w: {kind: col, shape: [3]}\nchain: [{add: w}]\n", "no init", 2),
     (

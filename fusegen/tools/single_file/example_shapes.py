@@ -171,9 +171,10 @@ def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
 
 
 def _row(chain: Chain, numbers: Mapping[str, int]) -> dict[int, int]:
-    """Return the sizes of the dims of a row, counted from the end, that the spec says dim by dim."""
+    """Return the sizes of dims, counted from the end, that the spec says dim by dim: of a row, or of operands
+    that list theirs."""
     shapes: list[object] = [step.settings.get("features") for step in chain.spec.steps]
-    shapes += [operand.shape for operand in chain.spec.operands if operand.kind is Kind.COL]
+    shapes += [o.shape for o in chain.spec.operands if o.kind is Kind.COL or o.dims is not None]
     return {
         place - len(shape): numbers[size] if isinstance(size, str) else size
         for shape in shapes
