@@ -118,6 +118,11 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 owner = None if operand.init is None else name
                 kind = _resolved(kind_along(operand, layout), layout)
                 wrong = columns_problem(operand, spec.arguments, layout.first, layout.last)
+                if kind is Kind.FULL and operand.float32:
+                    wrong = (
+                        f"{name!r} is expanded to all elements for {step.label}, and these have x's dtype: "
+                        "leave dtype out"
+                    )
                 if wrong:
                     raise SpecError(wrong, spec.path, operand.line)
                 moves = not operand.constant and name not in _constants_of(step)

@@ -65,7 +65,7 @@ def operands_of(
         if mask and init is not None:
             message = f"{name!r} of bool must be an input, without init: it gets no gradient"
         float32 = given.dtype == "float32"
-        if float32 and kind is Kind.FULL:
+        if float32 and kind is Kind.FULL and (dims is None or len(dims) == model.dims):
             message = (
                 f"{name!r} of kind full has x's dtype: only col, channel, row and scalar operands are "
                 "of float32 beside an x of 16 bits; leave dtype out"

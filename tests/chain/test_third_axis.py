@@ -262,6 +262,20 @@ def test_rows_of_a_chain_that_reduces_nothing(
         assert segment.modes[0].memory_formats == ("strided", "strided")
 
 
+def test_they_may_be_of_float32_beside_16_bits(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    declared = "a: {dims: [0, 2], dtype: float32}, b: {dims: [0], dtype: float32}"
+    text = f"dims: 3\noperands: {{{declared}}}\nchain:\n  - %s\n  - expr: x * a + b\n"
+    path.write_text(text % "layer_norm")
+    forward = derive(path).segments[0].modes[0].programs[0]
+    stored = {i.name: i.access.stored for i in forward.inputs}
+    assert stored == {"x": "x", "a": "computed", "b": "computed"}
+    path = tmp_path / "expanded.yaml"
+    path.write_text(text.replace("[0, 2]", "[0, 1]") % "softmax: {dim: 1}")
+    with pytest.raises(SpecError, match="'a' is expanded to all elements for expr, and these have"):
+        derive(path)
+
+
 GROUPED = """
     dims: 4
     order: 1
