@@ -43,10 +43,11 @@ from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.recompute import recompute
 from fusegen.models.region_spec import spec_of
-from fusegen.models.regions import Region, find_regions, region_of
+from fusegen.models.regions import Region, Search, region_of
 from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
 from fusegen.models.row_dropout import draw_row_masks
+from fusegen.models.siblings import join_siblings
 from fusegen.models.spec_text import RegionSpec
 from fusegen.models.spellings import write_plainly
 
@@ -113,7 +114,11 @@ def plan_of(
     report.graphs += 1
     refused: dict[fx.Node, str] = {}
     while True:  # what no spec can say is left out by itself, not with all that is around it
-        regions, left = find_regions(graph, effects, refused)
+        search = Search(graph, effects, refused)
+        found_alone, left = search.run()
+        regions = join_siblings(
+            graph, found_alone, search, lambda region: not _refusal(region, order, effects)
+        )
         specs, unfit, others = _worth(regions, order, effects, everything=everything)
         wrong = [region for region, spec in specs if _mistake(spec.text)]
         wrong += [region for region, _ in unfit if len(region.calls) > 1]

@@ -129,16 +129,26 @@ class Search:
             other = self._region.get(used)
             if other is None or other is region or not other.calls[used].keepdim:
                 continue
-            if self._effects.stretch[used] != self._effects.stretch[node]:
-                continue
-            if call.op is None and rounds(used, other.calls[used]):
-                continue
-            joined = joined_of(other, region)
-            if joined is not None and self.is_closed(joined.calls):
-                joined.calls = dict(sorted(joined.calls.items(), key=lambda i: self._place[i[0]]))
+            joined = self.joined(other, region)
+            if joined is not None:
                 region = joined
-                for member in joined.calls:
-                    self._region[member] = joined
+                self.take(joined)
+
+    def joined(self, a: Region, b: Region) -> Region | None:
+        """Return two regions as one, or None if that cannot be."""
+        first, second = (next(iter(region.calls)) for region in (a, b))
+        if self._effects.stretch[first] != self._effects.stretch[second]:
+            return None
+        joined = joined_of(a, b)
+        if joined is None or _loses_a_rounding(joined) or not self.is_closed(joined.calls):
+            return None
+        joined.calls = dict(sorted(joined.calls.items(), key=lambda i: self._place[i[0]]))
+        joined.around = self._region
+        return joined
+
+    def take(self, joined: Region) -> None:
+        """Take a region in place of those that it is joined of."""
+        self._region.update(dict.fromkeys(joined.calls, joined))
 
     def is_closed(self, nodes: Collection[fx.Node]) -> bool:
         """Return whether no path leaves some nodes and comes back."""
@@ -176,6 +186,14 @@ def needs_of(node: fx.Node, effects: Effects) -> list[fx.Node]:
         inside = compares and used.target in patterns.COMPARISONS
         found += (*used.all_input_nodes, *effects.before.get(used, ())) if inside else (used,)
     return [*dict.fromkeys(found), *effects.before.get(node, ())]
+
+
+def _loses_a_rounding(region: Region) -> bool:
+    """Return whether a cast of a region asks for the value that another one of its casts has rounded."""
+    casts = [call.x for call in region.calls.values() if call.op is None]
+    return any(
+        x in region.calls and rounds(x, region.calls[x]) for x in casts if isinstance(x, fx.Node)
+    )
 
 
 def rounds(node: fx.Node, call: Call) -> bool:

@@ -173,6 +173,13 @@ def what_rounding_leaves(x: Tensor) -> Tensor:
     return (x - x.bfloat16().float()) * 1e3
 
 
+@case(X.float())
+def what_rounding_leaves_beside_what_is_rounded(x: Tensor) -> Tensor:
+    with torch.no_grad():  # gradients are rounded too
+        rounded = x.bfloat16()
+        return (rounded.float() * 2 - x * 2) * 1e3 + rounded * 4
+
+
 @case(IMAGE, torch.linspace(0, 1, 4, dtype=torch.float64))
 def weights_of_channels(x: Tensor, weight: Tensor) -> Tensor:
     return functional.prelu(x * 2, weight) + 1
