@@ -1,4 +1,4 @@
-"""Random graphs of ops, reductions and broadcasts, each spec by torch, against the same graph in eager."""
+"""Random graphs of ops, reductions, views and broadcasts, each spec by torch, against the same in eager."""
 
 from __future__ import annotations
 
@@ -31,7 +31,31 @@ BINARY: list[Callable[[Tensor, Tensor], Tensor]] = [
     *(torch.add, torch.mul, torch.sub, torch.maximum),
     *(lambda a, b: a / (b.abs() + 1), lambda a, b: torch.where(a > b, a, b * 0.5)),
 ]
-SEEDS = range(18)
+#: What else models write; every second graph has some of it.
+OTHERS: list[Callable[[Tensor], Tensor]] = [
+    *(lambda t: t * (t < 0.5), lambda t: (t > 0.2).to(t.dtype) + t, lambda t: t.detach() * t),
+    *(lambda t: torch.where(t > 0, t, float("-inf")).clamp(min=-3.0), lambda t: t.unsqueeze(-1)),
+    *(lambda t: t[:, None], lambda t: t.flatten(-2), lambda t: t.flatten(0, 1), lambda t: t.mT),
+    *(lambda t: t.movedim(1, -1), lambda t: t.unflatten(-1, (2, -1)), lambda t: t.mean() * 2),
+    *(
+        lambda t: t.sum(-1),
+        lambda t: t.mean(1),
+        lambda t: t.amax((1, 2)),
+        lambda t: t.sum((-2, -1)),
+    ),
+    *(lambda t: torch.logsumexp(t, 1), lambda t: t.pow(2).sum(1).add(0.1).sqrt()),
+    *(lambda t: t.softmax(1), lambda t: functional.normalize(t, dim=-2)),
+]
+OTHERS_OF_TWO: list[Callable[[Tensor, Tensor], Tensor]] = [
+    *(
+        lambda a, b: a * b.expand_as(a),
+        lambda a, b: a * (b > 0),
+        lambda a, b: a.where(b > 0, a * 2),
+    ),
+    *(lambda a, b: torch.where(a > b, b, 1.0), lambda a, b: functional.mse_loss(a, b.expand_as(a))),
+    lambda a, b: functional.cosine_similarity(a, b, dim=-1),
+]
+SEEDS = range(40)
 
 
 def reduction(draw: random.Random, dims: int) -> Callable[[Tensor], Tensor]:
@@ -63,14 +87,15 @@ def made(seed: int) -> tuple[Callable[..., list[Tensor]], Sequence[Tensor]]:
         one = draw.randrange(max(0, last - 5), last) if kind < 0.7 else draw.randrange(last)
         step: tuple[Any, tuple[int, ...]]
         if kind < 0.4:
-            step = draw.choice(UNARY), (one,)
+            step = draw.choice([*UNARY, *OTHERS] if seed % 2 else UNARY), (one,)
         elif kind < 0.82:
-            step = draw.choice(BINARY), (one, draw.randrange(last))
+            both = [*BINARY, *OTHERS_OF_TWO] if seed % 2 else BINARY
+            step = draw.choice(both), (one, draw.randrange(last))
         else:
             step = reduction(draw, values[one].dim()), (one,)
         try:
             values.append(step[0](*(values[place] for place in step[1])))
-        except RuntimeError:  # shapes that do not go together
+        except (RuntimeError, IndexError):  # shapes that do not go together
             continue
         steps.append(step)
     returned = [len(values) - 1, *(n for n in range(last) if draw.random() < 0.2)]
