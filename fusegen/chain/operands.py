@@ -71,6 +71,7 @@ class SegmentOperand:
             return layout.shape_after(x, "row")
         if self.kind is Kind.SCALAR and self.dims is None:
             return (1,)
+        layout = replace(layout, axis=()) if self.axis else layout  # before it is expanded
         own = self.dims if self.dims is not None else layout.dims_of(self.kind, range(-len(x), 0))
         sizes = tuple(activation[dim] if dim in own else 1 for dim in range(-len(x), 0))
         if self.dims is not None or Kind.ROW in self.kind:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from fusegen import load
 from fusegen.program import Kind
 from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 SPEC = """
 order: 2
@@ -107,3 +108,15 @@ def test_they_are_read_as_one_number_for_each_channel_of_a_sample(tmp_path: Path
     (segment,) = pipeline.derive(spec).segments
     assert segment.layout.axis == (-4, -3)
     assert {o.kind for o in segment.operands} == {Kind.CHANNEL}
+
+
+def test_check_gives_operands_of_channels_their_own_shape(packages: dict[int, ModuleType]) -> None:
+    """A norm's weight is [C], as torch's module holds it, though kernels read it by sample."""
+    module = packages[4]
+    spec = Path(module.__file__ or "").parents[2] / "by_sample_4.yaml"
+    chain = pipeline.derive(spec)
+    case = verify.make_case(chain, (3, 8, 5, 7), training=False)
+    shapes = {name: tuple(t.shape) for name, t in case.operands.items()}
+    assert shapes["norm_weight"] == (8,)
+    assert shapes["scale"] == (3, 8, 1, 1)
+    assert not [e for e in verify.compare(module, chain, case, torch.float32) if not e.within]
