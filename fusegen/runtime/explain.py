@@ -149,13 +149,15 @@ def _expected(operand: Operand, x: Sequence[int], columns: tuple[int, int]) -> s
         return f"shape {without_columns(x, columns)}"
     if kind == "scalar":
         return "one element"
+    if operand.per_channel:
+        return f"shape ({x[1]},), a number for each channel,"
     shape = broadcast_shape(kind, x, columns)
     return f"shape {shape if kind in ('full', 'row') else without_ones(shape)}"
 
 
 def _rule(operand: Operand) -> str:
     """Return which other shapes an operand may have, for a message."""
-    if operand.integer or operand.kind == "scalar":
+    if operand.integer or operand.kind == "scalar" or operand.per_channel:
         return ""
     along = isinstance(operand.kind, tuple)
     what = f"an operand of dims {operand.kind}" if along else f"a {operand.kind} operand"

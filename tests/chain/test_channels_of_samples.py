@@ -120,3 +120,19 @@ def test_check_gives_operands_of_channels_their_own_shape(packages: dict[int, Mo
     assert shapes["norm_weight"] == (8,)
     assert shapes["scale"] == (3, 8, 1, 1)
     assert not [e for e in verify.compare(module, chain, case, torch.float32) if not e.within]
+
+
+def test_a_weight_of_another_length_is_refused_in_its_own_shape(
+    packages: dict[int, ModuleType],
+) -> None:
+    x, ones = torch.randn(2, 6, 3, 3), torch.ones(2, 6, 1, 1)
+    with pytest.raises(ValueError, match=r"norm_weight: expected shape \(6,\), a number for each"):
+        packages[4].apply(
+            x,
+            norm_weight=torch.ones(5),
+            norm_bias=torch.ones(6),
+            scale=ones,
+            shift=ones,
+            gain=torch.ones(6, 1, 1),
+            num_groups=3,
+        )

@@ -82,6 +82,12 @@ def test_ends_are_sharp_where_the_function_grows() -> None:
     assert interval(1 / X, {X: Interval(-1.0, 1.0)}) == ALL
 
 
+def test_an_even_power_of_an_interval_around_0_begins_at_0() -> None:
+    assert interval(X**2, {X: Interval(-3.0, 2.0)}) == Interval(0.0, 9.0)
+    assert interval(X**4, {X: Interval(-1.0, 2.0)}) == Interval(0.0, 16.0)
+    assert interval(X**3, {X: Interval(-3.0, 2.0)}) == Interval(-27.0, 8.0)
+
+
 def test_what_an_interval_does_not_know_may_be_anything() -> None:
     assert interval(sp.Function("f")(X), {X: Interval(0.0, 1.0)}) == ALL
 
