@@ -6,17 +6,12 @@ channel is the usual case; [batch, 1, feature] and [heads, T, T] are others. The
 means in the segment's program and kernels. An element's place on it is its number / run % size. For
 [batch, 1, feature], rows are therefore counted sample by sample: those of one position are neighbours.
 
-<<<<<<< HEAD
 Where rows are groups of channels, the axis may be that of samples and their channels, as in a U-Net that
 scales each channel by a time step. Operands with one number per channel, as a norm's weight, are then
 expanded to it.
 
-A segment has one such axis. Operands along other dims are expanded before the operator, and torch sums their
-gradients.
-=======
 A segment has one such axis. Operands along other dims are expanded before the operator, to an axis that has
 their dims or to all elements, and torch sums their gradients.
->>>>>>> dcaefef (Broadcast an operand of some dims of the rows to rows, not to all elements)
 """
 
 from __future__ import annotations
@@ -37,19 +32,17 @@ def with_axis(spec: Spec, span: Span) -> Span:
     named = {name for step in span.steps for name in step.tensors}
     used = [o for o in spec.operands if o.name in named]
     layout = span.layout
-    if layout.groups is not None and layout.rank >= 3 and not layout.halved and not span.broadcast:
-        axis = (*range(-layout.rank, layout.first + 1),)
-        if Kind.CHANNEL not in span.handed.values() and any(o.dims == axis for o in used):
-            return replace(span, layout=replace(layout, axis=axis))
+    if layout.rank < 3 or layout.halved or span.broadcast or Kind.CHANNEL in span.handed.values():
+        return span
+    if layout.groups is not None:
+        samples_and_channels = (*range(-layout.rank, layout.first + 1),)
+        if not any(o.dims == samples_and_channels for o in used):
+            return span
+        return replace(span, layout=replace(layout, axis=samples_and_channels))
     if (
-        layout.rank < 3
-        or layout.groups is not None
-        or layout.halved
-        or layout.last != -1
-        or span.broadcast
+        layout.last != -1
         or any(_has_channels(step) for step in span.steps)
         or any(o.kind is Kind.CHANNEL for o in used)
-        or Kind.CHANNEL in span.handed.values()
     ):
         return span
     wanted = Counter(
