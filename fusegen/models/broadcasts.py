@@ -1,6 +1,7 @@
 """Leaves out broadcasts that an op does by itself: `x * gate.expand_as(x)` is `x * gate`.
 
-The gate then is a small tensor, which a kernel reads as it is, or computes.
+The gate then is a small tensor, which a kernel reads as it is, or computes. A view that drops dims of size 1
+at the start is one too, as that of a mean in `x - x.mean(0)`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects, is_in_place
 from fusegen.models.shapes import same
-from fusegen.models.views import base_of
+from fusegen.models.views import base_of, step_of
 
 __all__ = ["leave_out_broadcasts"]
 
@@ -29,11 +30,22 @@ def leave_out_broadcasts(graph: fx.Graph, effects: Effects) -> None:
     """
     for node in reversed(graph.nodes):
         base = base_of(node)
-        if base is None or name_of(node) not in _BROADCASTS or node in effects.nested:
+        if base is None or node in effects.nested:
+            continue
+        if name_of(node) not in _BROADCASTS and not _drops_first_dims(node, base):
             continue
         for user in list(node.users):
             if _broadcasts(user) and _gives_the_same(user, node, base):
                 user.replace_input_with(node, base)
+
+
+def _drops_first_dims(node: fx.Node, base: fx.Node) -> bool:
+    """Return whether a view drops dims of size 1 at the start, which broadcasting adds again."""
+    value, tensor = tensor_of(node), tensor_of(base)
+    if value is None or tensor is None or value.dim() >= tensor.dim() or step_of(node) is None:
+        return False
+    ones = (1,) * (tensor.dim() - value.dim())
+    return same(tuple(tensor.shape), (*ones, *value.shape))
 
 
 def _broadcasts(node: fx.Node) -> bool:

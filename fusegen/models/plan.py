@@ -88,8 +88,8 @@ def plan_of(
     write_extremes(graph)
     before = effects_of(graph, inputs)
     write_plainly(graph, before)
-    leave_out_broadcasts(graph, before)
     keep_dims(graph, before)
+    leave_out_broadcasts(graph, before)
     draw_row_masks(graph, effects_of(graph, inputs))
     before = effects_of(graph, inputs)
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
@@ -103,6 +103,7 @@ def plan_of(
     report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
+    leave_out_broadcasts(graph, effects_of(graph, inputs))
     drop_dims(graph)
     leave_out_unread(graph)
     report.changed[RECOMPUTED] += recompute(

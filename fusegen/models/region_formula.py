@@ -44,7 +44,8 @@ class FormulaWriter:
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
         self._current = x
-        self._is_image = len(region.shape) > 2 and needs_dims(region)
+        matrix = len(region.shape) == 2 and region.rows == (-2,)
+        self._is_image = matrix or (len(region.shape) > 2 and needs_dims(region))
         found = inlined(region, x, effects, is_image=self._is_image)
         choices = [
             (s, dtype)

@@ -247,8 +247,6 @@ def _check_rows(rows: tuple[int, ...], shape: Shape) -> None:
     """Refuse rows that a chain cannot have."""
     if rows != tuple(range(rows[0], rows[0] + len(rows))):
         raise UnfitError("a reduction over dims that are not neighbours")
-    if len(shape) < 3 and rows != (-1,):
-        raise UnfitError("a reduction over the first dim of two, or over all dims")
     if len(shape) == len(rows):
         raise UnfitError("a reduction over all dims")
 

@@ -111,6 +111,21 @@ def a_choice_by_what_the_region_computes(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(d.abs() < 0.5, 0.5 * d**2, d.abs() - 0.125).mean(-1)
 
 
+@way(X[0])
+def a_batch_without_its_mean(x: Tensor) -> Tensor:
+    return (x - x.mean(0)) / (x.std(0) + 1e-5) * 2
+
+
+@way(X[0])
+def a_loss_of_the_features_of_a_batch(x: Tensor) -> Tensor:
+    return functional.relu(1 - torch.sqrt(x.var(dim=0) + 1e-4)).mean()
+
+
+@way(X, words=("dim: -3",))
+def what_a_mean_over_the_first_dim_is_taken_from(x: Tensor) -> Tensor:
+    return (x - (x * 2).mean(0)).tanh()
+
+
 @way(X, Y, words=("normalize",))
 def a_cosine(x: Tensor, y: Tensor) -> Tensor:
     return functional.cosine_similarity(x, y * 2, dim=-1) / 0.1
