@@ -82,6 +82,7 @@ class _Walk:
         #: from.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
         self.opens: tuple[int, ...] | None = None  # the columns for which the next span was cut
+        self.reach = self.value  # the extent of the span's activation
 
     def take(self, steps: Sequence[Step], layout: Layout) -> tuple[int, Layout | None]:
         """Add a span of the first of some steps; return their number, and the next span's layout if known."""
@@ -93,7 +94,7 @@ class _Walk:
                 "keepdim: true to go on with them",
             )
         reach, broadcast, broadcasters = self._opening(steps[0])
-        self.opens = None
+        self.opens, self.reach = None, reach
         handed: dict[str, Kind] = {}
         count = 0
         for step in steps:
@@ -196,9 +197,7 @@ class _Walk:
 
     def _start(self, step: Step) -> Extent:
         """Return the extent of what a step starts from: the value before it, or, if dims of that were dropped
-        and the step does not use it, that of the values that it names.
-
-        A single number has no dims, and may be combined with any value.
+        and the step does not use it, the values that it names. A single number may be combined with any.
 
         Raises:
             SpecError: the step combines values of different numbers of dims.
@@ -212,7 +211,8 @@ class _Walk:
                 raise self._refused(step, f"{message}: reduce with keepdim: true")
         if not found or found[widest].rank == self.value.rank:
             return self.value
-        if any(max(self.named[name][0], 0) < len(self.found) for name in named):
+        earlier = any(max(self.named[name][0], 0) < len(self.found) for name in named)
+        if earlier and found[widest].rank != self.reach.rank:
             raise self._refused(
                 step,
                 f"an earlier segment computes {widest}, which has other dims than what reaches this step: "

@@ -56,6 +56,20 @@ CASES = {
         """,
         (2, 3, 4, 5),
     ),
+    # What it goes on from is a value of an earlier segment.
+    "of_an_earlier_segment": (
+        """
+        dims: 3
+        outputs: [p, s, y]
+        chain:
+          - softmax: {name: p, dim: 2}
+          - sum: {name: s, dim: 1}
+          - expr: "input * p"
+          - layer_norm: {dim: 2}
+          - mean: {name: y, dim: 1}
+        """,
+        (3, 4, 5),
+    ),
     # A single number has no dims that could differ, here or in a later segment.
     "over_all": (
         """
@@ -122,13 +136,14 @@ def test_a_value_of_an_earlier_segment_has_the_dims_of_what_reaches_the_step(
 ) -> None:
     text = """
         dims: 4
-        outputs: [s, y]
+        outputs: [s, p, y]
         chain:
-          - softmax: {dim: 3}
           - sum: {name: s, dim: 1}
-          - expr: {name: y, formula: "input"}
+          - expr: "input"
+          - softmax: {name: p, dim: 3}
+          - expr: {name: y, formula: "tanh(s)"}
         """
-    with pytest.raises(SpecError, match="y: an earlier segment computes input, which has other"):
+    with pytest.raises(SpecError, match="y: an earlier segment computes s, which has other"):
         derive_text(text, tmp_path)
 
 
