@@ -90,8 +90,9 @@ def plan_of(
     write_plainly(graph, before)
     keep_dims(graph, before)
     leave_out_broadcasts(graph, before)
-    draw_row_masks(graph, effects_of(graph, inputs))
-    before = effects_of(graph, inputs)
+    draw_row_masks(graph, before)
+    if not before.stretch.keys() >= set(graph.nodes):
+        before = effects_of(graph, inputs)  # of the nodes that are new, too
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
     write_rotations(graph, before)
     write_ropes(graph, before)
@@ -103,7 +104,7 @@ def plan_of(
     report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
-    leave_out_broadcasts(graph, effects_of(graph, inputs))
+    leave_out_broadcasts(graph, before)
     drop_dims(graph)
     leave_out_unread(graph)
     report.changed[RECOMPUTED] += recompute(

@@ -54,12 +54,12 @@ def join_siblings(
 
 def _are_near(a: Region, b: Region, products: dict[fx.Node, int]) -> bool:
     """Return whether two regions read one activation in rows that are alike, with few products between."""
-    if a.rows != b.rows or isinstance(a.rows, str) or not same(a.shape, b.shape):
+    between = products[next(iter(b.calls))] - products[next(reversed(a.calls))]
+    if abs(between) > _PRODUCTS_BETWEEN or a.rows != b.rows or isinstance(a.rows, str):
+        return False
+    if not same(a.shape, b.shape):
         return False
     if any(_is_read_by_larger(region) or not _computes(region) for region in (a, b)):
-        return False
-    between = products[next(iter(b.calls))] - products[next(reversed(a.calls))]
-    if abs(between) > _PRODUCTS_BETWEEN:
         return False
     return any(same(shape_of(n), a.shape) for n in a.inputs if n in b.inputs)
 
