@@ -265,8 +265,8 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float sech2(float x) {
     const float e = falling_exp(-2.0f * absolute(x));
     if constexpr (brief) return e * fitted::sech2_ratio(P{}, 1.0f - e);
-    const float inverse = reciprocal(1.0f + e);
-    return 4.0f * e * (inverse * inverse);
+    const float sum = 1.0f + e;
+    return 4.0f * e * reciprocal(sum * sum);
   }
 
   // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
@@ -299,7 +299,7 @@ struct FastMath : Math<float> {
   // normcdf(-|x|), which keeps its relative accuracy.
   static FUSEGEN_FN float tail(float x) {
     if constexpr (brief) return brief_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
-    const float u = reciprocal(fma(0.25f, absolute(x), 1.0f));
+    const float u = reciprocal(fma(0.375f, absolute(x), 1.0f));
     return bell(x) * (u * fitted::tail_ratio(fitted::Single{}, u));
   }
 
