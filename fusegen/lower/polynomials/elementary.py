@@ -41,8 +41,8 @@ class Recipe:
     exact: tuple[float, ...] = ()
 
 
-#: The slope k in u = 1 / (1 + k |x|), a variable in which the normal distribution's tail is smooth. At 0 an ulp
-#: of u is 0.8 / k ulp of the tail; with a steeper slope the polynomial would need more terms.
+#: The slope k in u = 1 / (1 + k |x|), a variable in which the normal distribution's tail is smooth. At 0 an
+#: ulp of u is 0.8 / k ulp of the tail; with a steeper slope the polynomial would need more terms.
 TAIL_SLOPE = 0.375
 #: From here on, the normal distribution's tail is 0 in float32.
 TAIL_END = 15.0
