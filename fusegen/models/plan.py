@@ -50,6 +50,7 @@ from fusegen.models.row_dropout import draw_row_masks
 from fusegen.models.siblings import join_siblings
 from fusegen.models.spec_text import RegionSpec
 from fusegen.models.spellings import write_plainly
+from fusegen.models.sum_by_parts import sum_by_parts
 
 __all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
 
@@ -94,6 +95,7 @@ def plan_of(
     if not before.stretch.keys() >= set(graph.nodes):
         before = effects_of(graph, inputs)  # of the nodes that are new, too
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
+    sum_by_parts(graph, before)
     write_rotations(graph, before)
     write_ropes(graph, before)
     write_gates(graph, before)
