@@ -275,9 +275,9 @@ REASONS = {
         "torch's is that in one dtype, and C's `pow` with an exponent of -3/2 in another."
     ),
     ("only_gelu_0", "formula_normcdf", "formula_sech2"): (
-        "On a GPU sech2 is multiplied by an approximate reciprocal twice. The GPU's record of the others is "
-        "of a commit at which the tail of the normal distribution was a polynomial in 1 / (1 + |x| / 4), "
-        "whose rounding counted three times; it is 1 / (1 + 3 |x| / 8) since, as on the CPU."
+        "Near 0 the tail of the normal distribution is a polynomial in 1 / (1 + 3 |x| / 8), whose rounding "
+        "counts twice. The GPU's record is of a commit at which that was 1 / (1 + |x| / 4), whose rounding "
+        "counted three times; and there sech2 is multiplied by an approximate reciprocal twice."
     ),
 }
 
