@@ -44,11 +44,6 @@ DIFFERENT: dict[tuple[str, int], tuple[Where, str]] = {
     ("only_softsign_0", 1): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_softsign_0", 2): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_hardswish_0", 2): (math.isnan, "torch takes NaN for a number above 3"),
-    ("only_pow_2", 0): (
-        lambda x: x == -math.inf,
-        "C's pow, inf for x^0.5; torch's is a root, so NaN",
-    ),
-    ("only_pow_2", 1): (lambda x: math.copysign(1, x) < 0, "C's pow again: at -0 inf, not -inf"),
     ("formula_normpdf", 2): (lambda x: abs(x) > 1e19, "(x^2 - 1) overflows"),
     ("formula_sech2", 1): (math.isinf, "0 is the limit; torch has no such function"),
     ("formula_sech2", 2): (math.isinf, "0 is the limit; torch has no such function"),
