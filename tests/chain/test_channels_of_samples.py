@@ -18,6 +18,7 @@ from fusegen.program import Kind
 from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 
+pytestmark = pytest.mark.slow
 SPEC = """
 order: 2
 dims: {rank}
@@ -50,7 +51,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, ModuleType]:
     for rank in (3, 4, 5):
         specs.append(folder / f"by_sample_{rank}.yaml")
         specs[-1].write_text(SPEC.format(rank=rank))
-    build_specs(specs, folder / "generated")
+    build_specs(specs, folder / "generated", dtypes=("float64", "float32"))
     return {int(s.stem[-1]): load(s.stem, folder / "generated") for s in specs}
 
 
