@@ -30,8 +30,8 @@ def added(
         args: its arguments.
         kwargs: the same by name.
     """
-    call = graph.call_method if isinstance(target, str) else graph.call_function
-    node: fx.Node = call(target, args, dict(kwargs))  # type: ignore[arg-type]
+    op = "call_method" if isinstance(target, str) else "call_function"
+    node = graph.create_node(op, target, args, dict(kwargs))
     before = tensor_of(like)
     node.meta = dict(like.meta)
     with torch.set_grad_enabled(before is not None and before.requires_grad):

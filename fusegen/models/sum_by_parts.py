@@ -15,13 +15,13 @@ from torch import fx
 from fusegen.models.added_node import added
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import is_arithmetic
+from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.forward_alone import runs_without_gradients
 from fusegen.models.shapes import same
 
 __all__ = ["sum_by_parts"]
 
-_SUMS = (torch.add, operator.add, "add", "__add__")
 _CUTS = (torch.chunk, torch.split, "chunk", "split")
 
 
@@ -56,9 +56,10 @@ def sum_by_parts(graph: fx.Graph, effects: Effects) -> int:
 
 def _terms(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     """Return the two tensors that a node adds, if they have one shape and dtype and it does nothing else."""
-    if node.target not in _SUMS or len(node.args) != 2 or node.kwargs:
+    call = call_or_none(node)
+    if call is None or call.name != "add" or call.attributes.get("alpha", 1) != 1:
         return None
-    first, second = node.args
+    first, second = call.x, call.operands.get("other")
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
         return None
     x, y = tensor_of(first), tensor_of(second)

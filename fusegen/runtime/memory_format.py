@@ -111,12 +111,10 @@ def converted(x: Tensor, memory_format: torch.memory_format) -> Tensor:
         x: the images, of four or five dims.
         memory_format: channels-last for that many dims, or `torch.contiguous_format`.
     """
-    if _is_compiling() or x.is_contiguous(memory_format=memory_format):
+    convert = None if _is_compiling() else converters.get(x.itemsize)
+    if convert is None or x.is_contiguous(memory_format=memory_format):
         return x.contiguous(memory_format=memory_format)
-    convert = converters.get(x.itemsize)
-    return (
-        x.contiguous(memory_format=memory_format) if convert is None else convert(x, memory_format)
-    )
+    return convert(x, memory_format)
 
 
 def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:

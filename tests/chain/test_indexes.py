@@ -160,7 +160,7 @@ def test_it_is_neither_timed_nor_tuned(tmp_path: Path) -> None:
     path = tmp_path / "number.yaml"
     path.write_text(ALONE)
     with pytest.raises(UserError, match="numbers of columns, which have no backward to time"):
-        subject(SimpleNamespace(spec=path, number=0), None)  # type: ignore[arg-type]
+        subject(SimpleNamespace(spec=path, number=0), None)  # type: ignore[arg-type] # it reads no more
     with pytest.raises(UserError, match="numbers of columns, which have no backward to tune"):
         tune(path, None, print)  # type: ignore[arg-type]
 

@@ -64,7 +64,7 @@ def run_programs(
     for value in made:
         uses = sum(value is other for other in (*used, *outputs))
         if uses > 1 and value.requires_grad:  # autograd adds their gradients
-            value.register_hook(rounding.stored)  # type: ignore[no-untyped-call]
+            value.register_hook(rounding.stored)  # type: ignore[no-untyped-call] # torch says no types
     return outputs if chain.spec.outputs else x
 
 
