@@ -34,14 +34,28 @@ StableIValue shared(const Tensor& t) {
   return reinterpret_cast<StableIValue>(handle);
 }
 
-std::vector<int64_t> contiguous_strides(int64_t dims, const int64_t* sizes) {
-  std::vector<int64_t> strides(static_cast<size_t>(dims));
-  int64_t apart = 1;
+// The strides of a tensor without gaps, with its dims in their own order or with the channels last.
+std::vector<int64_t> packed_strides(int64_t dims, const int64_t* sizes,
+                                    bool channels_last = false) {
+  std::vector<int64_t> strides(static_cast<size_t>(dims), 1);
+  int64_t apart = channels_last ? std::max<int64_t>(sizes[1], 1) : 1;
   for (int64_t dim = dims; dim-- > 0;) {
+    if (channels_last && dim == 1) continue;  // its stride is 1
     strides[dim] = apart;
     apart *= std::max<int64_t>(sizes[dim], 1);
   }
   return strides;
+}
+
+// Copies a tensor's elements into a new one of its sizes, with strides of its own; returns that.
+Tensor copied_into(Call& call, const Tensor& copy, const Tensor& from) {
+  Transposition found;
+  if (transposable(from, copy.strides(), found)) {
+    transpose(from, copy, found);
+    return copy;
+  }
+  StableIValue stack[] = {shared(copy), shared(from), 0};  // not non_blocking
+  return call.keep(dispatched("aten::copy_", stack));
 }
 
 }  // namespace
@@ -283,21 +297,14 @@ Tensor Activation::read_by_element(Tensor t, const char* name, int64_t parts) {
 
 Tensor Activation::copied(Tensor t) const {
   if (!arrangement_->sorted()) return contiguous(t);
-  const Tensor copy = beside(t.sizes());
-  Transposition found;
-  if (transposable(t, copy.strides(), found)) {
-    transpose(t, copy, found);
-    return copy;
-  }
-  StableIValue stack[] = {shared(copy), shared(t), 0};  // not non_blocking
-  return call_.keep(dispatched("aten::copy_", stack));
+  return copied_into(call_, beside(t.sizes()), t);
 }
 
 // The tensor, or a contiguous copy.
 Tensor Activation::contiguous(Tensor t) const {
   if (t.is_contiguous()) return t;
   Transposition found;
-  if (transposable(t, contiguous_strides(t.dim(), t.sizes()).data(), found)) {
+  if (transposable(t, packed_strides(t.dim(), t.sizes()).data(), found)) {
     const Tensor copy = fresh(t.dim(), t.sizes(), t.dtype());
     transpose(t, copy, found);
     return copy;
@@ -315,7 +322,7 @@ Tensor Activation::beside(const int64_t* sizes) const {
 
 // A new contiguous tensor.
 Tensor Activation::fresh(int64_t dims, const int64_t* sizes, int32_t dtype) const {
-  const std::vector<int64_t> strides = contiguous_strides(dims, sizes);
+  const std::vector<int64_t> strides = packed_strides(dims, sizes);
   return call_.keep(new_tensor({dims, sizes, strides.data(), dtype, device_type_, device_index_}));
 }
 

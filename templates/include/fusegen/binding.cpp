@@ -21,38 +21,21 @@ namespace {
 
 #if defined(FUSEGEN_CUDA)
 
-// Returns a copy of a tensor, with other strides.
-void returns_copy(Call& call, const Tensor& x, const std::vector<int64_t>& strides) {
+// The operators `channels_last` and `channels_first`: a copy of images or volumes in that format.
+void in_format(uint64_t* stack, bool last) {
+  Call call(stack);
+  const Tensor x = call.tensor();
+  FUSEGEN_CHECK(x.dim() > 2, "x: expected channels and space");
+  const std::vector<int64_t> strides = packed_strides(x.dim(), x.sizes(), last);
   const Tensor copy = call.keep(new_tensor(
       {x.dim(), x.sizes(), strides.data(), x.dtype(), x.device_type(), x.device_index()}));
-  Transposition found;
-  if (transposable(x, strides.data(), found)) {
-    transpose(x, copy, found);
-    call.returns({copy});
-    return;
-  }
-  StableIValue copied[] = {shared(copy), shared(x), 0};  // not non_blocking
-  call.returns({call.keep(dispatched("aten::copy_", copied))});
+  call.returns({copied_into(call, copy, x)});
 }
-
-// The operators `channels_last` and `channels_first`: a copy of images or volumes in that format.
 void channels_last(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  const int64_t* const sizes = x.sizes();
-  const int64_t dims = x.dim();
-  FUSEGEN_CHECK(dims > 2, "x: expected channels and space");
-  std::vector<int64_t> strides(static_cast<size_t>(dims));
-  strides[1] = 1;
-  int64_t apart = sizes[1];
-  for (int64_t dim = dims; dim-- > 2; apart *= sizes[dim]) strides[dim] = apart;
-  strides[0] = apart;
-  returns_copy(call, x, strides);
+  in_format(stack, true);
 }
 void channels_first(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  returns_copy(call, x, contiguous_strides(x.dim(), x.sizes()));
+  in_format(stack, false);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "fusegen/activation_impl.h"
 #include "fusegen/check.h"
 #include "fusegen/dtype.h"
 #include "fusegen/results.h"
@@ -23,14 +24,9 @@ namespace {
 Tensor new_places(Call& call, const Tensor& like, const int (&places)[3], bool channels_last,
                   int32_t dtype) {
   const int64_t dims = like.dim();
-  std::vector<int64_t> sizes(like.sizes(), like.sizes() + dims), strides(size_t(dims), 1);
+  std::vector<int64_t> sizes(like.sizes(), like.sizes() + dims);
   for (int64_t dim = 2; dim < dims; ++dim) sizes[size_t(dim)] = places[dim - dims + 3];
-  int64_t apart = channels_last ? sizes[1] : 1;
-  for (int64_t dim = dims; dim-- > 0;) {
-    if (channels_last && dim == 1) continue;  // its stride is 1
-    strides[size_t(dim)] = apart;
-    apart *= sizes[size_t(dim)];
-  }
+  const std::vector<int64_t> strides = packed_strides(dims, sizes.data(), channels_last);
   return call.keep(new_tensor(
       {dims, sizes.data(), strides.data(), dtype, like.device_type(), like.device_index()}));
 }
