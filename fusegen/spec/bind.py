@@ -120,6 +120,8 @@ class _Binder:
             )
         for name, default in self._geometry.items():
             by_name = name not in values and name in self._step.names.arguments
+            if by_name and self._op.pools and name in self._step.names.of_products:
+                continue  # it is the convolution's; a pooling has torch's default
             if by_name and (name in self._step.names.taken or self._named_elsewhere(name)):
                 raise self._taken(name)
             if name in values or by_name:

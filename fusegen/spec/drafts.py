@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +11,11 @@ from fusegen.ops import Op, find
 from fusegen.spec.dotted_names import submodule_problem
 from fusegen.spec.model import EXPR
 from fusegen.spec.names import problem
+from fusegen.spec.op_keys import OpKeys
 from fusegen.spec.words import unknown_op
 from fusegen.spec.yaml import Document, Place
 
-__all__ = ["Draft", "drafts_of", "labels_of", "unnamed_of"]
+__all__ = ["Draft", "drafts_of", "labels_of", "settings_of_products", "unnamed_of"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ def _draft(document: Document, place: Place, item: Any) -> Draft:
         else:
             op = replace(op, submodule=owned)
     return Draft(place, word, op, given)
+
+
+def settings_of_products(drafts: Sequence[Draft]) -> frozenset[str]:
+    """Return the names that products take for their settings: what each is given, or else its own name."""
+    found: set[str] = set()
+    for draft in drafts:
+        if draft.op is None or draft.op.pools:
+            continue
+        given = draft.given if isinstance(draft.given, dict) else {}
+        for key in OpKeys.of(draft.op).geometry:
+            found.update(re.findall(r"\w+", str(given.get(key, key))))
+    return frozenset(found)
 
 
 def labels_of(document: Document, drafts: Sequence[Draft], taken: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ class Names:
         values: the earlier steps whose values have a name, and `INPUT` if it is the activation.
         unnamed: names without a value here, of ops or later steps, each with what to do instead.
         taken: the arguments that are sizes of earlier sources.
+        of_products: the arguments that are settings of a product, such as a convolution's stride.
     """
 
     document: Document
@@ -36,6 +37,7 @@ class Names:
     values: tuple[str, ...] = ()
     unnamed: Mapping[str, str] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    of_products: frozenset[str] = frozenset()
 
     def of_type(self, kind: str) -> list[str]:
         """Return the names of the arguments of one type."""

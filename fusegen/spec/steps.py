@@ -14,7 +14,7 @@ from fusegen.spec.bind import bind, taking
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.constant_arguments import with_constants
 from fusegen.spec.dotted_names import check_containers, dotted_name
-from fusegen.spec.drafts import Draft, drafts_of, labels_of, unnamed_of
+from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
 from fusegen.spec.halves import check_halves, check_step_of_halves
@@ -72,7 +72,7 @@ def steps(
         declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
     # A parameter may have the name of the argument that it starts with, and is what steps mean by it.
     seen = {a.name: a for a in arguments if a.name not in declared}
-    names = Names(document, seen, declared, dims)
+    names = Names(document, seen, declared, dims, of_products=settings_of_products(drafts))
     values = () if source is not None else (INPUT,)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):

@@ -21,6 +21,7 @@ from fusegen import chain
 from fusegen.base.errors import SpecError, UserError
 from fusegen.spec import parse
 from fusegen.spec.chains import chains_of
+from fusegen.spec.model import Ref
 from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.tools.shipping.layers import layers_code
@@ -234,8 +235,12 @@ ARGUMENTS = "arguments: {in_channels: int, out_channels: int, kernel_size: int, 
     ("text", "message"),
     [
         (
-            ARGUMENTS + "chain: [conv2d, {max_pool2d: 2}, relu]",
-            "the argument 'padding' is taken by another step, and max_pool2d",
+            ARGUMENTS + "chain: [conv2d, {max_pool2d: {kernel_size: 2, padding: padding}}, relu]",
+            "the argument 'padding' is taken by another step, and conv2d",
+        ),
+        (
+            ARGUMENTS + "chain: [conv2d, {conv2d: {name: b, out_channels: 3, kernel_size: 1}}]",
+            "the argument 'padding' is taken by another step, and conv2d",
         ),
         (
             ARGUMENTS + "chain: [conv2d, relu, {max_pool2d: {padding: 0}}]",
@@ -264,6 +269,16 @@ ARGUMENTS = "arguments: {in_channels: int, out_channels: int, kernel_size: int, 
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         chain.derive_all(parse(text, "refused"))
+
+
+@pytest.mark.parametrize("text", ["conv2d, {max_pool2d: 2}", "{avg_pool2d: 2}, conv2d"])
+def test_a_pooling_leaves_the_arguments_of_a_convolution(text: str) -> None:
+    """It has torch's defaults, as in a model that gives its stride and padding to the convolution alone."""
+    spec = parse(f"{ARGUMENTS}chain: [{text}, relu]", "pooled")
+    padded = {step.label: "padding" in step.settings for step in spec.steps}
+    assert padded == {step.label: step.label == "conv2d" for step in spec.steps}
+    alone = parse("arguments: {padding: int}\nchain: [{max_pool2d: 3}, relu]", "alone")
+    assert alone.steps[0].settings["padding"] == Ref("padding", is_argument=True)
 
 
 def test_tools_of_one_chain_say_so() -> None:
