@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fusegen.base.errors import UserError
 from fusegen.models.backend import FusegenBackend, report_of_backend
-from fusegen.models.call_once import Inputs, call, call_once, copied, entry
+from fusegen.models.call_once import Inputs, call, call_once, copied
 from fusegen.models.chains import fused_chain
+from fusegen.models.compiled import compiled
 from fusegen.models.fusion_report import Report
 from fusegen.toolchain.model_cache import default_folder
 
@@ -113,8 +114,8 @@ def fuse(
     call_once(fused, fused, copied(example_inputs))
     if not backend.report.graphs:
         raise UserError(
-            "torch.compile captured nothing of this model: it leaves out nn.LSTM, nn.GRU and nn.RNN, "
-            "and what torch.compiler.disable marks"
+            "torch.compile captured nothing of this model: it leaves out what torch.compiler.disable marks, "
+            "and with rest='inductor' functions that call nn.LSTM, nn.GRU or nn.RNN"
         )
     if folder is not None:
         where.mkdir(parents=True, exist_ok=True)
@@ -167,6 +168,6 @@ def _with_backend(model: Model, backend: FusegenBackend) -> Model:
     """Return a model that shares all with another, and is compiled."""
     fused = copy.copy(model)
     fused.__dict__ = dict(model.__dict__)
-    fused._compiled_call_impl = torch.compile(entry(fused), backend=backend)
+    fused._compiled_call_impl = compiled(fused, backend, with_recurrent=backend.rest == "eager")
     _BACKENDS[fused] = backend
     return fused

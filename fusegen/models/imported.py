@@ -12,7 +12,8 @@ import torch
 from torch import fx, nn
 
 from fusegen.base.errors import UserError
-from fusegen.models.call_once import FunctionModel, call_once, copied, entry
+from fusegen.models.call_once import FunctionModel, call_once, copied
+from fusegen.models.compiled import compiled
 from fusegen.models.cost import Cost
 from fusegen.models.fusion_report import Report
 from fusegen.models.model_names import ModelNames, words
@@ -75,12 +76,11 @@ def import_model(
             f"{title} fails on the inputs ({shown}): {type(error).__name__}: {error}"
         ) from error
     reader = _Reader(module, given, title, order)
-    compiled = torch.compile(entry(module), backend=reader)
-    call_once(functools.partial(compiled, *args, **keywords), module, ())
+    captured = compiled(module, reader)
+    call_once(functools.partial(captured, *args, **keywords), module, ())
     if not reader.report.graphs:
         raise UserError(
-            f"torch.compile captured nothing of {title}: it leaves out nn.LSTM, nn.GRU and nn.RNN, and what "
-            "torch.compiler.disable marks"
+            f"torch.compile captured nothing of {title}: it leaves out what torch.compiler.disable marks"
         )
     return list(reader.found.values()), reader.report
 

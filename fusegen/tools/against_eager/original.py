@@ -14,7 +14,8 @@ from torch.utils import _pytree
 
 from fusegen.base.errors import UserError
 from fusegen.models.backend import FusegenBackend
-from fusegen.models.call_once import FunctionModel, entry
+from fusegen.models.call_once import FunctionModel
+from fusegen.models.compiled import compiled
 from fusegen.models.fusion_report import Report
 from fusegen.tools.importing import inputs_of, model_of
 
@@ -84,8 +85,8 @@ def original_of(text: str, inputs: str | None, device: str | None) -> Original:
 
 def through(model: nn.Module, backend: FusegenBackend | str) -> Callable[..., Any]:
     """Return what calls a model through a back end of torch.compile."""
-    found: Callable[..., Any] = torch.compile(entry(model), backend=backend)
-    return found
+    unrolled = not isinstance(backend, FusegenBackend) or backend.rest != "eager"
+    return compiled(model, backend, with_recurrent=not unrolled)
 
 
 def nothing_fused(title: str, report: Report) -> UserError:
