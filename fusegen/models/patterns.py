@@ -106,6 +106,16 @@ def min_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
     return torch.min(x, dim, keepdim).values
 
 
+def at_least(x: Tensor, other: float) -> Tensor:
+    """`torch.maximum` of a tensor and a number (`filled.py`)."""
+    return torch.maximum(x, x.new_full((), other))
+
+
+def at_most(x: Tensor, other: float) -> Tensor:
+    """The same of `torch.minimum`."""
+    return torch.minimum(x, x.new_full((), other))
+
+
 def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
     value, gate = _value_and_gate(x, gate_first, alternating)
@@ -212,6 +222,8 @@ _FUNCTIONS: Mapping[Any, str] = {
     rms_norm_of_channels: "rms_norm",
     max_values: "max",
     min_values: "min",
+    at_least: "maximum",
+    at_most: "minimum",
     functional.glu: "glu",
     torch._C._nn.glu: "glu",
     **{glu: "glu", swiglu: "swiglu", geglu: "geglu", reglu: "reglu"},
@@ -250,6 +262,8 @@ OF_ONE = frozenset({"max", "min"})
 SHOWN: Mapping[Any, str] = {
     max_values: "max",
     min_values: "min",
+    at_least: "maximum",
+    at_most: "minimum",
     layer_norm_of_channels: "layer_norm",
     rms_norm_of_channels: "rms_norm",
 }

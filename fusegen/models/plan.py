@@ -25,6 +25,7 @@ from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.extremes import write_extremes
+from fusegen.models.filled import write_numbers
 from fusegen.models.fusion_report import (
     ATTENTION,
     BIASES,
@@ -88,6 +89,8 @@ def plan_of(
     write_out_of_place(graph)
     write_extremes(graph)
     before = effects_of(graph, inputs)
+    if write_numbers(graph, before):
+        before = effects_of(graph, inputs)
     write_plainly(graph, before)
     keep_dims(graph, before)
     leave_out_broadcasts(graph, before)
