@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain, Mode, Segment
 from fusegen.chain.autocast import float32_values
+from fusegen.chain.still_inputs import still_inputs
 from fusegen.ops.autocast import IN_FLOAT32
 from fusegen.program import Input, Kind, Program, Reduce, Take
 from fusegen.spec.model import Ref, Spec
@@ -117,6 +118,7 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
     operands = [n for n, o in enumerate(segment.operands) if o.code in taken]
     attributes = [n for n, a in enumerate(segment.attributes) if spec.code(a) in taken]
     operators: list[str] = []
+    still = still_inputs(segment, mode)
     steps = zip(mode.programs, mode.kernels, mode.memory_formats, strict=True)
     for order, (program, kernel, memory_format) in enumerate(steps):
         tensors = program.tensors
@@ -129,8 +131,9 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         shaped = f", outlines={tuple_text(outlines)}" if reduced else ""
         wide = [output.float32 for output in program.returned.values()]
         typed = f", float32={tuple_text(wide)}" if not order and any(wide) else ""
+        zeros = f", still={still}" if order == 1 and still else ""
         operators.append(
-            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed})'
+            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros})'
         )
     return {
         "name": mode.name,

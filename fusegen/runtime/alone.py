@@ -190,6 +190,8 @@ class Fused(torch.autograd.Function):
         gradients: list[Tensor | None] = [None] * taken
         for place, gradient in zip(following.like, found, strict=True):
             gradients[place] = gradient
+        for place in following.still:
+            gradients[place] = torch.zeros_like(saved[place])
         return (None, None, None, None, *gradients)
 
 

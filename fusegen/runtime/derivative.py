@@ -123,6 +123,8 @@ def pull(
     gradients: list[Tensor | None] = [None] * (len(found) + unmoved)
     for place, gradient in zip(following.like, found, strict=True):
         gradients[place] = gradient
+    for place in following.still:
+        gradients[place] = torch.zeros_like(saved[place])
     return gradients
 
 

@@ -45,6 +45,7 @@ class Operator(NamedTuple):
             columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
             of x.
         float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
+        still: of the backward, the inputs of the forward whose gradient is 0 everywhere; no output.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Operator(NamedTuple):
     value: bool = False
     outlines: tuple[str, ...] = ()
     float32: tuple[bool, ...] = ()
+    still: tuple[int, ...] = ()
 
 
 class BoundOperator:
@@ -81,7 +83,8 @@ class BoundOperator:
         count: how many tensors it takes; `cotangents` of them belong to outputs of the operator before.
         statistics: how many statistics there are.
         float32: whether each output is of float32 where x has 16 bits.
-        leads: whether its outputs belong to its first inputs, in order.
+        still: the inputs of the operator before whose gradient is 0 everywhere. It does not return it.
+        leads: whether its outputs belong to its first inputs, in order, and no other has a gradient.
         mixes_rows: whether a row's results depend on other rows.
     """
 
@@ -125,7 +128,8 @@ class BoundOperator:
         self.float32 = tuple(float32[place] for place in declared.like)
         if order == 0:
             self.float32 = declared.float32 or (False,) * len(declared.like)
-        self.leads = self.like == tuple(range(len(self.like)))
+        self.still = declared.still
+        self.leads = self.like == tuple(range(len(self.like))) and not self.still
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None
 
