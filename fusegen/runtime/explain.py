@@ -134,7 +134,7 @@ def explain(
         if not has_shape(operand, tensor, shape, columns):
             raise ValueError(
                 f"{place}: expected {_expected(operand, shape, columns)} for {name} of shape "
-                f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand)}"
+                f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand, tensor, shape)}"
             )
     raise ValueError(f"{package}: {name}: expected a tensor on cpu or cuda, got one on {x.device}")
 
@@ -155,8 +155,10 @@ def _expected(operand: Operand, x: Sequence[int], columns: tuple[int, int]) -> s
     return f"shape {shape if kind in ('full', 'row') else without_ones(shape)}"
 
 
-def _rule(operand: Operand) -> str:
+def _rule(operand: Operand, tensor: Tensor, x: Sequence[int]) -> str:
     """Return which other shapes an operand may have, for a message."""
+    if tensor.dim() > len(x):
+        return f"; in torch the result would have {tensor.dim()} dims, and a chain adds none"
     if operand.integer or operand.kind == "scalar" or operand.per_channel:
         return ""
     along = isinstance(operand.kind, tuple)

@@ -251,6 +251,7 @@ def test_refused_shapes(
     with pytest.raises(ValueError, match=re.escape(expected)) as raised:
         packages[name].apply(*given)
     assert f"got {shape}" in str(raised.value)
+    assert ("a chain adds none" in str(raised.value)) == (len(shape) > len(x))
 
 
 def test_another_device_is_refused(packages: dict[str, ModuleType]) -> None:
