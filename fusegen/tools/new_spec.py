@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fusegen.base.errors import UserError
 from fusegen.ops import Op, find
@@ -45,7 +45,9 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
     chain: list[str] = []
     source = False  # whether the chain starts from one
     sources: list[Op] = []
+    wide = False  # whether the last source says how wide the activation is
     labels: list[str] = []
+    taken = {name for word in steps if (op := find(word)) is not None for name in op.inputs}
     for index, word in enumerate(steps):
         if set(word) & set("()*+/ -"):
             chain.append(f'  - expr: "{word}"')
@@ -56,15 +58,18 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
             raise UserError(unknown_op(word))
         halving = index == 0 or (index == 1 and source)
         later = op.source and bool(sources)
-        sized = op.source or not source
+        sized = op.source or not wide
         source = source or op.source
         again = op.submodule is not None and known in labels
         labels.append(str(known))
-        given = _given(op, arguments, operands, sized=sized and not later, halving=halving)
+        given = _given(op, arguments, operands, taken, sized=sized and not later, halving=halving)
+        if "keepdim" in op.attributes and index < len(steps) - 1:  # for the steps after it
+            given = {"dim": "-1", **given, "keepdim": "true"}
         if op.source and sources:
-            given = _sizes(op, arguments, kept=sources[-1].name != "flatten") | given
+            given = _sizes(op, arguments, kept=wide) | given
         if op.source:
             sources.append(op)
+            wide = wide if op.keeps_channels else _is_wide(op)
         if again:
             given = {"name": f"{known}_{labels.count(str(known))}"} | given
         chain.append(f"  - {known}{_written(given, op)}")
@@ -85,8 +90,19 @@ def new_spec(name: str, steps: Sequence[str]) -> str:
     return text
 
 
+def _is_wide(op: Op) -> bool:
+    """Return whether a source is given the width of its result."""
+    return not {"out_features", "out_channels"}.isdisjoint(OpKeys.of(op).sized)
+
+
 def _given(
-    op: Op, arguments: dict[str, str], operands: dict[str, str], *, sized: bool, halving: bool
+    op: Op,
+    arguments: dict[str, str],
+    operands: dict[str, str],
+    taken: Collection[str],
+    *,
+    sized: bool,
+    halving: bool,
 ) -> dict[str, str]:
     """Return what an op is given, and declare what it needs.
 
@@ -94,6 +110,7 @@ def _given(
         op: the op.
         arguments: the arguments that are declared, to which this adds.
         operands: the same of operands.
+        taken: what no operand may be called.
         sized: whether the op's sizes are not known from a source.
         halving: whether the op may take two halves of one tensor.
     """
@@ -102,7 +119,10 @@ def _given(
     slots = takes.needed(op) + ([op.halves] if op.halves and not halving else [])
     given = {}
     for slot in slots:
-        operand = slot if slot not in operands else f"{slot}_{len(operands) + 1}"
+        operand, count = slot, len(operands)
+        while operand in operands or operand in taken:
+            count += 1
+            operand = f"{slot}_{count}"
         kind = op.operands[slot]
         label = kind.label if kind is not None else "full"
         operands[operand] = "{kind: row, dtype: int64}" if slot == op.classes else label

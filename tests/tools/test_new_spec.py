@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from shared.command import fusegen_here
 
+from fusegen import chain
 from fusegen.base.errors import UserError
 from fusegen.ops import registry
 from fusegen.spec import parse
@@ -24,6 +25,27 @@ def test_any_op_makes_a_spec(name: str) -> None:
 def test_any_source_starts_one(name: str) -> None:
     spec = parse(new_spec("first", [name, "gelu", "x * tanh(x)"]), "first")
     assert [step.label for step in spec.steps][1:] == ["gelu", "expr"]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        *(
+            [name, "add"]
+            for name, op in registry().items()
+            if "keepdim" in op.attributes and not op.indexes
+        ),
+        ["conv2d", "min", "sum", "gelu", "add"],
+        ["avg_pool2d", "conv2d", "batch_norm", "relu"],
+        ["max_pool2d", "batch_norm", "relu"],
+        ["bmm", "flatten", "linear", "gelu"],
+        ["matmul", "add", "gelu"],
+    ],
+    ids=" ".join,
+)
+def test_later_steps_have_what_they_need(steps: list[str]) -> None:
+    """The dims that a reduction leaves, a width, a name of their own: the chain can be derived."""
+    chain.derive_all(parse("order: 0\n" + new_spec("first", steps), "first"))
 
 
 def test_names_of_torch_are_understood_and_others_refused() -> None:
