@@ -37,6 +37,8 @@ class ModelNames:
         model: nn.Module | None,
     ) -> None:
         self._model = model
+        modules = model.named_modules() if model is not None else ()
+        self._paths = {str(id(module)): path for path, module in modules}
         known = {id(t): name for name, t in inputs.items() if isinstance(t, Tensor)}
         self._is_input = set(known.values())
         if model is not None:
@@ -94,12 +96,12 @@ class ModelNames:
 
     def leaf(self, node: fx.Node) -> str:
         """Return the path of the module of torch.nn that computes a node; empty if none does."""
-        stack = _stack(node)
+        stack = self._stack(node)
         return stack[-1][0] if stack and stack[-1][1].startswith("torch.nn.") else ""
 
     def owner(self, node: fx.Node) -> str:
         """Return the path of the innermost module that people wrote; empty of the whole model."""
-        own = [path for path, kind in _stack(node) if not kind.startswith("torch.nn.")]
+        own = [path for path, kind in self._stack(node) if not kind.startswith("torch.nn.")]
         return own[-1] if own else ""
 
     def place(self, nodes: Sequence[fx.Node]) -> str:
@@ -111,6 +113,18 @@ class ModelNames:
                 break
             common.append(parts[0])
         return ".".join(common)
+
+    def _stack(self, node: fx.Node) -> list[tuple[str, str]]:
+        """Return the modules that a node is computed in, outermost first: paths and modules of classes."""
+        found = []
+        for key, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
+            plain = re.sub(r"\['?(\w+)'?\]", r".\1", re.sub(r"^L\['\w+'\]", "", path)).strip(".")
+            if "cell_contents" in plain:  # a function that the model keeps calls it
+                plain = self._paths.get(key.split("@")[0], plain)
+            named = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+            if plain:
+                found.append((plain, named))
+        return found
 
     def _words_of(self, parts: Sequence[str]) -> list[str]:
         """Return the words of a module's path; a number becomes the name of the module's class."""
@@ -156,14 +170,3 @@ def _inner(node: fx.Node) -> fx.Node | None:
 
 def _is_view(node: fx.Node) -> bool:
     return node.op in ("call_function", "call_method") and name_of(node) in patterns.VIEWS
-
-
-def _stack(node: fx.Node) -> list[tuple[str, str]]:
-    """Return the modules that a node is computed in, from the outside: paths and the modules of classes."""
-    found = []
-    for path, kind in (node.meta.get("nn_module_stack") or {}).values():
-        plain = re.sub(r"\['?(\w+)'?\]", r".\1", re.sub(r"^L\['\w+'\]", "", path)).strip(".")
-        named = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        if plain:
-            found.append((plain, named))
-    return found

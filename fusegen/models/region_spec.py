@@ -125,9 +125,11 @@ class _Writer(FormulaWriter):
         self._current = node
 
     def _cast(self, node: fx.Node, call: Call, label: str) -> None:
-        """Take over the value of what is cast; an output needs a name of its own."""
+        """Take over the value of what is cast; each output needs a step of its own."""
         assert isinstance(call.x, fx.Node)
-        if node in self._region.outputs:
+        outputs = self._region.outputs
+        named = {self._words.get(n) for n in outputs} | {None}
+        if node in outputs and (call.x in outputs or self._words.get(call.x) in named):
             self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}, label))
             self._words[node] = label
             self._current = node

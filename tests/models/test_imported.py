@@ -158,6 +158,45 @@ def test_several_dtypes_are_said() -> None:
     assert "Convert the tensors to float32" in spec.text
 
 
+def test_a_step_that_changes_nothing_is_not_written() -> None:
+    """Dropout in evaluation; two results of one value have a step each."""
+
+    def dropped(x: Tensor) -> Tensor:
+        return functional.dropout(torch.softmax(x * 2, -1), 0.5, training=False)
+
+    (spec,) = imported(dropped, X).values()
+    assert spec.text.splitlines()[-3:] == ["chain:", "  - mul: 2", "  - softmax: {dim: -1}"]
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.softmax(x * 2, -1)
+        return functional.dropout(y, training=False) @ X[0].mT, functional.dropout(
+            y, training=False
+        )
+
+    (spec,) = imported(both, X).values()
+    first, second = seen_in(spec, X.double())
+    assert first.equal(second)
+
+
+class Gated(nn.Module):
+    """Calls submodules through a function that it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        up, act = nn.Linear(8, 8), nn.Sequential(nn.Sigmoid(), nn.Tanh())
+        self.layers = nn.ModuleDict({"up": up, "act": act})
+        self.run = lambda x: act(up(x)) * x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+def test_a_module_in_a_closure_has_its_own_name() -> None:
+    (spec,) = imported(Gated(), X).values()
+    assert spec.name == "gated_sigmoid_tanh_mul"
+    assert spec.text.startswith("# x is what layers.up gives")
+
+
 def test_a_model_that_fails_is_one_message() -> None:
     with pytest.raises(UserError, match=r"m.py:Model fails on the inputs \(x: 2x3x8 float32.*size"):
         imported(Model(), X, X[:, :, :3])
