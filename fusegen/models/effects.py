@@ -17,7 +17,9 @@ from torch import fx
 from torch.nn import functional
 from torch.utils import _pytree
 
+from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
+from fusegen.models.calls import call_or_none
 
 __all__ = ["Effects", "effects_of", "inplace_place", "is_in_place", "storages"]
 
@@ -108,7 +110,12 @@ def _last_changes(graph: fx.Graph, inputs: Sequence[Any]) -> dict[int, fx.Node]:
 def storages(node: fx.Node) -> set[int]:
     """Return the storages of the tensors that a node gives."""
     leaves = _pytree.tree_leaves(node.meta.get("example_value"))
-    return {_storage(t) for t in leaves if isinstance(t, torch.Tensor)}
+    found = {_storage(t) for t in leaves if isinstance(t, torch.Tensor)}
+    op = patterns.op_of(node)
+    call = call_or_none(node) if op is not None and op.eval_mode == "identity" else None
+    if call is not None and call.op is None and isinstance(call.x, fx.Node):
+        found |= storages(call.x)  # dropout in evaluation returns its input; a fake one copies it
+    return found
 
 
 def _storage(tensor: torch.Tensor) -> int:

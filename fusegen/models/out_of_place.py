@@ -5,14 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import torch
 from torch import fx
-from torch.nn import functional
 
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.calls import call_or_none
-from fusegen.models.effects import inplace_place, is_in_place, storages
+from fusegen.models.effects import effects_of, inplace_place, is_in_place, storages
 
 __all__ = ["leave_out_unread", "write_out_of_place"]
 
@@ -22,15 +20,6 @@ _PLAIN: dict[Any, Any] = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
-#: Functions that return a new tensor, beside ops.
-_FRESH: frozenset[Any] = frozenset(
-    {
-        *(getattr(functional, f"conv{n}d") for n in (1, 2, 3)),
-        *(getattr(functional, f"conv_transpose{n}d") for n in (1, 2, 3)),
-        *(functional.linear, functional.embedding, functional.scaled_dot_product_attention),
-        *(torch.matmul, torch.bmm, torch.mm, torch.addmm, operator.matmul),
-    }
-)
 #: Functions and methods that return a tensor of their own, and methods that fill it: the masks of drop path.
 _EMPTY = frozenset({"empty", "empty_like", "new_empty", "new_full", "new_ones", "new_zeros"})
 _FILLS = frozenset({"bernoulli_", "uniform_", "normal_"})
@@ -57,8 +46,9 @@ def write_out_of_place(graph: fx.Graph) -> None:
     """Replace an op in place by its plain form, where the tensor it changes is seen by nobody else.
 
     The changed tensor must come from an op of this graph, and have no other view. Whoever reads it later then
-    reads the new value.
+    reads the new value. A change under `no_grad` stays: gradients pass it by.
     """
+    stretch = effects_of(graph).stretch
     order = {node: place for place, node in enumerate(graph.nodes)}
     holders: dict[int, list[fx.Node]] = {}
     for node in graph.nodes:
@@ -71,6 +61,7 @@ def write_out_of_place(graph: fx.Graph) -> None:
         value = tensor_of(node)
         if (
             value is None
+            or stretch[base] != stretch[node]
             or not _is_alone(node, base, order, holders)
             or not _keeps_dtype(node, base)
         ):
@@ -99,7 +90,7 @@ def _is_alone(
     known = node.op == "call_method" and not str(node.target).startswith("__")
     if not (known or node.target in _PLAIN or inplace_place(node) is not None):
         return False
-    if not _is_fresh(base):
+    if not _is_fresh(base, order, holders):
         return False
     if any(order[user] < order[node] and _is_cast(user) for user in base.users):
         return False
@@ -136,12 +127,14 @@ def _leave_out_inplace(node: fx.Node) -> None:
     node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
 
 
-def _is_fresh(node: fx.Node) -> bool:
+def _is_fresh(node: fx.Node, order: dict[fx.Node, int], holders: dict[int, list[fx.Node]]) -> bool:
     """Return whether a node's value is a tensor of its own, or one that it has filled and nobody else has."""
-    if node.op == "call_function" and node.target in _FRESH:
-        return True
     if node.op == "call_method" and node.target in _FILLS:
         made = node.args[0]
         return isinstance(made, fx.Node) and name_of(made) in _EMPTY and len(made.users) == 1
-    call = call_or_none(node)
-    return call is not None and call.op is not None and not is_in_place(node)
+    if node.op not in ("call_function", "call_method") or is_in_place(node):
+        return False
+    held = storages(node)
+    return bool(held) and all(
+        order[other] >= order[node] for storage in held for other in holders[storage]
+    )
