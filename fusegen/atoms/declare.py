@@ -78,6 +78,8 @@ class Atom:
         calls: how many mathematical functions a kernel calls for it. 0: it is soon computed again, as
             arithmetic is.
         fitted: whether a polynomial is faster on a short interval.
+        steep: whether it multiplies the rounding of its argument, as an exponential does. Of a sum, kernels
+            call its version in `Math::OfSum`.
         exact: whether kernels compute it right to the last bit.
         cancels: what stands for sums with it that lose digits.
     """
@@ -93,6 +95,7 @@ class Atom:
     smooth: tuple[tuple[float, float], ...] = ((-math.inf, math.inf),)
     calls: int = 1
     fitted: bool = True
+    steep: bool = False
     exact: bool = False
     cancels: Cancels | None = None
 

@@ -35,6 +35,7 @@ class log1p(Pointwise):
     value=mpmath.expm1,
     torch=lambda torch, x: torch.expm1(x),
     cpp="Math::expm1",
+    steep=True,
     shape=Shape.GROWING,
 )
 class expm1(Pointwise):
@@ -48,6 +49,7 @@ Atom(
     value=mpmath.exp,
     torch=lambda torch, x: torch.exp(x),
     cpp="Math::exp",
+    steep=True,
     shape=Shape.GROWING,
     cancels=Cancels(plus={-1: expm1}),
 )(sp.exp)

@@ -26,6 +26,7 @@ _ROOT = sp.sqrt(2)
     value=lambda x: 1 / (1 + mpmath.exp(-x)),
     torch=lambda torch, x: torch.sigmoid(x),
     cpp="Math::sigmoid",
+    steep=True,
     shape=Shape.GROWING,
     cancels=Cancels(
         plus={-1: lambda u: -sigmoid(-u), -_HALF: lambda u: tanh(u / 2) / 2},
@@ -63,6 +64,7 @@ class tanh(Pointwise):
     value=lambda x: mpmath.sech(x) ** 2,
     torch=lambda torch, x: 1 / torch.cosh(x).square(),
     cpp="Math::sech2",
+    steep=True,
     shape=Shape.BELL,
     cancels=Cancels(plus={-1: lambda u: -(tanh(u) ** 2)}),
 )
@@ -101,6 +103,7 @@ class tanhshrink(Pointwise):
     value=lambda x: max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x))),
     torch=lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)),
     cpp="Math::softplus",
+    steep=True,
     shape=Shape.GROWING,
     cancels=Cancels(mirrored=lambda u: u, weighted=True),  # only what is left of it is near 0
 )
@@ -118,6 +121,7 @@ class softplus(Pointwise):
     # ndtr loses two digits near -3.7.
     precise=lambda torch, x: torch.special.erfc(-x / math.sqrt(2)) / 2,
     cpp="Math::normcdf",
+    steep=True,
     shape=Shape.GROWING,
     cancels=Cancels(
         plus={-1: lambda u: -normcdf(-u), -_HALF: lambda u: erf(u / _ROOT) / 2},
@@ -136,6 +140,7 @@ class normcdf(Pointwise):
     value=mpmath.npdf,
     torch=lambda torch, x: torch.exp(-0.5 * x * x) * 0.3989422804014327,
     cpp="Math::normpdf",
+    steep=True,
     shape=Shape.BELL,
 )
 class normpdf(Pointwise):

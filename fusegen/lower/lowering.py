@@ -169,7 +169,8 @@ class _Lowering:
         for named in share(exprs):
             self.kinds[named.symbol] = Kind.FULL
             self.variables[named.symbol] = Variable(named.name)
-            lines.append(Line(Variable(named.name), self.print(named.expr), named.note))
+            code = self.print(named.expr, named.symbol)
+            lines.append(Line(Variable(named.name), code, named.note))
         return tuple(lines)
 
     def _weight(self, expr: sp.Expr) -> int:

@@ -86,13 +86,22 @@ class Printer:
         self._text = text
         self.fitted = fitted
         self._reads: set[Variable] = set()
+        self._sums: set[sp.Symbol] = set()
 
-    def __call__(self, expr: sp.Expr) -> Code:
-        """Return the code of an expression."""
+    def __call__(self, expr: sp.Expr, symbol: sp.Symbol | None = None) -> Code:
+        """Return the code of an expression, which a symbol may stand for from now on."""
         expr = arranged(sp.sympify(expr), self._weight, self._text)
         self._reads = set()
+        if symbol is not None and self._is_sum(expr):
+            self._sums.add(symbol)
         text, _ = self._print(expr)
         return Code(text, frozenset(self._reads), _calls(expr))
+
+    def _is_sum(self, expr: sp.Expr) -> bool:
+        """Whether an expression is a sum or a difference, whatever its sign."""
+        if isinstance(expr, Negative):
+            return self._is_sum(expr.args[0])
+        return isinstance(expr, Sum | Difference | Fused) or expr in self._sums
 
     def _wrapped(self, expr: sp.Expr, level: int) -> str:
         code, binding = self._print(expr)
@@ -118,7 +127,10 @@ class Printer:
             which, argument = expr.args
             return f"{self.fitted[int(which)]}({self._code(argument)})", _ATOM
         if expr.func in ATOMS:
-            return self._call(ATOMS[expr.func].cpp, expr.args), _ATOM
+            atom = ATOMS[expr.func]
+            of_sum = atom.steep and self._is_sum(expr.args[0])
+            function = atom.cpp.replace("Math::", "Math::OfSum::") if of_sum else atom.cpp
+            return self._call(function, expr.args), _ATOM
         raise TypeError(f"the printer does not know {expr.func.__name__} in {expr}")
 
     def _call(self, function: str, args: Sequence[sp.Expr]) -> str:

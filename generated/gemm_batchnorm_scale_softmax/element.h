@@ -223,7 +223,7 @@ struct ForwardTrain {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.mul - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -343,7 +343,7 @@ struct BackwardTrainSums {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     live.d_bn_weight = d_bn_weight;
@@ -514,7 +514,7 @@ struct BackwardTrain {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // bn: near
@@ -678,7 +678,7 @@ struct DoubleBackwardTrainSums {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // known before the row's sums are
     const T d_bn_var_softmax_exp = d_bn_var * softmax_exp;
     // through softmax
@@ -909,7 +909,7 @@ struct DoubleBackwardTrainSums2 {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_var
@@ -1208,7 +1208,7 @@ struct DoubleBackwardTrain {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     const T bn_var_sum = gemm - col.bn_mean;
@@ -1382,7 +1382,7 @@ struct ForwardEval {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.mul - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -1504,7 +1504,7 @@ struct BackwardEval {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight
@@ -1681,7 +1681,7 @@ struct DoubleBackwardEval {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight

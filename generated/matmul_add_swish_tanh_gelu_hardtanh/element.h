@@ -73,7 +73,7 @@ struct Forward {
     // add: x + alpha other
     const T add = matmul + col.add_value;
     // swish: x sigmoid(beta x)
-    const T swish = add * Math::sigmoid(add);
+    const T swish = add * Math::OfSum::sigmoid(add);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = Math::tanh(swish);
     // gelu: x normcdf(x), or its tanh approximation
@@ -143,9 +143,9 @@ struct Backward {
     const T matmul = full.x + col.matmul_bias;
     // add: x + alpha other
     const T add = matmul + col.add_value;
-    const T swish_sigmoid = Math::sigmoid(add);
+    const T swish_sigmoid = Math::OfSum::sigmoid(add);
     // d swish / d add
-    const T d_swish = swish_sigmoid * Math::fma(add, Math::sigmoid(-add), T(1));
+    const T d_swish = swish_sigmoid * Math::fma(add, Math::OfSum::sigmoid(-add), T(1));
     // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * add;
     // d tanh / d swish
@@ -264,8 +264,8 @@ struct DoubleBackward {
     const T matmul = full.x + col.matmul_bias;
     // add: x + alpha other
     const T add = matmul + col.add_value;
-    const T d_swish_sigmoid = Math::sigmoid(add);
-    const T d_swish_sigmoid2 = Math::sigmoid(-add);
+    const T d_swish_sigmoid = Math::OfSum::sigmoid(add);
+    const T d_swish_sigmoid2 = Math::OfSum::sigmoid(-add);
     // d d_swish / d add
     const T d_d_swish =
         d_swish_sigmoid * d_swish_sigmoid2 * Math::fma(-add, Math::tanh(T(0.5) * add), T(2));

@@ -74,7 +74,7 @@ struct ForwardTrain {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.dropout - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.dropout - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -153,7 +153,7 @@ struct BackwardTrain {
     // dropout: 0 with probability p, else x / (1 - p)
     const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.dropout_factor);
     // softmax: exp
-    const T softmax_exp = Math::exp(dropout - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(dropout - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // known before the row's sums are
@@ -271,7 +271,7 @@ struct DoubleBackwardTrain {
     const T dropout =
         (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.grad_grad_dropout_factor);
     // softmax: exp
-    const T softmax_exp = Math::exp(dropout - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(dropout - row.softmax_max);
     const T grad_grad_softmax_exp = grad_grad_dropout * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
@@ -378,7 +378,7 @@ struct ForwardEval {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.matmul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.matmul - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -445,7 +445,7 @@ struct BackwardEval {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // softmax: exp
-    const T softmax_exp = Math::exp(matmul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(matmul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     live.softmax_exp = softmax_exp;
@@ -542,7 +542,7 @@ struct DoubleBackwardEval {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // softmax: exp
-    const T softmax_exp = Math::exp(matmul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(matmul - row.softmax_max);
     const T grad_grad_softmax_exp = grad_grad_matmul * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;

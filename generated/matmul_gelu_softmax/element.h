@@ -57,7 +57,7 @@ struct Forward {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
     // gelu: x normcdf(x), or its tanh approximation
-    const T gelu = linear * Math::normcdf(linear);
+    const T gelu = linear * Math::OfSum::normcdf(linear);
     live.gelu = gelu;
     out.softmax_max = gelu;
   }
@@ -65,7 +65,7 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.gelu - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.gelu - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -133,13 +133,13 @@ struct Backward {
                                 const Scalar& scalar, Live& live, Out& out) {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
-    const T gelu_normcdf = Math::normcdf(linear);
+    const T gelu_normcdf = Math::OfSum::normcdf(linear);
     // d gelu / d linear
-    const T d_gelu = Math::fma(linear, Math::normpdf(linear), gelu_normcdf);
+    const T d_gelu = Math::fma(linear, Math::OfSum::normpdf(linear), gelu_normcdf);
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * gelu_normcdf;
     // softmax: exp
-    const T softmax_exp = Math::exp(gelu - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(gelu - row.softmax_max);
     // known before the row's sums are
     const T d_gelu_softmax_exp = d_gelu * softmax_exp;
     // through softmax
@@ -244,10 +244,10 @@ struct DoubleBackward {
                                 const Scalar& scalar, Live& live, Out& out) {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
-    const T d_gelu_normpdf = Math::normpdf(linear);
+    const T d_gelu_normpdf = Math::OfSum::normpdf(linear);
     // d d_gelu / d linear
     const T d_d_gelu = d_gelu_normpdf * Math::fma(-linear, linear, T(2));
-    const T gelu_normcdf = Math::normcdf(linear);
+    const T gelu_normcdf = Math::OfSum::normcdf(linear);
     // d gelu / d linear
     const T d_gelu = Math::fma(d_gelu_normpdf, linear, gelu_normcdf);
     // sum over all uses
@@ -255,7 +255,7 @@ struct DoubleBackward {
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * gelu_normcdf;
     // softmax: exp
-    const T softmax_exp = Math::exp(gelu - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(gelu - row.softmax_max);
     // known before the row's sums are
     const T grad_grad_linear_softmax_exp = grad_grad_linear * softmax_exp;
     // through softmax

@@ -47,7 +47,7 @@ struct Forward {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // swish: x sigmoid(beta x)
-    const T swish = matmul * Math::sigmoid(matmul);
+    const T swish = matmul * Math::OfSum::sigmoid(matmul);
     // mul: x other
     const T mul = swish * scalar.scaling_factor;
     out.y = mul;
@@ -89,7 +89,8 @@ struct Backward {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // d swish / d matmul
-    const T d_swish = Math::fma(matmul, Math::sigmoid(-matmul), T(1)) * Math::sigmoid(matmul);
+    const T d_swish =
+        Math::fma(matmul, Math::OfSum::sigmoid(-matmul), T(1)) * Math::OfSum::sigmoid(matmul);
     const T grad_swish = full.grad_y * scalar.scaling_factor;
     const T grad_matmul = d_swish * grad_swish;
     out.grad_x = grad_matmul;
@@ -140,8 +141,8 @@ struct DoubleBackward {
                                 const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    const T d_swish_sigmoid = Math::sigmoid(matmul);
-    const T d_swish_sigmoid2 = Math::sigmoid(-matmul);
+    const T d_swish_sigmoid = Math::OfSum::sigmoid(matmul);
+    const T d_swish_sigmoid2 = Math::OfSum::sigmoid(-matmul);
     // d d_swish / d matmul
     const T d_d_swish =
         d_swish_sigmoid * d_swish_sigmoid2 * Math::fma(-matmul, Math::tanh(T(0.5) * matmul), T(2));

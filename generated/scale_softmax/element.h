@@ -61,7 +61,7 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.mul - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -130,7 +130,7 @@ struct Backward {
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     live.softmax_exp = softmax_exp;
@@ -231,7 +231,7 @@ struct DoubleBackward {
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // sum over all uses

@@ -67,7 +67,7 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(live.div - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(live.div - row.softmax_max);
     live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
@@ -139,7 +139,7 @@ struct Backward {
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
     // softmax: exp
-    const T softmax_exp = Math::exp(div - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(div - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     live.softmax_exp = softmax_exp;
@@ -237,7 +237,7 @@ struct DoubleBackward {
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
     // softmax: exp
-    const T softmax_exp = Math::exp(div - row.softmax_max);
+    const T softmax_exp = Math::OfSum::exp(div - row.softmax_max);
     const T grad_grad_softmax_exp = grad_grad_div * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import subprocess
 from collections.abc import Callable
 from itertools import product
@@ -26,9 +27,10 @@ extern "C" void choose(const int64_t* given, int64_t* found) {
   needs.width = given[3], needs.items = given[4], needs.tensors = given[5], needs.size = given[6];
   needs.threads = given[7];
   const fusegen::OuterPlan plan = fusegen::choose_outer(needs);
-  const int64_t all[] = {plan.items, plan.lanes, plan.strands, plan.walk.matrices, plan.walk.tiles};
-  for (int n = 0; n < 5; ++n) found[n] = all[n];
+  const int64_t all[] = {plan.items, plan.lanes, plan.strands, plan.walk.tiles};
+  for (int n = 0; n < 4; ++n) found[n] = all[n];
 }
+extern "C" int64_t divide(int64_t a, int64_t b) { return fusegen::Divisor(b).quotient(a); }
 """
 #: Columns and what is after them, at and around the places where the choice changes: one, odd numbers, what
 #: wide accesses need and do not fit, what 32, 64 and 128 bytes hold, an image's 7 x 7, 14 x 14 and 56 x 56.
@@ -37,12 +39,11 @@ INNER = [2, 3, 4, 7, 8, 9, 16, 32, 33, 49, 64, 196, 56 * 56]
 
 
 class Plan(NamedTuple):
-    """What is chosen: columns a thread holds, threads side by side, strands, matrices, tiles of one."""
+    """What is chosen: columns a thread holds, threads side by side, strands, tiles of rows."""
 
     items: int
     lanes: int
     strands: int
-    matrices: int
     tiles: int
 
 
@@ -50,19 +51,26 @@ Choose = Callable[..., Plan]
 
 
 @pytest.fixture(scope="module")
-def choose(tmp_path_factory: pytest.TempPathFactory) -> Choose:
-    """Gives `choose_outer` of outer_plan.h."""
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """Gives outer_plan.h as a library."""
     folder = tmp_path_factory.mktemp("outer_plan")
     (folder / "choose.cpp").write_text(SOURCE)
     library = folder / "choose.so"
     command = [str(find_compilers().cxx), "-std=c++17", "-O1", "-Wall", "-Werror", "-shared"]
     command += ["-fPIC", f"-I{paths.include()}", str(folder / "choose.cpp"), "-o", str(library)]
     subprocess.run(command, check=True)
-    function = ctypes.CDLL(str(library)).choose
+    loaded = ctypes.CDLL(str(library))
+    loaded.divide.restype = ctypes.c_int64
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def choose(library: ctypes.CDLL) -> Choose:
+    """Gives `choose_outer`."""
 
     def of(*given: int, threads: int = 512) -> Plan:
-        found = (ctypes.c_int64 * 5)()
-        function((ctypes.c_int64 * 8)(*given, threads), found)
+        found = (ctypes.c_int64 * 4)()
+        library.choose((ctypes.c_int64 * 8)(*given, threads), found)
         return Plan(*found)
 
     return of
@@ -75,14 +83,16 @@ def test_a_block_covers_its_rows(width: int, size: int, items: int, choose: Choo
     for cols, inner in product(COLUMNS, INNER):
         if inner % width:
             continue
-        plan = choose(3 * inner, cols, inner, width, items, 2, size)
+        rows = 3 * inner
+        plan = choose(rows, cols, inner, width, items, 2, size)
         threads = plan.lanes * plan.strands
         assert threads % 32 == 0
         assert 32 <= threads <= 512
         assert plan.lanes in (1, 2, 4, 8, 16, 32)
-        assert plan.matrices == 3
-        assert (plan.tiles - 1) * plan.lanes * width < inner <= plan.tiles * plan.lanes * width
-        assert plan.lanes * width * size >= min(32, inner * size)
+        assert (plan.tiles - 1) * plan.lanes * width < rows <= plan.tiles * plan.lanes * width
+        # A warp reads whole pieces of 32 bytes, if only of several columns.
+        beside = min(plan.lanes * width, inner) * min(32 // plan.lanes, cols)
+        assert beside * size >= min(32, inner * cols * size)
         if plan.items:
             assert plan.items == items
             assert plan.strands * items >= cols
@@ -95,27 +105,39 @@ def test_a_block_covers_its_rows(width: int, size: int, items: int, choose: Choo
     ("given", "plan"),
     [
         # The channels of 64 images, floats: 128 bytes of each, 256 threads.
-        ((64 * 3136, 256, 3136, 4, 8, 1, 4), (8, 8, 32, 64, 98)),
+        ((64 * 3136, 256, 3136, 4, 8, 1, 4), (8, 8, 32, 64 * 98)),
         # 16-bit types: the same bytes are twice as many rows.
-        ((64 * 3136, 256, 3136, 4, 8, 1, 2), (8, 16, 32, 64, 49)),
+        ((64 * 3136, 256, 3136, 4, 8, 1, 2), (8, 16, 32, 64 * 49)),
         # Twice the columns in 512 threads: 64 bytes of each.
-        ((64 * 3136, 512, 3136, 4, 8, 1, 2), (8, 8, 64, 64, 98)),
+        ((64 * 3136, 512, 3136, 4, 8, 1, 2), (8, 8, 64, 64 * 98)),
         # Few columns: more threads side by side.
-        ((8 * 1024, 3, 1024, 4, 8, 1, 4), (8, 32, 1, 8, 8)),
-        # Little after the columns: no thread without rows.
-        ((8 * 4, 64, 4, 4, 8, 1, 4), (8, 1, 32, 8, 1)),
+        ((8 * 1024, 3, 1024, 4, 8, 1, 4), (8, 32, 1, 64)),
+        # Little after the columns: a block has the rows of several matrices.
+        ((8 * 4, 64, 4, 4, 8, 1, 4), (8, 8, 8, 1)),
+        ((1000 * 2, 48, 2, 1, 16, 1, 4), (16, 8, 4, 250)),
         # More columns than a block holds are read again: 32 bytes of each, so that they stay in a cache.
-        ((2 * 64, 5000, 64, 4, 8, 2, 4), (0, 2, 256, 2, 8)),
+        ((2 * 64, 5000, 64, 4, 8, 2, 4), (0, 2, 256, 16)),
     ],
 )
 def test_what_is_chosen(given: tuple[int, ...], plan: tuple[int, ...], choose: Choose) -> None:
     assert choose(*given) == plan
 
 
+def test_division_by_a_multiplication(library: ctypes.CDLL) -> None:
+    draw = random.Random(0)
+    for bits in range(1, 63):
+        for _ in range(50):
+            number, a = draw.randrange(1, 2**bits), draw.randrange(2**63)
+            for dividend in (a, a // number * number, a // number * number - 1, number, number - 1):
+                if dividend >= 0:
+                    found = library.divide(ctypes.c_int64(dividend), ctypes.c_int64(number))
+                    assert found == dividend // number
+
+
 def test_a_block_is_no_larger_than_its_shared_memory(choose: Choose) -> None:
     given = (64 * 3136, 256, 3136, 4, 4, 3, 4)
-    assert choose(*given) == (4, 8, 64, 64, 98)
-    assert choose(*given, threads=256) == (4, 4, 64, 64, 196)
+    assert choose(*given) == (4, 8, 64, 64 * 98)
+    assert choose(*given, threads=256) == (4, 4, 64, 64 * 196)
     assert choose(*given, threads=64).items == 0
 
 

@@ -39,6 +39,12 @@ PRINTED = [
     (where(sp.Eq(X, Y), 1, 0), "(x == row.y ? T(1) : T(0))"),
     (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(row.y)"),
     (sp.exp(-X), "Math::exp(-x)"),
+    # A sum is rounded, and an exponential multiplies its rounding.
+    (sp.exp(X - Y), "Math::OfSum::exp(x - row.y)"),
+    (sigmoid(X + Y), "Math::OfSum::sigmoid(x + row.y)"),
+    (normcdf(X * Y + 1), "Math::OfSum::normcdf(Math::fma(x, row.y, T(1)))"),
+    (sp.exp(2 * X), "Math::exp(T(2) * x)"),
+    (sp.sqrt(X + Y), "Math::sqrt(x + row.y)"),
 ]
 
 
@@ -55,6 +61,17 @@ def test_the_printer_says_what_code_reads_and_calls() -> None:
     code = print_cpp(X * normcdf(X) + Y * sigmoid(X))
     assert code.reads == {Variable("x"), Variable("y", "row")}
     assert code.calls == 2  # the fused product and sum is one instruction
+
+
+def test_the_printer_remembers_what_stands_for_a_sum() -> None:
+    total, product = sp.symbols("total product", real=True)
+    names = {X: "x", Y: "y", total: "total", product: "product"}
+    printer = Printer({symbol: Variable(name) for symbol, name in names.items()}, lambda _: 1)
+    printer(X + Y, total)
+    printer(X * Y, product)
+    assert printer(sp.exp(total)).text == "Math::OfSum::exp(total)"
+    assert printer(sp.exp(-total)).text == "Math::OfSum::exp(-total)"
+    assert printer(sp.exp(product)).text == "Math::exp(product)"
 
 
 def test_of_a_row_among_several_only_its_own_variables_are_renamed() -> None:

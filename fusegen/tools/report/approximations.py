@@ -59,7 +59,7 @@ def approximations(chain: Chain | Chains, element: str) -> list[Approximation]:
         )
         for (name, formula), function in fitted.items()
     ]
-    return own + elementary_of(sorted(set(re.findall(r"Math::(\w+)\(", element))))
+    return own + elementary_of(sorted(set(re.findall(r"Math::(?:OfSum::)?(\w+)\(", element))))
 
 
 def elementary_of(functions: Sequence[str]) -> list[Approximation]:

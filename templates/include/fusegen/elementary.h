@@ -4,8 +4,9 @@
 // `Math::exp(x)`. The same text serves the host and the device.
 //
 // `Math<T>` is the C library's. `FastMath<P>` computes in float32. Its error is within 4 ulp for
-// float32 results, and within an eighth of an ulp for 16-bit results. It has no branches, so the
-// host's compiler can vectorize it. Below the smallest normal float32 number a result may be 0.
+// float32 results of an exact x, and within an eighth of an ulp for 16-bit results. It has no
+// branches, so the host's compiler can vectorize it. Below the smallest normal float32 number a
+// result may be 0.
 //
 // Errors are relative, even if a result is near 0. In either precision, exp(0), sech2(0) and the
 // slopes of tanh, expm1 and log1p at 0 are exactly 1: a formula may subtract nearly equal numbers.
@@ -60,6 +61,7 @@ enum class Digits { exact, single, brief };
 template <class T>
 struct Math {
   using Scalar = T;
+  using OfSum = Math;  // the functions of an x that is a sum, and so rounded
   static constexpr Digits digits = Digits::exact;
 
   static FUSEGEN_FN T fma(T a, T b, T c) { return fusegen::fma(a, b, c); }
@@ -125,8 +127,12 @@ struct Math {
 // good enough for a result, a factor or an argument, but not for a term of a sum. Use 2 sigmoid(2x)
 // for 1 + tanh(x), tanhshrink(x) for x - tanh(x), and sech2(x) for 1 - tanh(x)^2. (CUDA C++
 // Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
-template <class P>
+//
+// An exponential multiplies the rounding of its argument, which costs |x| / 2 ulp of exp(x) if x is
+// a sum. So a GPU's exponentials of sums (OfSum) may lose as much again, and take less time.
+template <class P, bool OF_SUM = false>
 struct FastMath : Math<float> {
+  using OfSum = FastMath<P, true>;
   static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
   static constexpr Digits digits = brief ? Digits::brief : Digits::single;
 
@@ -153,7 +159,7 @@ struct FastMath : Math<float> {
 
   static FUSEGEN_FN float exp(float x) {
 #if defined(__CUDA_ARCH__)
-    return brief ? exp2(x * 1.44269504f) : ::expf(x);
+    return brief || OF_SUM ? exp2(x * 1.44269504f) : ::expf(x);
 #else
     // With x = n ln 2 + r, exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to an integer and leaves
     // it in the last bits, from where it is added to the exponent. Selections afterwards handle NaN
@@ -169,18 +175,31 @@ struct FastMath : Math<float> {
 #endif
   }
 
+  // exp(x) for x <= 0 and within |x| / 2 ulp more: where it is added to a larger number.
+  static FUSEGEN_FN float falling_exp_roughly(float x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (!brief) return exp2(maximum(x, -128.0f) * 1.44269504f);
+#endif
+    return exp(x);
+  }
+
   // exp(x) for x <= 0. The hardware's 2^y loses few digits, but y = x / ln 2 is rounded: what y
   // leaves of x is the first term of a factor. The bound, where the result is 0, keeps infinities
   // out of the difference.
   static FUSEGEN_FN float falling_exp(float x) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (!brief) {
-      const float bounded = maximum(x, -128.0f), power = bounded * 1.44269504f, e = exp2(power);
-      const float rest = fma(power, 1.90465421e-9f, fma(power, -0.693147182f, bounded));
-      return fma(e, rest, e);
+    if constexpr (!brief && !OF_SUM) {
+      const float e = falling_exp_roughly(x), left = left_by_exp2(maximum(x, -128.0f));
+      return fma(e, left, e);
     }
 #endif
-    return exp(x);
+    return falling_exp_roughly(x);
+  }
+
+  // x - y ln 2, where y is x / ln 2 rounded.
+  static FUSEGEN_FN float left_by_exp2(float x) {
+    const float y = x * 1.44269504f;
+    return fma(y, 1.90465421e-9f, fma(y, -0.693147182f, x));
   }
 
   // 2^x for 16-bit results.
@@ -245,7 +264,7 @@ struct FastMath : Math<float> {
       return result;
     }
 #endif
-    const float size = absolute(x), e = falling_exp(-2.0f * size);
+    const float size = absolute(x), e = falling_exp_roughly(-2.0f * size);
     const float far = std::copysign((1.0f - e) * reciprocal(1.0f + e), x);
     const float near = x * fitted::tanh_ratio(P{}, x * x);
     return size < 0.55f ? near : far;
@@ -262,7 +281,7 @@ struct FastMath : Math<float> {
 
   // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
   static FUSEGEN_FN float tanhshrink(float x) {
-    const float size = absolute(x), square = x * x, e = falling_exp(-2.0f * size);
+    const float size = absolute(x), square = x * x, e = falling_exp_roughly(-2.0f * size);
     const float far = std::copysign(fma(2.0f * e, reciprocal(1.0f + e), size - 1.0f), x);
     const float near = x * square * fitted::tanhshrink_ratio(P{}, square);
     return size < 1.0f ? near : far;
@@ -282,16 +301,28 @@ struct FastMath : Math<float> {
   // what that leaves of x^2 is the first term of a factor. Beyond 16 the result is 0.
   static FUSEGEN_FN float bell(float x) {
     if constexpr (brief) return brief_exp2((-0.72134752f * x) * x);
-    const float size = absolute(x) > 16.0f ? 16.0f : absolute(x), square = size * size;
-    const float rest = -0.5f * fma(size, size, -square), e = falling_exp(-0.5f * square);
-    return fma(e, rest, e);
+    if constexpr (OF_SUM) return bell_roughly(x);
+    const float minus = maximum(-absolute(x), -16.0f), half = 0.5f * minus, y = -(half * minus);
+    const float left = fma(-half, minus, -y);
+#if defined(__CUDA_ARCH__)
+    const float e = exp2(y * 1.44269504f), all = left_by_exp2(y) + left;
+    return fma(e, all, e);
+#else
+    const float e = exp(y);
+    return fma(e, left, e);
+#endif
   }
+
+  static FUSEGEN_FN float bell_roughly(float x) { return OfSum::exp(-0.5f * (x * x)); }
 
   // normcdf(-|x|), which keeps its relative accuracy.
   static FUSEGEN_FN float tail(float x) {
     if constexpr (brief) return brief_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
+    return bell(x) * tail_of_bell(x);
+  }
+  static FUSEGEN_FN float tail_of_bell(float x) {
     const float u = reciprocal(fma(0.375f, absolute(x), 1.0f));
-    return bell(x) * (u * fitted::tail_ratio(fitted::Single{}, u));
+    return u * fitted::tail_ratio(fitted::Single{}, u);
   }
 
   static FUSEGEN_FN float normcdf(float x) {
@@ -302,7 +333,9 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float normpdf(float x) { return 0.39894228f * bell(x); }
 
   static FUSEGEN_FN float erf(float x) {
-    const float far = std::copysign(fma(-2.0f, tail(1.41421356f * x), 1.0f), x);
+    const float above =
+        brief ? tail(1.41421356f * x) : OfSum::exp(-(x * x)) * tail_of_bell(1.41421356f * x);
+    const float far = std::copysign(fma(-2.0f, above, 1.0f), x);
     const float near = x * fitted::erf_ratio(P{}, x * x);
     return absolute(x) < 0.7f ? near : far;
   }

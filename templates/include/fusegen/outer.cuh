@@ -14,33 +14,27 @@
 
 namespace fusegen {
 
-// The tile that a block works on: blockDim.x * V neighbouring rows of a matrix [cols, inner]. A
-// block takes every gridDim.x-th tile, and moves from one to the next without a division.
+// The tile that a block works on: blockDim.x * V neighbouring rows. A block takes every
+// gridDim.x-th tile.
 template <int V>
 class OuterTile {
  public:
-  __device__ __forceinline__ explicit OuterTile(const OuterWalk& walk)
-      : walk_(walk), matrix_(blockIdx.x / walk.tiles), part_(blockIdx.x % walk.tiles) {}
+  __device__ __forceinline__ explicit OuterTile(const OuterWalk& walk) : walk_(walk) {}
 
-  __device__ __forceinline__ bool exists() const { return matrix_ < walk_.matrices; }
-  __device__ __forceinline__ int64_t matrix() const { return matrix_; }
-  // The thread's first row, counted from the matrix's first row.
-  __device__ __forceinline__ int64_t begin() const {
-    return (int64_t(part_) * blockDim.x + threadIdx.x) * V;
+  __device__ __forceinline__ bool exists() const { return tile_ < walk_.tiles; }
+  __device__ __forceinline__ void advance() { tile_ += gridDim.x; }
+  // The thread's first row.
+  __device__ __forceinline__ int64_t row() const {
+    return (int64_t(tile_) * blockDim.x + threadIdx.x) * V;
   }
-  __device__ __forceinline__ void advance() {
-    matrix_ += walk_.matrices_further;
-    part_ += walk_.tiles_further;
-    if (part_ >= walk_.tiles) {
-      part_ -= walk_.tiles;
-      ++matrix_;
-    }
+  // The matrix [cols, inner] of a row.
+  __device__ __forceinline__ int64_t matrix_of(int64_t row) const {
+    return walk_.inner.quotient(row);
   }
 
  private:
   const OuterWalk& walk_;
-  int64_t matrix_;
-  uint32_t part_;
+  uint32_t tile_ = blockIdx.x;
 };
 
 // Reduces over the strands of a block, for the V rows of each lane.
@@ -121,11 +115,9 @@ size_t outer_shared(const OuterPlan& plan, size_t next) {
 template <class Kernel>
 void place_outer(OuterPlan& plan, Kernel* kernel) {
   const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));
-  const int64_t tiles = plan.walk.matrices * plan.walk.tiles;
-  plan.grid = unsigned(std::min(tiles, resident_blocks(kernel, threads, plan.shared)));
+  plan.grid =
+      unsigned(std::min<int64_t>(plan.walk.tiles, resident_blocks(kernel, threads, plan.shared)));
   plan.groups = plan.blocks = plan.grid;
-  plan.walk.matrices_further = plan.grid / plan.walk.tiles;
-  plan.walk.tiles_further = plan.grid % plan.walk.tiles;
 }
 
 }  // namespace fusegen

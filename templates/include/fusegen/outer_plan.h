@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fusegen/divisor.h"
+
 namespace fusegen {
 
 constexpr int outer_threads = 512;  // most threads of a block
@@ -40,12 +42,11 @@ struct OuterNeeds {
   int threads;  // most threads of a block
 };
 
-// How blocks walk over tiles. A tile is the set of rows that a block works on at a time.
+// How blocks walk over tiles. A tile is the set of rows that a block works on at a time, which may
+// be of several matrices [cols, inner].
 struct OuterWalk {
-  int64_t matrices;           // how many [cols, inner]
-  uint32_t tiles;             // tiles of a matrix
-  uint32_t matrices_further;  // from a block's tile to its next: whole matrices, and
-  uint32_t tiles_further;     // tiles on top, which may lead into the matrix after
+  uint32_t tiles;
+  Divisor inner;
 };
 
 // A block works on `lanes * width` neighbouring rows. Its `strands` share their columns: strand s
@@ -65,31 +66,33 @@ struct OuterPlan {
   int64_t side_by_side(int64_t channels) const { return channels; }
 };
 
-// Chooses a plan. Of each column, a block reads 128 adjacent bytes if it can, and at least 32 if
-// there are as many, because memory is read in pieces of 32. Fewer bytes of more columns allow
-// longer rows to stay in registers.
+// Chooses a plan. Of each column, a block reads 128 bytes if it can, and at least 32 if there are
+// as many, because memory is read in pieces of 32. Fewer bytes of more columns allow longer rows to
+// stay in registers. Where a matrix has fewer bytes of a column, a warp reads neighbouring columns
+// too, so that it still has whole pieces.
 inline OuterPlan choose_outer(const OuterNeeds& needs) {
   OuterPlan plan{};
   plan.width = needs.width;
   const int access = needs.width * needs.size;
-  const int64_t accesses = (needs.inner + needs.width - 1) / needs.width;
+  const int64_t accesses = needs.rows / needs.width, piece = needs.inner * needs.size;
+  const int64_t columns = std::min((32 + piece - 1) / piece, needs.cols);  // that a warp has
+  const auto grows = [&](int lanes) { return 2 * lanes * columns <= 32 && lanes < accesses; };
   const auto side_by_side = [&](int bytes) {
     int lanes = 1;
-    while (lanes < 32 && lanes < accesses && lanes * access < bytes) lanes *= 2;
+    while (grows(lanes) && lanes * access < bytes) lanes *= 2;
     return lanes;
   };
+  const int64_t least = std::min<int64_t>(32, piece);
   int64_t strands = (needs.cols + needs.items - 1) / needs.items;
-  for (int bytes = 128; bytes >= 32 && !plan.items; bytes /= 2) {
+  for (int bytes = 128; bytes >= least && !plan.items; bytes /= 2) {
     plan.lanes = side_by_side(bytes);
     // Addresses of a thread's columns fit into 32 bits.
     const bool near = strands * needs.inner < INT32_MAX;
     if (near && plan.lanes * strands <= needs.threads) plan.items = needs.items;
   }
   if (plan.items) {
-    while (plan.lanes < 32 && plan.lanes < accesses &&
-           2 * plan.lanes * strands <= std::min(128, needs.threads)) {
+    while (grows(plan.lanes) && 2 * plan.lanes * strands <= std::min(128, needs.threads))
       plan.lanes *= 2;
-    }
   } else {
     // A block's rows must still be in the caches when it reads them again.
     constexpr int64_t cache = 128 * 1024;
@@ -101,8 +104,8 @@ inline OuterPlan choose_outer(const OuterNeeds& needs) {
   const int whole = 32 / plan.lanes;  // strands of a warp
   plan.strands = int(std::max<int64_t>(1, (strands + whole - 1) / whole) * whole);
   const int64_t tile = int64_t(plan.lanes) * plan.width;
-  plan.walk.matrices = needs.rows / needs.inner;
-  plan.walk.tiles = uint32_t((needs.inner + tile - 1) / tile);
+  plan.walk.tiles = uint32_t((needs.rows + tile - 1) / tile);
+  plan.walk.inner = Divisor(needs.inner);
   return plan;
 }
 

@@ -5,25 +5,12 @@
 // elements takes the numbers of its own. Bound: memory.
 #pragma once
 
+#include "fusegen/divisor.h"
 #include "fusegen/forms/gpu_elements.cuh"
 #include "fusegen/forms/gpu_grid_sums.cuh"
 
 namespace fusegen {
 namespace {
-
-// Divides numbers below 2^63 by one number, with a multiplication. (Granlund & Montgomery 1994,
-// "Division by invariant integers using multiplication".)
-struct Divisor {
-  uint64_t number, inverse;  // inverse: 2^64 / number, rounded up; 0 if the number is 1
-
-  explicit Divisor(int64_t number)
-      : number(uint64_t(number)), inverse(number > 1 ? ~uint64_t(0) / uint64_t(number) + 1 : 0) {}
-  __device__ __forceinline__ int64_t quotient(int64_t a) const {
-    if (!inverse) return a;
-    const uint64_t found = __umul64hi(uint64_t(a), inverse);
-    return int64_t(found - (found * number > uint64_t(a)));  // at most one too large
-  }
-};
 
 template <class D, class L, class S, int V, int R>
 __global__ void __launch_bounds__(256)

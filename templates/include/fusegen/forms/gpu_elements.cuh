@@ -21,15 +21,15 @@ struct Elements {
   Vector<T, V> stored[P::Stores::size + 1];
   Vector<T, V> summed[P::ColumnSums::size + 1];
 
-  // Takes element v's outputs of a stage.
+  // Takes element v's outputs of a stage. What is not `here` adds nothing to a total.
   template <class Stage, class Out>
-  __device__ __forceinline__ void take(int v, const Out& out) {
+  __device__ __forceinline__ void take(int v, const Out& out, bool here = true) {
     each(Only<Stage, Role::store>{}, [&](auto item, auto) {
       stored[place_of<decltype(item), typename P::Stores>].value[v] = out.*item.out;
     });
     if constexpr (P::Totals::size > 0) {
       each(Only<Stage, Role::total>{}, [&](auto item, auto) {
-        totals[place_of<decltype(item), typename P::Totals>] += out.*item.out;
+        totals[place_of<decltype(item), typename P::Totals>] += here ? out.*item.out : T(0);
       });
     }
     if constexpr (P::ColumnSums::size > 0) {
@@ -67,8 +67,8 @@ struct Elements {
   }
   // Stores the vectors of a stage, `offset` elements after the pointers of its results. WHOLE: in
   // one access after a condition.
-  template <class Stage, bool WHOLE = false>
-  __device__ __forceinline__ void store(S* const* to, int64_t offset) const {
+  template <class Stage, bool WHOLE = false, class Offset = int64_t>
+  __device__ __forceinline__ void store(S* const* to, Offset offset) const {
     using Stored = Only<Stage, Role::store>;
     each(Stored{}, [&](auto item, auto n) {
       using Item = decltype(item);
@@ -86,7 +86,7 @@ struct Elements {
       } else {  // an earlier or a later stage stores the others
 #pragma unroll
         for (int v = 0; v < V; ++v)
-          fusegen::store(to[n] + element_of<Item>(offset + v), values.value[v]);
+          fusegen::store(to[n] + element_of<Item>(int64_t(0) + offset + v), values.value[v]);
       }
     });
   }
@@ -124,6 +124,16 @@ struct Reductions {
     for (int n = 0; n < Sums::size; ++n) sum[n] = Addition::identity<T>();
 #pragma unroll
     for (int n = 0; n < Largest::size; ++n) largest[n] = Maximum::identity<T>();
+  }
+  // Takes what an element leaves, if it is `here`.
+  template <class Out>
+  __device__ __forceinline__ void take(const Out& out, bool here) {
+    each(Sums{}, [&](auto item, auto n) {
+      sum[n] = Addition::combine(sum[n], here ? out.*item.out : Addition::identity<T>());
+    });
+    each(Largest{}, [&](auto item, auto n) {
+      largest[n] = Maximum::combine(largest[n], here ? out.*item.out : Maximum::identity<T>());
+    });
   }
   template <class Out>
   __device__ __forceinline__ void take(const Out& out) {

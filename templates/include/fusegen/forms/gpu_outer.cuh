@@ -35,6 +35,8 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   const auto scalar = P::scalars(args);
   constexpr bool holds = ITEMS > 0, ahead = holds && copies_ahead<Pack>;
   constexpr int places = holds ? ITEMS : 1;
+  // How many columns are computed after one condition: four elements hide each other's latency.
+  constexpr int together = ITEMS % 4 || V > 4 ? 1 : 4 / V;
   const int64_t inner = args.inner;
   const int strands = blockDim.y, threads = blockDim.x * blockDim.y;
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
@@ -61,37 +63,39 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   });
   const OuterTeam<T, V> team(settled(place));
   Elements<P, V> leaves;
-  T sums[P::ColumnSums::size + 1][places] = {};
+  T sums[places][P::ColumnSums::size + 1] = {};
   OuterTile<V> next(walk);
   const auto fetch = [&] {
     if constexpr (ahead) {
-      if (!next.exists() || next.begin() >= inner) return;
+      if (next.row() >= args.rows) return;
       if constexpr (Fulls::size > 0) {
         const uint32_t apart = opaque(step);
-        const int64_t at = next.matrix() * cols * inner + next.begin() + offset;
-        const typename P::template Starts<Fulls> from(args, next.matrix(), at);
+        const int64_t matrix = next.matrix_of(next.row());
+        const int64_t at = matrix * (cols - 1) * inner + next.row() + offset;
+        const typename P::template Starts<Fulls> from(args, matrix, at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (item < count) {
-            P::copy_all(args, next_full, item * threads, from.to, item * apart, policy);
+            P::copy_all(args, next_full, item * threads, from.to, Steps{apart, item}, policy);
           }
         }
       }
       each(Plain{}, [&](auto item, auto) {
         using Item = decltype(item);
-        copy_ahead_cached(
-            next_rows.template of<Item>(),
-            pointer<typename Item::type, Item::arg>(args) + next.matrix() * inner + next.begin());
+        copy_ahead_cached(next_rows.template of<Item>(),
+                          pointer<typename Item::type, Item::arg>(args) + next.row());
       });
     }
   };
   fetch();
   while (next.exists()) {
-    const int64_t begin = next.begin();
-    const bool mine = begin < inner;
-    const int64_t first = next.matrix() * inner + begin;  // the thread's first row
-    const int64_t base = next.matrix() * cols * inner + begin;
-    const typename P::template Starts<Streams> at_base(args, next.matrix(), base);
+    const int64_t first = next.row();
+    const bool mine = first < args.rows;
+    // Element 0 of row i of matrix m, [cols, inner], is m cols inner + i, and the row is m inner +
+    // i.
+    const int64_t matrix = next.matrix_of(first);
+    const int64_t base = matrix * (cols - 1) * inner + first + (holds ? offset : 0);
+    const typename P::template Starts<Streams> at_base(args, matrix, base);
     if constexpr (ahead) await_copies();
     typename K::Row row[V] = {};
     if constexpr (Loads::size + TakenItems::size > 0) {
@@ -125,12 +129,12 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
         for (int n = 0; n < Fulls::size; ++n) {
           const S* const from = at_base.to[n];
           raw[item][n] =
-              mine && item < count ? read<L, V>(from + (offset + item * apart), policy) : Pack{};
+              mine && item < count ? read<L, V>(from + Steps{apart, item}, policy) : Pack{};
         }
       }
     }
     // The columns of a matrix are `inner` elements apart, and its rows share their channels.
-    const auto channels = row_channels<P>(args, next.matrix(), int64_t(0), inner);
+    const auto channels = row_channels<P>(args, matrix, int64_t(0), inner);
     next.advance();
     each(Stages{}, [&](auto stage, auto index) {
       using Stage = decltype(stage);
@@ -139,69 +143,69 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
       for (int v = 0; v < V; ++v) P::template begin_stage<Stage>(scalar, row[v]);
       Reductions<T, Stage> reduced[V];
       if constexpr (Stage::has_elements) {
-        const auto element = [&](bool here, int64_t c, auto at, int item) {
-          T row_sum[P::ColumnSums::size + 1] = {};
-          if (here) {
-            if constexpr (!holds)
-              P::template read_all<L>(raw[0], at_base.to, at, policy);
-            else if constexpr (start && ahead)
-              P::take_all(raw[item], next_full, item * threads);
-            else if constexpr (!start)
-              P::template forget_used<Stage>(raw[item]);
-            typename K::Full full[V];
-            P::template unpack_full<typename P::AllStages>(args, full, raw[item], base + at,
-                                                           channels.at(c), c);
-            typename K::Col col = P::loaded_column(args, c);
-            P::derive(scalar, col);
+        // Computes the rows' elements of column c, and adds what they leave to columns to row_sum.
+        // Without a branch: a thread works on several columns at a time.
+        const auto element = [&](bool here, int64_t c, auto at, int item, auto& row_sum) {
+          if constexpr (!holds)
+            P::template read_all<L>(raw[0], at_base.to, at, policy);
+          else if constexpr (start && ahead)
+            P::take_all(raw[item], next_full, item * threads);
+          else if constexpr (!start)
+            P::template forget_used<Stage>(raw[item]);
+          typename K::Full full[V];
+          P::template unpack_full<typename P::AllStages>(args, full, raw[item], base + at,
+                                                         channels.at(c), c);
+          typename K::Col col = P::loaded_column(args, c);
+          P::derive(scalar, col);
 #pragma unroll
-            for (int v = 0; v < V; ++v) {
-              typename K::Live& known = live[item * V + v];
-              typename K::Out out;
-              if constexpr (holds)
-                Stage::element(full[v], col, row[v], scalar, known, out);
-              else
-                stages_to<D, index.value>(full[v], col, row[v], scalar, known, out);
-              reduced[v].take(out);
-              leaves.template take<Stage>(v, out);
-              each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
-                row_sum[place_of<decltype(sum), typename P::ColumnSums>] += out.*sum.out;
-              });
-            }
+          for (int v = 0; v < V; ++v) {
+            typename K::Live& known = live[item * V + v];
+            typename K::Out out;
+            if constexpr (holds)
+              Stage::element(full[v], col, row[v], scalar, known, out);
+            else
+              stages_to<D, index.value>(full[v], col, row[v], scalar, known, out);
+            reduced[v].take(out, here);
+            leaves.template take<Stage>(v, out, here);
+            each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+              row_sum[place_of<decltype(sum), typename P::ColumnSums>] +=
+                  here ? out.*sum.out : T(0);
+            });
+          }
+          if (here) {
             using Stores = Only<Stage, Role::store>;
             S* to[Stores::size + 1];
             each(Stores{}, [&](auto store, auto n) {
               to[n] = at_base.to[place_of<decltype(store), Streams>];
             });
             leaves.template store<Stage, true>(to, at);
-          } else {  // so that no register stays live from the tile before
-            if constexpr (start && ahead)
-              each(Fulls{}, [&](auto, auto n) { raw[item][n] = Pack{}; });
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-              each(Only<Stage, Role::keep>{},
-                   [&](auto value, auto) { live[item * V + v].*value.field = T(0); });
-            }
           }
-          each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
-            constexpr int n = place_of<decltype(sum), typename P::ColumnSums>;
-            if constexpr (holds) {
-              sums[n][item] += row_sum[n];
-            } else {
-              const T all = reduce_lanes<Addition>(row_sum[n], blockDim.x);
-              if (threadIdx.x == 0 && here)
-                P::template part<decltype(sum)>(partial)[group * cols + c] += all;
-            }
-          });
         };
         if constexpr (holds) {
           const uint32_t apart = opaque(step), own = opaque(mine ? count : 0);
 #pragma unroll
-          for (int item = 0; item < ITEMS; ++item)
-            element(item < own, threadIdx.y + item * strands, offset + item * apart, item);
+          for (int begin = 0; begin < ITEMS; begin += together) {
+            if (begin >= own) break;
+#pragma unroll
+            for (int item = begin; item < begin + together; ++item) {
+              const bool here = together == 1 || item < own;
+              element(here, threadIdx.y + (here ? item * strands : 0), Steps{apart, item}, item,
+                      sums[item]);
+            }
+          }
         } else {
 #pragma unroll 4
-          for (int64_t c = threadIdx.y; c < cols + threadIdx.y; c += strands)
-            element(mine && c < cols, c, c * inner, 0);
+          for (int64_t c = threadIdx.y; c < cols + threadIdx.y; c += strands) {
+            const bool here = mine && c < cols;
+            T row_sum[P::ColumnSums::size + 1] = {};
+            if (here) element(true, c, c * inner, 0, row_sum);
+            each(ColumnSumsIn<Stage>{}, [&](auto sum, auto) {
+              constexpr int n = place_of<decltype(sum), typename P::ColumnSums>;
+              const T all = reduce_lanes<Addition>(row_sum[n], blockDim.x);
+              if (threadIdx.x == 0 && c < cols)
+                P::template part<decltype(sum)>(partial)[group * cols + c] += all;
+            });
+          }
         }
       }
       if constexpr (start) fetch();  // this tile has been read completely
@@ -236,10 +240,10 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       each(typename P::ColumnSums{}, [&](auto sum, auto n) {
-        sums[n][item] = reduce_lanes<Addition>(sums[n][item], blockDim.x);
+        sums[item][n] = reduce_lanes<Addition>(sums[item][n], blockDim.x);
         if (threadIdx.x == 0 && item < count)
           P::template part<decltype(sum)>(partial)[group * cols + threadIdx.y + item * strands] =
-              sums[n][item];
+              sums[item][n];
       });
     }
   }

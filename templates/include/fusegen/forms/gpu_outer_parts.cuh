@@ -7,6 +7,26 @@
 namespace fusegen {
 namespace {
 
+// A distance of `count` steps, each of `step` elements. Added to a pointer it is one instruction if
+// `count` is known when compiling: a multiplication of 32 bits and an addition of 64.
+struct Steps {
+  uint32_t step;
+  int count;
+
+  template <class S>
+  friend __device__ __forceinline__ S* operator+(S* from, Steps by) {
+    using Byte = std::conditional_t<std::is_const_v<S>, const char, char>;
+    uint64_t bytes;  // the compiler would multiply 64 bits
+    asm("mul.wide.u32 %0, %1, %2;"
+        : "=l"(bytes)
+        : "r"(by.step), "r"(uint32_t(by.count * int(sizeof(S)))));
+    return reinterpret_cast<S*>(reinterpret_cast<Byte*>(from) + bytes);
+  }
+  friend __device__ __forceinline__ int64_t operator+(int64_t from, Steps by) {
+    return from + int64_t(uint64_t(by.step) * uint32_t(by.count));
+  }
+};
+
 // What a thread keeps if it has W neighbouring rows.
 template <class D, class L, class S, int W>
 struct OuterLive {

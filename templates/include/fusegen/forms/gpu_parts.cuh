@@ -23,9 +23,12 @@ __device__ __forceinline__ Packed<S, V> read(const S* from, [[maybe_unused]] uin
 // Where an item's vector of the V elements from n on is. Two items whose columns alternate have two
 // neighbouring vectors together: the first one is read with the item of the even columns, and the
 // second one with the other. `alternating_*` sort them afterwards.
-template <class Item, int V>
-FUSEGEN_FN constexpr int64_t vector_of(int64_t n) {
-  return Item::step * n + Item::place * V;
+template <class Item, int V, class Offset>
+FUSEGEN_FN constexpr auto vector_of(Offset n) {
+  if constexpr (Item::step == 1)
+    return n;
+  else
+    return Item::step * (int64_t(0) + n) + Item::place * V;
 }
 // Element `at` of two neighbouring vectors.
 template <class Pack>
@@ -147,9 +150,9 @@ struct GpuParts : Parts<D, S> {
   // a description, which a lambda in each kernel would not be.
 
   // Reads vectors, `offset` elements after some pointers.
-  template <class L, int V>
+  template <class L, int V, class Offset>
   static __device__ __forceinline__ void read_all(Packed<S, V>* packed, S* const* from,
-                                                  int64_t offset, uint64_t policy) {
+                                                  Offset offset, uint64_t policy) {
     each(Fulls{}, [&](auto item, auto n) {
       const S* const start = from[n];
       packed[n] = read<L, V>(start + vector_of<decltype(item), V>(offset), policy);
@@ -168,10 +171,10 @@ struct GpuParts : Parts<D, S> {
   }
   // Copies vectors to shared memory, and takes them from there. A tensor that is broadcast goes
   // through the L1 cache: all blocks would read the same few lines of the L2 cache at a time.
-  template <int V>
+  template <int V, class Offset>
   static __device__ __forceinline__ void copy_all([[maybe_unused]] const Args& args,
                                                   Packed<S, V>* const* to, int place,
-                                                  S* const* from, int64_t offset, uint64_t policy) {
+                                                  S* const* from, Offset offset, uint64_t policy) {
     each(Fulls{}, [&](auto item, auto n) {
       using Item = decltype(item);
       const S* const start = from[n] + vector_of<Item, V>(offset);
