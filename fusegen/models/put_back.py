@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
 from fusegen.models.region_dtype import is_wide
 from fusegen.models.regions import Region, needs_of
+from fusegen.models.result_strides import in_order, order_that_matters
 from fusegen.models.shapes import is_dense
 from fusegen.models.spec_text import RegionSpec
 
@@ -44,7 +45,7 @@ def put_back(
             else:
                 new[unit] = graph.node_copy(unit, new.__getitem__)
         else:
-            _call(graph, new, *unit)
+            _call(graph, new, of_node, *unit)
     for old, copied in reversed(new.items()):  # what packages compute from small tensors themselves
         if not copied.users and effects.may_move(old) and is_pure(old):
             graph.erase_node(copied)
@@ -55,6 +56,7 @@ def put_back(
 def _call(
     graph: fx.Graph,
     new: dict[fx.Node, fx.Node],
+    fused: Collection[fx.Node],
     region: Region,
     spec: RegionSpec,
     apply: Callable[..., Any],
@@ -81,6 +83,8 @@ def _call(
             value = graph.call_method("squeeze", (value, call.dims))
         elif _comes_in_another_format(wanted, spec.x):
             value = graph.call_method("contiguous", (value,))
+        elif order := order_that_matters(node, fused):
+            value = graph.call_function(in_order, (value, order))
         if wanted.dtype is not spec.dtype and not is_wide(node, region):
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
