@@ -20,6 +20,17 @@ __all__ = ["Cost", "bytes_of", "cost_of"]
 _RATE = {"cuda": 4.0e12, "cpu": 2.0e10}
 _LAUNCH = {"cuda": 5.0e-6, "cpu": 3.0e-6}
 _CALL = {"cuda": 13.0e-6, "cpu": 10.0e-6}
+#: Ops that torch computes by several kernels: how many more than one, and how often these read or write a
+#: tensor as large as x beside reading it once and writing the result.
+_MORE = {
+    "logsumexp": (5, 5),
+    "normalize": (2, 1),
+    "softmin": (1, 2),
+    "softsign": (2, 5),
+    "tanhshrink": (1, 3),
+}
+#: The same of those for which only a GPU has a kernel; a weight takes another one.
+_MORE_ON_A_CPU = {"rms_norm": (4, 3)}
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Cost:
     Args:
         bytes_before: what the ops read and write one by one.
         bytes_after: what the package reads and writes.
-        launches: how many kernels torch starts: one for each op, casts among them, and two for a loss.
+        launches: how many kernels torch starts: one for most ops, casts among them, and two for a loss.
         seconds_saved: the estimate of what fusing saves, in seconds.
     """
 
@@ -60,11 +71,24 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     # So is a loss: torch writes what it adds up, or the logarithms of a softmax, and reads that again.
     losses = [n for n in computed if _is_two(calls[n])]
     before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
-    after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     kind = "cuda" if region.device.type == "cuda" else "cpu"
+    for call in (calls[n] for n in computed):
+        kernels, passes = _more(call, kind)
+        others += kernels
+        before += passes * bytes_of(call.x) if isinstance(call.x, fx.Node) else 0
+    after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     launches = len(computed) + len(twice) + len(losses) + 6 * len(turned) + others
     saved = (before - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
     return Cost(before, after, launches, saved)
+
+
+def _more(call: Call, kind: str) -> tuple[int, int]:
+    """Return how many kernels more than one torch takes for a call, and how often these pass over its x."""
+    kernels, passes = _MORE.get(call.name, (0, 0))
+    if kind == "cpu" and call.name in _MORE_ON_A_CPU:
+        kernels, passes = _MORE_ON_A_CPU[call.name]
+        return (kernels + 1, passes + 2) if call.operands else (kernels, passes)
+    return kernels, passes
 
 
 def _is_two(call: Call) -> bool:

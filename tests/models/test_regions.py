@@ -220,3 +220,26 @@ def test_a_report_tells_ops_apart_that_have_others_beside_them() -> None:
     assert (report.fused_ops, report.fusible_ops, report.alone, report.apart) == (2, 3, 1, 1)
     assert report.left["sigmoid", APART] == report.left["tanh", ALONE] == 1
     assert "2 of 3 ops fused; 1 has nothing beside it" in str(report)
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+@pytest.mark.parametrize(
+    ("alone", "count"),
+    [
+        (lambda x: functional.normalize(x, dim=-1), 1),
+        (functional.softsign, 1),
+        (functional.tanhshrink, 1),
+        (lambda x: functional.softmin(x, -1), 1),
+        (lambda x: x.logsumexp(-1, keepdim=True), 1),
+        (lambda x: functional.rms_norm(x, (6,)), 1),  # a single kernel on a GPU
+        (functional.gelu, 0),
+    ],
+)
+def test_what_torch_computes_by_several_kernels_is_fused_by_itself(alone: Any, count: int) -> None:
+    def between(x: Tensor, y: Tensor) -> Tensor:
+        return alone(x @ y.T @ y).cumsum(-1)
+
+    used = FusegenBackend(everything=True)
+    found = torch.compile(between, backend=used)(X, Y)
+    torch.testing.assert_close(found, between(X, Y))
+    assert (len(used.report.fused), used.report.alone) == (count, 1 - count), used.report
