@@ -13,7 +13,7 @@ from shared.shaped_originals import doubled
 from fusegen.toolchain import pipeline
 from fusegen.tools.bench import plain
 from fusegen.tools.check.compare import Comparison
-from fusegen.tools.check.rounding import EXACT, RandomRounding
+from fusegen.tools.check.rounding import EXACT, RandomRounding, StoredRounding
 from fusegen.tools.check.verify import make_case
 
 CHAINS = sorted((ROOT / "tests" / "chains").glob("*.yaml"))
@@ -93,3 +93,20 @@ def test_a_sum_of_gradients_is_rounded_where_autograd_adds_them(tmp_path: Path) 
     *_, rounded = comparison.programs(rounding)
     # The gradient of the mean is a thirtieth of the other one, and its error is too.
     assert ((rounded - exact).std() / exact.std()).item() > 2**-10
+
+
+def test_what_is_rounded_alike_between_two_kernels_counts(tmp_path: Path) -> None:
+    """The gradient of the bias is a sum of g - mean(g): in 16 bits, g less a small number is g again."""
+    path = tmp_path / "centred.yaml"
+    path.write_text(
+        "dims: 3\norder: 1\noperands: {bias: col}\nchain:\n  - layer_norm: {dim: 2, bias: bias}\n"
+        '  - expr: {formula: "x - mean(x)", dim: 1}\n'
+    )
+    chain = pipeline.derive(path)
+    case = make_case(chain, (4, 1024, 3), training=False)
+    comparison = Comparison(chain, case, torch.bfloat16)
+    *_, truth = comparison.programs(EXACT)
+    *_, found = comparison.programs(StoredRounding(torch.bfloat16))
+    *_, spread = comparison.spread()
+    assert truth.abs().max() < 1e-9 < found.abs().max()
+    assert comparison.error("grad_bias", found.bfloat16(), truth, spread).within

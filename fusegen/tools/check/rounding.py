@@ -42,6 +42,25 @@ class Rounding:
 
 EXACT = Rounding()
 
+
+class StoredRounding(Rounding):
+    """Rounds what one kernel stores for another, and nothing else.
+
+    The errors may all have one sign: numbers that have a dtype's digits, less the same small number each, are
+    rounded back to what they were.
+
+    Args:
+        dtype: the dtype in which values are stored.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def stored(self, value: Tensor) -> Tensor:
+        """Return a value with the digits of its stored dtype."""
+        return value.to(self.dtype).to(value.dtype)
+
+
 #: The number of errors to choose from for stored values, and a factor that spreads bits for the choice.
 _STORED, _ODD = 2**16, 0x1E3779B97F4A7C15
 
