@@ -248,6 +248,16 @@ struct FastMath : Math<float> {
 #endif
   }
 
+  // 1 / x for x >= 1, by a step of Newton's method.
+  static FUSEGEN_FN float reciprocal_rounded(float x) {
+    const float inverse = reciprocal(x);
+#if defined(__CUDA_ARCH__)
+    return fma(inverse, fma(-x, inverse, 1.0f), inverse);
+#else
+    return inverse;
+#endif
+  }
+
   // 1 / (1 + e) for x >= 0, and e / (1 + e) below, with e = exp(-|x|). Derivatives use sigmoid(-x)
   // for 1 - sigmoid(x), which then shares e and the reciprocal with sigmoid(x).
   static FUSEGEN_FN float sigmoid(float x) {
@@ -275,8 +285,7 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float sech2(float x) {
     const float e = falling_exp(-2.0f * absolute(x));
     if constexpr (brief) return e * fitted::sech2_ratio(P{}, 1.0f - e);
-    const float inverse = reciprocal(1.0f + e);
-    return 4.0f * e * (inverse * inverse);
+    return 4.0f * e * reciprocal(fma(e, 2.0f + e, 1.0f));
   }
 
   // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
@@ -301,7 +310,7 @@ struct FastMath : Math<float> {
   // what that leaves of x^2 is the first term of a factor. Beyond 16 the result is 0.
   static FUSEGEN_FN float bell(float x) {
     if constexpr (brief) return brief_exp2((-0.72134752f * x) * x);
-    if constexpr (OF_SUM) return bell_roughly(x);
+    if constexpr (OF_SUM) return exp(-0.5f * (x * x));
     const float minus = maximum(-absolute(x), -16.0f), half = 0.5f * minus, y = -(half * minus);
     const float left = fma(-half, minus, -y);
 #if defined(__CUDA_ARCH__)
@@ -313,15 +322,15 @@ struct FastMath : Math<float> {
 #endif
   }
 
-  static FUSEGEN_FN float bell_roughly(float x) { return OfSum::exp(-0.5f * (x * x)); }
-
   // normcdf(-|x|), which keeps its relative accuracy.
   static FUSEGEN_FN float tail(float x) {
     if constexpr (brief) return brief_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
-    return bell(x) * tail_of_bell(x);
+    if constexpr (OF_SUM) return bell(x) * tail_of_bell(reciprocal(fma(0.375f, absolute(x), 1.0f)));
+    // Near 0 an error of the reciprocal counts twice.
+    const float size = -maximum(-absolute(x), -16.0f);
+    return bell(x) * tail_of_bell(reciprocal_rounded(fma(0.375f, size, 1.0f)));
   }
-  static FUSEGEN_FN float tail_of_bell(float x) {
-    const float u = reciprocal(fma(0.375f, absolute(x), 1.0f));
+  static FUSEGEN_FN float tail_of_bell(float u) {
     return u * fitted::tail_ratio(fitted::Single{}, u);
   }
 
@@ -333,8 +342,7 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float normpdf(float x) { return 0.39894228f * bell(x); }
 
   static FUSEGEN_FN float erf(float x) {
-    const float above =
-        brief ? tail(1.41421356f * x) : OfSum::exp(-(x * x)) * tail_of_bell(1.41421356f * x);
+    const float above = OfSum::tail(1.41421356f * x);
     const float far = std::copysign(fma(-2.0f, above, 1.0f), x);
     const float near = x * fitted::erf_ratio(P{}, x * x);
     return absolute(x) < 0.7f ? near : far;
