@@ -2,7 +2,8 @@
 // ends.
 //
 // A thread has R accesses of V elements in flight. Wide accesses take what the tensors' alignment
-// allows, and single elements the rest. Bound: memory.
+// allows. The rest, and tensors with gaps that wide accesses do not fit, are read by single
+// elements, of which a thread takes W neighbours. Bound: memory.
 #pragma once
 
 #include "fusegen/forms/gpu_elements.cuh"
@@ -56,6 +57,72 @@ __global__ void __launch_bounds__(256)
   leave_totals<P>(partial, leaves.totals);
 }
 
+// The same by single elements: W neighbours at a time, mostly between the same gaps.
+template <class D, class L, class S, int W, int R>
+__global__ void __launch_bounds__(256)
+    flat_singles(typename D::Args args, [[maybe_unused]] uint64_t policy, int64_t begin,
+                 int64_t end, typename GpuParts<D, S>::Partial partial) {
+  using P = GpuParts<D, S>;
+  using K = typename P::K;
+  using AllStages = typename P::AllStages;
+  await_kernels_before();
+  const auto scalar = P::scalars(args);
+  const auto to = P::results(args);
+  bool together = true;  // whether results are aligned
+  each(typename P::Stores{}, [&](auto, auto n) {
+    together = together && reinterpret_cast<uintptr_t>(to[n]) % (W * sizeof(S)) == 0;
+  });
+  Elements<P, W> leaves;
+  constexpr int64_t block = 256 * W;
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * W; first < end;
+       first += gridDim.x * (block * R)) {
+    Packed<S, W> raw[R][P::Fulls::size + 1];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      const int count = int(min(end - at, int64_t(W)));
+      if (at < end) {
+        each(typename P::Fulls{}, [&](auto item, auto n) {
+          using Item = decltype(item);
+          const S* const from = pointer<S, Item::arg>(args) + at;
+          const int64_t gap = gap_of<Item>(args, at);
+          const bool apart = has_gap<Item> && gap != gap_of<Item>(args, at + count - 1);
+#pragma unroll
+          for (int v = 0; v < W; ++v) {
+            if (v < count) {
+              const S* const element = from + (apart ? gap_of<Item>(args, at + v) : gap) + v;
+              raw[i][n].value[v] = read<L, 1>(element, policy).value[0];
+            }
+          }
+        });
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      const int count = int(min(end - at, int64_t(W)));
+      if (at < end) {
+        typename K::Full full[W];
+        P::template unpack_inputs<AllStages, true>(args, full, raw[i], at);
+        const typename K::Row row{};
+        uint32_t wanted = 0;
+#pragma unroll
+        for (int v = 0; v < W; ++v) {
+          typename K::Out out;
+          P::run_stages(full[v], typename K::Col{}, row, scalar, out);
+          leaves.template take<AllStages>(v, out, v < count);
+          wanted |= uint32_t(v < count) << v;
+        }
+        if (together && count == W)
+          leaves.template store<AllStages, true>(to.to, at);
+        else
+          leaves.template store_some<AllStages>(to.to, at, wanted);
+      }
+    }
+  }
+  leave_totals<P>(partial, leaves.totals);
+}
+
 // The plan for a call: wide accesses if the tensors allow them, and single elements for the rest.
 template <class D, class L, class S>
 struct FlatPlan : PartialCounts {
@@ -64,6 +131,8 @@ struct FlatPlan : PartialCounts {
   int width;            // elements of one wide access
   int64_t body;         // elements in wide accesses
   unsigned grid, rest;  // blocks for these, and for the rest
+  // Single elements that a thread takes together.
+  static constexpr int singles = 16 / int(sizeof(typename P::T));
 
   explicit FlatPlan(const typename D::Args& args) {
     width = widest<S>(L::access, [&](int width) {
@@ -78,7 +147,8 @@ struct FlatPlan : PartialCounts {
     const int64_t count = args.rows * args.cols;
     body = width > 1 ? count / width * width : 0;
     const auto batches = [&](int64_t count, int width) {
-      const int each = 256 * width * in_flight<S>(L::rows_in_flight, width);
+      const int taken = width == 1 ? singles : width;
+      const int each = 256 * taken * in_flight<S>(L::rows_in_flight, taken);
       return (count + each - 1) / each;
     };
     int64_t most = 1 << 30;  // one batch per thread
@@ -98,7 +168,10 @@ struct FlatPlan : PartialCounts {
   static auto visit(int width, F&& f) {
     return with_width<S>(width, [&](auto width) {
       constexpr int V = decltype(width)::value;
-      return f(flat<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
+      if constexpr (V == 1)
+        return f(flat_singles<D, L, S, singles, in_flight<S>(L::rows_in_flight, singles)>);
+      else
+        return f(flat<D, L, S, V, in_flight<S>(L::rows_in_flight, V)>);
     });
   }
 };
