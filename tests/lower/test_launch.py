@@ -101,6 +101,12 @@ def test_a_warp_takes_one_row_whatever_is_computed_unless_it_sums_columns() -> N
     assert not GpuForm(lower(vjp(program_of(norm), "backward"))).rows_apart
 
 
+def test_what_is_live_between_stages() -> None:
+    """mish(x) until its largest value is known, and its exponential until their sum is; x no longer."""
+    mish = program_of(call(find("softmax"), call(find("mish"), X, {}, {}), {}, {}))
+    assert lower(mish).live.between == ((1, 0), (0, 1), (0, 1))
+
+
 def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
     """It sums columns, or has read them."""
     norm = call(find("layer_norm"), X, {"weight": W}, {})

@@ -146,6 +146,22 @@ def test_dropout_after_a_reduction_of_rows(tmp_path: Path) -> None:
         torch.testing.assert_close(found[0], found[1])
 
 
+def test_stages_of_a_row_read_the_same_draws(tmp_path: Path) -> None:
+    """The gradient of a norm reads the mask before and after its sums over the row."""
+    text = "order: 1\ndtypes: [float64]\nchain: [dropout: {p: 0.25}, layer_norm]\n"
+    apply = built_alone(tmp_path, "dropout_layer_norm", text, [torch.float64]).apply
+    for cols in (33, 2500):
+        x = torch.randn(5, cols, dtype=torch.float64).requires_grad_()
+        kept = uniform(5, 0, (5, cols)) >= 0.25
+        wanted = torch.nn.functional.layer_norm(x * kept / 0.75, (cols,))
+        cotangent = torch.randn(5, cols, dtype=torch.float64)
+        found = apply(x, training=True, seed=5)
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, x, cotangent), torch.autograd.grad(wanted, x, cotangent)
+        )
+
+
 def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
     """Inductor may lay out what it computes anew, but not what forward and backward draw by."""
     apply = load("conv_transpose3d_log_softmax_dropout", shaped_packages).apply
