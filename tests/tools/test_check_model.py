@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fusegen.base.errors import UserError
 from fusegen.models import FusegenBackend, backend
 from fusegen.tools.against_eager.check import Verdict, check
+from fusegen.tools.against_eager.copies import copy_of
 from fusegen.tools.against_eager.exact_casts import ExactCasts
 from fusegen.tools.against_eager.original import Original, original_of
 
@@ -201,3 +202,29 @@ def test_a_built_package_passes(home: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (home / "models" / "generated").is_dir()
+
+
+class Kept(nn.Module):
+    """Calls its submodules through a function that it keeps, as minGPT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = nn.ModuleDict({"up": nn.Linear(4, 8), "down": nn.Linear(8, 4)})
+        mlp = self.mlp
+        self.mlp_of = lambda x, *, factor=2: mlp.down(mlp.up(x).tanh()) * factor
+        if not self.training:
+            late = None
+        self.never = lambda: late
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.mlp_of(x) + x)
+
+
+def test_a_copy_calls_its_own_submodules() -> None:
+    model = Kept()
+    wide = copy_of(model).double()
+    x = torch.randn(3, 4)
+    wide(x.double()).sum().backward()
+    torch.testing.assert_close(wide(x.double()).float(), model(x))
+    assert wide.mlp.up.weight.grad is not None
+    assert model.mlp.up.weight.grad is None

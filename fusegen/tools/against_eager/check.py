@@ -6,7 +6,6 @@ or of half an ulp of the tensor's largest number where eager's is smaller.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fusegen.base.errors import UserError
 from fusegen.models import FusegenBackend
+from fusegen.tools.against_eager.copies import copy_of
 from fusegen.tools.against_eager.exact_casts import ExactCasts
 from fusegen.tools.against_eager.original import (
     Original,
@@ -126,7 +126,7 @@ def _verdict(original: Original, backend: FusegenBackend, dtype: torch.dtype, mo
             found.skipped = f"there is no truth: eager fails in float64: {one_line(error)}"
             return found
         floor = _floor(model, inputs, dtype)
-        fused_model = copy.deepcopy(model)
+        fused_model = copy_of(model)
         try:
             call = through(fused_model, backend)
             fused = [outcome(call, fused_model, given) for given in inputs]
@@ -149,7 +149,7 @@ def _stop_dropout(model: nn.Module) -> None:
 
 def _truth(model: nn.Module, given: Any) -> Outcome:
     """Return what float64 gives for the same numbers."""
-    exact = copy.deepcopy(model).double()
+    exact = copy_of(model).double()
     inputs = changed(given, lambda t: t.double() if t.is_floating_point() else t)
     with ExactCasts():  # type: ignore[no-untyped-call]
         return outcome(exact, exact, inputs)
@@ -159,7 +159,7 @@ def _floor(model: nn.Module, inputs: Sequence[Any], dtype: torch.dtype) -> Any:
     """Return what eager's error in float64 should be, from its error in float32, by tensor."""
     if dtype is not torch.float64:
         return {}
-    single = copy.deepcopy(model).float()
+    single = copy_of(model).float()
     scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
     found: dict[str, float] = {}
     for given in inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from fusegen.models.backend import FusegenBackend
 from fusegen.models.call_once import FunctionModel
 from fusegen.models.compiled import compiled
 from fusegen.models.fusion_report import Report
+from fusegen.tools.against_eager.copies import copy_of
 from fusegen.tools.importing import inputs_of, model_of
 
 __all__ = ["Original", "changed", "nothing_fused", "one_line", "original_of", "through"]
@@ -46,7 +46,7 @@ class Original:
 
     def copy(self, dtype: torch.dtype, *, train: bool) -> nn.Module:
         """Return a copy in a dtype and a mode."""
-        return copy.deepcopy(self.model).to(self.device, dtype).train(train)
+        return copy_of(self.model).to(self.device, dtype).train(train)
 
     def given(self, dtype: torch.dtype, seed: int = 0) -> inspect.BoundArguments:
         """Return random inputs; floating-point ones that name no dtype have this one.
