@@ -31,6 +31,9 @@ extern "C" void choose(const int64_t* given, int64_t* found) {
   for (int n = 0; n < 4; ++n) found[n] = all[n];
 }
 extern "C" int64_t divide(int64_t a, int64_t b) { return fusegen::Divisor(b).quotient(a); }
+extern "C" int64_t divide_small(int64_t a, int64_t b) {
+  return fusegen::SmallDivisor(b).quotient(uint32_t(a));
+}
 """
 #: Columns and what is after them, at and around the places where the choice changes: one, odd numbers, what
 #: wide accesses need and do not fit, what 32, 64 and 128 bytes hold, an image's 7 x 7, 14 x 14 and 56 x 56.
@@ -60,7 +63,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     command += ["-fPIC", f"-I{paths.include()}", str(folder / "choose.cpp"), "-o", str(library)]
     subprocess.run(command, check=True)
     loaded = ctypes.CDLL(str(library))
-    loaded.divide.restype = ctypes.c_int64
+    loaded.divide.restype = loaded.divide_small.restype = ctypes.c_int64
     return loaded
 
 
@@ -123,14 +126,15 @@ def test_what_is_chosen(given: tuple[int, ...], plan: tuple[int, ...], choose: C
     assert choose(*given) == plan
 
 
-def test_division_by_a_multiplication(library: ctypes.CDLL) -> None:
-    draw = random.Random(0)
-    for bits in range(1, 63):
+@pytest.mark.parametrize(("divide", "most"), [("divide", 63), ("divide_small", 31)])
+def test_division_by_a_multiplication(library: ctypes.CDLL, divide: str, most: int) -> None:
+    draw, quotient = random.Random(0), getattr(library, divide)
+    for bits in range(1, most):
         for _ in range(50):
-            number, a = draw.randrange(1, 2**bits), draw.randrange(2**63)
+            number, a = draw.randrange(1, 2**bits), draw.randrange(2**most)
             for dividend in (a, a // number * number, a // number * number - 1, number, number - 1):
                 if dividend >= 0:
-                    found = library.divide(ctypes.c_int64(dividend), ctypes.c_int64(number))
+                    found = quotient(ctypes.c_int64(dividend), ctypes.c_int64(number))
                     assert found == dividend // number
 
 

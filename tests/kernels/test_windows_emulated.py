@@ -31,7 +31,6 @@ enum cudaError_t { cudaSuccess };
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
 inline dim3 blockIdx(0), threadIdx(0), blockDim(1);
 using std::min, std::max;
-inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
 """
 #: Runs a kernel for each thread of each block.
 LAUNCH = """

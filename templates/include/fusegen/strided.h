@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "fusegen/divisor.h"
 #include "fusegen/platform.h"
 
 namespace fusegen {
@@ -19,29 +20,20 @@ struct Gap {
 
   // Modulo 2^32: their sum, what all gaps add to an offset, is below 2^31 either way.
   uint32_t extra[most] = {};
-  // row / run equals row * factor / 2^(31 + shift) for any row below 2^31 (Granlund and Montgomery
-  // 1994, "Division by invariant integers using multiplication").
-  uint32_t factor[most] = {}, shift[most] = {};
+  SmallDivisor run[most];
   uint32_t broadcast = 0;  // whether memory is read again
 
   bool none() const { return extra[0] == 0; }
 
-  // Adds gap number n: `skipped` elements after each `run` rows.
-  void add(int n, int64_t run, int64_t skipped) {
+  // Adds gap number n: `skipped` elements after each run of `rows` rows.
+  void add(int n, int64_t rows, int64_t skipped) {
     extra[n] = uint32_t(skipped);
     if (skipped < 0) broadcast = 1;
-    while (int64_t(1) << shift[n] < run) ++shift[n];
-    factor[n] = uint32_t(((uint64_t(1) << (31 + shift[n])) + uint64_t(run) - 1) / uint64_t(run));
+    run[n] = SmallDivisor(rows);
   }
 
   // How many runs lie before a row.
-  FUSEGEN_FN uint32_t runs(int n, uint32_t row) const {
-#ifdef __CUDA_ARCH__
-    return __umulhi(2 * row, factor[n]) >> shift[n];
-#else
-    return uint32_t(uint64_t(2 * row) * factor[n] >> 32) >> shift[n];
-#endif
-  }
+  FUSEGEN_FN uint32_t runs(int n, uint32_t row) const { return run[n].quotient(row); }
 };
 
 // How many elements the gaps before a row add to its offset.

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fusegen/divisor.h"
 #include "fusegen/launch.cuh"
 #include "fusegen/storage.h"
 #include "fusegen/vector.cuh"
@@ -18,15 +19,6 @@
 
 namespace fusegen {
 namespace {
-
-// Divides numbers below 2^32 / number by a number, with a multiplication.
-struct SmallDivisor {
-  uint32_t number, inverse;  // inverse: 2^32 / number, rounded up
-
-  __device__ __forceinline__ int quotient(int a) const {
-    return number == 1 ? a : int(__umulhi(uint32_t(a), inverse));
-  }
-};
 
 // How the lines of places are dealt to blocks: `chunks` blocks side by side have `across` threads.
 struct Lines {
@@ -211,13 +203,16 @@ __global__ void __launch_bounds__(256) read_windows(Windows w, Lines lines) {
   if (!find_position<V, LAST>(lines, w.in, w.channels, own)) return;
   const int exist = LAST ? V : w.in[2] - own.at[2];
   int begin[3], first[3], last[3];  // the windows that may have the elements
+  const auto window = [&lines](int k, int place) {
+    return int(lines.stride[k].quotient(uint32_t(place)));
+  };
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
     begin[k] = own.at[k] + w.padding[k];
     const int end = begin[k] + (!LAST && k == 2 ? V - 1 : 0);
     const int reach = begin[k] - (w.size[k] - 1) * w.dilation[k];
-    first[k] = reach > 0 ? lines.stride[k].quotient(reach + w.stride[k] - 1) : 0;
-    last[k] = min(lines.stride[k].quotient(end), w.out[k] - 1);
+    first[k] = reach > 0 ? window(k, reach + w.stride[k] - 1) : 0;
+    last[k] = min(window(k, end), w.out[k] - 1);
   }
   const S* const from = static_cast<const S*>(w.from);
   Vector<T, V> value{};
@@ -282,10 +277,8 @@ const char* start_windows(const Windows& w, Reading reading, bool aligned, cudaS
   Lines lines{
       uint32_t(count), uint32_t(across), uint32_t(chunks), aligned && places[2] % V == 0, {}};
   for (int k = 0; k < 3; ++k) {
-    const uint64_t number = uint64_t(w.stride[k]);
-    lines.stride[k] = {uint32_t(number), uint32_t(((uint64_t(1) << 32) + number - 1) / number)};
-    const uint64_t most = uint64_t(w.in[k]) + 2 * uint64_t(w.padding[k]) + number + V;
-    large = large || (number > 1 && most * number >> 32);
+    lines.stride[k] = SmallDivisor(w.stride[k]);
+    large = large || (int64_t(w.in[k]) + 2 * int64_t(w.padding[k]) + w.stride[k] + V) >> 31;
   }
   if (large) return "a tensor is too large for its windows";
   const auto started = [&](auto* kernel) {
