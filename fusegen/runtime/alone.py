@@ -19,7 +19,7 @@ from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import Operator
+from fusegen.runtime.operators import Operator, as_tuple
 
 
 class Mode:
@@ -117,7 +117,7 @@ class Chain:
         given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
         given = adapted(x, own, given, activation.columns, activation.halved, activation.parts)
         if torch.float32 in self.dtypes and asks_for_float32(x, own, given):
-            return several(self._run(name, start.float(), taken, attributes, seed, groups, keep))
+            return as_tuple(self._run(name, start.float(), taken, attributes, seed, groups, keep))
         self._check(x, own, given, groups)
         args = (x, *given)
         if mode.random:
@@ -126,10 +126,10 @@ class Chain:
         args += (groups,) if activation.grouped else ()
         operators = self.compiled("cuda" if x.is_cuda else "cpu")
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given)):
-            return several(Fused.apply(operators, mode, 0, 1 + len(given), *args))
+            return as_tuple(Fused.apply(operators, mode, 0, 1 + len(given), *args))
         first = mode.operators[0]
         called = f"{first.name}_value" if first.value and not keep else first.name
-        return several(getattr(operators, called)(*args))
+        return as_tuple(getattr(operators, called)(*args))
 
     def _check(self, x: Tensor, operands: Any, given: Any, groups: int) -> None:
         """Refuse what the kernels don't take: an error in them would end the process."""
@@ -158,7 +158,7 @@ class Fused(torch.autograd.Function):
     def forward(ctx: Any, operators: Any, mode: Mode, order: int, count: int, *args: Any) -> Any:
         """Run the operator: its first `count` arguments are x, the operands and cotangents."""
         declared = mode.operators[order]
-        out = several(getattr(operators, declared.name)(*args))
+        out = as_tuple(getattr(operators, declared.name)(*args))
         own = len(declared.like)
         if order == 0:
             statistics, rest = out[own:], args[count:]
@@ -193,11 +193,6 @@ class Fused(torch.autograd.Function):
         for place in following.still:
             gradients[place] = torch.zeros_like(saved[place])
         return (None, None, None, None, *gradients)
-
-
-def several(out: Any) -> tuple[Tensor, ...]:
-    """Return an operator's outputs, of which there may be one."""
-    return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
 def _seed(seed: int | Tensor | None, x: Tensor) -> Tensor:

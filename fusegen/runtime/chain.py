@@ -28,7 +28,7 @@ from fusegen.runtime.operand_shapes import (
     asks_for_float32,
     masks_as_numbers,
 )
-from fusegen.runtime.operators import BoundOperator, Operator, bind_operators
+from fusegen.runtime.operators import BoundOperator, Operator, as_tuple, bind_operators
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -165,7 +165,7 @@ class Chain:
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         out = call(bound.forward, args, value_alone=True)
-        found = (out,) if isinstance(out, Tensor) else tuple(out[: len(bound.forward.like)])
+        found = as_tuple(out)[: len(bound.forward.like)]
         return found if args[0] is x else _values(bound.forward, found, x.dtype)
 
     def with_averages(

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fusegen.runtime.batching import batched
-from fusegen.runtime.operators import BoundOperator
+from fusegen.runtime.operators import BoundOperator, as_tuple
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
@@ -116,7 +116,7 @@ def pull(
         for place, cotangent in enumerate(given)
     ]
     args = (*saved[:count], *outputs, *saved[count:], *ctx.numbers)
-    found = _several(call(following, args))
+    found = as_tuple(call(following, args))
     unmoved = len(args) - len(outputs) - len(found) - (0 if operator.order else operator.statistics)
     if following.leads:
         return (*found, *[None] * unmoved)
@@ -171,11 +171,7 @@ def _call(
 ) -> dict[int, Tensor]:
     """Return the outputs of a derivative, by the index of the input that each belongs to."""
     found = call(operator, operator.arguments(tensors, statistics, extras))
-    return dict(zip(operator.like, _several(found), strict=True))
-
-
-def _several(out: Any) -> Sequence[Tensor]:
-    return (out,) if isinstance(out, Tensor) else out
+    return dict(zip(operator.like, as_tuple(found), strict=True))
 
 
 def _zeros(operator: BoundOperator, place: int, tensors: Sequence[Tensor]) -> Tensor:
@@ -234,7 +230,7 @@ class _Value(_Eager):
 
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
-        out = _several(_recorded(ctx, operator, args))
+        out = as_tuple(_recorded(ctx, operator, args))
         if len(operator.like) > 1:
             ctx.set_materialize_grads(False)
         return out[0] if len(operator.like) == 1 else tuple(out[: len(operator.like)])

@@ -246,6 +246,11 @@ class BoundOperator:
         return self.overload(*args)
 
 
+def as_tuple(out: Any) -> tuple[Tensor, ...]:
+    """Return an operator's outputs, of which there may be one."""
+    return (out,) if isinstance(out, Tensor) else tuple(out)
+
+
 def computed_in(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which kernels compute: float32, or float64 for an activation of that."""
     return torch.float64 if dtype is torch.float64 else torch.float32
