@@ -1,4 +1,4 @@
-"""Adds a node to a captured graph, with the value that it has of fake tensors."""
+"""Adds a node to a captured graph, with the value that it has of fake tensors, or in place of another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from fusegen.models.arguments import tensor_of
 
-__all__ = ["added", "value_of"]
+__all__ = ["added", "replace_node", "value_of"]
 
 
 def added(
@@ -37,6 +37,13 @@ def added(
     with torch.set_grad_enabled(before is not None and before.requires_grad):
         node.meta["example_value"] = value_of(node, {})
     return node
+
+
+def replace_node(node: fx.Node, made: fx.Node) -> None:
+    """Let all that read a node read another one, of which the same is noted, and erase it."""
+    made.meta = dict(node.meta)
+    node.replace_all_uses_with(made)
+    node.graph.erase_node(node)
 
 
 def value_of(node: fx.Node, others: Mapping[fx.Node, fx.Node]) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
@@ -88,6 +89,4 @@ def _replace(graph: fx.Graph, node: fx.Node, call: Call, image: fx.Node) -> None
         view = graph.call_method("permute", (norm, order))
         view.meta = {**node.meta, "example_value": norm.meta["example_value"].permute(order)}
         copied = graph.call_method("contiguous", (view,))
-        copied.meta = dict(node.meta)
-    node.replace_all_uses_with(copied)
-    graph.erase_node(node)
+    replace_node(node, copied)

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects, is_in_place
 from fusegen.models.shapes import same
@@ -67,9 +68,7 @@ def write_numbers(graph: fx.Graph, effects: Effects) -> bool:
                 args = [args[1], args[0], args[2]]
             with graph.inserting_before(user):
                 made = graph.call_function(function, tuple(args))
-            made.meta = user.meta
-            user.replace_all_uses_with(made)
-            graph.erase_node(user)
+            replace_node(user, made)
             changed = True
         if not node.users:
             graph.erase_node(node)

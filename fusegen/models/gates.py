@@ -12,6 +12,7 @@ from typing import Any
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
 from fusegen.models.halves import half_of
@@ -46,9 +47,7 @@ def write_gates(graph: fx.Graph, effects: Effects) -> None:
             function, base, keywords = found
             with graph.inserting_before(node):
                 made = graph.call_function(function, (base,), keywords)
-            made.meta = dict(node.meta)
-            node.replace_all_uses_with(made)
-            graph.erase_node(node)
+            replace_node(node, made)
 
 
 def _gate(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import is_arithmetic
 from fusegen.models.calls import Call, call_or_none
@@ -37,9 +38,7 @@ def keep_dims(graph: fx.Graph, effects: Effects) -> None:
             kept = _written(graph, node, keepdim=True)
             kept.meta = {**node.meta, "example_value": value}
             dropped = graph.call_method("squeeze", (kept, call.dims))
-            dropped.meta = node.meta
-        node.replace_all_uses_with(dropped)
-        graph.erase_node(node)
+        replace_node(node, dropped)
 
 
 def drop_dims(graph: fx.Graph) -> None:
@@ -59,9 +58,7 @@ def drop_dims(graph: fx.Graph) -> None:
             continue
         with graph.inserting_before(kept):
             node = _written(graph, kept, keepdim=False)
-            node.meta = view.meta
-        view.replace_all_uses_with(node)
-        graph.erase_node(view)
+        replace_node(view, node)
         graph.erase_node(kept)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import Argument, tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
@@ -88,9 +89,7 @@ def write_other_gates(graph: fx.Graph, effects: Effects) -> None:
         function = patterns.OfHalves(text, _alone(formula), len(formula.inside), half.alternating)
         with graph.inserting_before(node):
             made = graph.call_function(function, (half.whole,))
-        made.meta = dict(node.meta)
-        node.replace_all_uses_with(made)
-        graph.erase_node(node)
+        replace_node(node, made)
 
 
 def _is_gate(formula: _Formula, effects: Effects) -> bool:

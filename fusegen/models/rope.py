@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.halves import half_of
@@ -53,9 +54,7 @@ def write_ropes(graph: fx.Graph, effects: Effects) -> None:
             made = graph.call_function(
                 patterns.rope, (found.x, found.cos, found.sin), found.keywords
             )
-        made.meta = dict(node.meta)
-        node.replace_all_uses_with(made)
-        graph.erase_node(node)
+        replace_node(node, made)
 
 
 def _may_move(found: _Rope, node: fx.Node, effects: Effects) -> bool:

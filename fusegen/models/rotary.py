@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from fusegen.models import patterns
+from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.halves import half_of
@@ -41,9 +42,7 @@ def write_rotations(graph: fx.Graph, effects: Effects) -> None:
             with graph.inserting_before(node):
                 keywords: dict[str, Any] = {"interleaved": True} if alternating else {}
                 made = graph.call_function(patterns.rotate_half, (x,), keywords)
-            made.meta = dict(node.meta)
-            node.replace_all_uses_with(made)
-            graph.erase_node(node)
+            replace_node(node, made)
 
 
 def _turned(node: fx.Node, effects: Effects, *, alternating: bool) -> fx.Node | None:

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch.nn import functional
 
-from fusegen.models.added_node import added
+from fusegen.models.added_node import added, replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
@@ -47,9 +47,7 @@ def draw_row_masks(graph: fx.Graph, effects: Effects) -> None:
             ones = added(graph, node, torch.ones_like, (places,), {"dtype": value.dtype})
             mask = added(graph, node, functional.dropout, (ones,), share)
             made = added(graph, node, operator.mul, (call.x, mask))
-        made.meta = node.meta
-        node.replace_all_uses_with(made)
-        graph.erase_node(node)
+        replace_node(node, made)
 
 
 def _reduced(node: fx.Node) -> tuple[fx.Node, tuple[int, ...]] | None:

@@ -18,7 +18,7 @@ from torch import fx
 from torch.nn import functional
 
 from fusegen.models import patterns
-from fusegen.models.added_node import added
+from fusegen.models.added_node import added, replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import has_another_beside
 from fusegen.models.effects import Effects, is_in_place
@@ -44,9 +44,7 @@ def write_plainly(graph: fx.Graph, effects: Effects) -> None:
         with graph.inserting_before(node):
             made = write(graph, node)
         if made is not None:
-            made.meta = node.meta
-            node.replace_all_uses_with(made)
-            graph.erase_node(node)
+            replace_node(node, made)
 
 
 def _written_by(node: fx.Node) -> Callable[[fx.Graph, fx.Node], fx.Node | None] | None:
