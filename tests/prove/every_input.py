@@ -274,10 +274,9 @@ REASONS = {
         "The derivative of 1 / sqrt(x) at -0 and -inf is the cube of a root's reciprocal. "
         "torch's is that in one dtype, and C's `pow` with an exponent of -3/2 in another."
     ),
-    ("only_gelu_0", "formula_normcdf", "formula_sech2"): (
+    ("only_gelu_0", "formula_normcdf"): (
         "Near 0 the tail of the normal distribution is a polynomial in 1 / (1 + 3 |x| / 8), whose rounding "
-        "counts twice. The GPU's record is of a commit at which that was 1 / (1 + |x| / 4), whose rounding "
-        "counted three times; and there sech2 is multiplied by an approximate reciprocal twice."
+        "counts twice."
     ),
 }
 
