@@ -57,6 +57,11 @@ class Layout:
         return len(rows) < len(self.axis) and rows != [*range(self.first - len(rows), self.first)]
 
     @property
+    def by_sample(self) -> bool:
+        """Whether the third axis is that of samples and their channels, of which rows are groups."""
+        return self.groups is not None and bool(self.axis)
+
+    @property
     def axis_bits(self) -> int:
         """The dims of the third axis as bits: bit n for dim -1 - n."""
         return sum(1 << (-1 - dim) for dim in self.axis)

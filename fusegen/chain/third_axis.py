@@ -67,7 +67,7 @@ def kind_along(operand: Operand, layout: Layout) -> Kind:
     if found is not None:
         return found
     axes = [Kind.ROW, Kind.COL] if layout.groups is None else []
-    if layout.reordered or (layout.groups is not None and layout.axis):
+    if layout.reordered or layout.by_sample:
         axes = [*axes[1:], Kind.CHANNEL]
     wider = (axis for axis in axes if layout.dims_of(axis).issuperset(operand.dims))
     return next(wider, Kind.FULL)
@@ -75,7 +75,7 @@ def kind_along(operand: Operand, layout: Layout) -> Kind:
 
 def _own_kind(dims: tuple[int, ...], layout: Layout) -> Kind | None:
     """Return the kind of what varies along exactly these dims, if there is one."""
-    channels = (Kind.CHANNEL,) if layout.groups is None or layout.axis else ()
+    channels = (Kind.CHANNEL,) if layout.groups is None or layout.by_sample else ()
     return layout.kind_along(dims, (Kind.FULL, Kind.SCALAR, Kind.COL, Kind.ROW, *channels))
 
 
