@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.arguments import (
     Argument,
     UnfitError,
@@ -129,7 +129,7 @@ def call_of(node: fx.Node) -> Call:
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    if isinstance(node.target, patterns.OfHalves):
+    if isinstance(node.target, functions.OfHalves):
         return Call(
             op,
             argument(node.args[0]),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
@@ -23,8 +23,8 @@ from fusegen.models.views import base_of, step_of
 __all__ = ["write_channel_norms"]
 
 _NORMS: Mapping[str, Callable[..., Any]] = {
-    "layer_norm": patterns.layer_norm_of_channels,
-    "rms_norm": patterns.rms_norm_of_channels,
+    "layer_norm": functions.layer_norm_of_channels,
+    "rms_norm": functions.rms_norm_of_channels,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_of
 from fusegen.models.regions import Region
@@ -63,10 +63,10 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
     before += sum(2 * bytes_of(n) for n in twice)
-    others = sum(n.target.ops - 1 for n in computed if isinstance(n.target, patterns.OfHalves))
+    others = sum(n.target.ops - 1 for n in computed if isinstance(n.target, functions.OfHalves))
     before += 2 * others * bytes_of(next(iter(computed))) if others else 0
     # A rotation that is written out is eight ops, or seven of halves.
-    turned = [n for n in computed if n.target is patterns.rope]
+    turned = [n for n in computed if n.target is functions.rope]
     before += sum(7 * bytes_of(n) for n in turned)
     # So is a loss: torch writes what it adds up, or the logarithms of a softmax, and reads that again.
     losses = [n for n in computed if _is_two(calls[n])]

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.arguments import UnfitError, arguments_of
 
 __all__ = ["write_extremes"]
 
 _VALUES: Mapping[str, Callable[..., Tensor]] = {
-    "max": patterns.max_values,
-    "min": patterns.min_values,
+    "max": functions.max_values,
+    "min": functions.min_values,
 }
 
 

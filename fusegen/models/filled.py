@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects, is_in_place
@@ -34,13 +34,13 @@ _GIVEN: Mapping[str, tuple[int, str]] = {
 #: What computes an op of a tensor and a number.
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv},
-    **{"pow": operator.pow, "minimum": patterns.at_most, "maximum": patterns.at_least},
+    **{"pow": operator.pow, "minimum": functions.at_most, "maximum": functions.at_least},
     **{"where": torch.where, "masked_fill": torch.masked_fill},
 }
 #: Those whose number may be infinite.
 _CHOICES = frozenset({"where", "masked_fill"})
 #: Those that take the tensor first.
-_OF_TENSORS = frozenset({patterns.at_least, patterns.at_most})
+_OF_TENSORS = frozenset({functions.at_least, functions.at_most})
 #: Those that of a number 0 are no function of the tensor.
 _SCALES = frozenset({"mul", "div", "pow"})
 

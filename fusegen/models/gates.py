@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
@@ -21,10 +21,10 @@ __all__ = ["write_gates"]
 
 #: What computes a gate, by the op that is applied to one half before the other is multiplied with it.
 _GATES: Mapping[str, Callable[..., Any]] = {
-    "sigmoid": patterns.glu,
-    "swish": patterns.swiglu,
-    "gelu": patterns.geglu,
-    "relu": patterns.reglu,
+    "sigmoid": functions.glu,
+    "swish": functions.swiglu,
+    "gelu": functions.geglu,
+    "relu": functions.reglu,
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import Argument, tensor_of
 from fusegen.models.calls import Call, call_or_none
@@ -86,7 +86,7 @@ def write_other_gates(graph: fx.Graph, effects: Effects) -> None:
         if text is None or not _is_gate(formula, effects):
             continue
         half = next(iter(formula.read.values()))
-        function = patterns.OfHalves(text, _alone(formula), len(formula.inside), half.alternating)
+        function = functions.OfHalves(text, _alone(formula), len(formula.inside), half.alternating)
         with graph.inserting_before(node):
             made = graph.call_function(function, (half.whole,))
         replace_node(node, made)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.nn import functional
 
+from fusegen.models import functions
 from fusegen.ops import Op, find, registry
 
 __all__ = [
@@ -31,152 +32,15 @@ __all__ = [
     "STEPS",
     "VIEWS",
     "WINDOWS",
-    "OfHalves",
-    "geglu",
-    "glu",
-    "layer_norm_of_channels",
-    "max_values",
-    "min_values",
     "op_of",
     "op_of_function",
     "op_of_method",
-    "reglu",
-    "rms_norm_of_channels",
-    "rope",
-    "rotate_half",
-    "swiglu",
 ]
 
-
-def rotate_half(x: Tensor, interleaved: bool = False) -> Tensor:
-    """The rotation of a row's halves or of neighbours, a function that torch lacks: models write it out
-    (`rotary.py`)."""
-    first, second = _halves(x, interleaved)
-    return (
-        torch.stack((-second, first), -1).flatten(-2)
-        if interleaved
-        else torch.cat((-second, first), -1)
-    )
-
-
-def rope(
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    interleaved: bool = False,
-    partial_rotary_factor: float = 1.0,
-    per_pair: bool = False,
-) -> Tensor:
-    """Rotary position embedding of a row or of its first columns (`rope.py`); see the op of this name."""
-    width = round(x.shape[-1] * partial_rotary_factor)
-    front, rest = x[..., :width], x[..., width:]
-    if per_pair:
-        twice = (lambda t: t.repeat_interleave(2, -1)) if interleaved else _twice
-        cos, sin = twice(cos), twice(sin)
-    turned = front * cos + rotate_half(front, interleaved) * sin
-    return torch.cat((turned, rest), -1) if partial_rotary_factor < 1 else turned
-
-
-def _twice(table: Tensor) -> Tensor:
-    return torch.cat((table, table), -1)
-
-
-def layer_norm_of_channels(
-    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    """A layer norm over dim 1, with weights [C, 1, ...], that torch lacks (`channel_norms.py`)."""
-    weight, bias = (None if t is None else t.flatten() for t in (weight, bias))
-    rows = functional.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps)
-    return rows.movedim(-1, 1)
-
-
-def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """The same of an RMS norm."""
-    weight = None if weight is None else weight.flatten()
-    return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
-
-
-def max_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """The values alone of `torch.max` over a dim (`extremes.py`)."""
-    return torch.max(x, dim, keepdim).values
-
-
-def min_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """The same of `torch.min`."""
-    return torch.min(x, dim, keepdim).values
-
-
-def at_least(x: Tensor, other: float) -> Tensor:
-    """`torch.maximum` of a tensor and a number (`filled.py`)."""
-    return torch.maximum(x, x.new_full((), other))
-
-
-def at_most(x: Tensor, other: float) -> Tensor:
-    """The same of `torch.minimum`."""
-    return torch.minimum(x, x.new_full((), other))
-
-
-def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
-    """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
-    value, gate = _value_and_gate(x, gate_first, alternating)
-    return value * torch.sigmoid(gate)
-
-
-def swiglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
-    """The same with silu."""
-    value, gate = _value_and_gate(x, gate_first, alternating)
-    return value * functional.silu(gate)
-
-
-def geglu(
-    x: Tensor, gate_first: bool, alternating: bool = False, approximate: str = "none"
-) -> Tensor:
-    """The same with gelu."""
-    value, gate = _value_and_gate(x, gate_first, alternating)
-    return value * functional.gelu(gate, approximate=approximate)
-
-
-def reglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
-    """The same with relu."""
-    value, gate = _value_and_gate(x, gate_first, alternating)
-    return value * functional.relu(gate)
-
-
-class OfHalves:
-    """A function of the two halves of the last dim that a spec writes as a formula (`other_gates.py`).
-
-    Args:
-        formula: the formula, of `first` and `second`.
-        run: computes it of both halves.
-        ops: how many ops it is.
-        alternating: whether the halves are the even and the odd columns.
-    """
-
-    def __init__(
-        self, formula: str, run: Callable[[Tensor, Tensor], Tensor], ops: int, alternating: bool
-    ) -> None:
-        self.formula, self.run, self.ops, self.alternating = formula, run, ops, alternating
-        self.__name__ = "of_halves"  # as the code of a graph calls it
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return its value, by torch's own functions."""
-        return self.run(*_halves(x, self.alternating))
-
-
-def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:
-    first, second = _halves(x, alternating)
-    return (second, first) if gate_first else (first, second)
-
-
-def _halves(x: Tensor, alternating: bool) -> tuple[Tensor, Tensor]:
-    first, second = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, -1)
-    return first, second
-
-
 #: The gates of two halves that models write out.
-GATES = frozenset({glu, swiglu, geglu, reglu})
+GATES = frozenset({functions.glu, functions.swiglu, functions.geglu, functions.reglu})
 #: Python's operators and what torch calls otherwise, each with its op. An in-place operator is named as the
-#: one that it is the in-place form of; `inplace.py` decides whether it may be computed out of place.
+#: one that it is the in-place form of; `out_of_place.py` decides whether it may be computed out of place.
 _FUNCTIONS: Mapping[Any, str] = {
     operator.add: "add",
     operator.iadd: "add",
@@ -216,17 +80,22 @@ _FUNCTIONS: Mapping[Any, str] = {
     torch.batch_norm: "batch_norm",
     torch.layer_norm: "layer_norm",
     torch.group_norm: "group_norm",
-    rotate_half: "rotate_half",
-    rope: "rope",
-    layer_norm_of_channels: "layer_norm",
-    rms_norm_of_channels: "rms_norm",
-    max_values: "max",
-    min_values: "min",
-    at_least: "maximum",
-    at_most: "minimum",
+    functions.rotate_half: "rotate_half",
+    functions.rope: "rope",
+    functions.layer_norm_of_channels: "layer_norm",
+    functions.rms_norm_of_channels: "rms_norm",
+    functions.max_values: "max",
+    functions.min_values: "min",
+    functions.at_least: "maximum",
+    functions.at_most: "minimum",
     functional.glu: "glu",
     torch._C._nn.glu: "glu",
-    **{glu: "glu", swiglu: "swiglu", geglu: "geglu", reglu: "reglu"},
+    **{
+        functions.glu: "glu",
+        functions.swiglu: "swiglu",
+        functions.geglu: "geglu",
+        functions.reglu: "reglu",
+    },
 }
 #: The same for methods of a tensor. `sub` and the like are found under their own names.
 _METHODS: Mapping[str, str] = {
@@ -260,12 +129,12 @@ _OF_TWO: Mapping[str, str] = {"max": "maximum", "min": "minimum"}
 OF_ONE = frozenset({"max", "min"})
 #: What stands for something that a model calls by another name, with that name.
 SHOWN: Mapping[Any, str] = {
-    max_values: "max",
-    min_values: "min",
-    at_least: "maximum",
-    at_most: "minimum",
-    layer_norm_of_channels: "layer_norm",
-    rms_norm_of_channels: "rms_norm",
+    functions.max_values: "max",
+    functions.min_values: "min",
+    functions.at_least: "maximum",
+    functions.at_most: "minimum",
+    functions.layer_norm_of_channels: "layer_norm",
+    functions.rms_norm_of_channels: "rms_norm",
 }
 #: Ops that a formula writes with a sign between the two.
 INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
@@ -287,7 +156,7 @@ CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as
 #: Pooling, with the number of dims that it reduces. To one value it is a mean.
 POOLS: Mapping[str, int] = {f"adaptive_avg_pool{n}d": n for n in (1, 2, 3)}
 #: Norms over dim 1.
-OF_CHANNELS = frozenset({layer_norm_of_channels, rms_norm_of_channels})
+OF_CHANNELS = frozenset({functions.layer_norm_of_channels, functions.rms_norm_of_channels})
 #: Methods and functions whose result is what they are called on, seen in another way.
 VIEWS = frozenset(
     {
@@ -325,7 +194,7 @@ PRODUCTS = frozenset(
 
 def op_of(node: fx.Node) -> Op | None:
     """Return the op that a node of a captured graph calls."""
-    if isinstance(node.target, OfHalves):
+    if isinstance(node.target, functions.OfHalves):
         return find("glu")
     op = None
     if node.op == "call_function":

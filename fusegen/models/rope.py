@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
@@ -30,7 +30,7 @@ _FLATTENS = frozenset({"flatten", "reshape", "view"})
 
 
 class _Rope(NamedTuple):
-    """A call of `patterns.rope`, and the nodes that it stands for."""
+    """A call of `functions.rope`, and the nodes that it stands for."""
 
     x: fx.Node
     cos: fx.Node
@@ -52,7 +52,7 @@ def write_ropes(graph: fx.Graph, effects: Effects) -> None:
             continue
         with graph.inserting_before(node):
             made = graph.call_function(
-                patterns.rope, (found.x, found.cos, found.sin), found.keywords
+                functions.rope, (found.x, found.cos, found.sin), found.keywords
             )
         replace_node(node, made)
 
@@ -63,7 +63,7 @@ def _may_move(found: _Rope, node: fx.Node, effects: Effects) -> bool:
     if any(t is None or t.requires_grad or not t.is_floating_point() for t in tables):
         return False
     known = [
-        n for n in (*found.among, node) if n.target not in (patterns.rope, patterns.rotate_half)
+        n for n in (*found.among, node) if n.target not in (functions.rope, functions.rotate_half)
     ]
     stretch = effects.stretch[node]
     return all(effects.may_move(n) and effects.stretch.get(n) == stretch for n in known)
@@ -144,7 +144,7 @@ def _of_some_columns(node: fx.Node) -> _Rope | None:
 
 def _whole_rotation(node: fx.Node) -> _Rope | None:
     """Return the rotation that a node computes of all of what it turns."""
-    if node.target is patterns.rope:
+    if node.target is functions.rope:
         x, cos, sin = node.args
         keywords = dict(node.kwargs)
         if isinstance(x, fx.Node) and isinstance(cos, fx.Node) and isinstance(sin, fx.Node):
@@ -153,7 +153,7 @@ def _whole_rotation(node: fx.Node) -> _Rope | None:
     for left, right in _operands(node, "add"):
         for cos, x in _factors(left):
             for sin, turned in _factors(right):
-                if turned.target is not patterns.rotate_half or turned.args[0] is not x:
+                if turned.target is not functions.rotate_half or turned.args[0] is not x:
                     continue
                 if _has_width(cos, x) and _has_width(sin, x):
                     keywords = {"interleaved": bool(turned.kwargs.get("interleaved"))}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusegen.models import patterns
+from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
@@ -41,7 +41,7 @@ def write_rotations(graph: fx.Graph, effects: Effects) -> None:
         if x is not None:
             with graph.inserting_before(node):
                 keywords: dict[str, Any] = {"interleaved": True} if alternating else {}
-                made = graph.call_function(patterns.rotate_half, (x,), keywords)
+                made = graph.call_function(functions.rotate_half, (x,), keywords)
             replace_node(node, made)
 
 

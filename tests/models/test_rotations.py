@@ -11,7 +11,7 @@ from shared.captured import captured, ops_of, tidied
 from shared.captured import texts_of as texts
 from torch import Tensor, nn
 
-from fusegen.models.patterns import rope, rotate_half
+from fusegen.models.functions import rope, rotate_half
 from fusegen.spec import parse
 from fusegen.tools.check.reference import run_chain
 

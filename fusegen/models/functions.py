@@ -1,0 +1,153 @@
+"""Functions that torch lacks: passes over a graph put a call of one in place of what a model writes out.
+
+Each computes the same by torch's own functions, where no kernel does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = [
+    "OfHalves",
+    "at_least",
+    "at_most",
+    "geglu",
+    "glu",
+    "layer_norm_of_channels",
+    "max_values",
+    "min_values",
+    "reglu",
+    "rms_norm_of_channels",
+    "rope",
+    "rotate_half",
+    "swiglu",
+]
+
+
+def rotate_half(x: Tensor, interleaved: bool = False) -> Tensor:
+    """The rotation of a row's halves or of neighbours, a function that torch lacks: models write it out
+    (`rotary.py`)."""
+    first, second = _halves(x, interleaved)
+    return (
+        torch.stack((-second, first), -1).flatten(-2)
+        if interleaved
+        else torch.cat((-second, first), -1)
+    )
+
+
+def rope(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    interleaved: bool = False,
+    partial_rotary_factor: float = 1.0,
+    per_pair: bool = False,
+) -> Tensor:
+    """Rotary position embedding of a row or of its first columns (`rope.py`); see the op of this name."""
+    width = round(x.shape[-1] * partial_rotary_factor)
+    front, rest = x[..., :width], x[..., width:]
+    if per_pair:
+        twice = (lambda t: t.repeat_interleave(2, -1)) if interleaved else _twice
+        cos, sin = twice(cos), twice(sin)
+    turned = front * cos + rotate_half(front, interleaved) * sin
+    return torch.cat((turned, rest), -1) if partial_rotary_factor < 1 else turned
+
+
+def _twice(table: Tensor) -> Tensor:
+    return torch.cat((table, table), -1)
+
+
+def layer_norm_of_channels(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """A layer norm over dim 1, with weights [C, 1, ...], that torch lacks (`channel_norms.py`)."""
+    weight, bias = (None if t is None else t.flatten() for t in (weight, bias))
+    rows = functional.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps)
+    return rows.movedim(-1, 1)
+
+
+def rms_norm_of_channels(x: Tensor, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """The same of an RMS norm."""
+    weight = None if weight is None else weight.flatten()
+    return functional.rms_norm(x.movedim(1, -1), x.shape[1:2], weight, eps).movedim(-1, 1)
+
+
+def max_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """The values alone of `torch.max` over a dim (`extremes.py`)."""
+    return torch.max(x, dim, keepdim).values
+
+
+def min_values(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """The same of `torch.min`."""
+    return torch.min(x, dim, keepdim).values
+
+
+def at_least(x: Tensor, other: float) -> Tensor:
+    """`torch.maximum` of a tensor and a number (`filled.py`)."""
+    return torch.maximum(x, x.new_full((), other))
+
+
+def at_most(x: Tensor, other: float) -> Tensor:
+    """The same of `torch.minimum`."""
+    return torch.minimum(x, x.new_full((), other))
+
+
+def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
+    """The gate of two halves of the last dim, either of which may be the gate (`gates.py`)."""
+    value, gate = _value_and_gate(x, gate_first, alternating)
+    return value * torch.sigmoid(gate)
+
+
+def swiglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
+    """The same with silu."""
+    value, gate = _value_and_gate(x, gate_first, alternating)
+    return value * functional.silu(gate)
+
+
+def geglu(
+    x: Tensor, gate_first: bool, alternating: bool = False, approximate: str = "none"
+) -> Tensor:
+    """The same with gelu."""
+    value, gate = _value_and_gate(x, gate_first, alternating)
+    return value * functional.gelu(gate, approximate=approximate)
+
+
+def reglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
+    """The same with relu."""
+    value, gate = _value_and_gate(x, gate_first, alternating)
+    return value * functional.relu(gate)
+
+
+class OfHalves:
+    """A function of the two halves of the last dim that a spec writes as a formula (`other_gates.py`).
+
+    Args:
+        formula: the formula, of `first` and `second`.
+        run: computes it of both halves.
+        ops: how many ops it is.
+        alternating: whether the halves are the even and the odd columns.
+    """
+
+    def __init__(
+        self, formula: str, run: Callable[[Tensor, Tensor], Tensor], ops: int, alternating: bool
+    ) -> None:
+        self.formula, self.run, self.ops, self.alternating = formula, run, ops, alternating
+        self.__name__ = "of_halves"  # as the code of a graph calls it
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return its value, by torch's own functions."""
+        return self.run(*_halves(x, self.alternating))
+
+
+def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:
+    first, second = _halves(x, alternating)
+    return (second, first) if gate_first else (first, second)
+
+
+def _halves(x: Tensor, alternating: bool) -> tuple[Tensor, Tensor]:
+    first, second = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, -1)
+    return first, second
