@@ -1,4 +1,4 @@
-"""Tensors that lie between others are read where they lie, and operands along dims that are not neighbours."""
+"""Tensors between others are read where they are, and operands along dims that are not neighbours."""
 
 from __future__ import annotations
 

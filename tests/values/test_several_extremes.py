@@ -1,4 +1,4 @@
-"""Extremes of a row that one stage finds together, up to as many as a loop has variables of its own for, and more."""
+"""Extremes of a row that one stage finds together: as many as a loop has variables for, and more."""
 
 from __future__ import annotations
 
