@@ -12,7 +12,7 @@ from fusegen.models import patterns
 from fusegen.models.added_node import value_of
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.calls import call_or_none
-from fusegen.models.effects import Effects, is_in_place
+from fusegen.models.effects import effects_of, is_in_place
 from fusegen.models.shapes import same
 from fusegen.models.views import base_of, step_of
 
@@ -21,17 +21,15 @@ __all__ = ["leave_out_broadcasts"]
 _BROADCASTS = frozenset({"expand", "expand_as", "broadcast_to"})
 
 
-def leave_out_broadcasts(graph: fx.Graph, effects: Effects) -> None:
-    """Let ops read what a broadcast is of, where their results have the same shape without it.
-
-    Args:
-        graph: the graph. It is changed.
-        effects: what may not be moved in the graph.
-    """
+def leave_out_broadcasts(graph: fx.Graph) -> None:
+    """Let ops read what a broadcast is of, where their results have the same shape without it."""
+    effects = effects_of(graph)
     for node in reversed(graph.nodes):
         base = base_of(node)
         if base is None or node in effects.nested:
             continue
+        if effects.stretch[node] != effects.stretch[base]:
+            continue  # under no_grad no gradient goes through it
         if name_of(node) not in _BROADCASTS and not _drops_first_dims(node, base):
             continue
         for user in list(node.users):

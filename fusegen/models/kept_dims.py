@@ -11,7 +11,7 @@ from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import is_arithmetic
 from fusegen.models.calls import Call, call_or_none
-from fusegen.models.effects import Effects
+from fusegen.models.effects import Effects, effects_of
 from fusegen.models.views import step_of
 
 __all__ = ["drop_dims", "keep_dims"]
@@ -47,6 +47,7 @@ def drop_dims(graph: fx.Graph) -> None:
     Args:
         graph: the graph. It is changed.
     """
+    stretch = effects_of(graph).stretch
     for view in list(graph.nodes):
         if view.op != "call_method" or view.target != "squeeze" or len(view.args) != 2:
             continue
@@ -56,6 +57,8 @@ def drop_dims(graph: fx.Graph) -> None:
             continue
         if set(kept.users) != {view} or not kept.kwargs.get("keepdim"):
             continue
+        if stretch[view] != stretch[kept]:
+            continue  # under no_grad no gradient goes through it
         with graph.inserting_before(kept):
             node = _written(graph, kept, keepdim=False)
         replace_node(view, node)

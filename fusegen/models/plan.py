@@ -93,7 +93,7 @@ def plan_of(
         before = effects_of(graph, inputs)
     write_plainly(graph, before)
     keep_dims(graph, before)
-    leave_out_broadcasts(graph, before)
+    leave_out_broadcasts(graph)
     draw_row_masks(graph, before)
     if not before.stretch.keys() >= set(graph.nodes):
         before = effects_of(graph, inputs)  # of the nodes that are new, too
@@ -109,7 +109,7 @@ def plan_of(
     report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
-    leave_out_broadcasts(graph, before)
+    leave_out_broadcasts(graph)
     drop_dims(graph)
     leave_out_unread(graph)
     report.changed[RECOMPUTED] += recompute(

@@ -124,6 +124,36 @@ def test_a_change_without_gradients_lets_them_pass() -> None:
     assert fused(form) == {("add", "tanh")}
 
 
+@pytest.mark.usefixtures("specs_by_torch")
+@pytest.mark.parametrize(
+    "seen_so",
+    [
+        lambda x: x.expand(4, 6),
+        lambda x: x.view(-1).view(4, 6),
+        lambda x: x.mean(-1, keepdim=True) * x,
+        lambda x: x.unsqueeze(0).squeeze((0,)),
+    ],
+)
+def test_a_view_without_gradients_has_none(seen_so: Any) -> None:
+    def form(x: Tensor, y: Tensor) -> Any:
+        with torch.no_grad():
+            z = seen_so(x)
+        return (z * y + 1).tanh()
+
+    assert ("mul", "add", "tanh") in fused(form)
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+def test_a_dim_that_is_dropped_without_gradients_has_none() -> None:
+    def form(x: Tensor, y: Tensor) -> Any:
+        z = (x * y).mean(-1, keepdim=True)
+        with torch.no_grad():
+            row = z.squeeze((-1,))
+        return (row * y.mT).tanh() + 1
+
+    assert fused(form)
+
+
 def fused(form: Any) -> set[tuple[str, ...]]:
     """Return the regions of a form, which must give what it gives in eager."""
     used = FusegenBackend(everything=True)
