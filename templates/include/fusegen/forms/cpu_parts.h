@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fusegen/cpu.h"
+#include "fusegen/cpu_channels.h"
 #include "fusegen/forms/cpu_sweep.h"
 #include "fusegen/forms/parts.h"
 
