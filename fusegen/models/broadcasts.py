@@ -28,11 +28,14 @@ def leave_out_broadcasts(graph: fx.Graph) -> None:
         base = base_of(node)
         if base is None or node in effects.nested:
             continue
-        if effects.stretch[node] != effects.stretch[base]:
+        stretch = effects.stretch[node]
+        if stretch != effects.stretch[base]:
             continue  # under no_grad no gradient goes through it
         if name_of(node) not in _BROADCASTS and not _drops_first_dims(node, base):
             continue
         for user in list(node.users):
+            if effects.stretch[user] != stretch:
+                continue  # base may be a tensor with a gradient that `contiguous` returned under no_grad
             if _broadcasts(user) and _gives_the_same(user, node, base):
                 user.replace_input_with(node, base)
 

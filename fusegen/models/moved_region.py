@@ -217,7 +217,13 @@ def leave_out_undone(
         if found.args and found.args[0] is seen:  # a view that undoes nothing
             graph.erase_node(found)
             continue
-        user.replace_all_uses_with(found, delete_user_cb=lambda reader: reader.op != "output")
+        # What lies in another stretch may read no gradient, which what both are of may have.
+        user.replace_all_uses_with(
+            found,
+            delete_user_cb=lambda reader: (
+                reader.op != "output" and effects.stretch.get(reader, stretch) == stretch
+            ),
+        )
         if not user.users:
             graph.erase_node(user)
         if found is not seen:

@@ -132,6 +132,8 @@ def test_a_change_without_gradients_lets_them_pass() -> None:
         lambda x: x.view(-1).view(4, 6),
         lambda x: x.mean(-1, keepdim=True) * x,
         lambda x: x.unsqueeze(0).squeeze((0,)),
+        lambda x: x.contiguous().expand(4, 6),  # contiguous returns x, which has one
+        lambda x: x.contiguous().view(-1).view(4, 6),
     ],
 )
 def test_a_view_without_gradients_has_none(seen_so: Any) -> None:
