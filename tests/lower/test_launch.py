@@ -11,6 +11,7 @@ from conftest import ROOT
 from shared.small_programs import W, X, program_of
 
 from fusegen.atoms import tanh
+from fusegen.chain import derive
 from fusegen.base.errors import UserError
 from fusegen.lower import lower
 from fusegen.lower.kernel.gpu_form import GpuForm
@@ -18,6 +19,7 @@ from fusegen.lower.kernel.launch import MEANINGS, choose_launch
 from fusegen.ops import call, find
 from fusegen.program import Reduce
 from fusegen.program.calculus import vjp
+from fusegen.spec import parse
 from fusegen.spec.model import LAUNCH_PARAMETERS
 from fusegen.toolchain import pipeline, tuned
 from fusegen.tools.tune import CANDIDATES
@@ -99,6 +101,15 @@ def test_a_warp_takes_one_row_whatever_is_computed_unless_it_sums_columns() -> N
     assert GpuForm(lower(vjp(mish, "backward"))).rows_apart
     norm = call(find("layer_norm"), X, {"weight": W}, {})
     assert not GpuForm(lower(vjp(program_of(norm), "backward"))).rows_apart
+
+
+def test_groups_that_lie_between_one_another_have_loops() -> None:
+    """Groups of channels of channels-last: without loops of their own x would be copied."""
+    groups = (
+        "dims: 4\narguments: {features: int}\norder: 1\nchain:\n  - group_norm: {num_groups: 2}\n"
+    )
+    (mode,) = derive(parse(groups, "groups")).modes
+    assert all(kernel.interleaved for kernel in mode.kernels)
 
 
 def test_what_is_live_between_stages() -> None:
