@@ -11,8 +11,8 @@ from conftest import ROOT
 from shared.small_programs import W, X, program_of
 
 from fusegen.atoms import tanh
-from fusegen.chain import derive
 from fusegen.base.errors import UserError
+from fusegen.chain import derive
 from fusegen.lower import lower
 from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import MEANINGS, choose_launch
