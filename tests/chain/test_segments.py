@@ -12,6 +12,7 @@ import torch
 from conftest import DEVICES, ROOT, constructor, derive, dtypes_of, dtypes_on_devices
 from shared.layouts import channels_last
 from shared.segment_originals import SEGMENTS
+from shared.threads import threads
 from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 
@@ -156,12 +157,8 @@ def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
     for x in (moved, last, torch.stack([case.x, case.x], -1)[..., 0]):
         got = package.apply(x, *operands, **case.options)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         again = package.apply(case.x, *operands, **case.options)
-    finally:
-        torch.set_num_threads(threads)
     assert torch.equal(again, wanted)
 
 

@@ -11,6 +11,7 @@ import torch
 from conftest import DEVICES, ROOT, constructor, derive, dtypes_of, dtypes_on_devices
 from shared.layouts import channels_last, copied
 from shared.shaped_originals import SHAPED, doubled
+from shared.threads import threads
 from torch import Tensor, nn
 
 from fusegen import load
@@ -237,12 +238,9 @@ def test_results_are_the_same_from_run_to_run(name: str, device: str, shaped: Sh
         out = package.apply(*leaves, **case.options)
         return list(torch.autograd.grad(out.square().sum(), [t for t in leaves if t.requires_grad]))
 
-    first, threads = run(), torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    first = run()
+    with threads(1):
         second = run()
-    finally:
-        torch.set_num_threads(threads)
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
 

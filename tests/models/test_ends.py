@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from shared.by_torch import seen
+from shared.by_torch import hold_seen, seen
 from shared.captured import captured, outcome, texts_of
 from torch import Tensor
 from torch.nn import functional
@@ -28,14 +28,7 @@ def by_torch(model: Callable[..., Any], *inputs: Tensor) -> list[tuple[str, ...]
     wanted = seen(model, inputs, model)
     used = FusegenBackend(everything=True)
     found = seen(model, inputs, torch.compile(model, backend=used))
-    for got, truth in zip(found, wanted, strict=True):
-        if isinstance(truth, tuple):
-            assert got[1] == truth[1]
-            got, truth = got[0], truth[0]
-            assert (got.dtype, got.shape) == (truth.dtype, truth.shape)
-        assert (got is None) == (truth is None)
-        if truth is not None:
-            torch.testing.assert_close(got, truth)
+    hold_seen(found, wanted, alike=lambda value: (value.dtype, value.shape))
     for region in used.report.fused:
         chain.derive(spec.parse(region.spec, "region"))
     assert not [region.reason for region in used.report.regions if region.reason]

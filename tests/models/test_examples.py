@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from shared.threads import threads
 from torch import Tensor, nn
 
 import fusegen
@@ -29,10 +30,8 @@ STEPS = 20
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """The tensors are small: more threads take longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 class Run:

@@ -61,13 +61,27 @@ def seen(model: Any, inputs: tuple[Tensor, ...], run: Any) -> list[Any]:
     return [*((o.detach(), o.requires_grad) for o in outs), *grads, *given, *state.values()]
 
 
-def hold_seen(found: Sequence[Any], wanted: Sequence[Any], *, equal_nan: bool = False) -> None:
-    """Compare all that two calls gave, in float64."""
+def hold_seen(
+    found: Sequence[Any],
+    wanted: Sequence[Any],
+    *,
+    equal_nan: bool = False,
+    alike: Callable[[Tensor], Any] | None = None,
+) -> None:
+    """Compare all that two calls gave, in float64.
+
+    Args:
+        found: what one call gave.
+        wanted: what the other one gave.
+        equal_nan: whether NaN equals NaN.
+        alike: what must be the same of their values, such as the strides.
+    """
     assert len(found) == len(wanted)
     for got, truth in zip(found, wanted, strict=True):
         if isinstance(truth, tuple):
-            assert got[1] == truth[1]
+            assert got[1] == truth[1], "whether it has a gradient"
             got, truth = got[0], truth[0]
+            assert alike is None or alike(got) == alike(truth)
         assert (got is None) == (truth is None)
         if truth is not None:
             torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-10, equal_nan=equal_nan)

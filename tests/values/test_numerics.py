@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, NAMES, dtype_name
+from shared.threads import threads
 
 from fusegen.chain import Chain
 from fusegen.tools.check import verify
@@ -209,12 +210,8 @@ def test_results_are_the_same_from_run_to_run(
         )
 
     first = run()
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         second = run()
-    finally:
-        torch.set_num_threads(threads)
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
 

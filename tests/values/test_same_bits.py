@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
 from conftest import DEVICES, NAMES, dtype_name
+from shared.threads import threads
 from torch import Tensor
 
 from fusegen.chain import Chain
@@ -32,16 +32,6 @@ SHAPES = {
 }
 Derived = Callable[[str], Chain]
 Package = Callable[[str], ModuleType]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def bits(package: ModuleType, chain: Chain, case: verify.Case, dtype: torch.dtype) -> list[bytes]:
