@@ -186,6 +186,24 @@ def test_windows_are_read_as_torch_does(
             torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13, equal_nan=True)
 
 
+@pytest.mark.parametrize("pooling", [nn.MaxPool1d(2, 70_000), nn.AvgPool1d(2, 70_000)])
+def test_windows_may_be_far_apart(
+    pooling: nn.Module, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of a dim times a stride is above 2^32 here."""
+    monkeypatch.setattr(windows, "_FEW", 0)
+    monkeypatch.setattr(windows, "is_plain_on_gpu", lambda x: x.numel() > 0)
+    monkeypatch.setitem(windows._operators, torch.float64, operator(run))
+    torch.manual_seed(0)
+    x, bias = torch.randn(1, 1, 140_002, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    found = windows._windows_of(pooling, x)
+    assert found is not None
+    wanted = results(lambda x, b: pooling(x) + b, x, bias)
+    got = results(lambda x, b: windows._run(found, x, b), x, bias)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("memory_format", ["preserve", "channels_last"])
 @pytest.mark.parametrize(
