@@ -6,6 +6,7 @@ at the start is one too, as that of a mean in `x - x.mean(0)`.
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from fusegen.models import patterns
@@ -60,7 +61,9 @@ def _broadcasts(node: fx.Node) -> bool:
 
 def _gives_the_same(user: fx.Node, broadcast: fx.Node, base: fx.Node) -> bool:
     """Return whether a result has its shape and memory format without a broadcast."""
-    value, found = tensor_of(user), value_of(user, {broadcast: base})
+    value = tensor_of(user)
+    with torch.no_grad():  # torch refuses gradients of some views of what changed
+        found = value_of(user, {broadcast: base})
     if value is None or not same(tuple(value.shape), tuple(found.shape)):
         return False
     return same(value.stride(), found.stride()) and value.dtype is found.dtype

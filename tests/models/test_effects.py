@@ -146,6 +146,20 @@ def test_a_view_without_gradients_has_none(seen_so: Any) -> None:
 
 
 @pytest.mark.usefixtures("specs_by_torch")
+def test_a_view_of_what_changes_without_gradients_is_read() -> None:
+    def form(x: Tensor, y: Tensor) -> Any:
+        with torch.no_grad():
+            y *= 2
+            row = y.unsqueeze(0).squeeze(0)
+            z = row * x
+            y *= 2
+            late = y.detach().mean(-1, keepdim=True) + row
+        return late * 2 + 1, z
+
+    assert ("mul", "add") in fused(form)
+
+
+@pytest.mark.usefixtures("specs_by_torch")
 def test_a_dim_that_is_dropped_without_gradients_has_none() -> None:
     def form(x: Tensor, y: Tensor) -> Any:
         z = (x * y).mean(-1, keepdim=True)
