@@ -37,6 +37,8 @@ PRINTED = [
     (sp.Integer(10) ** 20 * X, "T(1e+20) * x"),
     (where(X <= 0, 0, X), "(x <= T(0) ? T(0) : x)"),
     (where(sp.Eq(X, Y), 1, 0), "(x == row.y ? T(1) : T(0))"),
+    (where(sp.And(X > 0, Y > 1), 1, X), "((x > T(0)) && (row.y > T(1)) ? T(1) : x)"),
+    (where(sp.Or(X > 0, Y > 1), 1, X), "((x > T(0)) || (row.y > T(1)) ? T(1) : x)"),
     (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(row.y)"),
     (sp.exp(-X), "Math::exp(-x)"),
     # A sum is rounded, and an exponential multiplies its rounding.
