@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fusegen.atoms import ATOMS, Atom, Pointwise, Shape
 from fusegen.atoms.text import written
-from fusegen.atoms.values import evaluate
+from fusegen.atoms.values import evaluate, folded
 from fusegen.lower import Variable
 from fusegen.lower.polynomials.of_formulas import _smooth
 from fusegen.lower.print_cpp import Printer
@@ -211,3 +211,17 @@ def test_conditions_of_numbers(x: int, wanted: int) -> None:
     s = sp.Symbol("x", real=True)
     expr = sp.Piecewise((1, sp.And(s >= 0, s < 1)), (2, sp.Or(sp.Eq(s, 0), sp.Eq(s, 1))), (3, True))
     assert evaluate(expr, {s: mpmath.mpf(x)}) == wanted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smooth_intervals_begin_before_they_end(name: str) -> None:
+    assert all(low < high for low, high in ATOMS[NAMES[name]].smooth)
+
+
+def test_an_atom_of_a_constant_is_a_number_where_that_is_finite() -> None:
+    tanh, log1p = NAMES["tanh"], NAMES["log1p"]
+    found = folded(X * tanh(sp.Integer(2)))
+    assert found.has(X)
+    assert not found.has(tanh)
+    assert abs(float(found / X) - math.tanh(2)) < 1e-15
+    assert folded(log1p(sp.Integer(-1))).has(log1p)
