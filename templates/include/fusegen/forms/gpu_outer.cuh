@@ -91,8 +91,7 @@ __global__ void __launch_bounds__(outer_threads, OuterLive<D, L, S, V>::resident
   while (next.exists()) {
     const int64_t first = next.row();
     const bool mine = first < args.rows;
-    // Element 0 of row i of matrix m, [cols, inner], is m cols inner + i, and the row is m inner +
-    // i.
+    // Row m inner + i, number i of matrix m [cols, inner], begins at m cols inner + i.
     const int64_t matrix = next.matrix_of(first);
     const int64_t base = matrix * (cols - 1) * inner + first + (holds ? offset : 0);
     const typename P::template Starts<Streams> at_base(args, matrix, base);
