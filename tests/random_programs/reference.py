@@ -121,8 +121,10 @@ class _Run:
                 first, second = halves
                 x, operands[op.halves] = (second, first) if swapped else (first, second)
             elif self.call.written_out and isinstance(operands[op.halves], Tensor):
-                # A gate's gradient is then a sum of rounded terms, as it is in a kernel.
-                operands[op.halves] = operands[op.halves].expand_as(x)
+                # A gate's gradient is then a sum of rounded terms, as it is in a kernel. What the
+                # steps before have summed is smaller than the gate.
+                shape = torch.broadcast_shapes(operands[op.halves].shape, x.shape)
+                operands[op.halves] = operands[op.halves].expand(shape)
         dims = _dims(op, attributes, x)
         function = OWN.get(op.name) or functools.partial(declared, op)
         if self.call.written_out:
