@@ -31,7 +31,7 @@ def compiled(model: nn.Module, backend: Any, *, with_recurrent: bool = True) -> 
     def call(*args: Any, **kwargs: Any) -> Any:
         if (
             torch.compiler.is_compiling()
-        ):  # another torch.compile captures it, which has its own setting
+        ):  # by another torch.compile, which has a setting of its own
             return function(*args, **kwargs)
         with torch._dynamo.config.patch(allow_rnn=True):
             return function(*args, **kwargs)
@@ -47,7 +47,7 @@ def _entry(model: nn.Module) -> Callable[..., Any]:
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call] # torch says no types
 
     code = call.__code__.replace(co_name=f"fused_model_{next(_COUNT)}")
     return types.FunctionType(code, call.__globals__, code.co_name, None, call.__closure__)

@@ -132,34 +132,31 @@ def test_dropout_after_a_reduction_over_channels_takes_no_copy(
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, leaf, cotangent)[0])
 
 
-def test_dropout_after_a_reduction_of_rows(tmp_path: Path) -> None:
-    """A stage of a row draws for itself, in more than one block of columns, and in rows of fewer."""
-    text = "order: 1\ndtypes: [float64]\nchain: [softmax, dropout: {p: 0.25}]\n"
-    apply = built_alone(tmp_path, "softmax_dropout", text, [torch.float64]).apply
+def hold_rows(package: ModuleType, wanted: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Hold value and gradient against a function of x and of what dropout keeps of it."""
     for cols in (33, 2500):
         x = torch.randn(5, cols, dtype=torch.float64).requires_grad_()
         kept = uniform(5, 0, (5, cols)) >= 0.25
         cotangent = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape)
         found = []
-        for out in (apply(x, training=True, seed=5), x.softmax(-1) * kept / 0.75):
+        for out in (package.apply(x, training=True, seed=5), wanted(x, kept)):
             found.append((out, *torch.autograd.grad(out, x, cotangent)))
         torch.testing.assert_close(found[0], found[1])
+
+
+def test_dropout_after_a_reduction_of_rows(tmp_path: Path) -> None:
+    """A stage of a row draws for itself, in more than one block of columns, and in rows of fewer."""
+    text = "order: 1\ndtypes: [float64]\nchain: [softmax, dropout: {p: 0.25}]\n"
+    package = built_alone(tmp_path, "softmax_dropout", text, [torch.float64])
+    hold_rows(package, lambda x, kept: x.softmax(-1) * kept / 0.75)
 
 
 def test_stages_of_a_row_read_the_same_draws(tmp_path: Path) -> None:
     """The gradient of a norm reads the mask before and after its sums over the row."""
     text = "order: 1\ndtypes: [float64]\nchain: [dropout: {p: 0.25}, layer_norm]\n"
-    apply = built_alone(tmp_path, "dropout_layer_norm", text, [torch.float64]).apply
-    for cols in (33, 2500):
-        x = torch.randn(5, cols, dtype=torch.float64).requires_grad_()
-        kept = uniform(5, 0, (5, cols)) >= 0.25
-        wanted = torch.nn.functional.layer_norm(x * kept / 0.75, (cols,))
-        cotangent = torch.randn(5, cols, dtype=torch.float64)
-        found = apply(x, training=True, seed=5)
-        torch.testing.assert_close(found, wanted)
-        torch.testing.assert_close(
-            torch.autograd.grad(found, x, cotangent), torch.autograd.grad(wanted, x, cotangent)
-        )
+    package = built_alone(tmp_path, "dropout_layer_norm", text, [torch.float64])
+    norm = torch.nn.functional.layer_norm
+    hold_rows(package, lambda x, kept: norm(x * kept / 0.75, x.shape[-1:]))
 
 
 def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:

@@ -288,7 +288,7 @@ struct FastMath : Math<float> {
     return 4.0f * e * reciprocal(fma(e, 2.0f + e, 1.0f));
   }
 
-  // x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
+  // |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|). Near 0, where this cancels, it is a polynomial.
   static FUSEGEN_FN float tanhshrink(float x) {
     const float size = absolute(x), square = x * x, e = falling_exp_roughly(-2.0f * size);
     const float far = std::copysign(fma(2.0f * e, reciprocal(1.0f + e), size - 1.0f), x);

@@ -127,21 +127,15 @@ struct Reductions {
   }
   // Takes what an element leaves, if it is `here`.
   template <class Out>
-  __device__ __forceinline__ void take(const Out& out, bool here) {
-    each(Sums{}, [&](auto item, auto n) {
-      sum[n] = Addition::combine(sum[n], here ? out.*item.out : Addition::identity<T>());
-    });
-    each(Largest{}, [&](auto item, auto n) {
-      largest[n] = Maximum::combine(largest[n], here ? out.*item.out : Maximum::identity<T>());
-    });
-  }
-  template <class Out>
-  __device__ __forceinline__ void take(const Out& out) {
+  __device__ __forceinline__ void take(const Out& out, bool here = true) {
     if constexpr (Sums::size > 0)
-      each(Sums{}, [&](auto item, auto n) { sum[n] = Addition::combine(sum[n], out.*item.out); });
+      each(Sums{}, [&](auto item, auto n) {
+        sum[n] = Addition::combine(sum[n], here ? out.*item.out : Addition::identity<T>());
+      });
     if constexpr (Largest::size > 0)
-      each(Largest{},
-           [&](auto item, auto n) { largest[n] = Maximum::combine(largest[n], out.*item.out); });
+      each(Largest{}, [&](auto item, auto n) {
+        largest[n] = Maximum::combine(largest[n], here ? out.*item.out : Maximum::identity<T>());
+      });
   }
   __device__ __forceinline__ void scale(T factor) {
 #pragma unroll
