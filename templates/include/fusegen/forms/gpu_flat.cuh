@@ -12,6 +12,28 @@
 namespace fusegen {
 namespace {
 
+// Walks over elements begin … end - 1, V neighbours at a time and R times V in flight: `load` reads
+// those from an element on, and `compute` takes them.
+template <int V, int R, class Raw, class Load, class Compute>
+__device__ __forceinline__ void walk_flat(int64_t begin, int64_t end, const Load& load,
+                                          const Compute& compute) {
+  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
+       first += gridDim.x * (block * R)) {
+    Raw raw[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) load(raw[i], at);
+    }
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) compute(raw[i], at);
+    }
+  }
+}
+
 // Elements begin … end - 1.
 template <class D, class L, class S, int V, int R>
 __global__ void __launch_bounds__(256)
@@ -20,40 +42,29 @@ __global__ void __launch_bounds__(256)
   using P = GpuParts<D, S>;
   using K = typename P::K;
   using AllStages = typename P::AllStages;
+  using Raw = Packed<S, V>[P::Fulls::size + 1];
   await_kernels_before();
   const auto scalar = P::scalars(args);
   Elements<P, V> leaves;
-  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
-  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
-       first += gridDim.x * (block * R)) {
-    Packed<S, V> raw[R][P::Fulls::size + 1];
+  const auto load = [&](Raw& raw, int64_t at) {
+    each(typename P::Fulls{}, [&](auto item, auto n) {
+      const S* const from = pointer<S, decltype(item)::arg>(args);
+      raw[n] = read<L, V>(from + gap_of<decltype(item)>(args, at) + at, policy);
+    });
+  };
+  const auto compute = [&](const Raw& raw, int64_t at) {
+    typename K::Full full[V];
+    P::template unpack_full<AllStages>(args, full, raw, at, 0, 0);
+    const typename K::Row row{};
 #pragma unroll
-    for (int i = 0; i < R; ++i) {
-      const int64_t at = first + i * block;
-      if (at < end) {
-        each(typename P::Fulls{}, [&](auto item, auto n) {
-          const S* const from = pointer<S, decltype(item)::arg>(args);
-          raw[i][n] = read<L, V>(from + gap_of<decltype(item)>(args, at) + at, policy);
-        });
-      }
+    for (int v = 0; v < V; ++v) {
+      typename K::Out out;
+      P::run_stages(full[v], typename K::Col{}, row, scalar, out);
+      leaves.template take<AllStages>(v, out);
     }
-#pragma unroll
-    for (int i = 0; i < R; ++i) {
-      const int64_t at = first + i * block;
-      if (at < end) {
-        typename K::Full full[V];
-        P::template unpack_full<AllStages>(args, full, raw[i], at, 0, 0);
-        const typename K::Row row{};
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          typename K::Out out;
-          P::run_stages(full[v], typename K::Col{}, row, scalar, out);
-          leaves.template take<AllStages>(v, out);
-        }
-        leaves.template store<AllStages, true>(P::results(args).to, at);
-      }
-    }
-  }
+    leaves.template store<AllStages, true>(P::results(args).to, at);
+  };
+  walk_flat<V, R, Raw>(begin, end, load, compute);
   leave_totals<P>(partial, leaves.totals);
 }
 
@@ -65,6 +76,7 @@ __global__ void __launch_bounds__(256)
   using P = GpuParts<D, S>;
   using K = typename P::K;
   using AllStages = typename P::AllStages;
+  using Raw = Packed<S, W>[P::Fulls::size + 1];
   await_kernels_before();
   const auto scalar = P::scalars(args);
   const auto to = P::results(args);
@@ -73,53 +85,41 @@ __global__ void __launch_bounds__(256)
     together = together && reinterpret_cast<uintptr_t>(to[n]) % (W * sizeof(S)) == 0;
   });
   Elements<P, W> leaves;
-  constexpr int64_t block = 256 * W;
-  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * W; first < end;
-       first += gridDim.x * (block * R)) {
-    Packed<S, W> raw[R][P::Fulls::size + 1];
+  const auto load = [&](Raw& raw, int64_t at) {
+    const int count = int(min(end - at, int64_t(W)));
+    each(typename P::Fulls{}, [&](auto item, auto n) {
+      using Item = decltype(item);
+      const S* const from = pointer<S, Item::arg>(args) + at;
+      const int64_t gap = gap_of<Item>(args, at);
+      const bool apart = has_gap<Item> && gap != gap_of<Item>(args, at + count - 1);
 #pragma unroll
-    for (int i = 0; i < R; ++i) {
-      const int64_t at = first + i * block;
-      const int count = int(min(end - at, int64_t(W)));
-      if (at < end) {
-        each(typename P::Fulls{}, [&](auto item, auto n) {
-          using Item = decltype(item);
-          const S* const from = pointer<S, Item::arg>(args) + at;
-          const int64_t gap = gap_of<Item>(args, at);
-          const bool apart = has_gap<Item> && gap != gap_of<Item>(args, at + count - 1);
-#pragma unroll
-          for (int v = 0; v < W; ++v) {
-            if (v < count) {
-              const S* const element = from + (apart ? gap_of<Item>(args, at + v) : gap) + v;
-              raw[i][n].value[v] = read<L, 1>(element, policy).value[0];
-            }
-          }
-        });
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < R; ++i) {
-      const int64_t at = first + i * block;
-      const int count = int(min(end - at, int64_t(W)));
-      if (at < end) {
-        typename K::Full full[W];
-        P::template unpack_inputs<AllStages, true>(args, full, raw[i], at);
-        const typename K::Row row{};
-        uint32_t wanted = 0;
-#pragma unroll
-        for (int v = 0; v < W; ++v) {
-          typename K::Out out;
-          P::run_stages(full[v], typename K::Col{}, row, scalar, out);
-          leaves.template take<AllStages>(v, out, v < count);
-          wanted |= uint32_t(v < count) << v;
+      for (int v = 0; v < W; ++v) {
+        if (v < count) {
+          const S* const element = from + (apart ? gap_of<Item>(args, at + v) : gap) + v;
+          raw[n].value[v] = read<L, 1>(element, policy).value[0];
         }
-        if (together && count == W)
-          leaves.template store<AllStages, true>(to.to, at);
-        else
-          leaves.template store_some<AllStages>(to.to, at, wanted);
       }
+    });
+  };
+  const auto compute = [&](const Raw& raw, int64_t at) {
+    const int count = int(min(end - at, int64_t(W)));
+    typename K::Full full[W];
+    P::template unpack_inputs<AllStages, true>(args, full, raw, at);
+    const typename K::Row row{};
+    uint32_t wanted = 0;
+#pragma unroll
+    for (int v = 0; v < W; ++v) {
+      typename K::Out out;
+      P::run_stages(full[v], typename K::Col{}, row, scalar, out);
+      leaves.template take<AllStages>(v, out, v < count);
+      wanted |= uint32_t(v < count) << v;
     }
-  }
+    if (together && count == W)
+      leaves.template store<AllStages, true>(to.to, at);
+    else
+      leaves.template store_some<AllStages>(to.to, at, wanted);
+  };
+  walk_flat<W, R, Raw>(begin, end, load, compute);
   leave_totals<P>(partial, leaves.totals);
 }
 
