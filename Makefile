@@ -9,6 +9,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A link is the environment of another checkout: this one uses it, and installs nothing into it, since the package that is
+# installed there would then be this checkout's.
+LINKED := $(shell test -L $(VENV) && echo linked)
+ifdef LINKED
+export PYTHONPATH := $(CURDIR)$(PYTHONPATH:%=:%)
+ifeq ($(MAKELEVEL),0)
+$(info $(VENV) is a link to another checkout's environment: nothing is installed into it)
+endif
+endif
 # Where AVX2 is the best there is, every test has run with it already.
 LESSER = $(shell grep -qs avx512f /proc/cpuinfo && echo avx2)
 # The first seed of changed specs, random programs and random models, and where `make prove` writes what it finds.
@@ -51,7 +60,7 @@ check: $(VENV)/installed
 	$(BIN)/fusegen build specs --check
 
 # Two parts at a time, a core each, the longest first. Each part runs, whatever the others found.
-PROVE = OMP_NUM_THREADS=1 MAX_JOBS=1 OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python
+PROVE = OMP_NUM_THREADS=1 MAX_JOBS=1 OMP_WAIT_POLICY=passive PYTHONPATH=tests$(PYTHONPATH:%=:%) $(BIN)/python
 prove: $(VENV)/installed
 	mkdir -p $(RECORDS)
 	$(MAKE) --no-print-directory --keep-going --jobs 2 $(PROVED:%=prove-%)
@@ -77,11 +86,11 @@ docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict
 
 walks: export PATH := $(abspath $(BIN)):$(PATH)
-walks: export PYTHONPATH = tests
+walks: export PYTHONPATH := tests$(PYTHONPATH:%=:%)
 walks: $(VENV)/installed
 	$(BIN)/python tests/take_walks.py
 
-pictures: export PYTHONPATH = tests
+pictures: export PYTHONPATH := tests$(PYTHONPATH:%=:%)
 pictures: $(VENV)/installed
 	$(BIN)/python tests/take_screenshots.py
 
@@ -90,6 +99,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i templates/include/fusegen/*.* templates/include/fusegen/forms/*
 
+ifdef LINKED
+$(VENV)/installed $(VENV)/installed-docs:
+	@echo "run make in that checkout first: there is no $@" >&2; exit 1
+else
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy
@@ -99,6 +112,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
+endif
 
 clean:
 	rm -rf $(VENV) site generated/.build generated/*/*.so
