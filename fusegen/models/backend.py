@@ -14,6 +14,7 @@ from torch import fx
 from fusegen.base.errors import UserError
 from fusegen.models.background import Build, start_build
 from fusegen.models.channels_last import convert_by_kernel
+from fusegen.models.checkpoints import write_checkpoints
 from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.graph_units import units_of
@@ -25,6 +26,7 @@ from fusegen.models.packages import (
 )
 from fusegen.models.plan import Plan, note, plan_of
 from fusegen.models.put_back import put_back
+from fusegen.models.regions import Region
 from fusegen.models.spec_text import PackageSpec, RegionSpec
 from fusegen.models.switching import Switching
 from fusegen.toolchain.model_cache import default_folder
@@ -84,27 +86,34 @@ class FusegenBackend:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         """Return a captured graph with its regions fused."""
-        order = self.order or 1
-        plan = plan_of(module.graph, inputs, order, self.report, everything=self.everything)
-        if self.order is None and runs_without_gradients(module.graph):
-            plan = replace(plan, specs=[(r, self._least(spec)) for r, spec in plan.specs])
-        named = [(region, spec.name) for region, spec in plan.specs]
-        self.report.units.append(units_of(module.graph, named))
-        specs = [spec for _, spec in plan.specs]
+        planned = self._planned(module, inputs)
+        specs = [spec for _, spec in planned.regions]
         if self.folder not in self.report.folders:
             self.report.folders.append(self.folder)
         if self.background and self._must_wait(specs):
-            return self._later(module, plan)
+            return self._later(planned)
         packages, refused = packages_of(specs, self.folder, build=self.build)
-        for region, spec in plan.specs:
+        for region, spec in planned.regions:
             note(self.report, region, refused.get(spec.name, ""), spec)
-        result = _fused(module, plan, packages)
+        result = _fused(planned, packages)
         if self.rest == "inductor":
             from torch._inductor.compile_fx import compile_fx
 
             compiled: Callable[..., Any] = compile_fx(result, list(inputs))  # type: ignore[assignment]
             return compiled
         return result.forward
+
+    def _planned(self, module: fx.GraphModule, inputs: Sequence[Any]) -> _Planned:
+        """Return what is fused of a graph and of those of its checkpoints, which Inductor reads itself."""
+        bodies = write_checkpoints(module.graph, inputs) if self.rest == "eager" else {}
+        inside = {name: self._planned(body, given) for name, (body, given) in bodies.items()}
+        order = self.order or 1
+        plan = plan_of(module.graph, inputs, order, self.report, everything=self.everything)
+        if self.order is None and runs_without_gradients(module.graph):
+            plan = replace(plan, specs=[(r, self._least(spec)) for r, spec in plan.specs])
+        named = [(region, spec.name) for region, spec in plan.specs]
+        self.report.units.append(units_of(module.graph, named))
+        return _Planned(module, plan, inside)
 
     def _least(self, spec: RegionSpec) -> RegionSpec:
         """Return a spec without derivatives, unless the package with them is there."""
@@ -119,18 +128,19 @@ class FusegenBackend:
 
         return not has_own_declarations()
 
-    def _later(self, module: fx.GraphModule, plan: Plan) -> Callable[..., Any]:
+    def _later(self, planned: _Planned) -> Callable[..., Any]:
         """Return a graph that runs as eager until its packages are built."""
-        noted = [note(self.report, region, BUILDING, spec) for region, spec in plan.specs]
-        module.recompile()
+        noted = [note(self.report, region, BUILDING, spec) for region, spec in planned.regions]
+        for module in planned.modules:
+            module.recompile()
 
         def switched(build: Build) -> Callable[..., Any]:
             packages, refused = load_packages(build.specs, self.folder, build.refused)
             self._report(noted, refused)
-            return _fused(module, plan, packages).forward
+            return _fused(planned, packages).forward
 
-        build = start_build([spec for _, spec in plan.specs], self.folder)
-        return Switching(module.forward, build, switched).call
+        build = start_build([spec for _, spec in planned.regions], self.folder)
+        return Switching(planned.module.forward, build, switched).call
 
     def _report(self, noted: Sequence[FusedRegion], refused: Mapping[str, str]) -> None:
         """Say in the report what became of regions; warn of what stays eager, since nobody has seen that."""
@@ -142,16 +152,34 @@ class FusegenBackend:
                 warnings.warn(f"{name} cannot be built; it stays eager: {reason}", stacklevel=4)
 
 
-def _fused(
-    module: fx.GraphModule, plan: Plan, packages: Mapping[str, ModuleType]
-) -> fx.GraphModule:
-    """Return a graph with the regions fused that have a package."""
+@dataclass(frozen=True)
+class _Planned:
+    """A captured graph, what of it is fused, and the same of the graphs of its checkpoints by their names."""
+
+    module: fx.GraphModule
+    plan: Plan
+    inside: Mapping[str, _Planned]
+
+    @property
+    def regions(self) -> list[tuple[Region, RegionSpec]]:
+        """The regions of all these graphs, each with its spec."""
+        return [*self.plan.specs, *(pair for one in self.inside.values() for pair in one.regions)]
+
+    @property
+    def modules(self) -> list[fx.GraphModule]:
+        """All these graphs."""
+        return [self.module, *(module for one in self.inside.values() for module in one.modules)]
+
+
+def _fused(planned: _Planned, packages: Mapping[str, ModuleType]) -> fx.GraphModule:
+    """Return a graph with the regions fused that have a package; a given one may still be running."""
+    plan, result = planned.plan, planned.module
     fused = [(r, s, packages[s.name].apply) for r, s in plan.specs if s.name in packages]
-    if not fused:
-        module.recompile()
-        return module
-    result = put_back(module, fused, plan.effects)
-    convert_by_kernel(result.graph)
+    if fused or planned.inside:
+        result = put_back(result, fused, plan.effects)
+        convert_by_kernel(result.graph)
+    for name, inside in planned.inside.items():
+        setattr(result, name, _fused(inside, packages))
     result.recompile()
     return result
 

@@ -119,6 +119,8 @@ def call_of(node: fx.Node) -> Call:
     value = tensor_of(node)
     if name_of(node) in patterns.VIEWS - patterns.CASTS:
         raise UnfitError("a view or a selection, which computes nothing")
+    if name_of(node) in patterns.GRAPHS:
+        raise UnfitError(patterns.GRAPHS[name_of(node)])
     if isinstance(node.meta.get("example_value"), tuple):
         raise UnfitError("it gives several tensors")
     op = patterns.op_of(node)

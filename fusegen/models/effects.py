@@ -21,7 +21,15 @@ from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.calls import call_or_none
 
-__all__ = ["Effects", "effects_of", "inplace_place", "is_in_place", "storages"]
+__all__ = [
+    "Effects",
+    "body_of",
+    "changed_places",
+    "effects_of",
+    "inplace_place",
+    "is_in_place",
+    "storages",
+]
 
 #: Python's operators that change their first operand.
 _OPERATORS = frozenset(
@@ -107,6 +115,24 @@ def _last_changes(graph: fx.Graph, inputs: Sequence[Any]) -> dict[int, fx.Node]:
     return last
 
 
+def body_of(node: fx.Node) -> fx.GraphModule | None:
+    """Return the graph that a node calls with the rest of its arguments, such as that of a checkpoint."""
+    first = node.args[0] if node.args else None
+    if not isinstance(first, fx.Node) or first.op != "get_attr":
+        return None
+    body = getattr(node.graph.owning_module, str(first.target), None)
+    return body if isinstance(body, fx.GraphModule) else None
+
+
+def changed_places(graph: fx.Graph) -> set[int]:
+    """Return which inputs a graph changes, by their places."""
+    last: set[int] = set(_last_changes(graph, ()))
+    for node in graph.nodes:
+        last |= {storage for average in _averages(node) for storage in storages(average)}
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    return {n for n, given in enumerate(placeholders) if not last.isdisjoint(storages(given))}
+
+
 def storages(node: fx.Node) -> set[int]:
     """Return the storages of the tensors that a node gives."""
     leaves = _pytree.tree_leaves(node.meta.get("example_value"))
@@ -180,9 +206,21 @@ def _changed_by(node: fx.Node) -> Iterator[fx.Node]:
     schema = getattr(node.target, "_schema", None)
     if schema is not None and schema.is_mutable:
         yield from node.all_input_nodes
+    body = body_of(node)
+    if body is not None:
+        yield from _changed_inside(node, body)
     for average in _averages(node):
         if len(average.users) > 1:  # a norm alone reads them: nobody else can tell when they change
             yield average
+
+
+def _changed_inside(node: fx.Node, body: fx.GraphModule) -> Iterator[fx.Node]:
+    """Yield the nodes whose tensors a graph changes that a node calls."""
+    changed, given = changed_places(body.graph), node.args[1:]
+    if len(body.graph.find_nodes(op="placeholder")) == len(given):
+        yield from (n for place in changed if isinstance(n := given[place], fx.Node))
+    elif changed:  # it takes its inputs in another way than a checkpoint
+        yield from node.all_input_nodes
 
 
 def _averages(node: fx.Node) -> Iterator[fx.Node]:

@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from fusegen.base.errors import UserError
 from fusegen.models.call_once import FunctionModel, call_once, copied
+from fusegen.models.checkpoints import write_checkpoints
 from fusegen.models.compiled import compiled
 from fusegen.models.cost import Cost
 from fusegen.models.fusion_report import Report
@@ -95,6 +96,13 @@ class _Reader:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         before = module.forward
+        self._read(module, inputs)
+        return before
+
+    def _read(self, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
+        """Write the specs of a graph, and of those of its checkpoints."""
+        for body, given in write_checkpoints(module.graph, inputs).values():
+            self._read(body, given)
         names = ModelNames(module.graph, inputs, self._inputs, self._model)
         plan = plan_of(module.graph, inputs, self._order, self.report, everything=True)
         for region, spec in plan.specs:
@@ -116,7 +124,6 @@ class _Reader:
             self.found[spec.name] = ImportedSpec(
                 self._name(place, contents), text, noted.ops, noted.shape, noted.cost, (place,)
             )
-        return before
 
     def _name(self, place: str, contents: Sequence[str]) -> str:
         """Return a name of a package that no other region has."""

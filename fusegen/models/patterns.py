@@ -22,6 +22,7 @@ __all__ = [
     "CASTS",
     "COMPARISONS",
     "GATES",
+    "GRAPHS",
     "INFIX",
     "JOINS",
     "KEPT",
@@ -183,6 +184,11 @@ JOINS = frozenset({torch.cat, torch.concat, torch.concatenate, torch.stack})
 WINDOWS = frozenset(
     name for name, op in registry().items() if op.source and op.takes_only_x and name not in VIEWS
 )
+#: Calls of a graph of its own, with what becomes of it.
+GRAPHS: Mapping[str, str] = {
+    "checkpoint": "a graph of its own, which is fused by itself",
+    "tag_activation_checkpoint": "a graph of its own, which Inductor computes",
+}
 #: What torch computes best.
 PRODUCTS = frozenset(
     {

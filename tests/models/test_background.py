@@ -162,6 +162,14 @@ def test_a_checkpoint_repeats_what_it_ran(builds: Builds, tmp_path: Path, *, nes
     assert builds.calls > 2  # it was repeated
 
 
+def test_a_checkpoint_inside_is_fused_too(builds: Builds, tmp_path: Path) -> None:
+    run, _ = compiled(lambda x: checkpoint(gated, x, use_reentrant=False), tmp_path)
+    before = run(x := inputs(4, 8))
+    builds.end()
+    for y in (before, run(x)):
+        torch.testing.assert_close(gradient(y, x), gradient(gated(x), x))
+
+
 def test_what_cannot_be_built_is_told_once_and_stays_eager(builds: Builds, tmp_path: Path) -> None:
     run, made = compiled(two_parts, tmp_path)
     x = inputs(4, 8)
