@@ -18,6 +18,7 @@ from torch.nn import functional
 from fusegen.models.arguments import Argument, tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
+from fusegen.models.forward_alone import runs_without_gradients
 from fusegen.models.shapes import same
 
 __all__ = ["use_attention"]
@@ -74,10 +75,14 @@ def _replace(graph: fx.Graph, softmax: fx.Node, effects: Effects) -> bool:
     if not all(isinstance(a, fx.Node) for a in (*product.args, *last.args)):
         return False
     q, transposed, v = (a for a in (*product.args, last.args[1]) if isinstance(a, fx.Node))
-    if not _fits(q, transposed, v, last, found) or (dropout and not _on_cuda(v)):
+    if not _fits(q, transposed, v, last, found):
+        return False
+    trained = not runs_without_gradients(graph)
+    # On a CPU torch draws no dropout, and a bias that hides a row has wrong gradients: see `_masking`.
+    if not _on_cuda(v) and (dropout or (found.bias is not None and trained)):
         return False
     with graph.inserting_before(last):
-        mask = _mask(graph, found, q)
+        q, mask = _masking(graph, found, q)
         k = graph.call_method("transpose", (transposed, -2, -1))
         options: dict[str, Any] = {"attn_mask": mask, "dropout_p": dropout, "scale": found.scale}
         result = graph.call_function(functional.scaled_dot_product_attention, (q, k, v), options)
@@ -200,16 +205,21 @@ def _on_cuda(node: fx.Node) -> bool:
     return tensor is not None and tensor.is_cuda
 
 
-def _mask(graph: fx.Graph, found: _Scores, q: fx.Node) -> fx.Node | None:
-    """Return what torch's attention takes as its mask: a bias, or where weights shall be."""
-    if found.bias is not None:
-        return found.bias
+def _masking(graph: fx.Graph, found: _Scores, q: fx.Node) -> tuple[fx.Node, fx.Node | None]:
+    """Return the queries and the mask that torch's attention takes: a bias, or where weights shall be.
+
+    A row that is hidden by a number has equal weights, and no gradient goes to its scores. So its query is 0,
+    and it sees all. With the number as a bias torch would compute wrong gradients of it: float32 rounds away
+    the logarithm that torch keeps of the row's sum.
+    """
     if found.mask is None:
-        return None
+        return q, found.bias
     hidden, value = found.mask
+    seen = graph.call_function(torch.logical_not, (hidden,))
     if value == float("-inf"):
-        return graph.call_function(torch.logical_not, (hidden,))
-    tensor = tensor_of(q)
-    assert tensor is not None
-    zeros = graph.call_function(torch.zeros_like, (hidden,), {"dtype": tensor.dtype})
-    return graph.call_method("masked_fill", (zeros, hidden, value))
+        return q, seen
+    empty = graph.call_method("all", (hidden,), {"dim": -1, "keepdim": True})
+    return (
+        graph.call_method("masked_fill", (q, empty, 0.0)),
+        graph.call_function(torch.logical_or, (seen, empty)),
+    )
