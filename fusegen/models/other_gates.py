@@ -23,6 +23,8 @@ __all__ = ["write_other_gates"]
 
 #: The longest formula, in characters: what is used twice is written twice.
 _LONGEST = 400
+#: The shortest text of a call without its argument: `abs()`.
+_SHORTEST = 5
 
 
 @dataclass
@@ -33,21 +35,28 @@ class _Formula:
         root: the node.
         read: the halves that it reads, by their nodes.
         inside: the nodes that it is computed by, in the graph's order.
+        known: what `text` has returned for each node.
     """
 
     root: fx.Node
     read: dict[fx.Node, Half] = field(default_factory=dict)
     inside: dict[fx.Node, Call] = field(default_factory=dict)
+    known: dict[fx.Node, str | None] = field(default_factory=dict)
 
     def text(self, value: Argument) -> str | None:
         """Return a value as text, or None if it is of something else than halves and numbers."""
         if not isinstance(value, fx.Node):
             return repr(value) if value >= 0 else f"({value!r})"
+        if value not in self.known:  # many paths may lead to it
+            self.known[value] = self._text(value)
+        return self.known[value]
+
+    def _text(self, value: fx.Node) -> str | None:
         half = half_of(value)
         if half is not None:
             self.read[value] = half
             return ("first", "second")[half.place]
-        call = self.inside.get(value) or call_or_none(value)
+        call = call_or_none(value) if len(self.inside) < _LONGEST / _SHORTEST else None
         if call is None or call.op is None or call.dims or call.ends or call.condition is not None:
             return None
         if call.is_step or call.name in ("prelu", "rope") or call.op.paired:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from shared.by_torch import hold_fused
 from shared.captured import captured, ops_of, texts_of, tidied
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from fusegen.models import other_gates
+from fusegen.models.calls import Call, call_or_none
 from fusegen.models.cost import cost_of
 from fusegen.models.regions import find_regions
 from fusegen.spec import parse
@@ -105,6 +107,34 @@ def test_a_clamped_gate_is_a_formula_of_its_halves() -> None:
     assert "(clamp(second, min=-7.0, max=7.0) + 1.0) * (clamp(first, max=7.0)" in text
     module.recompile()
     assert torch.equal(module(X)[0], clamped(X) * 2)
+
+
+def test_each_value_of_a_long_product_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are 2^24 ways from the last value to the first."""
+
+    def squared(x: Tensor) -> Tensor:
+        for _ in range(24):
+            x = x * torch.sigmoid(x)
+        return x
+
+    read = []
+
+    def noted(node: fx.Node) -> Call | None:
+        read.append(node)
+        assert len(read) < 2000, "it does not end"
+        return call_or_none(node)
+
+    monkeypatch.setattr(other_gates, "call_or_none", noted)
+    assert ops_of(captured(squared, X))
+
+
+def test_a_product_may_be_of_any_length() -> None:
+    def long(x: Tensor) -> Tensor:
+        for _ in range(250):
+            x = torch.tanh(x) * 1.5
+        return x
+
+    assert ops_of(captured(long, X))
 
 
 #: Functions of one half, as people write them.
