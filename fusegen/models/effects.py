@@ -2,11 +2,13 @@
 
 Whoever changes a tensor, and whoever reads one that is changed later, keeps its order. A tensor that the
 graph itself makes may be read anywhere after its last change. Two tensors are one if their fake tensors share
-a storage. Nothing is moved across a switch of a mode, such as `no_grad` or autocast.
+a storage. Nothing is moved across a switch of a mode, such as `no_grad` or autocast. What torch draws at
+random is drawn in the same order.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,14 @@ _OPERATORS = frozenset(
         *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"),
         *("lshift", "rshift"),
     )
+)
+#: Functions that draw random numbers by means of others; those others have a tag.
+_DRAWING = frozenset(
+    {
+        *("dropout1d", "dropout2d", "dropout3d", "feature_dropout", "feature_alpha_dropout"),
+        *("rrelu", "random_", "binomial", "scaled_dot_product_attention", "checkpoint"),
+        *("fractional_max_pool2d", "fractional_max_pool3d", "multi_head_attention_forward"),
+    }
 )
 #: Words in the names of functions that switch a mode.
 _SWITCHES = ("_set_grad_enabled", "_enter_", "_exit_", "_nesting", "saved_tensors_hooks", "_level")
@@ -87,6 +97,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     fixed: list[fx.Node] = []
     given: set[int] = set()
     passed: set[fx.Node] = set()
+    drawn: tuple[fx.Node, ...] = ()
     for node in graph.nodes:
         if node.op not in ("call_function", "call_method"):
             given |= storages(node) if node.op != "output" else set()
@@ -97,6 +108,9 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
         else:
             before[node] = tuple(fixed[-1:])
             fixed.append(node)
+        if _draws(node):
+            before[node] += drawn
+            drawn = (node,)
         passed.add(node)
     return Effects(before, stretch, frozenset(fixed), frozenset(nested))
 
@@ -183,6 +197,25 @@ def _switches(node: fx.Node) -> bool:
     if any(word in name_of(node) for word in _SWITCHES):
         return True
     return not node.users and tensor_of(node) is None and not node.all_input_nodes
+
+
+def _draws(node: fx.Node) -> bool:
+    """Return whether torch draws random numbers for a node; those of dropout are drawn by kernels."""
+    op, name = patterns.op_of(node), name_of(node)
+    if op is not None and op.eval_mode == "identity":
+        return False
+    return name in _DRAWING or _is_random(name)
+
+
+@functools.cache
+def _is_random(name: str) -> bool:
+    """Return whether torch says of a function of this name that it draws random numbers."""
+    function = getattr(torch.ops.aten, name, None)
+    if not isinstance(function, torch._ops.OpOverloadPacket):
+        return False
+    tag = torch.Tag.nondeterministic_seeded
+    forms = [getattr(function, form) for form in function._overload_names]
+    return any(tag in form.tags for form in forms)
 
 
 def _touched(node: fx.Node) -> set[int]:

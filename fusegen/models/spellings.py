@@ -27,6 +27,10 @@ from fusegen.models.small_tensors import TIMES
 
 __all__ = ["write_plainly"]
 
+#: The largest `eps` of a cosine that no norm falls below. Of norms that do, the gradient is not that of
+#: normalised tensors: torch's cosine has that of the norm as it was.
+_LEAST_NORM = 1e-6
+
 
 def write_plainly(graph: fx.Graph, effects: Effects) -> None:
     """Replace each of these calls by what it computes, if another op is beside it.
@@ -132,6 +136,8 @@ def _cosine_similarity(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
         return None
     fewer = min(one.dim(), other.dim())
     if (dim >= 0 and one.dim() != other.dim()) or not -fewer <= dim < fewer:
+        return None
+    if not isinstance(eps, float) or eps > _LEAST_NORM:
         return None
     if not one.dtype is other.dtype is value.dtype or not equal(one.shape[dim], other.shape[dim]):
         return None

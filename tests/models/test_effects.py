@@ -178,3 +178,23 @@ def fused(form: Any) -> set[tuple[str, ...]]:
         both: Any = (t[0] if isinstance(t, tuple) else t for t in (got, truth))
         torch.testing.assert_close(*both)
     return {region.ops for region in used.report.fused}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+def test_random_numbers_are_drawn_in_order() -> None:
+    """The first draw waits for a region whose last op comes after the second draw."""
+
+    def form(x: Tensor) -> Any:
+        rate = x.tanh() * 2
+        first = torch.bernoulli(rate.sigmoid())
+        second = torch.rand(3)
+        late = torch.exp(-rate) + rate
+        third = late.new_empty(4, 6).uniform_()
+        return (late * 2 + first).tanh(), second, torch.rand_like(late) * third
+
+    torch.manual_seed(0)
+    wanted = form(X)
+    run = torch.compile(form, backend=FusegenBackend(everything=True))
+    torch.manual_seed(0)
+    for found, truth in zip(run(X), wanted, strict=True):
+        torch.testing.assert_close(found, truth)

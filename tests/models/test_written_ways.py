@@ -211,3 +211,12 @@ def test_what_no_spec_says_is_left_out_by_itself() -> None:
 
     report = held(scaled, (X, Y[:1, :, :1]))
     assert not [region for region in report.regions if region.reason]
+
+
+def test_a_cosine_of_tensors_that_are_shorter_than_its_eps() -> None:
+    """Their norms are 2 in its value, and what they are in its gradient, which no product of others has."""
+
+    def alike(x: Tensor, y: Tensor) -> Tensor:
+        return functional.cosine_similarity(x, y, dim=-1, eps=2.0).exp() + 1
+
+    held(alike, (X / 9, Y))
