@@ -15,9 +15,11 @@ from fusegen.base.errors import UserError
 from fusegen.models.background import Build, start_build
 from fusegen.models.channels_last import convert_by_kernel
 from fusegen.models.checkpoints import write_checkpoints
+from fusegen.models.effects import changed_places
 from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.graph_units import units_of
+from fusegen.models.module_state import TensorState
 from fusegen.models.packages import (
     is_built,
     is_there,
@@ -56,6 +58,7 @@ class FusegenBackend:
         background: whether graphs run as eager while their packages are built.
         build: whether to build what the folder lacks; otherwise no compiler is needed.
         report: what was fused and what was not.
+        changed: keeps the tensors that graphs change, while a model runs on example inputs.
     """
 
     folder: Path = field(default_factory=default_folder)
@@ -65,6 +68,7 @@ class FusegenBackend:
     background: bool = False
     build: bool = True
     report: Report = field(default_factory=Report)
+    changed: TensorState | None = None
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -86,6 +90,8 @@ class FusegenBackend:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         """Return a captured graph with its regions fused."""
+        if self.changed is not None:
+            self.changed.keep(inputs[place] for place in changed_places(module.graph))
         planned = self._planned(module, inputs)
         specs = [spec for _, spec in planned.regions]
         if self.folder not in self.report.folders:

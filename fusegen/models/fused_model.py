@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from fusegen.base.errors import UserError
 from fusegen.models.backend import FusegenBackend, report_of_backend
-from fusegen.models.call_once import Inputs, call, call_once, copied
+from fusegen.models.call_once import Inputs, call_once, copied
 from fusegen.models.chains import fused_chain
 from fusegen.models.compiled import compiled
 from fusegen.models.fusion_report import Report
+from fusegen.models.module_state import TensorState
 from fusegen.toolchain.model_cache import default_folder
 
 __all__ = ["fuse", "load_fused", "report"]
@@ -107,11 +108,11 @@ def fuse(
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):
         function = torch.compile(model, backend=backend)
-        call(function, copied(example_inputs))
+        _run(function, None, example_inputs, backend)
         _BACKENDS[function] = backend
         return function
     fused = _with_backend(model, backend)
-    call_once(fused, fused, copied(example_inputs))
+    _run(fused, fused, example_inputs, backend)
     if not backend.report.graphs:
         raise UserError(
             "torch.compile captured nothing of this model: it leaves out what torch.compiler.disable marks, "
@@ -162,6 +163,17 @@ def report(model: Any = None) -> Report:
             'torch.compile(..., backend="fusegen") call fusegen.report() after the model has run'
         )
     return backend.report
+
+
+def _run(
+    function: Callable[..., Any], model: nn.Module | None, inputs: Inputs, backend: FusegenBackend
+) -> None:
+    """Call a function once, so that its graphs are fused; what the call changes is put back."""
+    backend.changed = TensorState()
+    try:
+        call_once(function, model, copied(inputs), backend.changed)
+    finally:
+        backend.changed = None
 
 
 def _with_backend(model: Model, backend: FusegenBackend) -> Model:

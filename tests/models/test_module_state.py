@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import random
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +79,103 @@ def test_a_lazy_module_is_what_its_first_call_made_of_it(tmp_path: Path) -> None
     fused = fusegen.fuse(model, x, everything=True, folder=tmp_path)
     assert [type(m) for m in model] == [nn.Linear, nn.BatchNorm1d, nn.Tanh]
     torch.testing.assert_close(fused(x), copy.deepcopy(model)(x))
+
+
+class Cache:
+    """An object of a class that is no module."""
+
+    def __init__(self) -> None:
+        self.count, self.keys, self.inner = 0, list[Tensor](), types.SimpleNamespace(last=None)
+
+
+class Hoarding(nn.Module):
+    """Keeps numbers in what is neither a tensor nor a list of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.cache = nn.Linear(4, 4), Cache()
+        self.recent: collections.deque[int] = collections.deque([7], maxlen=2)
+        self.counts: dict[str, int] = collections.defaultdict(int)
+        self.order = collections.OrderedDict(a=1)
+        self.nested: tuple[Any, ...] = ({"inner": [1]},)
+        self.generator, self.own = torch.Generator().manual_seed(1), random.Random(2)
+        self.array, self.bytes = torch.zeros(3).numpy(), bytearray(b"abc")
+        self.hidden = [nn.BatchNorm1d(4)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.recent.append(len(self.recent))
+        self.counts["calls"] += 1
+        self.order["b"] = 2
+        self.nested[0]["inner"].append(2)
+        self.cache.count += 1
+        self.cache.keys.append(x)
+        self.cache.inner.last = x
+        self.array += 1
+        self.bytes[0] = 0
+        y = self.hidden[0](self.linear(x)) + torch.rand(4, generator=self.generator)
+        return torch.tanh(y * self.own.random()) * random.random()
+
+
+def test_what_a_model_hoards_is_put_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
+    model, x = Hoarding(), torch.randn(3, 4)
+    fused = fusegen.fuse(model, x, everything=True, folder=tmp_path)
+    numbers, calls = random.getstate(), model.cache
+    assert (list(model.recent), dict(model.counts), dict(model.order)) == ([7], {}, {"a": 1})
+    assert model.nested == ({"inner": [1]},)
+    assert (calls.count, calls.keys, calls.inner.last) == (0, [], None)
+    assert (model.array.tolist(), bytes(model.bytes)) == ([0.0] * 3, b"abc")
+    assert model.hidden[0].num_batches_tracked == 0
+    values = []
+    for one in (Hoarding(), fused):  # the same numbers as of a model that was never called
+        one.load_state_dict(model.state_dict())
+        random.seed(0)
+        values.append(one(x))
+    torch.testing.assert_close(*values)
+    random.seed(0)
+    assert random.getstate() == numbers
+
+
+class Following(nn.Module):
+    """Has weights that follow others, and bounds its own, at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+        self.scale = nn.Parameter(torch.full((4,), 5.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.scale.clamp_(max=2.0)
+            for own, other in zip(self.second.parameters(), self.first.parameters(), strict=True):
+                own.data = own.data * 0.9 + other.data * 0.1
+        return torch.tanh(self.first(x) * self.scale) + self.second(x)
+
+
+def test_weights_that_a_call_changes_are_put_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Following(), torch.randn(3, 4)
+    eager = copy.deepcopy(model)
+    fused = fusegen.fuse(model, x, everything=True, folder=tmp_path)
+    for found, wanted in zip(model.parameters(), eager.parameters(), strict=True):
+        assert torch.equal(found, wanted)
+    for _ in range(2):
+        torch.testing.assert_close(fused(x), eager(x))
+    torch.testing.assert_close(fused.state_dict(), eager.state_dict())
+
+
+def test_a_function_leaves_tensors_and_random_numbers_as_they_are(tmp_path: Path) -> None:
+    total = torch.zeros(4)
+
+    def form(x: Tensor) -> Tensor:
+        total.add_(x[0])
+        return torch.tanh(x * torch.rand(4)) * 2
+
+    torch.manual_seed(0)
+    fusegen.fuse(form, torch.ones(3, 4), everything=True, folder=tmp_path)
+    assert not total.any()
+    assert torch.initial_seed() == 0
+    found = torch.rand(1)
+    torch.manual_seed(0)
+    assert found == torch.rand(1)
