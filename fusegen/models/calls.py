@@ -44,7 +44,7 @@ class Call:
     """What a node computes, in the words of a spec.
 
     Args:
-        op: the op, or None of a cast, which leaves the value as it is.
+        op: the op, or None of a cast or a detached tensor, which leave the value as it is.
         x: what the op is called on.
         operands: its operands by name.
         attributes: its attributes by name, those of torch's call that differ from the op's defaults.
@@ -54,6 +54,7 @@ class Call:
         features: the number of channels, of an op that is a step of its own.
         condition: what a choice goes by: a comparison, or a tensor of bool.
         ends: whether it is a loss, or the sum or mean of all elements: nothing of its region goes on from it.
+        detached: whether it is its x, of which no gradient goes back; it has no op.
     """
 
     op: Op | None
@@ -66,10 +67,13 @@ class Call:
     features: int = 0
     condition: Comparison | fx.Node | None = None
     ends: bool = False
+    detached: bool = False
 
     @property
     def name(self) -> str:
         """The op's name."""
+        if self.detached:
+            return "detach"
         return self.op.name if self.op else "cast"
 
     @property
@@ -117,6 +121,8 @@ def call_of(node: fx.Node) -> Call:
         UnfitError: if no op computes it.
     """
     value = tensor_of(node)
+    if node.target is functions.detached and value is not None and value.is_floating_point():
+        return Call(None, argument(node.args[0]), detached=True)
     if name_of(node) in patterns.VIEWS - patterns.CASTS:
         raise UnfitError("a view or a selection, which computes nothing")
     if name_of(node) in patterns.GRAPHS:

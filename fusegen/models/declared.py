@@ -15,22 +15,30 @@ from fusegen.models.regions import Region
 __all__ = ["dims_text", "kind_text", "needs_dims", "outputs_text", "stays_float32"]
 
 
-def kind_text(held: Held, region: Region) -> str:
+def kind_text(held: Held, region: Region, *, detached: bool) -> str:
     """Return how an operand is declared.
 
     The tables of a rotation, and targets of a loss, get no gradient if they need none: a kernel would write
     as much for each as for x. Other operands get one, or training and evaluation would have two packages.
+
+    Args:
+        held: the operand.
+        region: the region that reads it.
+        detached: whether the region reads it detached alone: then torch knows of no gradient.
     """
+    parts = [f"kind: {held.kind}"]
     if held.dims:
-        return f"{{dims: [{', '.join(map(str, held.dims))}]}}"
-    if held.float32:
-        return f"{{kind: {held.kind}, dtype: float32}}"
+        parts = [f"dims: [{', '.join(map(str, held.dims))}]"]
+    elif held.float32:
+        parts.append("dtype: float32")
     calls = region.calls.values()
     constant = any(c.name in ("rotate_half", "rope") or (c.ends and c.operands) for c in calls)
     tensor = tensor_of(held.node)
-    if constant and held.kind == "full" and tensor is not None and not tensor.requires_grad:
-        return "{kind: full, gradient: false}"
-    return held.kind
+    if tensor is not None and tensor.is_floating_point():
+        whole = held.kind == "full" and len(parts) == 1 and not held.dims
+        if detached or (constant and whole and not tensor.requires_grad):
+            parts.append("gradient: false")
+    return f"{{{', '.join(parts)}}}" if len(parts) > 1 or held.dims else held.kind
 
 
 def outputs_text(

@@ -15,6 +15,7 @@ __all__ = [
     "OfHalves",
     "at_least",
     "at_most",
+    "detached",
     "geglu",
     "glu",
     "layer_norm_of_channels",
@@ -94,6 +95,11 @@ def at_least(x: Tensor, other: float) -> Tensor:
 def at_most(x: Tensor, other: float) -> Tensor:
     """The same of `torch.minimum`."""
     return torch.minimum(x, x.new_full((), other))
+
+
+def detached(x: Tensor) -> Tensor:
+    """`x.detach()`, which a region computes (`detached.py`)."""
+    return x.detach()
 
 
 def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:

@@ -87,7 +87,7 @@ class Report:
 
     @property
     def fused_ops(self) -> int:
-        """How many ops packages compute; casts are none."""
+        """How many ops packages compute; casts and detached tensors are none."""
         return sum(map(_count, self.fused))
 
     @property
@@ -143,4 +143,4 @@ class Report:
 
 
 def _count(region: FusedRegion) -> int:
-    return sum(op != "cast" for op in region.ops)
+    return sum(op not in ("cast", "detach") for op in region.ops)

@@ -134,6 +134,7 @@ SHOWN: Mapping[Any, str] = {
     functions.min_values: "min",
     functions.at_least: "maximum",
     functions.at_most: "minimum",
+    functions.detached: "detach",
     functions.layer_norm_of_channels: "layer_norm",
     functions.rms_norm_of_channels: "rms_norm",
 }

@@ -23,6 +23,7 @@ from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
+from fusegen.models.detached import write_detached
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.extremes import write_extremes
 from fusegen.models.filled import write_numbers
@@ -91,6 +92,7 @@ def plan_of(
     before = effects_of(graph, inputs)
     if write_numbers(graph, before):
         before = effects_of(graph, inputs)
+    write_detached(graph, before)
     write_plainly(graph, before)
     keep_dims(graph, before)
     leave_out_broadcasts(graph)

@@ -19,7 +19,7 @@ from fusegen.models.regions import Region
 from fusegen.models.shapes import same
 from fusegen.models.small_tensors import inlined
 
-__all__ = ["FormulaWriter"]
+__all__ = ["FormulaWriter", "as_detached"]
 
 #: The longest part of a formula, in characters; a formula may have 10,000.
 _LONGEST = 4000
@@ -110,7 +110,7 @@ class FormulaWriter:
         call = self._region.calls.get(value) or self._inlined.get(value)
         if call is not None:
             if call.op is None:
-                return self._value(call.x)
+                return as_detached(self._value(call.x), call)
             if call.is_step or not call.keepdim:
                 raise UnfitError(f"{call.name} of another tensor than the others")
             formula = self._part(call)
@@ -147,3 +147,8 @@ class FormulaWriter:
         name = self._naming.operand(held)
         self._operands[name] = held
         return name
+
+
+def as_detached(formula: str, call: Call) -> str:
+    """Return the value of what has no op as a formula."""
+    return f"detach({formula})" if call.detached else formula

@@ -10,10 +10,11 @@ from fusegen.models.activations import activations, dependents, shape_of
 from fusegen.models.arguments import UnfitError
 from fusegen.models.calls import Call
 from fusegen.models.declared import dims_text, kind_text, outputs_text, stays_float32
+from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held
-from fusegen.models.region_formula import FormulaWriter
+from fusegen.models.region_formula import FormulaWriter, as_detached
 from fusegen.models.regions import Region
 from fusegen.models.shapes import same
 from fusegen.models.spec_text import (
@@ -59,6 +60,8 @@ class _Writer(FormulaWriter):
     ) -> None:
         super().__init__(region, x, order, effects, naming)
         self._running = dependents(region, [x])
+        if x not in with_gradients(region.calls, region.outputs):
+            raise UnfitError("no gradient goes back to the tensor that the others depend on")
         self._steps: list[Step] = []
 
     def write(self) -> RegionSpec:
@@ -74,6 +77,8 @@ class _Writer(FormulaWriter):
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
         named = outputs_text({n: self._words[n] for n in outputs}, self._region, self._dtype)
         training = any(call.training for call in self._region.calls.values())
+        computed = {**self._region.calls, **self._inlined}
+        read = with_gradients(computed, outputs) if self._order else ()
         listed = any(held.dims for held in self._operands.values())
         text = spec_text(
             order=self._order,
@@ -81,7 +86,9 @@ class _Writer(FormulaWriter):
             dims=len(self._region.shape) if self._is_image or listed else 0,
             training=training,
             operands={
-                n: kind_text(h, self._region) for n, h in self._operands.items() if not h.of_step
+                name: kind_text(held, self._region, detached=bool(read) and held.node not in read)
+                for name, held in self._operands.items()
+                if not held.of_step
             },
             outputs=list(named.values()),
             steps=self._naming.tidied(self._steps, [self._words[node] for node in named]),
@@ -130,12 +137,13 @@ class _Writer(FormulaWriter):
         outputs = self._region.outputs
         named = {self._words.get(n) for n in outputs} | {None}
         if node in outputs and (call.x in outputs or self._words.get(call.x) in named):
-            self._steps.append(Step("expr", {"formula": f'"{self._value(call.x)}"'}, label))
+            formula = as_detached(self._value(call.x), call)
+            self._steps.append(Step("expr", {"formula": f'"{formula}"'}, label))
             self._words[node] = label
             self._current = node
         else:
-            self._words[node] = self._value(call.x, by_name=True)
-            if self._current is call.x:
+            self._words[node] = as_detached(self._value(call.x, by_name=True), call)
+            if self._current is call.x and not call.detached:
                 self._current = node
 
     def _is_whole(self, node: fx.Node) -> bool:
