@@ -151,7 +151,12 @@ def pool_windows(pooling: nn.Module, x: Tensor) -> Tensor:
     Whatever they do not serve, the submodule computes.
     """
     windows = None if torch.compiler.is_compiling() else _windows_of(pooling, x)
-    return pooling(x) if windows is None else _run(windows, x, None)
+    if windows is not None:
+        return _run(windows, x, None)
+    if x.dim() == 2 and not x.shape[0]:  # torch's functions take no matrix without rows
+        empty: Tensor = pooling(x.unsqueeze(1))
+        return empty.squeeze(1)
+    return pooling(x)
 
 
 def convolve_and_pool(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusegen.base.errors import SpecError
+from fusegen.runtime.windows import pool_windows
 from fusegen.spec import parse
 
 TEXT = """
@@ -61,6 +62,16 @@ def test_it_is_drop_in(package: ModuleType) -> None:
         out.backward(torch.cos(x[:, 0]))
         found.append([out, given.grad, *(p.grad for p in model.parameters())])
     torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("pooling", [nn.MaxPool1d(4), nn.AvgPool1d(4), nn.AvgPool1d(3, 2, 1)])
+def test_a_batch_may_be_empty(pooling: nn.Module) -> None:
+    """torch refuses a matrix without rows, and takes it with a dim of channels."""
+    x = torch.empty(0, 24, requires_grad=True)
+    value = pool_windows(pooling, x)
+    assert value.shape == pooling(x.unsqueeze(1)).squeeze(1).shape
+    (grad,) = torch.autograd.grad(value.sum(), x)
+    assert grad.shape == x.shape
 
 
 @pytest.mark.parametrize("pooling", ["max_pool1d", "avg_pool1d", "adaptive_max_pool1d"])
