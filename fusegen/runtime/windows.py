@@ -156,7 +156,8 @@ def pool_windows(pooling: nn.Module, x: Tensor) -> Tensor:
     if x.dim() == 2 and not x.shape[0]:  # torch's functions take no matrix without rows
         empty: Tensor = pooling(x.unsqueeze(1))
         return empty.squeeze(1)
-    return pooling(x)
+    value: Tensor = pooling(x)
+    return value
 
 
 def convolve_and_pool(
