@@ -96,7 +96,9 @@ class Search:
             if not other.calls[used].detached:
                 region = self._grown(region, other)
         for used in detached_in(region.inputs):
-            own, source = self._region[used], self._region.get(used.all_input_nodes[0])
+            own, source = self._region.get(used), self._region.get(used.all_input_nodes[0])
+            if own is None:
+                continue  # no spec can say it
             if source is not None and source is not region:  # all three at once: no path may leave
                 own = joined_of(source, own) or own
             region = self._grown(region, own)

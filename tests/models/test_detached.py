@@ -96,6 +96,17 @@ def test_a_kernel_computes_what_is_small_and_detached() -> None:
     assert "{kind: col, gradient: false}" in region.spec
 
 
+def test_what_no_spec_says_stays_outside() -> None:
+    """A mean of each row, which is broadcast to an input that is copied and detached before."""
+
+    def added(x: Tensor, w: Tensor) -> Tensor:
+        first = x.clone().detach()
+        row = ((x @ w) - 1).mean(1, keepdim=True)
+        return torch.nn.functional.gelu(torch.logsumexp(row, 1, keepdim=True)) + first
+
+    assert held(added, X, W).fused
+
+
 def test_a_detached_result_is_a_view() -> None:
     def both(x: Tensor) -> tuple[Tensor, Tensor]:
         h = x * 2
