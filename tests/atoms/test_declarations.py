@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fusegen.atoms import ATOMS, Atom, Pointwise, Shape
+from fusegen.atoms.special import infinity, minus_infinity, undefined
 from fusegen.atoms.text import written
 from fusegen.atoms.values import evaluate, folded
 from fusegen.lower import Variable
@@ -225,3 +226,11 @@ def test_an_atom_of_a_constant_is_a_number_where_that_is_finite() -> None:
     assert not found.has(tanh)
     assert abs(float(found / X) - math.tanh(2)) < 1e-15
     assert folded(log1p(sp.Integer(-1))).has(log1p)
+
+
+@pytest.mark.parametrize("number", [infinity, minus_infinity, undefined])
+def test_a_derivative_takes_infinity_and_nan_for_real(number: sp.Expr) -> None:
+    """Otherwise that of a magnitude has real and imaginary parts, which no kernel computes."""
+    slope = sp.diff(abs(X * number), X)
+    assert slope.subs(X, 2) == number * sp.sign(2 * number)
+    assert sp.Eq(number, X) not in (sp.true, sp.false)

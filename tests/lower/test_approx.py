@@ -51,6 +51,15 @@ def test_a_kink_gets_no_polynomial() -> None:
     assert fit(abs, -1.0, 1.0, 1e-6, 9) is None
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("scale", ["0", "1e-60", "1e-40"])
+def test_what_is_0_in_float32_gets_no_polynomial(scale: str, absolute: bool) -> None:
+    def function(s: mpmath.mpf) -> mpmath.mpf:
+        return mpmath.mpf(scale) * mpmath.exp(s)
+
+    assert fit(function, -1.0, 1.0, 1e-6, 4, absolute=absolute) is None
+
+
 def test_parity() -> None:
     assert parity(mpmath.sin, -1.0, 1.0) == "odd"
     assert parity(mpmath.cos, -1.0, 2.0) == "even"

@@ -32,6 +32,17 @@ def test_what_follows_from_a_tensor_cheaply_is_computed_anew() -> None:
     assert kernel.live.between[-1] == (1, 0)
 
 
+def test_what_reads_an_operand_is_kept() -> None:
+    """A thread that computed x + b anew would load b for each stage."""
+    b = Builder()
+    x, bias = b.input("x", Kind.FULL), b.input("b", Kind.COL)
+    shifted = formula_value(b, "shifted", X + bias.symbol)
+    value = formula_value(b, "op", call(find("rms_norm"), shifted.symbol, {}, {"eps": 1e-6}))
+    first, last = lower(Program("f", tuple(b.inputs), {"y": Output(value, x)})).stages
+    assert first.live == ("shifted",)
+    assert not last.full_reads
+
+
 def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
     """The backward of an RMS norm is w r g + c x, where c is known late: a thread keeps w r g."""
     b = Builder()

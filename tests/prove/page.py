@@ -169,7 +169,10 @@ def _code() -> str:
     mutants = [m for each in _all("code_*") for m in each["mutants"]]
     if not mutants:
         return "No record yet."
+    judged = [m for m in mutants if m["outcome"] in ("killed", "survived")]
+    different = len({(m["file"], m["was"], m["becomes"]) for m in judged})
     lines = ["| area | faults |", "| --- | --- |"]
+    lines.append(f"| all, of which {different} are different | {_counted(mutants)} |")
     for area, group in groupby(sorted(mutants, key=lambda m: m["area"]), key=lambda m: m["area"]):
         lines.append(f"| `{area}` | {_counted([*group])} |")
     lines += ["", "| survivor | line | after the change | why |", "| --- | --- | --- | --- |"]
