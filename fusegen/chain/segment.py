@@ -17,6 +17,7 @@ from fusegen.chain.third_axis import takes_reordered, with_axis
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.calculus import vjp
+from fusegen.program.shared_gradients import share_gradients
 from fusegen.spec.model import OPERATORS, Ref, Spec, Step
 
 #: The most operations, numbers and names in a program.
@@ -169,7 +170,7 @@ def _mode(
     for order in range(1, spec.order + 1):
         name = f"{OPERATORS[order]}{suffix}"
         doing(f"deriving {name}")
-        programs.append(vjp(programs[-1], name))
+        programs.append(share_gradients(vjp(programs[-1], name)))
         _check_size(spec, last, order, programs[-1])
     averaged = tuple(dict.fromkeys(followed.values()))
     later = {v for p in programs[1:] for v in p.nodes(averaged)}

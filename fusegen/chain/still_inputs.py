@@ -23,6 +23,7 @@ def still_inputs(segment: Segment, mode: Mode) -> tuple[int, ...]:
     if not derivatives:
         return ()
     moved = {output.like.tensor for output in derivatives[0].returned.values()}
+    moved |= {gradient.like.tensor for gradient in derivatives[0].shared.values()}
     moving = {i.tensor for i in forward.inputs if i.differentiable}
     if moving <= moved:
         return ()

@@ -13,7 +13,7 @@ as if it had been broadcast; its access says what kind its tensor has (`access.p
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import sympy as sp
@@ -186,6 +186,19 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A gradient that no kernel writes, since it equals another tensor, number by number.
+
+    Args:
+        like: the input that it is the gradient of.
+        source: the output or the cotangent that it equals.
+    """
+
+    like: Input
+    source: str
+
+
+@dataclass(frozen=True)
 class Program:
     """Inputs, and outputs by name. The nodes between them are found from the outputs.
 
@@ -196,6 +209,7 @@ class Program:
         saved: row statistics and totals that the forward pass returns beside its outputs, so that the
             backward pass need not recompute them.
         notes: descriptions of what was left out because it cannot affect any value.
+        shared: of a derivative, by name, the gradients that are other tensors of it.
     """
 
     name: str
@@ -203,6 +217,7 @@ class Program:
     outputs: Mapping[str, Output]
     saved: tuple[Value, ...] = ()
     notes: tuple[str, ...] = ()
+    shared: Mapping[str, Shared] = field(default_factory=dict)
 
     def nodes(self, given: Collection[Value] = ()) -> list[Value]:
         """Return every value that the outputs need if some are given, each after its arguments."""

@@ -132,8 +132,9 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         wide = [output.float32 for output in program.returned.values()]
         typed = f", float32={tuple_text(wide)}" if not order and any(wide) else ""
         zeros = f", still={still}" if order == 1 and still else ""
+        same = f", shared={pairs}" if (pairs := _shared(program)) else ""
         operators.append(
-            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros})'
+            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same})'
         )
     return {
         "name": mode.name,
@@ -143,6 +144,19 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         "saved": tuple_text([f'"{v.kind.label}"' for v in mode.saved]),
         "random": mode.random,
     }
+
+
+def _shared(program: Program) -> tuple[tuple[int, int], ...]:
+    """Return the place of each tensor whose gradient is another tensor, and the place of that one's owner.
+
+    The owner is the tensor that another gradient belongs to, or a cotangent.
+    """
+    tensors = program.tensors
+    owners = {name: output.like.tensor for name, output in program.outputs.items()}
+    return tuple(
+        (tensors.index(s.like.tensor), tensors.index(owners.get(s.source, s.source)))
+        for s in program.shared.values()
+    )
 
 
 #: Inputs that depend on a column's position in the whole row.

@@ -192,6 +192,8 @@ class Fused(torch.autograd.Function):
             gradients[place] = gradient
         for place in following.still:
             gradients[place] = torch.zeros_like(saved[place])
+        for place, source in following.shared:
+            gradients[place] = gradients[source] if source < count else given[source - count]
         return (None, None, None, None, *gradients)
 
 

@@ -89,7 +89,9 @@ def _fold(
         if place >= tensors or (place < operator.count and operator.kinds[place] not in _BY_ROW):
             return tensor
         whole = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return whole.flatten(0, 1) if merges or place >= operator.count else whole
+        if place >= operator.count:  # of one row, the batch that shares it is a view
+            return whole.flatten(0, 1).contiguous()
+        return whole.flatten(0, 1) if merges else whole
 
     def unfolded(tensor: Tensor, statistic: bool) -> Tensor:
         return (

@@ -117,14 +117,16 @@ def pull(
     ]
     args = (*saved[:count], *outputs, *saved[count:], *ctx.numbers)
     found = as_tuple(call(following, args))
-    unmoved = len(args) - len(outputs) - len(found) - (0 if operator.order else operator.statistics)
+    taken = len(args) - len(outputs) - (0 if operator.order else operator.statistics)
     if following.leads:
-        return (*found, *[None] * unmoved)
-    gradients: list[Tensor | None] = [None] * (len(found) + unmoved)
+        return (*found, *[None] * (taken - len(found)))
+    gradients: list[Tensor | None] = [None] * taken
     for place, gradient in zip(following.like, found, strict=True):
         gradients[place] = gradient
     for place in following.still:
         gradients[place] = torch.zeros_like(saved[place])
+    for place, source in following.shared:
+        gradients[place] = gradients[source] if source < count else given[source - count]
     return gradients
 
 
@@ -143,15 +145,21 @@ def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -
     if operator.order == 0:
         last = following.following
         unused = [_zeros(operator, n, tensors) for n in range(len(operator.like))]
-        moved = [along[place] for place in following.like]
+        moved = _along_outputs(following, along, tangents)
         found = _call(last, (*tensors, *unused, *moved), statistics, extras)
         pushed = [
             found.get(operator.count + number, torch.zeros_like(cotangent))
             for number, cotangent in enumerate(unused)
         ]
+        for (
+            place,
+            source,
+        ) in following.shared:  # its gradient is a cotangent, which the tangent moves
+            if source >= operator.count and tangents[place] is not None:
+                pushed[source - operator.count] = pushed[source - operator.count] + along[place]
         return (*pushed, *([None] * operator.statistics)) if operator.returned > 1 else pushed[0]
     base = operator.count - operator.cotangents
-    moved = [along[place] for place in operator.like]
+    moved = _along_outputs(operator, along, tangents)
     found = _call(following, (*tensors, *moved), statistics, extras)
     linear: dict[int, Tensor] = {}
     if any(t is not None for t in tangents[base : operator.count]):
@@ -163,6 +171,17 @@ def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -
     return tuple(pushed) if operator.returned > 1 else pushed[0]
 
 
+def _along_outputs(
+    derivative: BoundOperator, along: Sequence[Tensor], tangents: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Return the tangent for each output of a derivative: of all inputs whose gradient that output is."""
+    moved = {place: along[place] for place in derivative.like}
+    for place, source in derivative.shared:
+        if source in moved and tangents[place] is not None:
+            moved[source] = moved[source] + along[place]
+    return list(moved.values())
+
+
 def _call(
     operator: BoundOperator,
     tensors: Sequence[Tensor],
@@ -170,8 +189,11 @@ def _call(
     extras: Sequence[Any],
 ) -> dict[int, Tensor]:
     """Return the outputs of a derivative, by the index of the input that each belongs to."""
-    found = call(operator, operator.arguments(tensors, statistics, extras))
-    return dict(zip(operator.like, as_tuple(found), strict=True))
+    out = call(operator, operator.arguments(tensors, statistics, extras))
+    found = dict(zip(operator.like, as_tuple(out), strict=True))
+    for place, source in operator.shared:
+        found[place] = found[source] if source in found else tensors[source]
+    return found
 
 
 def _zeros(operator: BoundOperator, place: int, tensors: Sequence[Tensor]) -> Tensor:

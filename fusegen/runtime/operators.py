@@ -46,6 +46,8 @@ class Operator(NamedTuple):
             of x.
         float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
         still: of the backward, the inputs of the forward whose gradient is 0 everywhere; no output.
+        shared: of a derivative, the inputs of the operator before whose gradient is another tensor, with that
+            one: the place of a cotangent, or of the input whose gradient it is too; no output.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Operator(NamedTuple):
     outlines: tuple[str, ...] = ()
     float32: tuple[bool, ...] = ()
     still: tuple[int, ...] = ()
+    shared: tuple[tuple[int, int], ...] = ()
 
 
 class BoundOperator:
@@ -84,6 +87,8 @@ class BoundOperator:
         statistics: how many statistics there are.
         float32: whether each output is of float32 where x has 16 bits.
         still: the inputs of the operator before whose gradient is 0 everywhere. It does not return it.
+        shared: the inputs whose gradient it does not return either, with the tensor that it is: of its own
+            arguments a cotangent, or an input whose gradient it returns.
         leads: whether its outputs belong to its first inputs, in order, and no other has a gradient.
         mixes_rows: whether a row's results depend on other rows.
     """
@@ -128,8 +133,8 @@ class BoundOperator:
         self.float32 = tuple(float32[place] for place in declared.like)
         if order == 0:
             self.float32 = declared.float32 or (False,) * len(declared.like)
-        self.still = declared.still
-        self.leads = self.like == tuple(range(len(self.like))) and not self.still
+        self.still, self.shared = declared.still, declared.shared
+        self.leads = self.like == tuple(range(len(self.like))) and not (self.still or self.shared)
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None
 
