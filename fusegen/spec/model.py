@@ -292,7 +292,8 @@ OPERATORS = ("forward", "backward", "double_backward", "triple_backward")
 #: The launch parameters that a spec may set; `fusegen.lower.kernel.launch` says what each is.
 LAUNCH_PARAMETERS = (
     *("access", "rows_in_flight", "waves", "batches", "tiles", "threads_across", "block"),
-    *("elements", "threads", "cluster", "resident", "resident_narrow", "resident_outer", "full"),
+    *("elements", "elements_narrow", "threads", "cluster", "full"),
+    *("resident", "resident_narrow", "resident_outer"),
 )
 
 

@@ -33,6 +33,7 @@ CANDIDATES = {
     "tiles": (16, 32, 128),
     "block": (128, 512),
     "elements": (8, 32),
+    "elements_narrow": (8, 32),
     "threads": (256,),
 }
 #: A candidate must be faster by this factor; less is noise.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "95fe6d8ae9c8", 3)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "d78b1d04e327", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "95fe6d8ae9c8",
+    "d78b1d04e327",
     operands=[
         Operand("residual", "full"),
     ],
@@ -43,8 +43,8 @@ _chain = Chain(
             attributes=(),
             operators=(
                 Operator("forward", (0,), by_column=True, memory_format="any"),
-                Operator("backward", (0, 1), by_column=True, memory_format="any"),
-                Operator("double_backward", (0, 1, 2), by_column=True, memory_format="any"),
+                Operator("backward", (0,), by_column=True, memory_format="any", shared=((1, 0),)),
+                Operator("double_backward", (0, 2), by_column=True, memory_format="any", shared=((1, 0),)),
             ),
             saved=(),
             random=False,

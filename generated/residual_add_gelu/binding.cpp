@@ -50,7 +50,6 @@ void backward(uint64_t* stack, uint64_t, uint64_t) {
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_x_out = activation.full_result();
-  const Tensor grad_residual_out = activation.full_result();
   BackwardArgs args{};
   args.rows = activation.flat_rows();
   args.cols = activation.flat_cols();
@@ -61,9 +60,8 @@ void backward(uint64_t* stack, uint64_t, uint64_t) {
   args.residual_gap = activation.gap(residual_, 1);
   args.grad_y_gap = activation.gap(grad_y_, 1);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_residual = grad_residual_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  call.returns({grad_x_out, grad_residual_out});
+  call.returns({grad_x_out});
 }
 
 void double_backward(uint64_t* stack, uint64_t, uint64_t) {
@@ -72,15 +70,12 @@ void double_backward(uint64_t* stack, uint64_t, uint64_t) {
   const Tensor residual = call.tensor();
   const Tensor grad_y = call.tensor();
   const Tensor grad_grad_x = call.tensor();
-  const Tensor grad_grad_residual = call.tensor();
   Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  const Tensor grad_grad_residual_ = activation.full(grad_grad_residual, "grad_grad_residual");
   const Tensor grad_x_out = activation.full_result();
-  const Tensor grad_residual_out = activation.full_result();
   const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.flat_rows();
@@ -89,25 +84,22 @@ void double_backward(uint64_t* stack, uint64_t, uint64_t) {
   args.residual = residual_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.grad_grad_residual = grad_grad_residual_.const_data_ptr();
   args.x_gap = activation.gap(x_, 1);
   args.residual_gap = activation.gap(residual_, 1);
   args.grad_y_gap = activation.gap(grad_y_, 1);
   args.grad_grad_x_gap = activation.gap(grad_grad_x_, 1);
-  args.grad_grad_residual_gap = activation.gap(grad_grad_residual_, 1);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_residual = grad_residual_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  call.returns({grad_x_out, grad_residual_out, grad_grad_y_out});
+  call.returns({grad_x_out, grad_grad_y_out});
 }
 
 const fusegen::Operator operators[] = {
     {forward, "forward(Tensor x, Tensor residual) -> Tensor"},
-    {backward, "backward(Tensor x, Tensor residual, Tensor grad_y) -> (Tensor, Tensor)"},
+    {backward, "backward(Tensor x, Tensor residual, Tensor grad_y) -> Tensor"},
     {double_backward,
-     "double_backward(Tensor x, Tensor residual, Tensor grad_y, Tensor grad_grad_x, Tensor "
-     "grad_grad_residual) -> (Tensor, Tensor, Tensor)"}};
+     "double_backward(Tensor x, Tensor residual, Tensor grad_y, Tensor grad_grad_x) -> (Tensor, "
+     "Tensor)"}};
 const fusegen::Registered registered(fusegen_residual_add_gelu_operators, operators);
 
 }  // namespace

@@ -55,7 +55,7 @@ struct Forward {
 };
 
 // backward: (x: full, residual: full, grad_y: full)
-//   -> grad_x: full, grad_residual: full
+//   -> grad_x: full
 //   add: full = residual + x
 //   gelu_near: full = where(add > 32, 32, where(add < -32, -32, add))
 //   gelu_gate: full = sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
@@ -63,6 +63,7 @@ struct Forward {
 //   grad_gelu_gate: full = add*grad_y
 //   grad_gelu_near: full = d_gelu_gate*grad_gelu_gate
 //   grad_add: full = gelu_gate*grad_y + where(add > 32, 0, where(add < -32, 0, grad_gelu_near))
+//   (grad_residual is grad_x: no kernel writes it)
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
@@ -79,10 +80,9 @@ struct Backward {
   struct Live {};
   struct Out {
     T grad_x;
-    T grad_residual;
   };
 
-  // Stage 0: grad_x, grad_residual.
+  // Stage 0: grad_x.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // add: x + alpha other
@@ -106,27 +106,25 @@ struct Backward {
     const T grad_add = Math::fma(gelu_gate, full.grad_y,
                                  (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_gelu_near)));
     out.grad_x = grad_add;
-    out.grad_residual = grad_add;
   }
 };
 
-// double_backward: (x: full, residual: full, grad_y: full, grad_grad_x: full, grad_grad_residual:
-// full)
-//   -> grad_x: full, grad_residual: full, grad_grad_y: full
+// double_backward: (x: full, residual: full, grad_y: full, grad_grad_x: full)
+//   -> grad_x: full, grad_grad_y: full
 //   add: full = residual + x
 //   gelu_near: full = where(add > 32, 32, where(add < -32, -32, add))
 //   d_d_gelu_gate: full = (0.42812889763560147*gelu_near - (0.21406444881780073*gelu_near**2 + 1.5957691216057308)**2*tanh(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308)/2))*sigmoid(-gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))*sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
 //   d_gelu_gate: full = (0.21406444881780073*gelu_near**2 + 1.5957691216057308)*sigmoid(-gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))*sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
 //   grad_gelu_gate: full = add*grad_y
-//   grad_grad_add: full = grad_grad_residual + grad_grad_x
-//   grad_grad_gelu_near: full = where(add > 32, 0, where(add < -32, 0, grad_grad_add))
+//   grad_grad_gelu_near: full = where(add > 32, 0, where(add < -32, 0, grad_grad_x))
 //   grad_d_gelu_gate: full = grad_gelu_gate*grad_grad_gelu_near
-//   grad_gelu_gate_2: full = grad_grad_add*grad_y
+//   grad_gelu_gate_2: full = grad_grad_x*grad_y
 //   grad_gelu_near_2: full = d_d_gelu_gate*grad_d_gelu_gate + d_gelu_gate*grad_gelu_gate_2
 //   grad_grad_gelu_gate: full = d_gelu_gate*grad_grad_gelu_near
 //   grad_add_2: full = grad_grad_gelu_gate*grad_y + where(add > 32, 0, where(add < -32, 0, grad_gelu_near_2))
 //   gelu_gate: full = sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
-//   grad_grad_y: full = add*grad_grad_gelu_gate + gelu_gate*grad_grad_add
+//   grad_grad_y: full = add*grad_grad_gelu_gate + gelu_gate*grad_grad_x
+//   (grad_residual is grad_x: no kernel writes it)
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
@@ -137,7 +135,6 @@ struct DoubleBackward {
     T residual;
     T grad_y;
     T grad_grad_x;
-    T grad_grad_residual;
   };
   struct Col {};
   struct Row {};
@@ -145,11 +142,10 @@ struct DoubleBackward {
   struct Live {};
   struct Out {
     T grad_x;
-    T grad_residual;
     T grad_grad_y;
   };
 
-  // Stage 0: grad_x, grad_residual, grad_grad_y.
+  // Stage 0: grad_x, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // add: x + alpha other
@@ -170,11 +166,9 @@ struct DoubleBackward {
     // d gelu_gate / d gelu_near
     const T d_gelu_gate = d_gelu_gate_sum * d_gelu_gate_product2;
     const T grad_gelu_gate = add * full.grad_y;
-    // sum over all uses
-    const T grad_grad_add = full.grad_grad_residual + full.grad_grad_x;
-    const T grad_grad_gelu_near = (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_grad_add));
+    const T grad_grad_gelu_near = (add > T(32) ? T(0) : (add < -T(32) ? T(0) : full.grad_grad_x));
     const T grad_d_gelu_gate = grad_gelu_gate * grad_grad_gelu_near;
-    const T grad_gelu_gate_2 = grad_grad_add * full.grad_y;
+    const T grad_gelu_gate_2 = full.grad_grad_x * full.grad_y;
     // sum over all uses
     const T grad_gelu_near_2 =
         Math::fma(d_gelu_gate, grad_gelu_gate_2, d_d_gelu_gate * grad_d_gelu_gate);
@@ -185,9 +179,8 @@ struct DoubleBackward {
     // gelu: gate
     const T gelu_gate = d_gelu_gate_sigmoid;
     // sum over all uses
-    const T grad_grad_y = Math::fma(gelu_gate, grad_grad_add, add * grad_grad_gelu_gate);
+    const T grad_grad_y = Math::fma(gelu_gate, full.grad_grad_x, add * grad_grad_gelu_gate);
     out.grad_x = grad_add_2;
-    out.grad_residual = grad_add_2;
     out.grad_grad_y = grad_grad_y;
   }
 };

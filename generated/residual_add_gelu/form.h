@@ -30,7 +30,7 @@ struct ForwardForm : Description {
   static constexpr bool flat = true;
 };
 
-// backward: x: full, residual: full, grad_y: full -> grad_x: full, grad_residual: full.
+// backward: x: full, residual: full, grad_y: full -> grad_x: full.
 template <class S>
 struct BackwardForm : Description {
   using T = compute_t<S>;
@@ -40,30 +40,25 @@ struct BackwardForm : Description {
                       Full<&K::Full::residual, &Args::residual, &Args::residual_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
   using stages = List<Stage<&K::stage0, Uses<&K::Full::grad_y>, Uses<&K::Full::residual>,
-                            Uses<&K::Full::x>, Store<&K::Out::grad_x, &Args::grad_x>,
-                            Store<&K::Out::grad_residual, &Args::grad_residual>>>;
+                            Uses<&K::Full::x>, Store<&K::Out::grad_x, &Args::grad_x>>>;
   using results = List<>;
   static constexpr bool flat = true;
 };
 
-// double_backward: x: full, residual: full, grad_y: full, grad_grad_x: full, grad_grad_residual:
-// full -> grad_x: full, grad_residual: full, grad_grad_y: full.
+// double_backward: x: full, residual: full, grad_y: full, grad_grad_x: full -> grad_x: full,
+// grad_grad_y: full.
 template <class S>
 struct DoubleBackwardForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackward<math_t<S>>;
   using Args = DoubleBackwardArgs;
-  using inputs = List<
-      Full<&K::Full::x, &Args::x, &Args::x_gap>,
-      Full<&K::Full::residual, &Args::residual, &Args::residual_gap>,
-      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
-      Full<&K::Full::grad_grad_residual, &Args::grad_grad_residual, &Args::grad_grad_residual_gap>>;
+  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+                      Full<&K::Full::residual, &Args::residual, &Args::residual_gap>,
+                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
+                      Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>>;
   using stages =
-      List<Stage<&K::stage0, Uses<&K::Full::grad_grad_residual>, Uses<&K::Full::grad_grad_x>,
-                 Uses<&K::Full::grad_y>, Uses<&K::Full::residual>, Uses<&K::Full::x>,
-                 Store<&K::Out::grad_x, &Args::grad_x>,
-                 Store<&K::Out::grad_residual, &Args::grad_residual>,
+      List<Stage<&K::stage0, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
+                 Uses<&K::Full::residual>, Uses<&K::Full::x>, Store<&K::Out::grad_x, &Args::grad_x>,
                  Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
   static constexpr bool flat = true;

@@ -43,8 +43,7 @@ struct BackwardArgs {
   fusegen::Gap x_gap;
   fusegen::Gap residual_gap;
   fusegen::Gap grad_y_gap;
-  void* grad_x;         // [rows, cols]
-  void* grad_residual;  // [rows, cols]
+  void* grad_x;  // [rows, cols]
 };
 
 // Runs backward on the CPU.
@@ -62,19 +61,16 @@ FUSEGEN_OPTIONAL const char* backward_cuda(const BackwardArgs& args, void* works
 // Arguments of double_backward. Comments give the shapes of tensors.
 struct DoubleBackwardArgs {
   int64_t rows, cols;
-  const void* x;                   // [rows, cols]
-  const void* residual;            // [rows, cols]
-  const void* grad_y;              // [rows, cols]
-  const void* grad_grad_x;         // [rows, cols]
-  const void* grad_grad_residual;  // [rows, cols]
+  const void* x;            // [rows, cols]
+  const void* residual;     // [rows, cols]
+  const void* grad_y;       // [rows, cols]
+  const void* grad_grad_x;  // [rows, cols]
   fusegen::Gap x_gap;
   fusegen::Gap residual_gap;
   fusegen::Gap grad_y_gap;
   fusegen::Gap grad_grad_x_gap;
-  fusegen::Gap grad_grad_residual_gap;
-  void* grad_x;         // [rows, cols]
-  void* grad_residual;  // [rows, cols]
-  void* grad_grad_y;    // [rows, cols]
+  void* grad_x;       // [rows, cols]
+  void* grad_grad_y;  // [rows, cols]
 };
 
 // Runs double_backward on the CPU.

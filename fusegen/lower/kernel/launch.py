@@ -23,6 +23,7 @@ MEANINGS = {
     "tiles": "least tiles of columns before a block gets wider",
     "threads_across": "most threads side by side in a row",
     "elements": "most elements of a row in one thread's registers",
+    "elements_narrow": "the same for 16-bit elements",
     "block": "threads per block",
     "resident": "blocks of 512 threads that a multiprocessor has room for",
     "resident_narrow": "the same for 16-bit elements",
@@ -46,6 +47,7 @@ class Launch:
     waves: int
     threads_across: int
     elements: int
+    elements_narrow: int
     threads: int
     block: int
     batches: int
@@ -69,8 +71,8 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     if kernel.form == "columns":
         return ()
     if kernel.form in ("rows", "along"):
-        resident = "resident", "resident_narrow"
-        return "elements", "threads", "cluster", "waves", *resident, "full", *outer
+        kept = "elements", "elements_narrow"
+        return *kept, "threads", "cluster", "waves", "resident", "resident_narrow", "full", *outer
     if kernel.form == "flat":
         return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
     shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
@@ -105,12 +107,15 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         wanted: parameters set by a spec or by `fusegen tune`; those that the form lacks are ignored.
     """
     tensors = max(1, len(kernel.inputs.full))
-    # A thread has a vector of each column operand in registers at once, and everything that an element keeps
-    # from one stage to the next. If that is much, a block gets half as many threads.
-    many = len(kernel.inputs.col) > 2 or kernel.live.most > 3
+    # A thread has a vector of each column operand of a stage in registers at once, and everything that an
+    # element keeps from one stage to the next. If that is much, a block gets half as many threads.
+    columns = len(kernel.inputs.col)
+    at_once = max((len(stage.reads_of("col")) for stage in kernel.stages), default=0)
+    many = kernel.live.most > 3 or (columns > 2 and at_once > 3)
     # In an outer reduction a thread has several rows, so their values count too.
     wide = (
         many
+        or columns > 2
         or bool(kernel.inputs.rng or kernel.inputs.spread)
         or len(kernel.results.column_sums) > 2
     )
@@ -122,10 +127,18 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # if an element keeps little, two blocks are faster that keep fewer elements, and the sums in registers
     # (resident_row.cuh). Rows that span channels are long, so blocks share them: the more each block keeps,
     # the fewer blocks wait for each other.
-    summed = kernel.form == "rows" and len(kernel.results.column_sums) > 1
-    narrow = many or (summed and not (arithmetic and kernel.results.col_sums))
+    results = kernel.results
+    summed = kernel.form == "rows" and len(results.column_sums) > 1
     little = kernel.live.most <= 2 and GpuForm(kernel).live_sums == 2
-    roomy = many or (summed and not (arithmetic and little))
+    narrow = many or (summed and not (arithmetic and results.col_sums))
+    # Three sums and more leave room for half as many elements, but still for two blocks. So do the vectors of
+    # several operands of columns; elements of 16 bits are as many again.
+    many_sums = summed and arithmetic and not (little or many or results.run_sums)
+    several = columns > 2 and not many
+    few = many or many_sums or (several and summed)
+    roomy = many or (summed and not many_sums and not (arithmetic and little))
+    # Where a block takes long rows by itself, they are not shared by two, which would wait for each other.
+    long = few and summed and kernel.live.most <= 4 and at_once <= 4
     chosen = Launch(
         names=_names(kernel),
         access=0,
@@ -134,13 +147,14 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         batches=2,
         tiles=64,
         threads_across=256,
-        elements=8 if many else 32 if kernel.results.run_sums else 16,
+        elements=8 if few or several else 32 if results.run_sums else 16,
+        elements_narrow=8 if few else 32 if results.run_sums else 16,
         threads=512,
         block=256,
         resident=1 if roomy else 2,
         resident_narrow=1 if narrow else 2,
         resident_outer=1 if wide else 2,
-        full=512 if roomy or kernel.results.run_sums else 1024,
+        full=512 if results.run_sums or (roomy and not long) else 1024,
         cluster=16,
     )
     for name, value in (wanted or {}).items():

@@ -115,13 +115,20 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     if (across < lanes(1, 1) && full && needs.rows <= INT32_MAX)
       return several_rows(RowForm::warp, needs.warp_items, across);
   }
-  if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
-    int across = 1;
-    while (across < lanes(1, 1)) across *= 2;
-    return several_rows(RowForm::brief, 1, across);
+  // A lane takes one access, or several lanes fewer. Lanes without a part of the row wait for the
+  // others, and each row has a few instructions of its own: both cost less if lanes take several.
+  // With two tensors in flight that pays for the waiting lanes alone, and not for short rows.
+  if (needs.rows <= INT32_MAX && lanes(needs.tiles ? 1 : needs.warp_items, 1) <= 32) {
+    int each = 1, several = 4;
+    while (each < lanes(1, 1)) each *= 2;
+    while (several < lanes(needs.warp_items, 1)) several *= 2;
+    const bool waiting = each > lanes(1, 1), one_tensor = needs.tensors == 1;
+    const bool pays = waiting ? each > (one_tensor ? 4 : 8) : one_tensor && each > 8;
+    const bool fills = needs.rows * several >= int64_t(chip().multiprocessors) * 2048;
+    if (each <= 32 && (needs.tiles || several >= each || !pays || !fills))
+      return several_rows(RowForm::brief, 1, each);
+    return several_rows(RowForm::warp, needs.warp_items, fills ? several : 32);
   }
-  if (!needs.tiles && needs.rows <= INT32_MAX && lanes(needs.warp_items, 1) <= 32)
-    return several_rows(RowForm::warp, needs.warp_items, 32);
   // Prefer one block, even a large one: the blocks of a cluster wait for each other. Otherwise
   // prefer small blocks: a multiprocessor holds two that hide each other's latency.
   const auto blocks = [&](RowForm form, int items, int cluster, int most, size_t sums) {

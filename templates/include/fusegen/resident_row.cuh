@@ -75,6 +75,9 @@ constexpr bool has_live_sums(int threads, int blocks, int elements, int sums, do
 //   rows_apart  whether a block may take one row alone, because rows share no state
 template <class Kernel>
 struct ResidentRow {
+  template <class S>
+  static constexpr int most = sizeof(S) == 2 ? Kernel::elements_narrow : Kernel::elements;
+
   // The most bytes of registers that an element needs between two stages.
   template <class S>
   static constexpr double bytes_of() {
@@ -88,7 +91,7 @@ struct ResidentRow {
   static constexpr bool single() {
     if (!Kernel::rows_apart || Kernel::waves < each_row) return false;
     if (V == 1 || sizeof(S) != 2) return true;
-    const int elements = elements_of_one_row<S>(Kernel::elements);
+    const int elements = elements_of_one_row<S>(most<S>);
     return !Kernel::beside && elements * bytes_of<S>() <= 128;
   }
 
@@ -104,7 +107,7 @@ struct ResidentRow {
   // Accesses per thread if a row is in a warp, in a block, or in a cluster.
   template <class S, int V>
   static constexpr int items() {
-    return live_elements<S, V>(bytes_of<S>(), Kernel::elements) / V;
+    return live_elements<S, V>(bytes_of<S>(), most<S>) / V;
   }
   template <class S, int V>
   static constexpr int warp_items() {
@@ -113,7 +116,7 @@ struct ResidentRow {
   template <class S, int V>
   static constexpr int block_items() {
     const bool more = V > 1 && sizeof(S) == 2 && single<S, V>();
-    return more ? elements_of_one_row<S>(Kernel::elements) / V : summing_items<S, V>();
+    return more ? elements_of_one_row<S>(most<S>) / V : summing_items<S, V>();
   }
   // In a large block. If sums left only one access to each thread, it takes as many as without
   // them.
@@ -148,7 +151,7 @@ struct ResidentRow {
   // Threads of a full block.
   template <class S, int V>
   static constexpr int threads() {
-    return std::min(Kernel::full, full_block<S, V>(Kernel::elements));
+    return std::min(Kernel::full, full_block<S, V>(most<S>));
   }
 
   // How many blocks of 512 threads a multiprocessor has registers for.

@@ -131,6 +131,7 @@ int waves(const RowPlan& plan, int wanted) {
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
+  int tensors;        // that are read, element by element
   bool keeps_long;    // whether there are kernels that keep rows too long for 512 threads
   bool tiles;         // short rows pass through tiles, and are not kept otherwise
   bool once;          // one stage reads the row, and no columns are summed

@@ -135,6 +135,7 @@ struct Rows {
     needs.rows = args.rows;
     needs.cols = reads_elements(StagesOf<D>{}) ? args.cols : 1;
     needs.width = V;
+    needs.tensors = P::Fulls::size;
     needs.keeps_long = RowKernels<D, L, S, V>::keeps_long && !odd;
     bool staged = L::staged && stages<S, V>;
     int fold = 1;
