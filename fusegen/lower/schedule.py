@@ -77,9 +77,9 @@ class Schedule:
         args = dict.fromkeys(arg for value in self.final for arg in value.args)
         return [a for a in args if isinstance(a, Reduce) and a not in self.given]
 
-    def written_out(self, expr: sp.Expr, stage: int) -> sp.Expr:
-        """Return an expression with the full values that a stage computes written out."""
-        inside = {v.symbol: v for v in self.at(stage, Kind.FULL)}
+    def written_out(self, expr: sp.Expr, stage: int, kept: Value | None = None) -> sp.Expr:
+        """Return an expression with the full values that a stage computes written out, but for one."""
+        inside = {v.symbol: v for v in self.at(stage, Kind.FULL) if v is not kept}
         while found := [s for s in expr.free_symbols if s in inside]:
             expr = expr.xreplace({s: inside[s].expr for s in found})
         return expr

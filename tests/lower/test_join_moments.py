@@ -31,7 +31,8 @@ def test_what_only_resembles_a_variance_stays_alone() -> None:
 
 
 def test_a_variance_of_a_function_of_x_is_joined() -> None:
-    value = sigmoid(X)
-    stages = lower(program_of(X / row_sum((value - row_mean(value)) ** 2))).stages
-    assert [s.joined for s in stages] == [True, False, False]
-    assert [s.centred for s in stages] == [False, True, False]
+    """Whether each stage keeps the value or computes it again, as that of x and a bias."""
+    for value in (sigmoid(X), X + 3):
+        stages = lower(program_of(X / row_sum((value - row_mean(value)) ** 2))).stages
+        assert [s.joined for s in stages] == [True, False, False], value
+        assert [s.centred for s in stages] == [False, True, False], value

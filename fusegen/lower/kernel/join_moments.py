@@ -41,7 +41,7 @@ def _sole_sum(plan: Schedule, stage: Stage) -> Reduce | None:
 
 def _about_the_mean(plan: Schedule, total: Reduce, squares: Reduce, stage: int) -> bool:
     """Whether `squares` sums (v - m)^2, where m is the mean of the values v that `total` sums."""
-    expr = plan.written_out(squares.arg.symbol, stage)
+    expr = plan.written_out(squares.arg.symbol, stage, total.arg)
     value = total.arg.symbol
     counts = expr.free_symbols - {value, total.symbol}
     if len(counts) != 1 or (count := counts.pop()).name != "cols":
