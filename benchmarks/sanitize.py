@@ -1,6 +1,6 @@
 """Calls kernels in every form on a GPU: for compute-sanitizer to watch, or to hold their values and bits.
 
-    python benchmarks/sanitize.py call PACKAGES NAME           # under compute-sanitizer
+    python benchmarks/sanitize.py call PACKAGES NAME [I/N]     # under compute-sanitizer: the Ith of N parts
     python benchmarks/sanitize.py values PACKAGES NAME         # values, bits, and which kernels ran
     python benchmarks/sanitize.py forms FILE...                # whether every form ran, from those outputs
 
@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -196,13 +197,14 @@ def call(chain: Chain, package: ModuleType, case: Case) -> list[Tensor]:
     return found
 
 
-def watch(name: str, packages: Path) -> None:
-    """Call a spec's package in each of its forms."""
+def watch(name: str, packages: Path, part: int, parts: int) -> None:
+    """Call a spec's package in each of its forms: with every case whose number is `part`, modulo `parts`."""
     chain, package = _load(name, packages)
     if name == WINDOWS:
-        print(f"{sanitize_windows.watch()} calls")
+        print(f"{sanitize_windows.watch() if part == 0 else 0} calls")
         return
-    count = sum(1 for _, case in cases(chain, SHAPES[name]) if call(chain, package, case))
+    mine = islice(cases(chain, SHAPES[name]), part, None, parts)
+    count = sum(1 for _, case in mine if call(chain, package, case))
     torch.cuda.synchronize()
     print(f"{count} calls")
 
@@ -308,7 +310,8 @@ def main() -> int:
     packages, name = Path(given[0]), given[1]
     if what == "values":
         return hold(name, packages)
-    watch(name, packages)
+    part, parts = map(int, given[2].split("/")) if len(given) > 2 else (1, 1)
+    watch(name, packages, part - 1, parts)
     return 0
 
 
