@@ -13,14 +13,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prove.ending import end_after
 from prove.records import origin
 from random_programs.run import Outcome, failing, run
 from random_programs.shrink import shrink
 
 
 def main() -> int:
-    """Run the command line; 1 where a program is wrong or crashes."""
+    """Run the command line; 1 where a program is wrong or crashes, or where none was called."""
     options = _options()
+    end_after(options.at_most)
+    if options.record:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
     seeds = range(options.seed, options.seed + options.count)
 
@@ -47,7 +51,7 @@ def main() -> int:
             small.save(options.shrink / f"{name}.yaml")
             _say(f"{name} shrunk to\n{small.text}")
     _say(f"{len(outcome.programs)} programs, {len(failed)} failed")
-    return 1 if failed else 0
+    return 1 if failed or not outcome.results else 0
 
 
 def _options() -> argparse.Namespace:
@@ -58,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--together", type=int, default=10, help="programs in one library")
     parser.add_argument("--processes", type=int, default=1, help="libraries at the same time")
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
+    parser.add_argument("--at-most", type=float, help="seconds after which it ends with an error")
     parser.add_argument("--quick", action="store_true", help="-O1, and one of two dtypes in turn")
     parser.add_argument("--keep", type=Path, help="a folder in which what is built stays")
     parser.add_argument("--shrink", type=Path, help="a folder for failing programs made smaller")

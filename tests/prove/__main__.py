@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from prove import records
+from prove.ending import end_after, is_empty
 
 
 def main() -> int:
-    """Run one measure; 1 if something in it is wrong."""
+    """Run one measure; 1 if something in it is wrong, or if it measures nothing."""
     options = _options()
+    end_after(options.at_most)
     begin = time.time()
     with tempfile.TemporaryDirectory(prefix="prove_") as folder:
         record, wrong = MEASURES[options.measure](options, Path(folder))
@@ -29,8 +31,10 @@ def main() -> int:
     if options.record:
         options.record.parent.mkdir(parents=True, exist_ok=True)
         records.write(options.record, record)
-    print(f"{options.measure}: {wrong} wrong, {record['seconds']} s", flush=True)
-    return 1 if wrong else 0
+    empty = is_empty(record) and options.measure not in AGAIN
+    what = "nothing was measured" if empty else f"{wrong} wrong"
+    print(f"{options.measure}: {what}, {record['seconds']} s", flush=True)
+    return 1 if wrong or empty else 0
 
 
 def _inputs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
@@ -142,6 +146,8 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], tuple[dict[str, Any], i
     "faults": _faults,
     "sanitizers": _sanitizers,
 }
+#: Those that may find nothing left to do.
+AGAIN = ("specs_again", "code_again")
 #: How much of each by default: float32 numbers, changed specs, samples of an op, models, changes of the code,
 #: builds that are killed, random programs under sanitizers.
 COUNTS = {
@@ -163,6 +169,7 @@ def _options() -> argparse.Namespace:
         "--processes", type=int, default=1, help="how many at once: functions, trees, parts"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
+    parser.add_argument("--at-most", type=float, help="seconds after which it ends with an error")
     parser.add_argument("--hangs", type=float, default=900, help="seconds after which tests hang")
     options = parser.parse_args()
     if options.measure == "inputs" and options.device == "cuda":
