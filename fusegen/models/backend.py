@@ -101,7 +101,7 @@ class FusegenBackend:
         packages, refused = packages_of(specs, self.folder, build=self.build)
         for region, spec in planned.regions:
             note(self.report, region, refused.get(spec.name, ""), spec)
-        result = _fused(planned, packages)
+        result = _fused(planned, packages, checks=self.rest == "eager")
         if self.rest == "inductor":
             from torch._inductor.compile_fx import compile_fx
 
@@ -177,12 +177,14 @@ class _Planned:
         return [self.module, *(module for one in self.inside.values() for module in one.modules)]
 
 
-def _fused(planned: _Planned, packages: Mapping[str, ModuleType]) -> fx.GraphModule:
+def _fused(
+    planned: _Planned, packages: Mapping[str, ModuleType], *, checks: bool = True
+) -> fx.GraphModule:
     """Return a graph with the regions fused that have a package; a given one may still be running."""
     plan, result = planned.plan, planned.module
     fused = [(r, s, packages[s.name].apply) for r, s in plan.specs if s.name in packages]
     if fused or planned.inside:
-        result = put_back(result, fused, plan.effects)
+        result = put_back(result, fused, plan.effects, checks=checks)
         convert_by_kernel(result.graph)
     for name, inside in planned.inside.items():
         setattr(result, name, _fused(inside, packages))

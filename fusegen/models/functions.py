@@ -15,6 +15,7 @@ __all__ = [
     "OfHalves",
     "at_least",
     "at_most",
+    "classes_of",
     "detached",
     "geglu",
     "glu",
@@ -100,6 +101,22 @@ def at_most(x: Tensor, other: float) -> Tensor:
 def detached(x: Tensor) -> Tensor:
     """`x.detach()`, which a region computes (`detached.py`)."""
     return x.detach()
+
+
+def classes_of(target: Tensor, count: int, ignored: int) -> Tensor:
+    """The classes of a loss, if each is one or is ignored; a kernel would give NaN.
+
+    Raises:
+        IndexError: if one is not, as in torch. On a GPU nobody waits to see it.
+    """
+    if not target.is_cpu or not target.numel():
+        return target
+    least, most = target.aminmax()
+    if least < 0 or most >= count:
+        wrong = target[((target < 0) | (target >= count)) & (target != ignored)]
+        if wrong.numel():
+            raise IndexError(f"Target {int(wrong[0])} is out of bounds.")
+    return target
 
 
 def glu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fusegen.models import functions
 from fusegen.models.arguments import tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.operands import Held
@@ -27,6 +28,8 @@ def put_back(
     module: fx.GraphModule,
     fused: Sequence[tuple[Region, RegionSpec, Callable[..., Any]]],
     effects: Effects,
+    *,
+    checks: bool = True,
 ) -> fx.GraphModule:
     """Return the module with each region computed by a function.
 
@@ -34,6 +37,7 @@ def put_back(
         module: the captured module. It is not changed.
         fused: each region with its spec and the `apply` of its package.
         effects: what may not be moved.
+        checks: whether the graph looks at classes, which Inductor cannot compile.
     """
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
@@ -45,7 +49,7 @@ def put_back(
             else:
                 new[unit] = graph.node_copy(unit, new.__getitem__)
         else:
-            _call(graph, new, of_node, *unit)
+            _call(graph, new, of_node, *unit, checks=checks)
     for old, copied in reversed(new.items()):  # what packages compute from small tensors themselves
         if not copied.users and effects.may_move(old) and is_pure(old):
             graph.erase_node(copied)
@@ -60,6 +64,8 @@ def _call(
     region: Region,
     spec: RegionSpec,
     apply: Callable[..., Any],
+    *,
+    checks: bool,
 ) -> None:
     """Add the call of a region's package, with what adapts its tensors."""
     x = _cast(graph, new[spec.x], spec.x, spec.dtype)
@@ -71,6 +77,8 @@ def _call(
         name: _adapted(graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x)
         for name, held in spec.operands.items()
     }
+    if checks:
+        _check_classes(graph, given, region, spec)
     keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
     result = graph.call_function(apply, (x,), keywords)
     for place, node in enumerate(spec.outputs):
@@ -89,6 +97,20 @@ def _call(
             value = graph.call_method("to", (value, wanted.dtype))
         value.meta = dict(node.meta)
         new[node] = value
+
+
+def _check_classes(
+    graph: fx.Graph, given: dict[str, fx.Node], region: Region, spec: RegionSpec
+) -> None:
+    """Let the graph look at the classes of a loss before the package is called."""
+    for call in region.calls.values():
+        target = call.operands.get(call.op.classes) if call.of_classes and call.op else None
+        count = region.shape[1] if call.of_classes else 0
+        for name, held in spec.operands.items():
+            if held.node is target and isinstance(count, int):
+                ignored = call.attributes.get("ignore_index", -100)
+                args = (given[name], count, ignored)
+                given[name] = graph.call_function(functions.classes_of, args)
 
 
 def _comes_in_another_format(wanted: Tensor, x: fx.Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from shared.captured import captured, ops_of, texts_of, tidied
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusegen.models import FusegenBackend
 from fusegen.models.cost import cost_of
 from fusegen.models.regions import find_regions
 
@@ -144,3 +146,18 @@ MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fused_model_is_the_model(name: str) -> None:
     hold_fused(*MODELS[name])
+
+
+def test_a_class_that_is_none_is_an_error_as_in_torch(tmp_path: Path) -> None:
+    def loss(x: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(x * 2, target, ignore_index=7)
+
+    run = torch.compile(loss, backend=FusegenBackend(tmp_path, everything=True))
+    classes = PLACES.clone()
+    classes[0] = 7
+    torch.testing.assert_close(run(IMAGE, classes), loss(IMAGE, classes))
+    for wrong in (5, -1):
+        classes[1] = wrong
+        for one in (run, loss):
+            with pytest.raises(IndexError, match=f"Target {wrong} is out of bounds"):
+                one(IMAGE, classes)
