@@ -27,6 +27,7 @@ __all__ = [
     "Effects",
     "body_of",
     "changed_places",
+    "changes",
     "effects_of",
     "inplace_place",
     "is_in_place",
@@ -63,12 +64,14 @@ class Effects:
         fixed: the nodes that change a tensor, or read one before its last change. A tensor that comes from
             outside is seen outside, and may be changed there before the backward pass needs its value.
         nested: the nodes inside a transform of `torch.func`.
+        gradless: the nodes where gradients are off.
     """
 
     before: dict[fx.Node, tuple[fx.Node, ...]]
     stretch: dict[fx.Node, int]
     fixed: frozenset[fx.Node]
     nested: frozenset[fx.Node]
+    gradless: frozenset[fx.Node] = frozenset()
 
     def may_move(self, node: fx.Node) -> bool:
         """Return whether a node may be computed elsewhere in its stretch."""
@@ -84,8 +87,13 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     """
     last = _last_changes(graph, inputs)
     stretch, nested, number, level = {}, set(), 0, 0
+    gradless, gradients = set(), True
     for node in graph.nodes:
         name = name_of(node)
+        if name == "_set_grad_enabled" and node.args:
+            gradients = node.args[0] is not False
+        elif not gradients:
+            gradless.add(node)
         if _switches(node):
             number += 1
             level += ("increment_nesting" in name) - ("decrement_nesting" in name)
@@ -112,7 +120,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
             before[node] += drawn
             drawn = (node,)
         passed.add(node)
-    return Effects(before, stretch, frozenset(fixed), frozenset(nested))
+    return Effects(before, stretch, frozenset(fixed), frozenset(nested), frozenset(gradless))
 
 
 def _last_changes(graph: fx.Graph, inputs: Sequence[Any]) -> dict[int, fx.Node]:
@@ -145,6 +153,11 @@ def changed_places(graph: fx.Graph) -> set[int]:
         last |= {storage for average in _averages(node) for storage in storages(average)}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     return {n for n, given in enumerate(placeholders) if not last.isdisjoint(storages(given))}
+
+
+def changes(node: fx.Node) -> bool:
+    """Return whether a node changes a tensor."""
+    return any(True for _ in _changed_by(node))
 
 
 def storages(node: fx.Node) -> set[int]:

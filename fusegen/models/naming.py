@@ -33,6 +33,10 @@ class Naming:
         self._steps[call.name] += 1
         return f"{call.name}_{self._steps[call.name]}"
 
+    def detached(self, label: str) -> str:
+        """Return the name of the step that detaches the value of another one."""
+        return f"{label}_detached"
+
     def tidied(self, steps: Sequence[Step], outputs: Sequence[str]) -> Sequence[Step]:
         """Return the steps as the spec has them."""
         del outputs

@@ -127,6 +127,10 @@ class _ReadableNaming(Naming):
         """Return the name of a new step."""
         return self._new(self._names.step(node, call), self._inputs)
 
+    def detached(self, label: str) -> str:
+        """Return the name of the step that detaches the value of another one."""
+        return self._new(f"{label}_detached", self._inputs)
+
     def tidied(self, steps: Sequence[Step], outputs: Sequence[str]) -> Sequence[Step]:
         """Return the steps without the names that nobody uses."""
         read = {text for step in steps for text in step.given.values()}

@@ -43,7 +43,7 @@ class FormulaWriter:
         self._reduces = self._expands = False
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
-        self._current = x
+        self._current: fx.Node | None = x
         matrix = len(region.shape) == 2 and region.rows == (-2,)
         self._is_image = matrix or (len(region.shape) > 2 and needs_dims(region))
         found = inlined(region, x, effects, is_image=self._is_image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import fx
 
@@ -12,6 +12,7 @@ from fusegen.models.calls import Call
 from fusegen.models.declared import dims_text, kind_text, outputs_text, stays_float32
 from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
+from fusegen.models.gradients import gets_gradient
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held
 from fusegen.models.region_formula import FormulaWriter, as_detached
@@ -63,19 +64,29 @@ class _Writer(FormulaWriter):
         if x not in with_gradients(region.calls, region.outputs):
             raise UnfitError("no gradient goes back to the tensor that the others depend on")
         self._steps: list[Step] = []
+        self._effects = effects
 
     def write(self) -> RegionSpec:
         """Return the spec."""
         outputs = self._region.outputs
         # No step goes on from a loss or a sum of all elements, so it comes last.
-        for node, call in sorted(self._region.calls.items(), key=lambda item: item[1].ends):
-            if node in self._running:
-                self._step(node, call)
-            elif node in outputs:
+        calls = sorted(self._region.calls.items(), key=lambda item: item[1].ends)
+        for node in outputs:
+            if node not in self._running:
                 raise UnfitError("a result does not depend on the tensor that the others depend on")
-        if self._current not in outputs:
+        running = [(node, call) for node, call in calls if node in self._running]
+        for node, call in running:
+            if not call.ends:
+                self._step(node, call)
+        still = self._without_gradient(outputs)
+        words = self._detached(still)
+        for node, call in running:
+            if call.ends:
+                self._step(node, call, still=node in still)
+        if self._current is not None and self._current not in outputs:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
-        named = outputs_text({n: self._words[n] for n in outputs}, self._region, self._dtype)
+        words = {n: words.get(n) or self._words[n] for n in outputs}
+        named = outputs_text(words, self._region, self._dtype)
         training = any(call.training for call in self._region.calls.values())
         computed = {**self._region.calls, **self._inlined}
         read = with_gradients(computed, outputs) if self._order else ()
@@ -91,7 +102,7 @@ class _Writer(FormulaWriter):
                 if not held.of_step
             },
             outputs=list(named.values()),
-            steps=self._naming.tidied(self._steps, [self._words[node] for node in named]),
+            steps=self._naming.tidied(self._steps, [words[node] for node in named]),
         )
         ops = [call.name for call in self._region.calls.values() if call.op]
         halved = any(call.halves for call in self._region.calls.values())
@@ -107,18 +118,38 @@ class _Writer(FormulaWriter):
             not (halved or same(shape_of(self._x), self._region.shape)),
         )
 
-    def _step(self, node: fx.Node, call: Call) -> None:
+    def _without_gradient(self, outputs: Sequence[fx.Node]) -> list[fx.Node]:
+        """Return the results that get no gradient, if others do."""
+        inside = self._region.calls
+        still = [n for n in outputs if not gets_gradient(n, inside, self._effects)]
+        return still if len(still) < len(outputs) and self._order else []
+
+    def _detached(self, still: Sequence[fx.Node]) -> dict[fx.Node, str]:
+        """Detach results that get no gradient; return their names. Before a loss its input is detached."""
+        found: dict[fx.Node, str] = {}
+        for node in still:
+            call = self._region.calls[node]
+            if not (call.ends or (call.op and call.op.indexes)):
+                word = self._words[node]
+                found[node] = self._naming.detached(word)
+                self._steps.append(Step("expr", {"formula": f'"detach({word})"'}, found[node]))
+                self._current = None
+        return found
+
+    def _step(self, node: fx.Node, call: Call, *, still: bool = False) -> None:
         label = self._naming.step(node, call)
         if call.op is None:
             self._cast(node, call, label)
             return
         if call.ends:
-            self._ending(call, label)
+            self._ending(call, label, still=still)
         elif call.is_step:
             self._kept(call, label)
         else:
             formula = self._formula(call)
-            if self._reduces and not call.dims and not self._is_whole(self._current):
+            current = self._current
+            assert current is not None
+            if self._reduces and not call.dims and not self._is_whole(current):
                 self._go_on_from_whole(call)
                 formula = self._formula(call)
             apart = self._expands or (self._reduces and not call.dims)
@@ -194,13 +225,15 @@ class _Writer(FormulaWriter):
             given["dtype"] = "float32"
         self._steps.append(Step(call.name, given, label))
 
-    def _ending(self, call: Call, label: str) -> None:
-        """Write a loss, or the sum or mean of all elements.
+    def _ending(self, call: Call, label: str, *, still: bool) -> None:
+        """Write a loss, or the sum or mean of all elements; detach what it is of if it gets no gradient.
 
         Its operands are named: values of the spec, or operands that it declares.
         """
         assert call.op is not None
         given = self._called_on(call)
+        if still:
+            self._steps.append(Step("expr", {"formula": '"detach(x)"'}))
         for name, value in call.operands.items():
             if name == call.op.classes and isinstance(value, fx.Node):
                 given[name] = self._declared(Held(value, "{kind: row, dtype: int64}", "as it is"))
