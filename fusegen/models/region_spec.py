@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import fx
 
@@ -61,10 +61,13 @@ class _Writer(FormulaWriter):
     ) -> None:
         super().__init__(region, x, order, effects, naming)
         self._running = dependents(region, [x])
-        if x not in with_gradients(region.calls, region.outputs):
+        outputs = region.outputs
+        live = [n for n in outputs if _may_get_gradient(n, region, effects)] if order else outputs
+        #: The results that get a gradient; all of them if none does.
+        self._live = live or outputs
+        if x not in with_gradients(region.calls, self._live):
             raise UnfitError("no gradient goes back to the tensor that the others depend on")
         self._steps: list[Step] = []
-        self._effects = effects
 
     def write(self) -> RegionSpec:
         """Return the spec."""
@@ -78,18 +81,17 @@ class _Writer(FormulaWriter):
         for node, call in running:
             if not call.ends:
                 self._step(node, call)
-        still = self._without_gradient(outputs)
-        words = self._detached(still)
+        words = self._detached()
         for node, call in running:
             if call.ends:
-                self._step(node, call, still=node in still)
+                self._step(node, call)
         if self._current is not None and self._current not in outputs:
             self._steps.append(Step("expr", {"formula": f'"{self._words[outputs[-1]]}"'}))
         words = {n: words.get(n) or self._words[n] for n in outputs}
         named = outputs_text(words, self._region, self._dtype)
         training = any(call.training for call in self._region.calls.values())
         computed = {**self._region.calls, **self._inlined}
-        read = with_gradients(computed, outputs) if self._order else ()
+        read = with_gradients(computed, self._live) if self._order else ()
         listed = any(held.dims for held in self._operands.values())
         text = spec_text(
             order=self._order,
@@ -118,31 +120,25 @@ class _Writer(FormulaWriter):
             not (halved or same(shape_of(self._x), self._region.shape)),
         )
 
-    def _without_gradient(self, outputs: Sequence[fx.Node]) -> list[fx.Node]:
-        """Return the results that get no gradient, if others do."""
-        inside = self._region.calls
-        still = [n for n in outputs if not gets_gradient(n, inside, self._effects)]
-        return still if len(still) < len(outputs) and self._order else []
-
-    def _detached(self, still: Sequence[fx.Node]) -> dict[fx.Node, str]:
-        """Detach results that get no gradient; return their names. Before a loss its input is detached."""
+    def _detached(self) -> dict[fx.Node, str]:
+        """Detach the results that get no gradient; return their names."""
         found: dict[fx.Node, str] = {}
-        for node in still:
+        for node in self._region.outputs:
             call = self._region.calls[node]
-            if not (call.ends or (call.op and call.op.indexes)):
+            if node not in self._live and not (call.ends or (call.op and call.op.indexes)):
                 word = self._words[node]
                 found[node] = self._naming.detached(word)
                 self._steps.append(Step("expr", {"formula": f'"detach({word})"'}, found[node]))
                 self._current = None
         return found
 
-    def _step(self, node: fx.Node, call: Call, *, still: bool = False) -> None:
+    def _step(self, node: fx.Node, call: Call) -> None:
         label = self._naming.step(node, call)
         if call.op is None:
             self._cast(node, call, label)
             return
         if call.ends:
-            self._ending(call, label, still=still)
+            self._ending(call, label, still=node not in self._live)
         elif call.is_step:
             self._kept(call, label)
         else:
@@ -244,3 +240,11 @@ class _Writer(FormulaWriter):
             if not given[name].isidentifier():
                 raise UnfitError(f"{name} of {call.name} is computed in the kernel")
         self._steps.append(Step(call.name, given, label))
+
+
+def _may_get_gradient(node: fx.Node, region: Region, effects: Effects) -> bool:
+    """Return whether a region's result may get a gradient; of a loss with a target that is not looked at."""
+    call = region.calls[node]
+    if call.op is not None and call.op.indexes:
+        return False
+    return bool(call.ends and call.operands) or gets_gradient(node, region.calls, effects)
