@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import once, shared
+from random_programs.build import build_specs
 from shared.command import fusegen_here, python_in
 from torch import Tensor, nn
 
@@ -86,10 +88,15 @@ chain:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("several_products")
-    for name, text in {"mlp": MLP, "block": BLOCK, "attention": ATTENTION}.items():
-        (made / f"{name}.yaml").write_text(text.lstrip())
-    fusegen.build(*sorted(made.glob("*.yaml")), out=made, backend="cpu", quiet=True)
+    made = shared(tmp_path_factory) / "several_products"
+
+    def build() -> None:
+        made.mkdir()
+        for name, text in {"mlp": MLP, "block": BLOCK, "attention": ATTENTION}.items():
+            (made / f"{name}.yaml").write_text(text.lstrip())
+        build_specs(sorted(made.glob("*.yaml")), made, dtypes=["float64"])
+
+    once(tmp_path_factory, "several_products", build)
     return made
 
 
@@ -286,8 +293,12 @@ def test_tools_of_one_chain_say_so() -> None:
         chain.derive(parse(MLP, "mlp"), "`fusegen tune`")
 
 
-def test_each_chain_is_timed_and_reported(folder: Path) -> None:
+def test_each_chain_is_timed_and_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of these returns several values, to later chains and to the caller."""
+    derived, derive_all = [], pipeline.derive_all
+    monkeypatch.setattr(
+        pipeline, "derive_all", lambda path: derived.append(path.stem) or derive_all(path)
+    )
     options = (
         "--out",
         ".",
@@ -302,6 +313,7 @@ def test_each_chain_is_timed_and_reported(folder: Path) -> None:
     shapes = ("--shape", "2x4x6x6", "--shape", "2x6")  # each for the chains that it fits
     done = fusegen_here("bench", "block", "mlp", *options, *shapes, cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert derived == ["block", "mlp"], "each is derived once, not for each chain and shape"
     timed = [f"block.apply_{n}" for n in (1, 3, 5)] + ["mlp.apply_1", "mlp.apply_2"]
     for name in timed:
         assert f" {name} " in done.stdout, done.stdout
@@ -338,6 +350,7 @@ def test_a_single_file_has_all_chains(name: str, folder: Path, tmp_path: Path) -
     torch.testing.assert_close(package(*given), original(*given))
 
 
+@pytest.mark.slow
 def test_a_single_file_of_several_products_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusegen.base.errors import UserError
-from fusegen.chain import Chain
+from fusegen.chain import Chain, Chains
 from fusegen.runtime.loading import load_package
 from fusegen.toolchain import pipeline
 from fusegen.tools.bench import compiling, plain
@@ -159,7 +160,7 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
         UserError: if it has no gradient.
         ImportError: if its package is not built.
     """
-    found = pipeline.derive_all(group.spec).fused
+    found = _derived(group.spec, group.spec.read_text()).fused
     chain = next(chain for chain in found if chain.spec.number == group.number)
     if not chain.spec.order:
         raise UserError(f"{group.spec}: it has order: 0, and so no backward to time")
@@ -172,6 +173,11 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
     torch.manual_seed(0)
     make = _tail if group.kind == "tail" else _model
     return make(group, choice, chain, package)
+
+
+@functools.lru_cache(maxsize=1)  # the groups of a spec follow one another
+def _derived(path: Path, _text: str) -> Chains:
+    return pipeline.derive_all(path)
 
 
 def tensor_dtype(group: Group) -> torch.dtype:
