@@ -25,7 +25,7 @@ SEED ?= 0
 RECORDS ?= build/prove
 # The parts of `make prove`, each of which is a target: `make prove-specs`.
 PROVED = samples programs sanitizers inputs models faults specs
-# Collecting all tests takes pytest ten seconds.
+# Collecting all tests takes pytest five seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
 # Every test of the command line starts Python: without bytecode it compiles all modules anew.

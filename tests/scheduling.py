@@ -39,8 +39,8 @@ BUILD = (
 )
 
 
-#: Fixtures that build a package for a test or a few.
-BUILDS = {*BUILD, "launched", "measured"}
+#: Fixtures that build a package for a test, or some for a file of tests.
+BUILDS = {*BUILD, "indexed", "launched", "losses", "measured", "named", "without_cotangents"}
 #: Files whose tests compile, or start processes, for longer than the everyday loop can wait.
 SLOW = {
     f"test_{name}.py"
@@ -54,10 +54,12 @@ SLOW = {
             "strided",
             "halves",
             "isas",
+            "kept_object",
             "names",
             "new_atom",
         ),
-        *("packaging", "pool", "read_policy", "readme", "shapes", "signature", "vectorised"),
+        *("packaging", "pool", "read_in_place", "read_policy", "readme", "several_extremes"),
+        *("shapes", "signature", "vectorised"),
     )
 }
 

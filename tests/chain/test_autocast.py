@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES
-from random_programs.build import build_specs
+from conftest import DEVICES, once, shared
 from random_programs.generate import Generator
 from random_programs.program import spec_text
+from shared.vocabulary import build_for_devices
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -152,13 +152,13 @@ def test_random_chains(tmp_path: Path) -> None:
             continue  # the reference writes a formula's mean as a sum
         path = tmp_path / f"random{seed}.yaml"
         path.write_text(spec_text({**program.document, "order": 0}))
-        chain = pipeline.derive(path)
-        values = [value for step in chain.spec.steps for value in step.operands.values()]
+        read = spec.load(path)
+        values = [value for step in read.steps for value in step.operands.values()]
         if not all(isinstance(value, spec.Ref) and not value.is_argument for value in values):
             continue  # torch's function takes no number there
-        before = chain.spec.steps[:-1]
-        if any(autocast._is_single(step) for step in before) or chain.spec.steps[-1].indexes:
+        if any(map(autocast._is_single, read.steps[:-1])) or read.steps[-1].indexes:
             continue  # whether one number is of [1] or [] then decides
+        chain = pipeline.derive(path)
         for device in IN_FLOAT32:
             got = of_eager(chain, program.shape, device)
             assert got in (None, expected(chain, device)), (seed, device, steps)
@@ -187,14 +187,8 @@ chain:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    folder = tmp_path_factory.mktemp("autocast")
-    for name, text in SPECS.items():
-        (folder / f"{name}.yaml").write_text(text)
-    build_specs(
-        [folder / f"{name}.yaml" for name in SPECS],
-        folder / "generated",
-        dtypes=("float32", "bfloat16"),
-    )
+    folder, dtypes = shared(tmp_path_factory) / "autocast", ("float32", "bfloat16")
+    once(tmp_path_factory, "autocast", lambda: build_for_devices(folder, SPECS, dtypes))
     return load("loss_and_scaled", folder / "generated")
 
 

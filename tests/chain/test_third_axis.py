@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, derive
+from conftest import DEVICES, derive, once, shared
 from random_programs.build import build_specs
+from shared.vocabulary import build_for_devices
 from torch import Tensor
 
 from fusegen import load
@@ -43,11 +44,9 @@ SPECS = {
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("third_axis")
-    for name, text in SPECS.items():
-        (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
-    paths = [folder / f"{name}.yaml" for name in SPECS]
-    build_specs(paths, folder / "generated", dtypes=("float64",))
+    folder = shared(tmp_path_factory) / "third_axis"
+    texts = {name: textwrap.dedent(text) for name, text in SPECS.items()}
+    once(tmp_path_factory, "third_axis", lambda: build_for_devices(folder, texts, ("float64",)))
     return folder / "generated"
 
 

@@ -152,6 +152,7 @@ def test_columns_far_apart_are_read_again(choose: Choose) -> None:
     assert choose(far, 8, far, 4, 8, 1, 4).items == 8
 
 
+@pytest.mark.slow
 def test_a_softmax_over_channels_on_the_cpu(tmp_path: Path) -> None:
     """The package of this form that the everyday loop builds: value and gradient beside torch in float64."""
     text = "dims: 4\norder: 1\nchain:\n  - softmax: {dim: 1}\n"

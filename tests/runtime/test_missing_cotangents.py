@@ -67,7 +67,9 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, ModuleType]]:
+def without_cotangents(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, tuple[Chain, ModuleType]]:
     """Gives the chain and the built package of each spec."""
     dtypes = dict.fromkeys(TEXTS, ("float64", "bfloat16"))
     return built_texts(tmp_path_factory, "missing_cotangents", TEXTS, dtypes)
@@ -104,7 +106,9 @@ def orders(
 
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("name", TEXTS)
-def test_derivatives_of_one_output_are_torchs(name: str, place: int, packages: Packages) -> None:
+def test_derivatives_of_one_output_are_torchs(
+    name: str, place: int, without_cotangents: Packages
+) -> None:
     def by_torch(x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         return AFTER[name](x + residual), x + residual
 
@@ -116,7 +120,7 @@ def test_derivatives_of_one_output_are_torchs(name: str, place: int, packages: P
         if len(shape) == 4:
             formats.append(x.detach().to(memory_format=torch.channels_last).requires_grad_())
         for given in formats:
-            found = orders(packages[name][1].apply, given, residual, place)
+            found = orders(without_cotangents[name][1].apply, given, residual, place)
             wanted = orders(by_torch, given, residual, place)
             for got, expected in zip(found, wanted, strict=True):
                 torch.testing.assert_close(got, expected)
@@ -124,14 +128,14 @@ def test_derivatives_of_one_output_are_torchs(name: str, place: int, packages: P
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_missing_one_takes_no_memory_of_its_size(
-    name: str, packages: Packages, bytes_taken: list[list[int]]
+    name: str, without_cotangents: Packages, bytes_taken: list[list[int]]
 ) -> None:
     """Of the tensors of a call, all others of which are of the activation's size or small."""
     shape = {"missing_channels": (64, 6, 4, 33), "missing_groups": (64, 6, 33)}.get(name, (64, 33))
     x, residual = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for place in (0, 1):
         bytes_taken.clear()
-        value = packages[name][1].apply(x, residual)[place]
+        value = without_cotangents[name][1].apply(x, residual)[place]
         torch.autograd.grad(value, x, torch.randn_like(value))
         ((*_, backward),) = [call for call in [bytes_taken] if call]
         full = x.numel() * 8
@@ -140,11 +144,11 @@ def test_the_missing_one_takes_no_memory_of_its_size(
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_kernels_read_it_as_it_is(name: str, packages: Packages) -> None:
+def test_kernels_read_it_as_it_is(name: str, without_cotangents: Packages) -> None:
     shape = {"missing_channels": (64, 6, 4, 33), "missing_groups": (64, 6, 33)}.get(name, (64, 33))
     x, residual = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for place in (0, 1):
-        value = packages[name][1].apply(x, residual)[place]
+        value = without_cotangents[name][1].apply(x, residual)[place]
         cotangent = torch.randn_like(value)
         with torch.profiler.profile() as profile:
             torch.autograd.grad(value, x, cotangent)
@@ -153,11 +157,11 @@ def test_kernels_read_it_as_it_is(name: str, packages: Packages) -> None:
         assert not names & {"aten::contiguous", "aten::clone", "aten::copy_"}
 
 
-def test_in_16_bits_and_in_channels_last(packages: Packages) -> None:
+def test_in_16_bits_and_in_channels_last(without_cotangents: Packages) -> None:
     x = torch.randn(3, 8, 5, 5).to(torch.bfloat16, memory_format=torch.channels_last)
     x.requires_grad_()
     residual = torch.randn_like(x)
-    soft, _ = packages["missing_channels"][1].apply(x, residual)
+    soft, _ = without_cotangents["missing_channels"][1].apply(x, residual)
     (got,) = torch.autograd.grad(soft.square().sum(), x)
     assert got.is_contiguous(memory_format=torch.channels_last)
     wide = x.detach().double().requires_grad_()

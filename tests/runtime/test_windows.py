@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEVICES
-from random_programs.build import build_specs
+from conftest import DEVICES, once, shared
 from shared.poolings import POOLS, drawn
+from shared.vocabulary import build_for_devices
 from torch import Tensor, nn
 
 from fusegen import load
@@ -45,9 +45,8 @@ class Plain(nn.Module):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    folder = tmp_path_factory.mktemp("windows")
-    (folder / "pooled_twice.yaml").write_text(SPEC)
-    build_specs([folder / "pooled_twice.yaml"], folder / "generated")
+    folder = shared(tmp_path_factory) / "windows"
+    once(tmp_path_factory, "windows", lambda: build_for_devices(folder, {"pooled_twice": SPEC}))
     return load("pooled_twice", folder / "generated")
 
 

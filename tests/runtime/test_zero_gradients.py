@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import once, shared
+from shared.vocabulary import build_for_devices
 from torch import Tensor
 
-import fusegen
+from fusegen import load
 
 SPEC = """
 order: 1
@@ -23,11 +24,10 @@ chain:
 
 @pytest.fixture(scope="module")
 def apply(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder: Path = tmp_path_factory.mktemp("zero_gradients")
-    path = folder / "signs.yaml"
-    path.write_text(SPEC)
-    fusegen.build(path, out=folder, backend="cpu")
-    return fusegen.load("signs", folder).apply
+    folder = shared(tmp_path_factory) / "zero_gradients"
+    texts = {"signs": SPEC}
+    once(tmp_path_factory, "zero_gradients", lambda: build_for_devices(folder, texts, ["float64"]))
+    return load("signs", folder / "generated").apply
 
 
 def eager(x: Tensor, flat: Tensor, held: Tensor, bound: Tensor, late: Tensor) -> Tensor:

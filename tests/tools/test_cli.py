@@ -33,7 +33,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
     text: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "wrong.yaml").write_text(text)
-    done = fusegen("build", "wrong.yaml", cwd=tmp_path)
+    done = fusegen_here("build", "wrong.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
@@ -92,7 +92,7 @@ def test_show_prints_the_programs() -> None:
 
 
 def test_check_verifies_built_packages(generated: Path) -> None:
-    done = fusegen("check", "specs/residual_add_gelu.yaml", "--out", str(generated))
+    done = fusegen_here("check", "specs/residual_add_gelu.yaml", "--out", str(generated))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gradcheck" in done.stdout
     assert "FAILED" not in done.stdout

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import pytest
@@ -19,9 +18,7 @@ from fusegen.tools.check import verify
 from fusegen.tools.check.reference import run_chain
 
 SHAPES = [(1, 1), (3, 31), (5, 33), (2, 1023), (3, 5, 129), (7, 2048), (33,), (1000, 3), (2, 65537)]
-#: Each of these for the shapes that take no time; the first alone where the same is repeated with another
-#: instruction set, which has the same code and other vectors.
-SEEDS = (0,) if "FUSEGEN_CPU" in os.environ else (0, 1, 2)
+SMALL = [shape for shape in SHAPES if torch.Size(shape).numel() < 5000]
 #: Long rows of a softmax, of random numbers and of a norm. The longest, which take seconds, are one of
 #: each, and are left out of the everyday loop.
 LONG = ("matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm")
@@ -61,14 +58,35 @@ def usable(chain: Chain, shape: tuple[int, ...], training: bool) -> bool:
 def test_every_shape(
     name: str, dtype: torch.dtype, device: str, package: Package, derived: Derived
 ) -> None:
-    chain = derived(name)
-    for shape in SHAPES:
+    hold(package(name), derived(name), SHAPES, 0, dtype, device)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("name", NAMES)
+def test_small_shapes_of_other_numbers(
+    name: str, dtype: torch.dtype, device: str, seed: int, package: Package, derived: Derived
+) -> None:
+    """Not for each instruction set: these have the same code and other vectors."""
+    hold(package(name), derived(name), SMALL, seed, dtype, device)
+
+
+def hold(
+    built: ModuleType,
+    chain: Chain,
+    shapes: Sequence[tuple[int, ...]],
+    seed: int,
+    dtype: torch.dtype,
+    device: str,
+) -> None:
+    """Compare a package with float64, in training and evaluation, at those shapes that torch takes."""
+    for shape in shapes:
         for training in modes(chain):
-            if not usable(chain, shape, training):
-                continue
-            for seed in SEEDS if torch.Size(shape).numel() < 5000 else SEEDS[:1]:
+            if usable(chain, shape, training):
                 case = verify.make_case(chain, shape, training=training, seed=seed, device=device)
-                for error in verify.compare(package(name), chain, case, dtype):
+                for error in verify.compare(built, chain, case, dtype):
                     assert error.within, f"{shape}, training={training}, seed {seed}: {error}"
 
 

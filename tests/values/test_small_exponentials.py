@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES
-from random_programs.build import build_specs
+from conftest import DEVICES, once, shared
+from shared.vocabulary import build_for_devices
 
 from fusegen import load
 from fusegen.tools.check.every_number import ulps
@@ -25,13 +25,17 @@ LEAST = {"sech2(x)": -43.0, "normcdf(x)": -12.9, "normpdf(x)": -13.0}
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = tmp_path_factory.mktemp("small")
-    specs = []
-    for place, formula in enumerate(FORMULAS):
-        specs.append(folder / f"small_{place}.yaml")
-        specs[-1].write_text(f'dtypes: [float32]\nchain:\n  - expr: "{formula}"\n')
-    build_specs(specs, folder / "generated")
-    return {f: load(s.stem, folder / "generated") for f, s in zip(FORMULAS, specs, strict=True)}
+    folder = shared(tmp_path_factory) / "small_exponentials"
+    texts = {
+        f"small_{place}": f'dtypes: [float32]\nchain:\n  - expr: "{formula}"\n'
+        for place, formula in enumerate(FORMULAS)
+    }
+    once(
+        tmp_path_factory,
+        "small_exponentials",
+        lambda: build_for_devices(folder, texts, ["float32"]),
+    )
+    return {f: load(n, folder / "generated") for f, n in zip(FORMULAS, texts, strict=True)}
 
 
 @pytest.mark.parametrize("device", DEVICES)
