@@ -29,6 +29,7 @@ from fusegen.models.packages import (
 from fusegen.models.plan import Plan, note, plan_of
 from fusegen.models.put_back import put_back
 from fusegen.models.regions import Region
+from fusegen.models.shared_memory import as_captured, places_to_compare
 from fusegen.models.spec_text import PackageSpec, RegionSpec
 from fusegen.models.switching import Switching
 from fusegen.toolchain.model_cache import default_folder
@@ -92,22 +93,26 @@ class FusegenBackend:
         """Return a captured graph with its regions fused."""
         if self.changed is not None:
             self.changed.keep(inputs[place] for place in changed_places(module.graph))
+        places = places_to_compare(module.graph, inputs)
         planned = self._planned(module, inputs)
         specs = [spec for _, spec in planned.regions]
         if self.folder not in self.report.folders:
             self.report.folders.append(self.folder)
         if self.background and self._must_wait(specs):
-            return self._later(planned)
+            later = self._later(planned)
+            return as_captured(later, planned.module.forward, places, inputs)
         packages, refused = packages_of(specs, self.folder, build=self.build)
         for region, spec in planned.regions:
             note(self.report, region, refused.get(spec.name, ""), spec)
         result = _fused(planned, packages, checks=self.rest == "eager")
+        if places:
+            module.recompile()
         if self.rest == "inductor":
             from torch._inductor.compile_fx import compile_fx
 
             compiled: Callable[..., Any] = compile_fx(result, list(inputs))  # type: ignore[assignment]
-            return compiled
-        return result.forward
+            return as_captured(compiled, module.forward, places, inputs)
+        return as_captured(result.forward, module.forward, places, inputs)
 
     def _planned(self, module: fx.GraphModule, inputs: Sequence[Any]) -> _Planned:
         """Return what is fused of a graph and of those of its checkpoints, which Inductor reads itself."""

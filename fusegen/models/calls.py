@@ -121,6 +121,8 @@ def call_of(node: fx.Node) -> Call:
         UnfitError: if no op computes it.
     """
     value = tensor_of(node)
+    if value is not None and value.is_nested:
+        raise UnfitError("a nested tensor")
     if node.target is functions.detached and value is not None and value.is_floating_point():
         return Call(None, argument(node.args[0]), detached=True)
     if name_of(node) in patterns.VIEWS - patterns.CASTS:

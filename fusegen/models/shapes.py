@@ -65,6 +65,6 @@ def numel(shape: Sequence[Any]) -> int:
 
 def _example(size: Any) -> int:
     if isinstance(size, torch.SymInt):
-        hint = size.node.hint
+        hint = None if size.node.is_nested_int() else size.node.hint
         return int(hint) if hint is not None else _UNKNOWN
     return int(size)
