@@ -12,12 +12,13 @@ import torch
 from torch import fx
 
 from fusegen.models import functions
-from fusegen.models.added_node import added
+from fusegen.models.added_node import added, replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import is_arithmetic
-from fusegen.models.calls import Call
+from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects, storages
 from fusegen.models.shapes import same
+from fusegen.models.views import step_of
 
 __all__ = ["detached_in", "with_gradients", "write_detached"]
 
@@ -33,17 +34,40 @@ def write_detached(graph: fx.Graph, effects: Effects) -> None:
         effects: what may not be moved in the graph.
     """
     _read_through_copies(graph, effects)
-    for node in list(graph.nodes):
+    stretch, pending = dict(effects.stretch), list(graph.nodes)
+    for node in pending:
         source = _only_argument(node, _DETACHES, effects)
         if source is None:
             continue
-        for user in list(node.users):
-            if is_arithmetic(user) and effects.stretch[user] == effects.stretch[node]:
+        while (inner := _only_argument(source, _DETACHES, effects)) is not None:
+            source = inner
+        for user in [u for u in node.users if stretch[u] == stretch[node]]:
+            if is_arithmetic(user) or call_or_none(user) is not None:
                 with graph.inserting_before(node):
                     made = added(graph, node, functions.detached, (source,))
                 user.replace_input_with(node, made)
+                stretch[made] = stretch[node]
+            elif _is_view(user, node) and effects.may_move(user):
+                later = _detached_later(graph, user, source)
+                stretch[later] = stretch[node]
+                pending.append(later)
         if not node.users:
             graph.erase_node(node)
+
+
+def _is_view(user: fx.Node, node: fx.Node) -> bool:
+    """Return whether a node is a view of another one, which no third one decides."""
+    return user.all_input_nodes == [node] and step_of(user) is not None
+
+
+def _detached_later(graph: fx.Graph, view: fx.Node, source: fx.Node) -> fx.Node:
+    """Detach what a view of a detached tensor would see; return the node that does."""
+    args, kwargs = fx.map_arg((view.args, view.kwargs), lambda _: source)
+    with graph.inserting_before(view):
+        seen = added(graph, source, view.target, args, kwargs)
+        later = added(graph, view, torch.detach, (seen,))
+    replace_node(view, later)
+    return later
 
 
 def _read_through_copies(graph: fx.Graph, effects: Effects) -> None:

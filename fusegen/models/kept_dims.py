@@ -11,6 +11,7 @@ from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import tensor_of
 from fusegen.models.beside import is_arithmetic
 from fusegen.models.calls import Call, call_or_none
+from fusegen.models.detached import detached_in
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.views import step_of
 
@@ -81,5 +82,6 @@ def _written(graph: fx.Graph, node: fx.Node, *, keepdim: bool) -> fx.Node:
 
 
 def _is_read(node: fx.Node) -> bool:
-    """Return whether an op reads a value, be it through views."""
-    return any(is_arithmetic(u) or (step_of(u) is not None and _is_read(u)) for u in node.users)
+    """Return whether an op reads a value, be it through views or detached."""
+    passed = [u for u in node.users if step_of(u) is not None or detached_in([u])]
+    return any(map(is_arithmetic, node.users)) or any(map(_is_read, passed))

@@ -56,6 +56,8 @@ class Search:
         self._effects = effects
         self._needs = {node: needs_of(node, effects) for node in self._nodes}
         self._region: dict[fx.Node, Region] = {}
+        #: The place of the last node of each region of several, by the place of the first.
+        self._ends: dict[int, int] = {}
 
     def run(self) -> tuple[list[Region], dict[fx.Node, str]]:
         """Return the regions, and why each node outside of them is left out."""
@@ -128,10 +130,14 @@ class Search:
     def take(self, joined: Region) -> None:
         """Take a region in place of those that it is joined of."""
         self._region.update(dict.fromkeys(joined.calls, joined))
+        places = [self._place[node] for node in joined.calls]
+        for place in places:
+            self._ends.pop(place, None)
+        self._ends[min(places)] = max(places)
 
     def is_closed(self, nodes: Collection[fx.Node]) -> bool:
         """Return whether no path leaves some nodes and comes back."""
-        first = min(self._place[node] for node in nodes)
+        first = self._where_none_began(min(self._place[node] for node in nodes))
         pending = [d for node in nodes for d in self._needs[node] if d not in nodes]
         seen: set[fx.Node] = set()
         while pending:
@@ -146,6 +152,15 @@ class Search:
             if max(self._place[m] for m in members) > first:
                 pending += [d for m in members for d in self._needs[m] if d not in seen]
         return True
+
+    def _where_none_began(self, place: int) -> int:
+        """Return the last place up to this one before which all regions have ended that began before it.
+
+        What comes before it needs nothing that comes after it.
+        """
+        while began := [low for low, last in self._ends.items() if low < place <= last]:
+            place = min(began)
+        return place
 
 
 def needs_of(node: fx.Node, effects: Effects) -> list[fx.Node]:

@@ -56,7 +56,35 @@ def shifted_by_detached(x: Tensor, w: Tensor) -> Tensor:
     return (h - h.detach().amax(-1, keepdim=True)).exp()
 
 
-@pytest.mark.parametrize("function", [scaled, multiplied, rounded, shifted, shifted_by_detached])
+def shifted_in_a_view(x: Tensor, w: Tensor) -> Tensor:
+    h = (x @ w) * 2
+    return (h - h.amax(-1).detach().unsqueeze(1)).exp()
+
+
+def detached_twice(x: Tensor, w: Tensor) -> Tensor:
+    h = (x @ w) * 2
+    row = h.amax(-1).detach().unsqueeze(1)
+    return (h - row.detach() * 0.5 + row).exp()
+
+
+def cast(x: Tensor, w: Tensor) -> Tensor:
+    h = x @ w
+    return (h * h.detach().to(torch.float64)).exp()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        scaled,
+        multiplied,
+        rounded,
+        shifted,
+        shifted_by_detached,
+        shifted_in_a_view,
+        detached_twice,
+        cast,
+    ],
+)
 def test_one_region_computes_what_is_detached(function: Callable[..., Any]) -> None:
     report = held(function, X, W)
     (region,) = report.regions

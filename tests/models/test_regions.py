@@ -57,6 +57,20 @@ def test_two_regions_do_not_wait_for_each_other() -> None:
     assert found == [["exp", "mul", "add"], ["sin", "mul"]]
 
 
+def test_a_region_that_began_before_may_need_what_comes_after() -> None:
+    """Its last node needs b; b's last one needs what its first one computes, which comes before b."""
+
+    def crossed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        a = torch.exp(x) * 2
+        into_b = a.cumsum(0)
+        b = torch.sin(y) * 3
+        into_a = b.cumsum(0)
+        return a * into_a + 1, b * into_b + 1
+
+    found = ops_of(captured(crossed, X, Y))
+    assert found == [["exp", "mul", "mul", "add"], ["sin", "mul"], ["mul", "add"]]
+
+
 def test_different_reductions_are_different_regions() -> None:
     def both(x: Tensor) -> Tensor:
         return torch.softmax(torch.softmax(x * 2, 1).tanh(), -1).exp()
