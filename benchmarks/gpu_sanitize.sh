@@ -36,7 +36,7 @@ run_one() {
     values) command=() what=values part= ;;
     memcheck) command+=($padding --kernel-regex kns=fusegen) folder=$watched ;;
     initcheck) folder=$watched ;;  # torch's kernels too: what they write is then known to be written
-    synccheck) command+=(--kernel-regex kns=fusegen --num-cuda-barriers 1024) ;;
+    synccheck) command+=(--kernel-regex kns=fusegen --num-cuda-barriers 65536) ;;
     *) command+=(--kernel-regex kns=fusegen) ;;  # torch's kernels would take most of the time
   esac
   timeout "${SANITIZE_SECONDS:-150}" "${command[@]}" python3 benchmarks/sanitize.py $what "$folder" "$name" $part \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prove.records import ROOT
 
@@ -70,15 +70,36 @@ def sanitizers(records: Sequence[Record]) -> str:
     return "\n".join(lines) if records else "No record yet."
 
 
-def tools() -> list[tuple[str, int, int, int]]:
-    """Return each tool's specs, calls, and specs without an error, from what the script wrote on a GPU."""
+class Watched(NamedTuple):
+    """What a tool watched: how many specs, how many of them to their end, calls, and runs with an error."""
+
+    tool: str
+    specs: int
+    ended: int
+    calls: int
+    faulty: int
+
+
+def tools() -> list[Watched]:
+    """Return what each tool watched, from what the script wrote on a GPU.
+
+    A run that did not come to its end, as when time or the tool's own memory ran out, says nothing of its
+    calls.
+    """
     text = GPU.read_text() if GPU.exists() else ""
-    ends = re.findall(r"^(\w+) (\w+): exit (\d+);(?: (\d+) calls)?", text, re.MULTILINE)
+    line = r"^(\w+) (\w+)(?: \d+/\d+)?: exit \d+;(?: (\d+) calls)?(.*)$"
+    runs = re.findall(line, text, re.MULTILINE)
     found = []
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck", "values"):
-        of = [(code, int(calls or 0)) for t, _, code, calls in ends if t == tool]
-        good = sum(code == "0" for code, _ in of)
-        found.append((tool, len(of), sum(calls for _, calls in of), good))
+        of = [(spec, calls, said) for t, spec, calls, said in runs if t == tool]
+        specs = {spec for spec, _, _ in of}
+        cut = {spec for spec, calls, _ in of if not calls}
+        faulty = sum(
+            bool(calls and re.search(r"\b[1-9]\d* (error|hazard|wrong)", said))
+            for _, calls, said in of
+        )
+        count = sum(int(calls or 0) for _, calls, _ in of)
+        found.append(Watched(tool, len(specs), len(specs - cut), count, faulty))
     return found
 
 
@@ -87,7 +108,10 @@ def forms() -> str:
     if not GPU.exists():
         return "No record yet: `bash benchmarks/gpu_sanitize.sh RECORD_FOLDER` makes it."
     text = GPU.read_text()
-    lines = ["| tool | specs | calls | without an error |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| tool | specs | of these to their end | calls | runs with an error |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     lines += [f"| {' | '.join(map(str, row))} |" for row in tools()]
     ran = re.search(r"^\d+ of \d+ forms ran$", text, re.MULTILINE)
     machine = text.splitlines()[0]
