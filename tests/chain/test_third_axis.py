@@ -168,8 +168,8 @@ def test_transforms_and_compilers(packages: Path) -> None:
 def test_what_is_summed_in_the_kernels(name: str, kinds: dict[str, Kind], tmp_path: Path) -> None:
     (tmp_path / f"{name}.yaml").write_text(textwrap.dedent(SPECS[name]))
     backward = derive(tmp_path / f"{name}.yaml").segments[0].modes[0].programs[1]
-    named = {n: f"grad_{n}" for n in kinds}
-    assert {n: backward.outputs[g].access(g).kind for n, g in named.items()} == kinds
+    likes = {n: (backward.outputs | backward.shared)[f"grad_{n}"].like for n in kinds}
+    assert {n: like.access.kind for n, like in likes.items()} == kinds
 
 
 def test_random_dims_against_the_reference(tmp_path: Path) -> None:

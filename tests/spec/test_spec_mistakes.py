@@ -91,7 +91,7 @@ def test_the_name_of_a_file_must_start_with_a_letter() -> None:
     ("operands", "order", "message"),
     [
         (62, 1, ""),
-        (62, 2, r"the double_backward would take 127 tensors and numbers.*: set order: 1, or make"),
+        (62, 2, r"the double_backward would take 126 tensors and numbers.*: set order: 1, or make"),
         (63, 1, r"the backward would take 65 tensors and numbers.* at most 64: make two chains"),
     ],
 )

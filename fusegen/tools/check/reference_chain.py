@@ -195,9 +195,8 @@ class _Call:
             gradient = self._whole(program, found, name, own.shape)
             stored = out.like.tensor in handed
             gradients[out.like.tensor] = self.rounding.stored(gradient) if stored else gradient
-        for shared in program.shared.values():
-            same = (found if shared.source in program.outputs else inputs)[shared.source]
-            gradients[shared.like.tensor] = same.reshape(given[shared.like.tensor].shape)
+        for name, shared in program.shared.items():
+            gradients[shared.like.tensor] = found[name].reshape(given[shared.like.tensor].shape)
         return gradients
 
     def _shape(self, out: Output) -> Sequence[int]:

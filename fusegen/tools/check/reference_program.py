@@ -66,7 +66,7 @@ def run_program(
     axes: Axes | None = None,
     rounding: Rounding = EXACT,
 ) -> dict[str, Tensor]:
-    """Return a program's outputs, by name; values per row keep the columns' dims, with size 1.
+    """Return a program's outputs and shared gradients; values per row keep the columns' dims, with size 1.
 
     Args:
         program: any program.
@@ -83,9 +83,14 @@ def run_program(
         if node.name not in values:
             value = _value(node, values, like, axes, seed, rounding)
             values[node.name] = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    given = {i.name: i for i in program.inputs}
+    outputs = dict(program.outputs)
+    for name, shared in program.shared.items():
+        source = program.outputs.get(shared.source)
+        outputs[name] = Output(source.value if source else given[shared.source], shared.like)
     return {
         name: _shaped(values[out.value.name], out, inputs, axes, rounding)
-        for name, out in program.outputs.items()
+        for name, out in outputs.items()
     }
 
 
