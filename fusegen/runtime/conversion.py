@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fusegen.runtime.memory_format import FORMATS, converters, is_transformed
-from fusegen.runtime.operators import unseen
+from fusegen.runtime.operators import untraced
 
 __all__ = ["is_plain_on_gpu", "offer_converter"]
 
@@ -35,10 +35,10 @@ class _Converted(torch.autograd.Function):
 
 
 def is_plain_on_gpu(x: Tensor) -> bool:
-    """Return whether a tensor is on a GPU, and nothing but plain eager sees what is done with it."""
+    """Return whether a tensor is on a GPU, where only plain eager, and profilers, see what is done with it."""
     if not x.is_cuda or type(x) is not Tensor or x.is_neg():
         return False
-    return unseen() and not is_transformed() and forward_ad._current_level < 0
+    return untraced() and not is_transformed() and forward_ad._current_level < 0
 
 
 def offer_converter(namespace: Any, dtypes: Iterable[torch.dtype]) -> None:

@@ -283,7 +283,12 @@ def half_shape(shape: Sequence[int], halved: int, parts: int = 2, held: int = 1)
 
 def unseen() -> bool:
     """Whether no mode, profiler or trace of torch is active."""
-    if _modes_active() or _profiled() or _traced() is not None:
+    return not _profiled() and untraced()
+
+
+def untraced() -> bool:
+    """Whether no mode or trace of torch is active; a profiler may be, which sees operators as they are."""
+    if _modes_active() or _traced() is not None:
         return False
     return not _functions_seen() or _defaults_alone()
 

@@ -11,6 +11,7 @@ from shared.originals import ORIGINALS
 from shared.torch_calls import Package, modules, whole
 from test_transforms import Derived, both, close
 from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -69,6 +70,17 @@ def test_the_default_device_is_no_detour(package: Package, derived: Derived) -> 
         with Functions():
             assert not unseen()
     assert unseen()
+
+
+def test_a_profiler_changes_no_conversion() -> None:
+    """It sees operators; torch's own copy in their place would show times that no other call takes."""
+    from fusegen.runtime.operators import unseen, untraced
+
+    with profile(activities=[ProfilerActivity.CPU]):
+        assert untraced()
+        assert not unseen()
+    with Functions():
+        assert not untraced()
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
