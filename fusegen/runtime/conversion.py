@@ -35,7 +35,7 @@ class _Converted(torch.autograd.Function):
 
 
 def is_plain_on_gpu(x: Tensor) -> bool:
-    """Return whether a tensor is on a GPU, where only plain eager, and profilers, see what is done with it."""
+    """Return whether a tensor is on a GPU and only plain eager, or a profiler, sees what becomes of it."""
     if not x.is_cuda or type(x) is not Tensor or x.is_neg():
         return False
     return untraced() and not is_transformed() and forward_ad._current_level < 0

@@ -73,12 +73,11 @@ const char* forward_train_columns_cuda<FUSEGEN_STORED>(const ForwardTrainColumns
 
 // forward_train: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardTrainLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool by_policy = true;
@@ -117,12 +116,11 @@ const char* backward_train_sums_columns_cuda<FUSEGEN_STORED>(
 
 // backward_train_sums: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainSumsLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool live_columns = true;
@@ -161,12 +159,11 @@ const char* backward_train_columns_cuda<FUSEGEN_STORED>(const BackwardTrainColum
 
 // backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool live_columns = true;
@@ -206,12 +203,11 @@ const char* double_backward_train_sums_columns_cuda<FUSEGEN_STORED>(
 
 // double_backward_train_sums: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainSumsLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool live_columns = true;
@@ -253,12 +249,11 @@ const char* double_backward_train_sums2_columns_cuda<FUSEGEN_STORED>(
 
 // double_backward_train_sums2: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainSums2Launch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
@@ -298,12 +293,11 @@ const char* double_backward_train_columns_cuda<FUSEGEN_STORED>(
 
 // double_backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
@@ -340,12 +334,11 @@ const char* forward_eval_columns_cuda<FUSEGEN_STORED>(const ForwardEvalColumnsAr
 
 // forward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardEvalLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool by_policy = true;
@@ -383,12 +376,11 @@ const char* backward_eval_columns_cuda<FUSEGEN_STORED>(const BackwardEvalColumns
 
 // backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardEvalLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool live_columns = true;
@@ -427,12 +419,11 @@ const char* double_backward_eval_columns_cuda<FUSEGEN_STORED>(
 
 // double_backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardEvalLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;

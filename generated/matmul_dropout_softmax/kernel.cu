@@ -11,12 +11,11 @@ namespace fusegen_matmul_dropout_softmax {
 
 // forward_train: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardTrainLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool by_policy = true;
@@ -39,12 +38,11 @@ const char* forward_train_cuda<FUSEGEN_STORED>(const ForwardTrainArgs& args, voi
 
 // backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardTrainLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool beside = true;
@@ -66,12 +64,11 @@ const char* backward_train_cuda<FUSEGEN_STORED>(const BackwardTrainArgs& args, v
 
 // double_backward_train: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardTrainLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;
@@ -93,12 +90,11 @@ const char* double_backward_train_cuda<FUSEGEN_STORED>(const DoubleBackwardTrain
 
 // forward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardEvalLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool by_policy = true;
@@ -121,12 +117,11 @@ const char* forward_eval_cuda<FUSEGEN_STORED>(const ForwardEvalArgs& args, void*
 
 // backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardEvalLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool beside = true;
@@ -148,12 +143,11 @@ const char* backward_eval_cuda<FUSEGEN_STORED>(const BackwardEvalArgs& args, voi
 
 // double_backward_eval: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardEvalLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 1;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool beside = true;

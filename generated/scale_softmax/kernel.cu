@@ -11,12 +11,11 @@ namespace fusegen_scale_softmax {
 
 // forward: each row as a whole, in registers, in shared memory or streamed.
 struct ForwardLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 1024;  // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 1024;   // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool by_policy = true;
@@ -38,12 +37,11 @@ const char* forward_cuda<FUSEGEN_STORED>(const ForwardArgs& args, void* workspac
 
 // backward: each row as a whole, in registers, in shared memory or streamed.
 struct BackwardLaunch : Launch {
-  static constexpr int elements = 16;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 16;  // the same for 16-bit elements
-  static constexpr int threads = 512;         // most threads in each block of a cluster
-  static constexpr int cluster = 16;          // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 2;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 16;  // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool by_policy = true;
@@ -64,12 +62,11 @@ const char* backward_cuda<FUSEGEN_STORED>(const BackwardArgs& args, void* worksp
 
 // double_backward: each row as a whole, in registers, in shared memory or streamed.
 struct DoubleBackwardLaunch : Launch {
-  static constexpr int elements = 8;         // most elements of a row in one thread's registers
-  static constexpr int elements_narrow = 8;  // the same for 16-bit elements
-  static constexpr int threads = 512;        // most threads in each block of a cluster
-  static constexpr int cluster = 16;         // most blocks that hold a row together
-  static constexpr int waves = 4;     // blocks per block that the chip holds; 1024: one per row
-  static constexpr int resident = 1;  // blocks of 512 threads that a multiprocessor has room for
+  static constexpr int elements = 8;   // most elements of a row in one thread's registers
+  static constexpr int threads = 512;  // most threads in each block of a cluster
+  static constexpr int cluster = 16;   // most blocks that hold a row together
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
   static constexpr bool by_policy = true;

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "64ff9669455f", 3)  # before any code of another version is called
+made_by("0.1.0", "temperature_softmax", "06c23108ec85", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "64ff9669455f",
+    "06c23108ec85",
     operands=[
     ],
     modes={

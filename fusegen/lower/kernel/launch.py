@@ -23,7 +23,7 @@ MEANINGS = {
     "tiles": "least tiles of columns before a block gets wider",
     "threads_across": "most threads side by side in a row",
     "elements": "most elements of a row in one thread's registers",
-    "elements_narrow": "the same for 16-bit elements",
+    "elements_narrow": "the same for 16-bit elements; 0: as many",
     "block": "threads per block",
     "resident": "blocks of 512 threads that a multiprocessor has room for",
     "resident_narrow": "the same for 16-bit elements",
@@ -62,6 +62,11 @@ class Launch:
     def constants(self) -> tuple[tuple[str, int, str], ...]:
         """Name, value and meaning of each parameter that the kernel has."""
         return tuple((n, getattr(self, n), MEANINGS[n]) for n in self.names)
+
+    @property
+    def written(self) -> tuple[tuple[str, int, str], ...]:
+        """Those that forms/launch.h does not take for granted."""
+        return tuple(c for c in self.constants if c[:2] != ("elements_narrow", 0))
 
 
 def _names(kernel: Kernel) -> tuple[str, ...]:
@@ -148,7 +153,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         tiles=64,
         threads_across=256,
         elements=8 if few or several else 32 if results.run_sums else 16,
-        elements_narrow=8 if few else 32 if results.run_sums else 16,
+        elements_narrow=16 if several and not few else 0,
         threads=512,
         block=256,
         resident=1 if roomy else 2,

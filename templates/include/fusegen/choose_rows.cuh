@@ -87,48 +87,50 @@ inline bool stream_once(const RowNeeds& needs, RowPlan& plan) {
   return false;
 }
 
+// Whether some lanes of a warp take a row, and how: several rows share a block.
+//
+// Of a row's accesses a lane takes one, or several lanes fewer. Lanes without a part of the row
+// wait for the others, and each row has a few instructions of its own: both cost less if lanes take
+// several. With two tensors in flight that pays for the waiting lanes alone, and not for short
+// rows. Rows of which one number is left, and nothing else, are bound by instructions most.
+inline bool choose_lanes(const RowNeeds& needs, RowPlan& plan) {
+  constexpr int block = 256;  // threads
+  const int64_t accesses = needs.lanes(1, 1);
+  if (needs.rows > INT32_MAX || needs.lanes(needs.tiles ? 1 : needs.warp_items, 1) > 32)
+    return false;
+  int each = 1, several = 4;  // lanes with an access each, and with several
+  while (each < accesses) each *= 2;
+  while (several < needs.lanes(needs.warp_items, 1)) several *= 2;
+  const auto fills = [&](int lanes, int threads) {
+    return needs.rows * lanes >= int64_t(chip().multiprocessors) * threads;
+  };
+  const bool waiting = each > accesses, one_tensor = needs.tensors == 1;
+  const bool reduced = needs.once && needs.reduces && accesses > 8 && fills(8, 8192);
+  const bool pays = waiting ? each > (one_tensor ? 4 : 8) : one_tensor && each > 8;
+  if (reduced) several = std::max(several, 8);
+  plan.form = RowForm::warp;
+  if (each > 32) {
+    each = fills(several, 2048) ? several : 32;
+  } else if (!needs.tiles && several < each && (reduced || (pays && fills(several, 2048)))) {
+    each = several;
+  } else {
+    plan.form = RowForm::brief;
+  }
+  const size_t ahead = needs.ahead + needs.sums + needs.lane_runs;
+  plan.single = needs.single_warp;
+  plan.threads = dim3(unsigned(each), unsigned(block / each));
+  plan.shared = plan.single ? 0 : ahead * block;
+  if (plan.form == RowForm::warp) plan.shared *= needs.warp_items;
+  return true;
+}
+
 // Chooses the form of a row, the shortest rows first.
 inline RowPlan choose_rows(const RowNeeds& needs) {
-  constexpr int block = 256;  // threads, if several rows share a block
-  const auto per_thread = [&](int64_t items) { return needs.cols + needs.width * items - 1; };
-  const auto lanes = [&](int64_t items, int64_t blocks) {
-    return per_thread(items * blocks) / (needs.width * items * blocks);
-  };
+  const auto lanes = [&](int64_t items, int64_t blocks) { return needs.lanes(items, blocks); };
   RowPlan plan{};
   plan.width = needs.width;
   plan.cluster = 1;
-  const auto several_rows = [&](RowForm form, int items, int lanes) {
-    const size_t each = needs.ahead + needs.sums + needs.lane_runs;
-    plan.form = form;
-    plan.single = needs.single_warp;
-    plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
-    plan.shared = plan.single ? 0 : each * size_t(items) * block;
-    return plan;
-  };
-  // Rows of which a number is left, and nothing else, cost more instructions than memory needs if
-  // each takes a warp: then eight lanes or more take several accesses each, as long as the chip is
-  // full.
-  if (needs.once && needs.reduces && !needs.tiles && lanes(1, 1) > 8 && lanes(1, 1) <= 32) {
-    int across = 8;
-    while (across < lanes(needs.warp_items, 1)) across *= 2;
-    const bool full = needs.rows >= int64_t(chip().multiprocessors) * 8192 / across;
-    if (across < lanes(1, 1) && full && needs.rows <= INT32_MAX)
-      return several_rows(RowForm::warp, needs.warp_items, across);
-  }
-  // A lane takes one access, or several lanes fewer. Lanes without a part of the row wait for the
-  // others, and each row has a few instructions of its own: both cost less if lanes take several.
-  // With two tensors in flight that pays for the waiting lanes alone, and not for short rows.
-  if (needs.rows <= INT32_MAX && lanes(needs.tiles ? 1 : needs.warp_items, 1) <= 32) {
-    int each = 1, several = 4;
-    while (each < lanes(1, 1)) each *= 2;
-    while (several < lanes(needs.warp_items, 1)) several *= 2;
-    const bool waiting = each > lanes(1, 1), one_tensor = needs.tensors == 1;
-    const bool pays = waiting ? each > (one_tensor ? 4 : 8) : one_tensor && each > 8;
-    const bool fills = needs.rows * several >= int64_t(chip().multiprocessors) * 2048;
-    if (each <= 32 && (needs.tiles || several >= each || !pays || !fills))
-      return several_rows(RowForm::brief, 1, each);
-    return several_rows(RowForm::warp, needs.warp_items, fills ? several : 32);
-  }
+  if (choose_lanes(needs, plan)) return plan;
   // Prefer one block, even a large one: the blocks of a cluster wait for each other. Otherwise
   // prefer small blocks: a multiprocessor holds two that hide each other's latency.
   const auto blocks = [&](RowForm form, int items, int cluster, int most, size_t sums) {

@@ -76,7 +76,8 @@ constexpr bool has_live_sums(int threads, int blocks, int elements, int sums, do
 template <class Kernel>
 struct ResidentRow {
   template <class S>
-  static constexpr int most = sizeof(S) == 2 ? Kernel::elements_narrow : Kernel::elements;
+  static constexpr int most =
+      sizeof(S) == 2 && Kernel::elements_narrow > 0 ? Kernel::elements_narrow : Kernel::elements;
 
   // The most bytes of registers that an element needs between two stages.
   template <class S>

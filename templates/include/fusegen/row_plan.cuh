@@ -160,6 +160,12 @@ struct RowNeeds {
   bool ring;          // whether rows too long for one block pass through rings
   int step;           // columns that a thread takes in one step of its ring
   size_t step_bytes;  // bytes of them, in all tensors
+
+  // How many threads of each of some blocks a row takes, if each has up to `items` accesses.
+  int64_t lanes(int64_t items, int64_t blocks) const {
+    const int64_t columns = width * items * blocks;
+    return (cols + columns - 1) / columns;
+  }
 };
 
 // Sets the grid. Usually it has as many blocks as the chip holds at a time, and each walks over

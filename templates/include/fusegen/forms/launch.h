@@ -22,6 +22,7 @@ struct Launch {
   static constexpr bool by_policy = false;     // whether loads use an L2 cache policy
   static constexpr bool rows_apart = false;    // whether threads may take just one row
   static constexpr bool live_columns = false;  // whether operands of columns stay in registers
+  static constexpr int elements_narrow = 0;    // elements of 16 bits in a thread; 0: elements
   static constexpr int sums = 0;               // column sums that registers may hold
   static constexpr bool beside = false;        // whether an element needs more than is stored
   static constexpr bool recomputed = false;    // whether that takes little time to compute
