@@ -116,7 +116,9 @@ def fuse(
     if not backend.report.graphs:
         raise UserError(
             "torch.compile captured nothing of this model: it leaves out what torch.compiler.disable marks, "
-            "and with rest='inductor' functions that call nn.LSTM, nn.GRU or nn.RNN"
+            "functions with a loop around what it cannot capture, as a Sequential with such a module, and "
+            "with rest='inductor' functions that call nn.LSTM, nn.GRU or nn.RNN; TORCH_LOGS=graph_breaks in "
+            "the environment says what it is"
         )
     if folder is not None:
         where.mkdir(parents=True, exist_ok=True)

@@ -105,6 +105,10 @@ class Report:
             if self.regions
             else f"nothing to fuse, in {graphs}"
         ]
+        if not self.graphs:
+            lines.append(
+                "  if a model has run: TORCH_LOGS=graph_breaks says why torch captured none"
+            )
         alone = f"{self.alone} {'has' if self.alone == 1 else 'have'} nothing beside"
         alone = f"; {alone} {'it' if self.alone == 1 else 'them'}" if self.alone else ""
         if self.fusible_ops or self.alone:

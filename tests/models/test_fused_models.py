@@ -109,6 +109,7 @@ def test_fuse_shares_all_with_the_model(folder: Path) -> None:
     assert "batch_norm" in str(fusegen.report(fused))
     assert f"specs: {folder}/specs;" in str(fusegen.report(fused))
     assert str(fusegen.models.Report(graphs=1)) == "nothing to fuse, in 1 graph"
+    assert "graph_breaks" in str(fusegen.models.Report())
     with pytest.raises(UserError, match=r"call fusegen.report\(\) after"):
         fusegen.report(model)
 
