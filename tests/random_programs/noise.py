@@ -116,6 +116,9 @@ _EXACT = frozenset(
 _ARITHMETIC = frozenset(
     ["add", "sub", "mul", "div", "sum", "mean", "rsub", "reciprocal", "square", "addcmul"]
 )
+#: Results of these are 0 only for want of smaller numbers: what they may be then, of the smallest normal one,
+#: and at least its last digit. A sigmoid is 1 / (1 + exp(-x)) in torch, whose exponential overflows first.
+_POSITIVE = {"exp": 0.0, "_softmax": 0.0, "sigmoid": 0.25}
 #: Results of these are rounded though they have few digits: a mean may be a product with 1 / count.
 _ROUNDED = frozenset(["div", "mean", "reciprocal"])
 
@@ -154,6 +157,8 @@ class Noise(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         if name in ("mul", "div"):
             found = self._underflow(args[0], args[1], found)
+        if name in _POSITIVE:
+            found = self._above_zero(args[0], found, _POSITIVE[name])
         if name == "_log_softmax":
             found = self._log_of_sum(found)
         exact = self.exact and name in _ARITHMETIC - _ROUNDED
@@ -167,6 +172,13 @@ class Noise(TorchDispatchMode):
         drawn = torch.rand(found.shape, generator=self.generator, dtype=torch.float64) * 4 - 2
         least = torch.finfo(found.dtype).smallest_normal * torch.finfo(found.dtype).eps
         return torch.where(lost, (drawn.round() * least).to(found.dtype), found)
+
+    def _above_zero(self, argument: Tensor, found: Tensor, most: float) -> Tensor:
+        """Return what is positive, where it is too small for its type not always 0."""
+        lost, info = (found == 0) & torch.isfinite(argument), torch.finfo(found.dtype)
+        drawn = torch.rand(found.shape, generator=self.generator, dtype=torch.float64)
+        small = drawn * max(most, info.eps) * info.smallest_normal
+        return torch.where(lost, small.to(found.dtype), found)
 
     def _log_of_sum(self, found: Tensor) -> Tensor:
         """Return a log softmax, its log(1 + s) moved: where one element leads, 1 + s has few digits of s."""

@@ -34,6 +34,16 @@ def test_a_cross_entropy_that_is_written_out_is_torchs(reduction: str, place: in
     torch.testing.assert_close(found, expected)
 
 
+def test_what_is_too_small_is_not_always_nothing() -> None:
+    """torch.sigmoid(-1000) is 0, and its logarithm infinite; a kernel that computes both has -1000."""
+    for function in (torch.sigmoid, torch.exp):
+        found = []
+        for seed in range(8):
+            with Noise(2.0**-51, 2.0**-50, torch.Generator().manual_seed(seed), exact=False):
+                found.append(float(function(torch.tensor([-1000.0], dtype=torch.float64))))
+        assert 0 < max(found) < 2.0**-1023
+
+
 def test_where_one_element_leads_a_log_softmax_has_the_noise_of_one() -> None:
     x, found = torch.tensor([0.0, -20.0], dtype=torch.float64), []
     for seed in range(8):
