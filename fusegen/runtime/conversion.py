@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fusegen.runtime.memory_format import FORMATS, converters, is_transformed
-from fusegen.runtime.operators import untraced
+from fusegen.runtime.observers import untraced
 
 __all__ = ["is_plain_on_gpu", "offer_converter"]
 

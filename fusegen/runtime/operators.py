@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from fusegen.runtime.observers import unseen
 from fusegen.runtime.sharding import know_shardings
 
 #: The most derivatives that a spec can ask for.
@@ -24,10 +25,6 @@ _REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "hal
 
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-_modes_active = torch._C._len_torch_dispatch_stack
-_functions_seen = torch._C._len_torch_function_stack
-_profiled = torch._C._autograd._profiler_enabled
-_traced = torch._C._get_tracing_state
 
 
 class Operator(NamedTuple):
@@ -279,26 +276,6 @@ def half_shape(shape: Sequence[int], halved: int, parts: int = 2, held: int = 1)
     """
     place = len(shape) + halved
     return tuple([n // parts * held if d == place else n for d, n in enumerate(shape)])
-
-
-def unseen() -> bool:
-    """Whether no mode, profiler or trace of torch is active."""
-    return not _profiled() and untraced()
-
-
-def untraced() -> bool:
-    """Whether no mode or trace of torch is active; a profiler may be, which sees operators as they are."""
-    if _modes_active() or _traced() is not None:
-        return False
-    return not _functions_seen() or _defaults_alone()
-
-
-def _defaults_alone() -> bool:
-    """Whether the only active function mode is that of `torch.set_default_device`."""
-    from torch.overrides import _get_current_function_mode_stack
-    from torch.utils._device import DeviceContext
-
-    return all(type(mode) is DeviceContext for mode in _get_current_function_mode_stack())
 
 
 def bind_operators(

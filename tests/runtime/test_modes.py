@@ -61,7 +61,7 @@ def test_a_function_mode_sees_the_operator(package: Package, derived: Derived) -
 
 def test_the_default_device_is_no_detour(package: Package, derived: Derived) -> None:
     """`torch.set_default_device` is a mode too, which has nothing to say of an operator."""
-    from fusegen.runtime.operators import unseen
+    from fusegen.runtime.observers import unseen
 
     fused, eager, given = both("matmul_gelu_softmax", package, derived)
     with torch.device("cpu"):
@@ -74,7 +74,7 @@ def test_the_default_device_is_no_detour(package: Package, derived: Derived) -> 
 
 def test_a_profiler_changes_no_conversion() -> None:
     """It sees operators; torch's own copy in their place would show times that no other call takes."""
-    from fusegen.runtime.operators import unseen, untraced
+    from fusegen.runtime.observers import unseen, untraced
 
     with profile(activities=[ProfilerActivity.CPU]):
         assert untraced()
