@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor, fx
 from torch.utils import _pytree
 
-from fusegen.models.arguments import name_of
+from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects, body_of, changes
 
-__all__ = ["gets_gradient"]
+__all__ = ["gets_gradient", "may_have_gradient"]
 
 
 def gets_gradient(node: fx.Node, inside: Collection[fx.Node], effects: Effects) -> bool:
@@ -37,6 +37,14 @@ def gets_gradient(node: fx.Node, inside: Collection[fx.Node], effects: Effects) 
         seen.add(user)
         pending += user.users
     return False
+
+
+def may_have_gradient(node: fx.Node) -> bool:
+    """Return whether a gradient may go back to a node: it is not detached, nor an input that needs none."""
+    value = tensor_of(node)
+    if value is None or node.op in ("placeholder", "get_attr"):
+        return value is None or value.requires_grad
+    return name_of(node) != "detach"
 
 
 def _stops(node: fx.Node, effects: Effects) -> bool:

@@ -100,22 +100,21 @@ class TensorState:
     """The tensors that captured graphs change, such as weights; nobody knows them before the graphs do."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor, Callable[[], None]]] = {}
 
     def keep(self, tensors: Iterable[Any]) -> None:
         """Keep the values of tensors before a graph runs that changes them."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and id(tensor) not in self._kept:
-                self._kept[id(tensor)] = tensor, tensor.data, tensor.detach().clone()
+                self._kept[id(tensor)] = tensor, tensor.data, _tensor_undone(tensor)
 
     def put_back(self) -> None:
         """Give the tensors the memory and the values that they had."""
         with torch.no_grad():
-            for tensor, data, values in self._kept.values():
+            for tensor, data, undo in self._kept.values():
                 if tensor.data_ptr() != data.data_ptr():  # another tensor was assigned to `data`
                     tensor.data = data
-                if not torch.equal(tensor, values):
-                    tensor.copy_(values)
+                undo()
 
 
 def _attributes_of(module: nn.Module) -> dict[str, Any]:
@@ -160,9 +159,11 @@ def _is_array(value: Any) -> bool:
 
 
 def _tensor_undone(tensor: Tensor) -> Callable[[], None]:
-    values = tensor.detach().clone()
+    values, live = tensor.detach().clone(), tensor.requires_grad
 
     def undo() -> None:
+        if tensor.requires_grad and not live and not tensor._is_view():
+            tensor.detach_()  # what was written to it had a gradient
         if not torch.equal(tensor, values):  # a copy is a change, which a backward pass may refuse
             tensor.copy_(values)
 

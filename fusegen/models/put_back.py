@@ -14,6 +14,7 @@ from fusegen.models import functions
 from fusegen.models.arguments import tensor_of
 from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
+from fusegen.models.gradients import may_have_gradient
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
 from fusegen.models.region_dtype import is_wide
@@ -96,7 +97,8 @@ def _call(
             value = graph.call_function(in_order, (value, order))
         if wanted.dtype is not spec.dtype and not is_wide(node, region):
             value = graph.call_method("to", (value, wanted.dtype))
-        if with_gradients(region.calls, [node]).isdisjoint(region.inputs):
+        read = with_gradients(region.calls, [node]).intersection(region.inputs)
+        if not any(map(may_have_gradient, read)):
             value = graph.call_method("detach", (value,))  # autograd knows the package alone
         value.meta = dict(node.meta)
         new[node] = value

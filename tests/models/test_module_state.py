@@ -179,3 +179,22 @@ def test_a_function_leaves_tensors_and_random_numbers_as_they_are(tmp_path: Path
     found = torch.rand(1)
     torch.manual_seed(0)
     assert found == torch.rand(1)
+
+
+def test_a_buffer_that_is_written_to_has_no_gradient_afterwards(tmp_path: Path) -> None:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("keys", torch.zeros(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert isinstance(self.keys, Tensor)
+            self.keys[:2] = self.linear(x)
+            return torch.tanh(self.keys) * 2
+
+    model = Cached()
+    fusegen.fuse(model, torch.ones(2, 4), everything=True, folder=tmp_path)
+    assert isinstance(model.keys, Tensor)
+    assert not model.keys.requires_grad
+    assert not model.keys.any()
