@@ -190,6 +190,9 @@ def _fits(q: Argument, transposed: Argument, v: Argument, last: fx.Node, found: 
     if len(tensors) < 4 or any(t.dim() != 4 for t in tensors):
         return False
     first, bias = tensors[0], tensor_of(found.bias)
+    masking = bias if found.mask is None else tensor_of(found.mask[0])
+    if masking is not None and masking.dim() < 2:
+        return False
     if first.dtype not in _DTYPES or (bias is not None and bias.dtype is not first.dtype):
         return False
     scores = (*first.shape[:3], tensors[1].shape[3])

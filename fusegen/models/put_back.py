@@ -83,6 +83,7 @@ def _call(
         _check_classes(graph, given, region, spec)
     keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
     result = graph.call_function(apply, (x,), keywords)
+    live = set(filter(may_have_gradient, region.inputs))
     for place, node in enumerate(spec.outputs):
         value = result
         if len(spec.outputs) > 1:
@@ -97,8 +98,8 @@ def _call(
             value = graph.call_function(in_order, (value, order))
         if wanted.dtype is not spec.dtype and not is_wide(node, region):
             value = graph.call_method("to", (value, wanted.dtype))
-        read = with_gradients(region.calls, [node]).intersection(region.inputs)
-        if not any(map(may_have_gradient, read)):
+        read = with_gradients(region.calls, [node]).intersection(live)
+        if live and not read:
             value = graph.call_method("detach", (value,))  # autograd knows the package alone
         value.meta = dict(node.meta)
         new[node] = value

@@ -97,6 +97,7 @@ def replacing(form: Callable[..., Any]) -> tuple[Callable[..., Any], list[int]]:
         (masked, (SEEN.float(),), 1),
         (masked_by_a_number, (SEEN,), 1),
         (masked_by_a_number, (SEEN.index_fill(0, torch.tensor(2), False),), 1),
+        (masked_by_a_number, (SEEN[0],), 0),  # torch takes no mask of keys alone
         (with_weights, (), 0),
         (biased_before_the_scale, (BIAS,), 0),
         (two_biases, (BIAS,), 0),
