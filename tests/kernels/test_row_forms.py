@@ -76,6 +76,8 @@ def test_rows_that_one_block_streams(
             "layer_norm",
             [(600, 8192), (600, 8200), (9, 32769), (300, 40000), (9, 2**17), (9, 2**19)],
         ),
+        # lanes with several accesses each, where rows fill the chip
+        ("layer_norm", [(70_000, 36), (70_000, 96), (70_001, 144), (70_000, 384)]),
         # along rows and streamed where there are rows enough, else held
         (
             "cross_entropy",
