@@ -147,10 +147,15 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
 
 
 def _along_axis(operand: SegmentOperand, layout: Layout) -> SegmentOperand:
-    """Return an operand that says to what it is expanded, if its numbers are fewer than the third axis."""
+    """Return an operand that says to what it is expanded, if its numbers are fewer than the third axis.
+
+    Kernels then write a gradient for each place on the axis, whose sum torch takes. The terms may cancel, so
+    those of a norm's parameters are of float32: in 16 bits each would be rounded, which torch's norms do not.
+    """
     if operand.kind is not Kind.CHANNEL or layout.axis in ((), operand.dims):
         return operand
-    return replace(operand, axis=layout.axis)
+    held = operand.owner not in (None, operand.name)
+    return replace(operand, axis=layout.axis, float32=held or operand.float32)
 
 
 def _parts_of(spec: Spec, span: Span, step: Step, name: str) -> int:

@@ -55,6 +55,19 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, ModuleType]:
     return {int(s.stem[-1]): load(s.stem, folder / "generated") for s in specs}
 
 
+def test_gradients_of_16_bits_are_summed_in_float32(tmp_path: Path) -> None:
+    """Those of a norm's parameters, over the samples: each sample's was rounded, and the sum may cancel."""
+    path = tmp_path / "narrow.yaml"
+    text = SPEC.format(rank=4).replace("  gain: {dims: [1]}\n", "").replace(" * gain", "")
+    path.write_text(text.replace("order: 2", "order: 1\ndtypes: [bfloat16]"))
+    build_specs([path], tmp_path / "generated", dtypes=("bfloat16",))
+    chain, package = pipeline.derive(path), load("narrow", tmp_path / "generated")
+    for seed in range(4):
+        case = verify.make_case(chain, (31, 16, 2, 33), training=False, seed=seed)
+        for error in verify.compare(package, chain, case, torch.bfloat16):
+            assert error.within, error
+
+
 def eager(
     x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, gain: Tensor, groups: int
 ) -> Tensor:
