@@ -16,7 +16,7 @@ import unittest.mock
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,11 @@ def _compare(row: Found, sample: Sample, dtype: torch.dtype, folder: Path) -> No
         off, own = (_off(t[name].double(), wanted.double()) for t in (got, eager))
         bound = UNITS[dtype] * eps * size + TIMES * own
         row.worst = max(row.worst, off / (eps * size))
+        if (
+            dtype is torch.float64 and not off <= bound
+        ):  # then eager is the truth, with its own error
+            moved = _derivatives(sample.function, _moved(sample), dtype)
+            bound += TIMES * _off(moved[name], wanted)
         if not off <= bound:
             row.wrong.append(f"{sample.text}: {name}: off by {off:.3g}, at most {bound:.3g}")
 
@@ -268,6 +273,20 @@ def _largest(values: Tensor) -> float:
 def _random(sample: Sample) -> bool:
     one, other = (sample.function(*sample.tensors) for _ in range(2))
     return not torch.equal(one, other)
+
+
+def _moved(sample: Sample) -> Sample:
+    """Return a sample whose numbers are one eps larger or smaller: results may be off by as much."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.rand(tensor.shape, generator=generator).sub(0.5).sign().to(tensor.dtype)
+        by = 1 + signs * torch.finfo(tensor.dtype).eps
+        return (tensor.detach() * by).requires_grad_(tensor.requires_grad)
+
+    return replace(sample, tensors=[moved(t) for t in sample.tensors])
 
 
 def _off(got: Tensor, truth: Tensor) -> float:
