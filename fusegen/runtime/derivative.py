@@ -151,10 +151,8 @@ def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -
             found.get(operator.count + number, torch.zeros_like(cotangent))
             for number, cotangent in enumerate(unused)
         ]
-        for (
-            place,
-            source,
-        ) in following.shared:  # its gradient is a cotangent, which the tangent moves
+        # The gradient of some inputs is a cotangent: the double backward does not have that term.
+        for place, source in following.shared:
             if source >= operator.count and tangents[place] is not None:
                 pushed[source - operator.count] = pushed[source - operator.count] + along[place]
         return (*pushed, *([None] * operator.statistics)) if operator.returned > 1 else pushed[0]

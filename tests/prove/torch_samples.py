@@ -256,9 +256,8 @@ def _compare(row: Found, sample: Sample, dtype: torch.dtype, folder: Path) -> No
         off, own = (_off(t[name].double(), wanted.double()) for t in (got, eager))
         bound = UNITS[dtype] * eps * size + TIMES * own
         row.worst = max(row.worst, off / (eps * size))
-        if (
-            dtype is torch.float64 and not off <= bound
-        ):  # then eager is the truth, with its own error
+        if dtype is torch.float64 and not off <= bound:
+            # Eager is the truth here, and has an error of its own.
             moved = _derivatives(sample.function, _moved(sample), dtype)
             bound += TIMES * _off(moved[name], wanted)
         if not off <= bound:

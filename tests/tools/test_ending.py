@@ -13,6 +13,7 @@ from conftest import ROOT
 from prove.ending import is_empty
 
 RECORDS = sorted((ROOT / "tests" / "prove" / "records").glob("*.json"))
+#: A run that would take ten minutes, and so would a process that it starts: both sleep.
 HANGS = """
 import multiprocessing, time
 from prove.ending import end_after

@@ -126,7 +126,6 @@ inline bool choose_lanes(const RowNeeds& needs, RowPlan& plan) {
 
 // Chooses the form of a row, the shortest rows first.
 inline RowPlan choose_rows(const RowNeeds& needs) {
-  const auto lanes = [&](int64_t items, int64_t blocks) { return needs.lanes(items, blocks); };
   RowPlan plan{};
   plan.width = needs.width;
   plan.cluster = 1;
@@ -134,7 +133,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   // Prefer one block, even a large one: the blocks of a cluster wait for each other. Otherwise
   // prefer small blocks: a multiprocessor holds two that hide each other's latency.
   const auto blocks = [&](RowForm form, int items, int cluster, int most, size_t sums) {
-    const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
+    const int64_t threads = (needs.lanes(items, cluster) + 31) / 32 * 32;
     const bool single = form == RowForm::block && needs.single_block;
     const size_t ahead = single ? 0 : needs.ahead;
     const size_t shared = (ahead + sums) * size_t(items) * size_t(threads);
@@ -178,8 +177,8 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   };
   // A multiprocessor holds `each` blocks: one computes while another waits.
   const auto staged = [&](int cluster, int each) {
-    const int64_t items = lanes(staged_threads / each / 32 * 32, cluster);
-    const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
+    const int64_t items = needs.lanes(staged_threads / each / 32 * 32, cluster);
+    const int64_t threads = (needs.lanes(items, cluster) + 31) / 32 * 32;
     const size_t sums = needs.staged_items ? 0 : needs.sums + needs.run_sums;
     const size_t shared = (needs.ahead + sums) * size_t(items) * size_t(threads);
     if (each * (int64_t(shared) + 3072) > chip().shared_bytes) return false;
