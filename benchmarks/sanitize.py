@@ -1,8 +1,10 @@
 """Calls kernels in every form on a GPU: for compute-sanitizer to watch, or to hold their values and bits.
 
-    python benchmarks/sanitize.py call PACKAGES NAME [I/N]     # under compute-sanitizer: the Ith of N parts
+    python benchmarks/sanitize.py parts NAME...                # how many parts each spec's calls have
+    python benchmarks/sanitize.py call PACKAGES NAME [PART]    # under compute-sanitizer: all calls, or a part
     python benchmarks/sanitize.py values PACKAGES NAME         # values, bits, and which kernels ran
     python benchmarks/sanitize.py forms FILE...                # whether every form ran, from those outputs
+    python benchmarks/sanitize.py raced ALL FILE...            # likewise, in the parts that racecheck ended
 
 NAME is a spec of benchmarks/forms, and PACKAGES the folder where they are built. Every tensor is copied from
 the host, and every result to it: initcheck then knows each number that was written, and by whom. `values`
@@ -13,10 +15,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -117,6 +117,8 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
 }
 #: Tensors of up to so many elements are also called with gaps between their rows.
 FEW = 200_000
+#: Calls of up to so many elements together are one part: racecheck takes a minute or two for it.
+PART = 100_000
 #: The spec whose package is there for the kernels of windows, which are no forms of a chain.
 WINDOWS = "windows"
 #: What a call's name then says, before the width of a gap.
@@ -197,14 +199,31 @@ def call(chain: Chain, package: ModuleType, case: Case) -> list[Tensor]:
     return found
 
 
-def watch(name: str, packages: Path, part: int, parts: int) -> None:
-    """Call a spec's package in each of its forms: with every case whose number is `part`, modulo `parts`."""
+def parts_of(name: str, chain: Chain) -> list[list[int]]:
+    """Return the numbers of a spec's calls by parts, the smallest calls first."""
+    if name == WINDOWS:
+        return [[0]]
+    sizes = {n: case.x.numel() for n, (_, case) in enumerate(cases(chain, SHAPES[name]))}
+    parts: list[list[int]] = [[]]
+    for n in sorted(sizes, key=lambda n: sizes[n]):
+        if parts[-1] and sum(sizes[m] for m in [*parts[-1], n]) > PART:
+            parts.append([])
+        parts[-1].append(n)
+    return parts
+
+
+def watch(name: str, packages: Path, part: int | None) -> None:
+    """Call a spec's package in each of its forms: in all calls, or in those of a part."""
     chain, package = _load(name, packages)
     if name == WINDOWS:
-        print(f"{sanitize_windows.watch() if part == 0 else 0} calls")
+        print(f"{sanitize_windows.watch()} calls")
         return
-    mine = islice(cases(chain, SHAPES[name]), part, None, parts)
-    count = sum(1 for _, case in mine if call(chain, package, case))
+    chosen = None if part is None else parts_of(name, chain)[part]
+    count = 0
+    for n, (_, case) in enumerate(cases(chain, SHAPES[name])):
+        if chosen is None or n in chosen:
+            count += 1
+            call(chain, package, case)
     torch.cuda.synchronize()
     print(f"{count} calls")
 
@@ -217,16 +236,20 @@ def hold(name: str, packages: Path) -> int:
     wrong: list[str] = []
     without_gaps: list[Tensor] = []
     count = 0
-    kernels: Counter[str] = Counter()
+    kernels: set[str] = set()
+    by_call: list[set[str]] = []
     if name == WINDOWS:
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             count, wrong = sanitize_windows.hold()
         kernels.update(event.key for event in seen.key_averages())
+        by_call.append(set(filter(None, map(form_of, kernels))))
     for what, case in cases(chain, SHAPES.get(name, [])):
         count += 1
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             first = call(chain, package, case)
-        kernels.update(event.key for event in seen.key_averages())
+        ran = {event.key for event in seen.key_averages()}
+        by_call.append({form for kernel in ran if (form := form_of(kernel))})
+        kernels.update(ran)
         again = call(chain, package, case)
         if any(not torch.equal(_bits(a), _bits(b)) for a, b in zip(first, again, strict=True)):
             wrong.append(f"{what}: a second call gives other bits")
@@ -243,14 +266,19 @@ def hold(name: str, packages: Path) -> int:
         wrong += [f"{what}: {error}" for error in errors if not error.within]
     for kernel in sorted(filter(None, map(form_of, kernels))):
         print(f"form {kernel}")
+    for n, ran in enumerate(by_call):
+        print(f"call {n} of {name}: {'; '.join(sorted(ran))}")
     print(f"{count} calls, {len(wrong)} wrong")
     print("\n".join(wrong))
     return 1 if wrong else 0
 
 
+def _spec(name: str) -> Path:
+    return ROOT / "benchmarks" / "forms" / f"{name}.yaml"
+
+
 def _load(name: str, packages: Path) -> tuple[Chain, ModuleType]:
-    spec = ROOT / "benchmarks" / "forms" / f"{name}.yaml"
-    return pipeline.derive(spec), fusegen.load(name, packages)
+    return pipeline.derive(_spec(name)), fusegen.load(name, packages)
 
 
 def _differ(found: list[Tensor], wanted: list[Tensor]) -> Iterator[str]:
@@ -299,6 +327,31 @@ def missing(files: list[Path]) -> set[str]:
     return forms() - ran
 
 
+def not_raced(record: Path, files: list[Path]) -> Iterator[str]:
+    """Say how many forms ran in calls that racecheck ended, and which did not.
+
+    Args:
+        record: the lines that gpu_sanitize.sh gives, "racecheck NAME PART: exit 0; ...".
+        files: outputs of `values`, which say what ran in each call.
+    """
+    ended = re.findall(r"^racecheck (\w+) (\d+): exit 0", record.read_text(), re.MULTILINE)
+    ran: dict[tuple[str, int], list[str]] = {}
+    for number, name, forms in re.findall(
+        r"^call (\d+) of (\w+): (.+)$", "".join(f.read_text() for f in files), re.MULTILINE
+    ):
+        ran[name, int(number)] = forms.split("; ")
+    parts = {name: parts_of(name, pipeline.derive(_spec(name))) for name, _ in ended}
+    raced = {
+        form
+        for name, part in ended
+        for number in parts[name][int(part)]
+        for form in ran.get((name, number), [])
+    }
+    every = {form for forms in ran.values() for form in forms}
+    yield f"racecheck: {len(raced)} of {len(every)} forms with their numbers, in calls that it ended"
+    yield from (f"not under racecheck: {form}" for form in sorted(every - raced))
+
+
 def main() -> int:
     """Do what the command line says; 1 where something is wrong."""
     what, *given = sys.argv[1:]
@@ -307,11 +360,18 @@ def main() -> int:
         print(f"{len(forms()) - len(left)} of {len(forms())} forms ran")
         print("\n".join(f"no call reached {form}" for form in sorted(left)))
         return 1 if left else 0
+    if what == "raced":
+        print("\n".join(not_raced(Path(given[0]), [Path(file) for file in given[1:]])))
+        return 0
+    if what == "parts":
+        for name in given:
+            for part in range(len(parts_of(name, pipeline.derive(_spec(name))))):
+                print(f"{name} {part}")
+        return 0
     packages, name = Path(given[0]), given[1]
     if what == "values":
         return hold(name, packages)
-    part, parts = map(int, given[2].split("/")) if len(given) > 2 else (1, 1)
-    watch(name, packages, part - 1, parts)
+    watch(name, packages, int(given[2]) if len(given) > 2 else None)
     return 0
 
 

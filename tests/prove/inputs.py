@@ -118,7 +118,7 @@ def _measured(work: Work) -> list[Measured]:
             for number, x in enumerate(_numbers(dtype, work)):
                 if number and time.monotonic() - began > work.seconds:
                     break
-                few = FEW if work.device == "cpu" else 64 // (number + 1)
+                few = FEW if work.device == "cpu" else 64 if number < 4 else 0
                 count = row.inputs + len(x)
                 if number:  # an error is the worst so far
                     x = worth_measuring(row, package, chain, truth, x)

@@ -70,3 +70,25 @@ def test_a_kernel_is_named_by_its_form(sanitize: ModuleType) -> None:
         "void at::native::vectorized_elementwise_kernel<4, int>(int)": None,
     }.items():
         assert sanitize.form_of(kernel) == form
+
+
+def test_parts_hold_every_call_once(sanitize: ModuleType) -> None:
+    (path,) = (p for p in FORMS if p.stem == "dropped_rows")
+    chain = derive(path)
+    parts = sanitize.parts_of("dropped_rows", chain)
+    calls = [*sanitize.cases(chain, sanitize.SHAPES["dropped_rows"])]
+    assert sorted(n for part in parts for n in part) == [*range(len(calls))]
+    assert len(parts) > 1
+
+
+def test_forms_whose_calls_racecheck_did_not_end_are_named(
+    sanitize: ModuleType, tmp_path: Path
+) -> None:
+    parts = sanitize.parts_of("halves", derive(next(p for p in FORMS if p.stem == "halves")))
+    values, record = tmp_path / "values_halves.txt", tmp_path / "all.txt"
+    calls = [f"call {n} of halves: flat 8,2; ring 4\n" for n in parts[0]]
+    values.write_text("".join(calls) + "call 1 of rows: tiled lanes 8\n")
+    record.write_text("racecheck halves 0: exit 0; 12 calls\nracecheck rows 0: exit 124; ; \n")
+    said, *missing = sanitize.not_raced(record, [values])
+    assert "2 of 3 forms" in said
+    assert missing == ["not under racecheck: tiled lanes 8"]
