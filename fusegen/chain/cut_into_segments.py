@@ -16,6 +16,7 @@ from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dim
 from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.program import Kind
+from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 
@@ -31,6 +32,8 @@ class Span:
         handed: the values of earlier spans that it uses, each with its kind here.
         begins: the names of the value that reaches it, if a later span uses that value or it is an output.
         returned: the names of values that it returns beside its last one: for later spans, or as outputs.
+        still: the names of those values, its last one included, that get no gradient: later steps only
+            compare or detach them.
     """
 
     steps: tuple[Step, ...]
@@ -40,6 +43,7 @@ class Span:
     handed: Mapping[str, Kind] = field(default_factory=dict)
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
+    still: frozenset[str] = frozenset()
 
     @cached_property
     def paired(self) -> bool:
@@ -142,10 +146,13 @@ class _Walk:
                 found[where + 1] = replace(following, begins=(*following.begins, name))
             else:
                 found[where] = replace(found[where], returned=(*found[where].returned, name))
+        outputs = self.spec.outputs or (self.spec.steps[-1].label,)
+        reached = reached_from(self.spec.steps, set(outputs) - self.spec.detached)
         for place, span in enumerate(found):
             halved = -1 if span.paired else 0 if place else self.spec.halved
             own = replace(span.layout, halved=halved, partition=span.partition)
-            found[place] = replace(span, layout=own)
+            still = frozenset({*span.returned, span.steps[-1].label}) - reached
+            found[place] = replace(span, layout=own, still=still)
         return tuple(found)
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import sympy as sp
 
+from fusegen.atoms import detach
 from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import (
     NamedValue,
@@ -58,7 +59,10 @@ def forward_program(
     values = _run(spec, builder, span, steps, training=training)
     outputs: dict[str, Output] = {}
     of_float32 = _of_float32(spec, span)
+    still = _codes(spec, span, span.still)
     for label, (parts, outline) in values.items():
+        if label in still:
+            parts = tuple(builder.map(f"{part.name}_alone", detach(part.symbol)) for part in parts)
         wide = label in of_float32
         if wide and outline == "like":
             raise _not_reduced(spec, span, label)
@@ -76,8 +80,13 @@ def forward_program(
 
 def _of_float32(spec: Spec, span: Span) -> set[str]:
     """Return the outputs of a span that are of float32 where x has 16 bits, as its program names them."""
-    last = {"y"} if span.steps[-1].label in spec.unrounded else set()
-    return last | {spec.code(label) for label in spec.unrounded.intersection(span.returned)}
+    return _codes(spec, span, spec.unrounded)
+
+
+def _codes(spec: Spec, span: Span, labels: Collection[str]) -> set[str]:
+    """Return those outputs of a span that some steps compute, as its program names them."""
+    last = {"y"} if span.steps[-1].label in labels else set()
+    return last | {spec.code(label) for label in span.returned if label in labels}
 
 
 def _not_reduced(spec: Spec, span: Span, name: str) -> SpecError:

@@ -6,13 +6,9 @@ either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import sympy as sp
-
-from fusegen.atoms import detach
 from fusegen.chain.segment import Mode, Segment
-from fusegen.spec.model import INPUT, Ref, Step
+from fusegen.spec.gradient_paths import reached_from
+from fusegen.spec.model import INPUT
 
 __all__ = ["still_inputs"]
 
@@ -28,39 +24,12 @@ def still_inputs(segment: Segment, mode: Mode) -> tuple[int, ...]:
     if moving <= moved:
         return ()
     named = {operand.code: operand.name for operand in segment.operands}
-    reached = _reached(segment.steps, segment.span.returned)
+    roots = {segment.steps[-1].label, *segment.span.returned} - segment.span.still
+    reached = reached_from(segment.steps, roots)
+    if INPUT not in named.values():
+        reached |= {"x"} if INPUT in reached else set()
     return tuple(
         place
         for place, tensor in enumerate(forward.tensors)
         if tensor in moving - moved and named.get(tensor, tensor) in reached
     )
-
-
-def _reached(steps: Sequence[Step], returned: Sequence[str]) -> set[str]:
-    """Return the names of what autograd reaches from the values that a segment returns.
-
-    `x` is what the segment starts from.
-    """
-    needed, reached = {steps[-1].label, *returned}, set[str]()
-    own = {step.label for step in steps}
-    for place in range(len(steps) - 1, -1, -1):
-        if steps[place].label not in needed:
-            continue
-        for name in _followed(steps[place]):
-            before = next((s.label for s in reversed(steps[:place]) if not s.indexes), "x")
-            read = before if name == "x" else "x" if name == INPUT else name
-            (needed if read in own else reached).add(read)
-    return reached
-
-
-def _followed(step: Step) -> set[str]:
-    """Return the names that a step's formula depends on, but for what is detached and compared."""
-    expr = step.expr.replace(detach, lambda _: sp.Dummy(real=True))
-    expr = expr.replace(
-        sp.Piecewise, lambda *cases: sp.Add(*(sp.Dummy(real=True) * value for value, _ in cases))
-    )
-    found = set()
-    for symbol in expr.free_symbols:
-        value = step.operand(symbol.name) if step.op else None
-        found.add(value.name if isinstance(value, Ref) else symbol.name)
-    return found

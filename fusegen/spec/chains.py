@@ -9,6 +9,7 @@ from dataclasses import replace
 from fusegen.base.errors import SpecError
 from fusegen.program import Kind
 from fusegen.spec.code_names import code_names
+from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 
 __all__ = ["chains_of", "named_by", "start_of_chain"]
@@ -38,6 +39,7 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
         return (spec,)
     bounds = itertools.pairwise([*starts, len(spec.steps)])
     spans = [spec.steps[first:end] for first, end in bounds]
+    reached = reached_from(spec.steps, spec.outputs or (spec.steps[-1].label,))
     found = []
     for number, steps in enumerate(spans, 1):
         own = {step.label for step in steps}
@@ -61,6 +63,7 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
                 float32=spec.float32 & own,
                 codes={**code_names(taken, ()), **spec.codes},
                 number=number,
+                detached=frozenset(outputs) - reached,
             )
         )
     return tuple(found)

@@ -319,6 +319,8 @@ class Spec:
             otherwise empty, and it returns the last step's.
         float32: the labels of the steps whose values it returns in float32 where x has 16 bits.
         number: of one of several chains, its place among them, from 1; else 0.
+        detached: of one of several chains, the outputs that get no gradient: later chains only compare or
+            detach them.
     """
 
     name: str
@@ -337,6 +339,7 @@ class Spec:
     outputs: tuple[str, ...] = ()
     float32: frozenset[str] = frozenset()
     number: int = 0
+    detached: frozenset[str] = frozenset()
 
     @property
     def function(self) -> str:

@@ -70,7 +70,12 @@ def run_chain(
                 x = value
             given = {**given, step.label: x}
             named[step.label] = x
-    return tuple(named[label] for label in spec.outputs) if spec.outputs else x
+    if not spec.outputs:
+        return x
+    values = {
+        name: value.detach() if name in spec.detached else value for name, value in named.items()
+    }
+    return tuple(values[label] for label in spec.outputs)
 
 
 def _drawn(numbers: Tensor, stream: int) -> Tensor:

@@ -15,7 +15,6 @@ from fusegen import chain
 from fusegen.atoms import detach
 from fusegen.base import stamp
 from fusegen.base.errors import UserError
-from fusegen.program import Map
 from fusegen.runtime.loading import load_package
 from fusegen.toolchain import pipeline
 from fusegen.tools.check.compare import (
@@ -133,9 +132,7 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
 
 def _detaches(derived: chain.Chain) -> bool:
     """Return whether a chain's derivatives are not those of its value."""
-    modes = (mode for segment in derived.segments for mode in segment.modes)
-    nodes = (node for mode in modes for node in mode.programs[0].nodes())
-    return any(isinstance(node, Map) and node.expr.has(detach) for node in nodes)
+    return bool(derived.spec.detached) or any(s.expr.has(detach) for s in derived.spec.steps)
 
 
 def _check_mode(
