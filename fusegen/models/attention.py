@@ -78,7 +78,8 @@ def _replace(graph: fx.Graph, softmax: fx.Node, effects: Effects) -> bool:
     if not _fits(q, transposed, v, last, found):
         return False
     trained = not runs_without_gradients(graph)
-    # On a CPU torch draws no dropout, and a bias that hides a row has wrong gradients: see `_masking`.
+    # On a CPU torch draws no dropout, and a bias that hides a row has wrong gradients: see `_masking`. If the
+    # bias itself is trained they are right, but torch then writes the weights too, which gains nothing.
     if not _on_cuda(v) and (dropout or (found.bias is not None and trained)):
         return False
     with graph.inserting_before(last):

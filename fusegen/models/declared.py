@@ -65,6 +65,8 @@ def needs_dims(region: Region) -> bool:
     rows, calls = region.rows, region.calls.values()
     if any(has_channels(c) or (c.halves and c.attributes.get("dim", -1) != -1) for c in calls):
         return True
+    if any(c.op is not None and c.op.over == "inner" for c in calls):
+        return True
     if isinstance(rows, str) or (rows is not None and rows != (-1,)):
         return True
     if rows == (-1,):

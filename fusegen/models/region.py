@@ -72,6 +72,8 @@ def region_of(node: fx.Node, call: Call) -> Region:
         shape: Shape | None = tuple(value.shape if call.halves else reads.shape)
         if call.name == "batch_norm":
             rows = "batch" if call.training else None
+        elif call.name == "instance_norm":
+            rows = tuple(range(2 - value.dim(), 0))  # a reduction may be over the same
         elif call.op is not None and call.op.submodule and call.op.submodule.operands:
             rows = f"{call.name} {node.name}"
     elif call.name in (

@@ -144,6 +144,23 @@ def two_softmaxes_after_a_sum(x: Tensor, y: Tensor) -> Any:
     return entropy, (q * (q.log() - mixed.log())).sum(-1)
 
 
+@way(IMAGE, GATE, words=("instance_norm", "mean(x)"))
+def a_mean_of_each_image_after_its_norm(x: Tensor, y: Tensor) -> Any:
+    h = functional.silu(functional.instance_norm(x, weight=y[0, :4], bias=y[1, :4]))
+    return h, functional.adaptive_avg_pool2d(h, 1).flatten(1)
+
+
+@way(X, words=("dims: 3", "instance_norm"))
+def a_softmax_of_a_normed_signal(x: Tensor) -> Tensor:
+    return functional.instance_norm(x * 2).softmax(-1).amax(-1)
+
+
+@way(IMAGE, words=("t1: row",))
+def a_style_of_each_channel(x: Tensor) -> Tensor:
+    shift = x[:, :, :1, :1].cos()  # of a part of what the region reads
+    return functional.instance_norm(x * 2).tanh() + shift
+
+
 def held(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Report:
     """Hold a function against eager, its random numbers among it; return what was fused."""
     used = FusegenBackend(everything=True)
