@@ -19,6 +19,7 @@ from fusegen.atoms.rows import COLS, RowSum, Total
 __all__ = [
     "HALF_FUNCTIONS",
     "HALVES",
+    "MOST_PARTS",
     "TORCH_HALVES",
     "Alternating",
     "HalfOf",
@@ -35,6 +36,10 @@ __all__ = [
     "parts_held",
     "second_half",
 ]
+
+
+#: The most parts that a tensor is cut into: a thread of a kernel has a few elements of each.
+MOST_PARTS = 16
 
 
 class Partition(NamedTuple):

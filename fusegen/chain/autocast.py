@@ -52,11 +52,11 @@ def _is_single(step: Step) -> bool:
 
 def _is_listed(step: Step, listed: Collection[str], numbers: Collection[str]) -> bool:
     """Whether a step is an op of float32, or its formula has one."""
-    if step.op is not None and not step.halves:
+    if step.op is not None and not step.split:
         return step.op.name in listed
     try:
         parsed = ast.parse(step.text, mode="eval")
-    except SyntaxError:  # a gate of two halves by its name
+    except SyntaxError:  # a gate of two parts by its name
         return False
     return any(_name(node, numbers) in listed for node in ast.walk(parsed))
 

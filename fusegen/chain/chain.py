@@ -84,7 +84,7 @@ class Chain:
         cols += -cols % self.parts
         shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
         if self.layout.halved and not self.segments[0].span.paired:
-            shape[self.layout.halved] *= 2
+            shape[self.layout.halved] *= self.layout.partition.parts
         groups = (s.attributes[s.op.groups] for s in self.spec.steps if s.op and s.op.groups)
         least = math.lcm(*(number for number in groups if isinstance(number, int)))
         shape[1] = -(-shape[1] // least) * least  # channels that the groups divide

@@ -124,6 +124,7 @@ class _Walk:
             self.value = extent_after(step, start, given, layout)
             self._check_without_x(step, layout, reach)
             biasless = step.op is not None and step.op.source and not step.state
+            self.named |= dict.fromkeys(step.parts, (here, start))
             self.named[step.label] = (-1 if biasless else here, self.value)
             if step.indexes:  # the next step goes on from other values
                 self.value = before

@@ -66,11 +66,6 @@ class Layout:
         """The dims of the third axis as bits: bit n for dim -1 - n."""
         return sum(1 << (-1 - dim) for dim in self.axis)
 
-    @property
-    def halves_channels(self) -> bool:
-        """Whether the halves are halves of the channels."""
-        return self.halved == channel_from_end(self.rank)
-
     def half(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the activation's shape for a tensor of this shape."""
         return self.with_parts(shape, 1)

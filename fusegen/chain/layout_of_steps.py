@@ -50,7 +50,7 @@ def _with_one_layout(
     """Return the first steps, which share a layout, that layout, and the layout of the rest, if known.
 
     A step that does not reduce stays with the steps before it. That costs no access to memory: a pointwise
-    step does not make the value smaller before it is handed on. A gate's two halves always belong to the
+    step does not make the value smaller before it is handed on. The parts of a tensor always belong to the
     input of the first span.
     """
     if spec.dims < 3 and not any(map(_cuts_matrix, spec.steps)):
@@ -66,7 +66,7 @@ def _with_one_layout(
     if layout is None:
         formulas = any(has_row_functions(s) or (s.op and s.op.classes) for s in one)
         layout = Layout(spec.dims) if formulas else _pointwise(spec, one)
-    elif first and spec.halving and _cuts_rows(spec, layout):
+    elif first and spec.splitting and _cuts_rows(spec, layout):
         count = next(n for n, step in enumerate(one) if reduces(step))
         return steps[:count], _pointwise(spec, steps[:count]), layout
     return one, layout, None
@@ -82,8 +82,8 @@ def _cuts_matrix(step: Step) -> bool:
 
 def _cuts_rows(spec: Spec, layout: Layout) -> bool:
     """Whether no row of a half is contiguous, or halves alternate along a part of a row."""
-    assert spec.halving is not None
-    alternating = spec.halving.attributes["alternating"] and layout.columns != (-1,)
+    assert spec.splitting is not None
+    alternating = spec.splitting.attributes["alternating"] and layout.columns != (-1,)
     return bool(alternating) or spec.halved > layout.first
 
 
@@ -119,7 +119,7 @@ def _by_halves(step: Step, layout: Layout) -> bool:
     op = step.op
     if op is not None and op.source:
         return True
-    if step.halves or (
+    if step.split or (
         op is not None and (op.trained or op.groups or op.over in ("inner", "channel"))
     ):
         return False
@@ -168,7 +168,7 @@ def _flat_layout(spec: Spec) -> Layout:
     wide = any(_wants_matrix(s) or (s.op and s.op.over == "channel") for s in spec.steps)
     batch = any(s.op and s.op.trained for s in spec.steps)
     named = any(
-        s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.halves
+        s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.split
     )
     by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as in torch
     return Layout(2 if spec.dims or wide or batch or by_channel or named else 0)

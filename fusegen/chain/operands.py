@@ -96,7 +96,9 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
     def parts_of(kind: Kind) -> int:
         return span.partition.parts if span.paired and Kind.COL in kind else 1
 
-    for step in steps:
+    split = next((n for n, step in enumerate(steps) if step.split), 0)
+    for number, step in enumerate(steps):
+        whole = number < split  # it takes all parts of x
         if step.op and step.op.submodule:
             held = step.op.submodule
             for name, attribute in step.state.items():
@@ -106,7 +108,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     own = Kind.CHANNEL
                 kind = _resolved(own, layout)
                 trained = attribute not in held.buffers
-                parts = 2 if step.op.source and layout.halves_channels else parts_of(kind)
+                parts = _parts_beside_x(layout, kind) if whole else parts_of(kind)
                 code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = SegmentOperand(
                     *(full, code, kind, trained, f"{step.place}.{attribute}"),
@@ -118,6 +120,10 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                 operand = declared[name]
                 owner = None if operand.init is None else name
                 kind = _resolved(kind_along(operand, layout), layout)
+                parts = _parts_of(spec, span, step, name) if parts_of(kind) > 1 else 1
+                if whole:
+                    parts = _parts_beside_x(layout, kind, operand.dims)
+                    kind = Kind.FULL if parts > 1 and kind is Kind.ROW else kind  # it is expanded
                 wrong = columns_problem(operand, spec.arguments, layout.first, layout.last)
                 if kind is Kind.FULL and operand.float32:
                     wrong = (
@@ -133,7 +139,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
                     *(name, spec.code(name), kind, moves, owner, operand.integer),
                     mask=operand.mask,
                     float32=operand.float32,
-                    parts=_parts_of(spec, span, step, name) if parts_of(kind) > 1 else 1,
+                    parts=parts,
                     dims=operand.dims,
                 )
                 if before is not None and before.parts != found[name].parts:
@@ -158,6 +164,12 @@ def _along_axis(operand: SegmentOperand, layout: Layout) -> SegmentOperand:
     return replace(operand, axis=layout.axis, float32=held or operand.float32)
 
 
+def _parts_beside_x(layout: Layout, kind: Kind, dims: Sequence[int] | None = None) -> int:
+    """Return how many parts an operand has beside an x with several: all, or one along other dims."""
+    along = layout.dims_of(kind) if dims is None else dims
+    return layout.partition.parts if layout.halved in along else 1
+
+
 def _parts_of(spec: Spec, span: Span, step: Step, name: str) -> int:
     """Return how many parts of a row an operand holds, from the formula of a step that names it.
 
@@ -177,8 +189,8 @@ def _parts_of(spec: Spec, span: Span, step: Step, name: str) -> int:
 def _of_two_widths(spec: Spec, step: Step, name: str) -> SpecError:
     """Return the error of an operand that is as wide as a row, and as a part of it."""
     message = (
-        f"{step.label}: {name!r} is as wide as what {step.label} turns, and elsewhere it is of another "
-        "width: declare an operand for each"
+        f"{step.label}: {name!r} is as wide as x for one step, and as a part of it for another: declare an "
+        "operand for each"
     )
     return SpecError(message, spec.path, step.line)
 

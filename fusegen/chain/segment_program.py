@@ -122,8 +122,8 @@ def _run(
 ) -> dict[str, tuple[tuple[Value, ...], Outline]]:
     """Return the value after the steps, as "y", and those that later spans use, each with its shape.
 
-    A value that is computed part by part has all of its parts. If x has two halves for a gate, both go
-    through the same steps, up to the gate, which takes both.
+    A value that is computed part by part has all of its parts. If one step takes all parts of x, they go
+    through the same steps up to that one.
 
     Args:
         spec: the spec.
@@ -153,13 +153,17 @@ def _run(
             index, kind = apply(value)
             found[spec.code(step.label)] = (index,), outline_after(step, kind, outline)
             continue
+        for place, part in enumerate(step.parts):
+            named[part] = NamedValue(value[place : place + 1], kind_of_outline(outline), outline)
+            if part in span.returned:
+                found[spec.code(part)] = (value[place],), outline
         if step.label in own:
             first, kind = apply(value, span.partition, joint=span.paired)
             dropped = start in ("row", "scalar")
             if dropped and (kind not in kind_of_outline(start) or reduces(step)):
                 raise reduced_already(spec, step)
             after = outline_after(step, kind, start)
-            one = bool(step.halves) or (span.paired and after != "like")
+            one = bool(step.split) or (span.paired and after != "like")
             count = 1 if one else span.partition.parts if span.paired else len(value)
             others = (
                 apply(value, span.partition, joint=span.paired, place=place)[0]

@@ -80,7 +80,7 @@ def step_value(
         named: the values of the steps before it, by their labels.
         training: the mode.
         joint: whether every value is computed part by part, each from all parts of what it takes. Otherwise
-            only a gate takes two halves.
+            only one step takes several parts.
         place: the number of the part.
 
     Raises:
@@ -174,8 +174,7 @@ def _formula_of_op(
     for name, attribute in step.state.items():
         whole = sp.Symbol(f"{spec.code(step.label)}_{attribute}", real=True)
         bound[name] = parts_of(builder, whole)
-    if step.halves:
-        bound[step.halves] = (before[1].symbol,)
+    bound |= {name: (part.symbol,) for name, part in zip(step.split, before[1:], strict=False)}
     attributes: Mapping[str, object] = {
         key: named_symbol(spec, value.name) if isinstance(value, Ref) else value
         for key, value in step.attributes.items()

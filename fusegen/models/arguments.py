@@ -210,7 +210,7 @@ def operands_of(op: Op, given: dict[str, Any]) -> dict[str, Argument]:
         value = given.pop(name, None)
         if value is not None:
             operands[name] = argument(value)
-        elif name not in op.optional and name != op.halves:
+        elif name not in op.optional and name not in op.parts:
             raise UnfitError(f"{op.name} without {name}")
     return operands
 

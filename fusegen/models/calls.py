@@ -96,7 +96,7 @@ class Call:
     @property
     def halves(self) -> bool:
         """Whether it takes the two halves of its x."""
-        return self.op is not None and bool(self.op.halves)
+        return self.op is not None and bool(self.op.parts)
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -220,7 +220,7 @@ def _of_op(op: Op, given: dict[str, Any]) -> Call:
         if reads is None or reads.dim() < 2:
             raise UnfitError(f"{op.name} of fewer than two dims")
         features = size_of(reads.shape[1]) if op.submodule and op.submodule.operands else 0
-        given = _of_halves(given, reads) if op.halves else _of_kept(op, given)
+        given = _of_halves(given, reads) if op.parts else _of_kept(op, given)
     elif op.takes_shape:
         dims = tuple(range(-len(listed(given.pop("normalized_shape", ()))), 0))
         if "dim" in given:  # of channels

@@ -145,7 +145,7 @@ INFIX: Mapping[str, str] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow
 KEPT = frozenset(
     {
         *("batch_norm", "instance_norm", "group_norm", "dropout", "alpha_dropout", "masked_fill"),
-        *(name for name, op in registry().items() if op.halves),
+        *(name for name, op in registry().items() if op.parts),
     }
 )
 #: The same, those that a formula cannot call, and those whose results no step goes on from.

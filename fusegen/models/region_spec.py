@@ -199,7 +199,7 @@ class _Writer(FormulaWriter):
         assert call.op is not None
         given = self._called_on(call)
         if "formula" in call.attributes:
-            given |= {"formula": f'"{call.attributes["formula"]}"', "halves": "[first, second]"}
+            given |= {"formula": f'"{call.attributes["formula"]}"', "parts": "[first, second]"}
             self._steps.append(Step("expr", given, label))
             return
         if "keepdim" in call.op.attributes:

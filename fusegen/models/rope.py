@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
+from fusegen.atoms.halves import MOST_PARTS
 from fusegen.models import functions, patterns
 from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.halves import half_of
 from fusegen.models.shapes import broadcast, same
-from fusegen.ops.rotary import MOST_PARTS
 
 __all__ = ["write_ropes"]
 

@@ -3,7 +3,7 @@
 The gate is an operand. Without it, an op uses the two halves of one tensor along `dim`: the value, then the
 gate; with `gate_first`, the gate, then the value. If they are `alternating`, one has the even columns of the
 last dim and the other the odd ones. What else is done to the halves, such as a clamp, is a formula that names
-them: `expr: {formula: ..., halves: [gate, up]}`.
+them: `expr: {formula: ..., parts: [gate, up]}`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fusegen.atoms import sigmoid
 from fusegen.ops.activations import gelu, relu, swish
 from fusegen.ops.declare import op
 
-_OF_HALVES: dict[str, Any] = {"halves": "gate", "of_halves": ("dim", "gate_first", "alternating")}
+_OF_PARTS: dict[str, Any] = {"parts": ("gate",), "of_parts": ("dim", "gate_first", "alternating")}
 
 
 def _value_and_gate(x: sp.Expr, gate: sp.Expr, gate_first: bool) -> tuple[sp.Expr, sp.Expr]:
@@ -24,7 +24,7 @@ def _value_and_gate(x: sp.Expr, gate: sp.Expr, gate_first: bool) -> tuple[sp.Exp
     return (gate, x) if gate_first else (x, gate)
 
 
-@op(**_OF_HALVES)
+@op(**_OF_PARTS)
 def glu(
     x: sp.Expr,
     gate: sp.Expr,
@@ -38,7 +38,7 @@ def glu(
     return x * sigmoid(gate)
 
 
-@op(choices={"approximate": ("none", "tanh")}, **_OF_HALVES)
+@op(choices={"approximate": ("none", "tanh")}, **_OF_PARTS)
 def geglu(
     x: sp.Expr,
     gate: sp.Expr,
@@ -53,7 +53,7 @@ def geglu(
     return x * gelu.formula(gate, approximate=approximate)
 
 
-@op(**_OF_HALVES)
+@op(**_OF_PARTS)
 def swiglu(
     x: sp.Expr,
     gate: sp.Expr,
@@ -68,7 +68,7 @@ def swiglu(
     return x * swish.formula(gate, beta=beta)
 
 
-@op(**_OF_HALVES)
+@op(**_OF_PARTS)
 def reglu(
     x: sp.Expr,
     gate: sp.Expr,

@@ -142,9 +142,9 @@ class Op:
         indexes: whether its value is the number of a column, of int64: an output, from which no step goes on.
         several_values: whether torch refuses statistics of a single value: of a row, or, with `groups`, of a
             group in the whole batch.
-        halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
-            as its second; the attribute `dim` says along which dim.
-        of_halves: the attributes that say something about these halves, so that only then they may be given.
+        parts: the operands that may be left out, so that one tensor gives x as its first part, and these as
+            the others; the attribute `dim` says along which dim.
+        of_parts: the attributes that say something about these parts, so that only then they may be given.
         paired: whether its formula has the halves of a row (`fusegen.atoms.halves`).
         coarse: whether torch's function on CUDA rounds constants to float32 in float64 too. The formula is
             then the reference.
@@ -185,8 +185,8 @@ class Op:
     groups: str = ""
     indexes: bool = False
     several_values: bool = False
-    halves: str = ""
-    of_halves: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    of_parts: tuple[str, ...] = ()
     paired: bool = False
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -16,11 +16,8 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import first_half, halves, second_half
-from fusegen.atoms.halves import first_columns, joined, other_columns
+from fusegen.atoms.halves import MOST_PARTS, first_columns, joined, other_columns
 from fusegen.ops.declare import RefusedError, op
-
-#: The most parts that a row is cut into: a thread of a kernel has a few elements of each.
-MOST_PARTS = 16
 
 
 @op(paired=True)

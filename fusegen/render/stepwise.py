@@ -15,7 +15,7 @@ from fusegen import ops
 from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.chain.outline import names_reduced
 from fusegen.ops import Op
-from fusegen.program import SECOND, Kind
+from fusegen.program import Kind
 from fusegen.render.module_forward import factors_of, parameters_of
 from fusegen.render.places import kept_at
 from fusegen.render.torch_text import TorchText
@@ -117,12 +117,17 @@ class _Writer:
         if op.source:
             factors = factors_of(step, parameters_of(self.spec))
             return f"torch.{op.torch}({', '.join(['x', *factors])})"
-        if step.halves:
-            halves = f"x.chunk(2, {self.spec.halved})"
+        if step.split:
+            others = [f"split{n}_" for n in range(1, 1 + len(step.split))]
+            parts = f"x.chunk({1 + len(others)}, {self.spec.halved})"
             if step.attributes["alternating"]:
-                halves = "x[..., ::2], x[..., 1::2]"
-            self.lines.append(f"x, second_ = {halves}")
-            return self._own_formula(step, span, {SECOND: "second_"})
+                parts = "x[..., ::2], x[..., 1::2]"
+            self.lines.append(f"{', '.join(['x', *others])} = {parts}")
+            for part, text in zip(step.parts, ["x", *others], strict=False):
+                if part in self.mentioned:
+                    self.lines.append(f"{part} = {text}")
+                    self.tensors[part] = part
+            return self._own_formula(step, span, dict(zip(step.split, others, strict=True)))
         attributes = step.attributes
         if not op.is_in_torch(attributes):
             return self._own_formula(step, span, {})
@@ -163,8 +168,8 @@ class _Writer:
         expr = ops.call(op, sp.Symbol("x", real=True), symbols, attributes)
         names = {n: f"x.new_tensor({text})" for n, text in self.numbers.items()}
         for name in op.operands:
-            if name == step.halves:
-                names[name] = given[SECOND]
+            if name in given:
+                names[name] = given[name]
             elif name == op.classes:
                 names[name] = f"one_a_row({self._place(step.operand(name), ())}, x, {columns})"
             else:

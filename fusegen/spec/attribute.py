@@ -104,9 +104,9 @@ def _several(step: Reading, name: str, value: list[Any]) -> tuple[int, ...]:
 
 
 def _check_dim(step: Reading, name: str, value: int) -> None:
-    halves = step.op.halves and name == "dim"
-    if halves or name in step.op.dims:
-        why = ("the halves of [rows, cols] are along the last dim",) if halves else ()
+    parts = step.op.parts and name == "dim"
+    if parts or name in step.op.dims:
+        why = ("the parts of [rows, cols] are along the last dim",) if parts else ()
         try:
             check_dim(name, value, step.names.dims, *why)
         except DimError as error:

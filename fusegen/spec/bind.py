@@ -87,13 +87,13 @@ class _Binder:
         for key in values:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
-        halves = self._op.halves
-        for name in self._op.of_halves:
-            if halves in values and name in values:
-                message = f"{self._word} takes {name} for the halves of one tensor: drop it, or {halves!r}"
+        for name in self._op.of_parts:
+            second = next((part for part in self._op.parts if part in values), None)
+            if second and name in values:
+                message = f"{self._word} takes {name} for the halves of one tensor: drop it, or {second!r}"
                 raise self._step.error(name, message)
         for slot in self._slots:
-            if slot == halves and slot not in values:
+            if slot in self._op.parts and slot not in values:
                 continue
             if values.get(slot) is not None or slot not in self._op.optional:
                 bound.operands[slot] = read_operand(

@@ -11,7 +11,7 @@ from fusegen.spec.model import EXPR
 __all__ = ["with_constants"]
 
 #: Keys of a step whose values are names or text.
-_WORDS = ("name", "formula", "halves", OF)
+_WORDS = ("name", "formula", "parts", OF)
 
 
 def with_constants(step: Any, constants: Mapping[str, int | bool]) -> Any:

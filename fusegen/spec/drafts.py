@@ -9,7 +9,7 @@ from typing import Any
 
 from fusegen.ops import Op, find
 from fusegen.spec.dotted_names import submodule_problem
-from fusegen.spec.model import EXPR
+from fusegen.spec.model import EXPR, NO_PART
 from fusegen.spec.names import problem
 from fusegen.spec.op_keys import OpKeys
 from fusegen.spec.words import unknown_op
@@ -36,6 +36,15 @@ class Draft:
         if isinstance(self.given, dict) and "name" in self.given:
             return True
         return self.op is not None and (self.op.source or self.op.submodule is not None)
+
+    @property
+    def parts(self) -> list[str]:
+        """The names that a formula gives to the parts of its input, once each."""
+        given = (
+            self.given.get("parts") if self.op is None and isinstance(self.given, dict) else None
+        )
+        found = dict.fromkeys(given if isinstance(given, list) else ())
+        return [name for name in found if isinstance(name, str) and name != NO_PART]
 
 
 def drafts_of(document: Document, chain: Sequence[Any]) -> list[Draft]:
@@ -94,6 +103,14 @@ def labels_of(document: Document, drafts: Sequence[Draft], taken: Sequence[str])
     A submodule's label is an attribute of the Module, so it is never changed: a clash is an error.
     """
     owners = dict.fromkeys(taken, "an argument or operand")
+    for draft in drafts:
+        for part in draft.parts:
+            if part in owners:
+                message = (
+                    f"{part!r} is already the name of {owners[part]}: choose another for this part"
+                )
+                raise document.error((*draft.place, "parts"), message)
+            owners[part] = f"a part that {draft.word} takes"
     fixed: dict[int, str] = {}
     for index, draft in enumerate(drafts):
         label = draft.given.get("name") if isinstance(draft.given, dict) else None
@@ -139,8 +156,9 @@ def unnamed_of(drafts: Sequence[Draft], labels: Sequence[str], count: int) -> di
         for draft in drafts[:count]
         if not draft.named and draft.op is not None
     }
-    later = zip(drafts[count:], labels[count:], strict=True)
+    later = [*zip(drafts[count:], labels[count:], strict=True)]
     message = "a step can use the values of those before it, and that one comes after it"
+    found |= {part: message for draft, _ in later[1:] for part in draft.parts}
     return found | {label: message for draft, label in later if draft.named}
 
 

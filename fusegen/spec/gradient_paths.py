@@ -22,10 +22,12 @@ def reached_from(steps: Sequence[Step], values: Collection[str]) -> set[str]:
     """
     reached = set(values)
     for place in range(len(steps) - 1, -1, -1):
-        if steps[place].label not in reached:
-            continue
+        step = steps[place]
         before = next((s.label for s in reversed(steps[:place]) if not s.indexes), "x")
-        reached.update(_followed(steps[place], before))
+        if reached.intersection(step.parts):
+            reached.add(before)
+        if step.label in reached:
+            reached.update(_followed(step, before))
     return reached
 
 
@@ -45,4 +47,4 @@ def _followed(step: Step, before: str) -> Iterator[str]:
     for symbol in expr.free_symbols:
         value = step.operand(symbol.name) if step.op else None
         name = value.name if isinstance(value, Ref) else symbol.name
-        yield before if name == "x" else name
+        yield before if name in ("x", *step.split) else name

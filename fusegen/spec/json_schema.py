@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from fusegen.atoms.halves import MOST_PARTS
 from fusegen.ops import Op, aliases, registry
 from fusegen.spec.attribute import type_of
 from fusegen.spec.formula.step import KEYS
@@ -31,16 +32,16 @@ _FACTOR: Json = {
 _EXPR: Json = {
     "formula": {"type": "string", "description": 'Such as "x * sigmoid(x)".'},
     "dim": {**_DIMS, "description": "What the row functions of the formula reduce over."},
-    "halves": {
+    "parts": {
         "type": "array",
         "items": {"type": "string"},
         "minItems": 2,
-        "maxItems": 2,
-        "description": "Names of the two halves of x.",
+        "maxItems": MOST_PARTS,
+        "description": "Names of the parts of x, which are of one width.",
     },
     "alternating": {
         "type": "boolean",
-        "description": "Whether the halves are the even and the odd columns of x.",
+        "description": "Whether the two parts are the even and the odd columns of x.",
     },
     "name": _NAME,
 }

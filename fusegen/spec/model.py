@@ -19,6 +19,7 @@ __all__ = [
     "EXPR",
     "INPUT",
     "LAUNCH_PARAMETERS",
+    "NO_PART",
     "OPERATORS",
     "Argument",
     "Factor",
@@ -34,6 +35,8 @@ __all__ = [
 
 #: The name of the chain's input, x of `Module.forward`, in formulas and operands.
 INPUT = "input"
+#: The name of a part that no step uses.
+NO_PART = "_"
 #: The word for an inline formula in a chain.
 EXPR = "expr"
 #: The types of arguments.
@@ -168,6 +171,7 @@ class Step:
         dotted: where the Module keeps its submodule, such as "block.norm", if that is not the label.
         factors: the tensors that torch's function of a source takes, by its names for them; `of` is the value
             that it starts from, if that is not the one before it.
+        parts: the names that a formula gives to the parts of its input. Later steps may use them.
     """
 
     label: str
@@ -182,6 +186,7 @@ class Step:
     float32: bool = False
     dotted: str = ""
     factors: Mapping[str, Factor] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -231,16 +236,17 @@ class Step:
         return self.settings.get(named, 1) != 1
 
     @property
-    def halves(self) -> str:
-        """The op's operand that is the second half of the step's input; empty if the step gives one."""
-        return "" if self.op is None or self.op.halves in self.operands else self.op.halves
+    def split(self) -> tuple[str, ...]:
+        """The op's operands that are the parts of the step's input after the first; none if the step gives
+        them."""
+        return () if self.op is None or {*self.op.parts} & {*self.operands} else self.op.parts
 
     @cached_property
     def partition(self) -> Partition | None:
-        """How it cuts a row whose parts depend on one another, or which it takes in halves; None if it does
+        """How it cuts a row whose parts depend on one another, or which it takes in parts; None if it does
         not."""
-        if self.halves:
-            return Partition(2, bool(self.attributes["alternating"]))
+        if self.split:
+            return Partition(1 + len(self.split), bool(self.attributes["alternating"]))
         if self.formula is None and not (self.op and self.op.paired):
             return None
         return next(iter(partitions(self.expr)), None)
@@ -248,7 +254,7 @@ class Step:
     @property
     def paired(self) -> bool:
         """Whether its value in one part of a row depends on another part."""
-        return self.partition is not None and not self.halves
+        return self.partition is not None and not self.split
 
     @cached_property
     def expr(self) -> sp.Expr:
@@ -264,16 +270,16 @@ class Step:
 
     @property
     def halved(self) -> int:
-        """The dim of these halves, counted from the end; 0 if there are none."""
-        if not self.halves:
+        """The dim of the parts that it takes, counted from the end; 0 if there are none."""
+        if not self.split:
             return 0
         dim = self.attributes["dim"]
         assert isinstance(dim, int)
         return dim % self.dims - self.dims if self.dims >= 3 else -1
 
     @property
-    def halves_channels(self) -> bool:
-        """Whether the channels are split into these halves."""
+    def splits_channels(self) -> bool:
+        """Whether the channels are split into these parts."""
         return self.halved == (1 - self.dims if self.dims >= 3 else -1)
 
     def operand(self, name: str) -> Ref | float | None:
@@ -366,11 +372,11 @@ class Spec:
         return self.codes.get(name, name)
 
     @property
-    def halving(self) -> Step | None:
-        """The step that takes the two halves of x or of the source's product, if there is one."""
-        return next((step for step in self.steps if step.halves), None)
+    def splitting(self) -> Step | None:
+        """The step that takes the parts of what the chain starts from, if there is one."""
+        return next((step for step in self.steps if step.split), None)
 
     @property
     def halved(self) -> int:
-        """The dim of these halves, counted from the end; 0 if there are none."""
-        return self.halving.halved if self.halving else 0
+        """The dim of these parts, counted from the end; 0 if there are none."""
+        return self.splitting.halved if self.splitting else 0

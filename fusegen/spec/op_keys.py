@@ -54,7 +54,7 @@ class OpKeys:
 
     def needed(self, op: Op) -> list[str]:
         """Return the operands that a step must give."""
-        return [name for name in self.slots if name not in op.optional and name != op.halves]
+        return [name for name in self.slots if name not in op.optional and name not in op.parts]
 
     def alone(self, op: Op) -> list[str]:
         """Return what a single value, given without a key, is for: an operand, what a source takes, or an

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fusegen.base.errors import nearest
 from fusegen.spec.chains import start_of_chain
-from fusegen.spec.model import INPUT, Step
+from fusegen.spec.model import INPUT, NO_PART, Step
 from fusegen.spec.section_models import OutputSection
 from fusegen.spec.yaml import Document
 
@@ -26,7 +26,8 @@ def outputs(
         chain: its steps.
 
     Raises:
-        SpecError: a label is of no step or given twice, a value is two halves, or the last step is missing.
+        SpecError: a label is of no step or given twice, a value is split into parts, or the last step is
+            missing.
     """
     if given is None:
         return (), frozenset()
@@ -35,7 +36,13 @@ def outputs(
             ("outputs",), "outputs is empty: leave it out to return the last step's value"
         )
     labels = [step.label for step in chain]
-    halving = next((number for number, step in enumerate(chain) if step.halves), 0)
+    parts = [part for step in chain for part in step.parts if part != NO_PART]
+    split = {
+        step.label: splitting
+        for place, splitting in enumerate(chain)
+        if splitting.split
+        for step in chain[start_of_chain(chain, place) : place]
+    }
     names = [entry.name for entry in given]
     for place, label in enumerate(names):
         where = ("outputs", place)
@@ -43,14 +50,14 @@ def outputs(
             raise document.error(
                 where, "the chain's input is no output: whoever calls the chain has it"
             )
-        if label not in labels:
-            raise document.error(where, f"no step is called {label!r}{nearest(label, labels)}")
+        if label not in labels and label not in parts:
+            near = nearest(label, [*labels, *parts])
+            raise document.error(where, f"no step is called {label!r}{near}")
         if label in names[:place]:
             raise document.error(where, f"{label!r} is given twice")
-        if start_of_chain(chain, halving) <= labels.index(label) < halving:
-            message = (
-                f"{label!r} is two halves, of which {labels[halving]} makes one: it is no output"
-            )
+        if label in split:
+            count, taking = 1 + len(split[label].split), split[label].label
+            message = f"{label!r} is {count} parts, of which {taking} makes one: it is no output"
             raise document.error(where, message)
     if labels[-1] not in names:
         message = (

@@ -78,5 +78,12 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         mode=model.mode,
         outputs=returned,
         float32=wide,
-        codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
+        codes=code_names(
+            [
+                *(a.name for a in arguments),
+                *(o.name for o in operands),
+                *(part for step in chain for part in step.parts),
+            ],
+            chain,
+        ),
     )

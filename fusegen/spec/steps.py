@@ -17,8 +17,8 @@ from fusegen.spec.dotted_names import check_containers, dotted_name
 from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.halves import check_halves, check_step_of_halves
-from fusegen.spec.model import INPUT, Argument, Operand, Step
+from fusegen.spec.model import INPUT, NO_PART, Argument, Operand, Step
+from fusegen.spec.parts_of_start import check_parts, check_step_of_parts
 from fusegen.spec.row_of_norm import row_of_norm
 from fusegen.spec.scope import Names
 from fusegen.spec.size import arguments_in
@@ -84,8 +84,9 @@ def steps(
             names = replace(names, dims=dims_there, taken=_arguments_taken(done))
         done.append(_step(names, draft, label, done))
         names = replace(names, dims=_dims_after(done[-1]))
-        values = (*values, label) if draft.named else values
-    check_halves(document, drafts, done)
+        parts = [part for part in done[-1].parts if part != NO_PART]
+        values = (*values, *parts, *([label] if draft.named else []))
+    check_parts(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
     check_containers(document, [draft.place for draft in drafts], done, [*arguments, *operands])
     used = {
@@ -175,11 +176,12 @@ def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Ste
             settings={},
             line=line,
             dims=names.dims,
+            parts=read.parts,
         )
         start = _dims_before(step, before)
         if start != names.dims:
             return _step(replace(names, dims=start), draft, label, before)
-        check_step_of_halves(names.document, draft, step, before)
+        check_step_of_parts(names.document, draft, step, before)
         if len(partitions(step.expr)) > 1:
             message = "the formula cuts a row in two ways, as halves and as neighbours: make two steps of it"
             raise names.document.error(draft.place, message)
@@ -206,7 +208,7 @@ def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Ste
         dotted=dotted_name(draft.given),
         factors=bound.factors,
     )
-    check_step_of_halves(names.document, draft, step, before)
+    check_step_of_parts(names.document, draft, step, before)
     return step
 
 
@@ -225,6 +227,7 @@ def _dims_before(step: Step, before: Sequence[Step]) -> int:
     if step.takes_x or not before:
         return step.dims
     found = {INPUT: before[0].dims, **{other.label: _dims_after(other) for other in before}}
+    found |= {part: other.dims for other in before for part in other.parts}
     return max((found[name] for name in step.mentions), default=step.dims)
 
 

@@ -1,18 +1,24 @@
-"""Refuses steps whose values nothing uses: the next step may be a formula of other values than x."""
+"""Refuses steps and parts of x whose values nothing uses.
+
+The step after one may be a formula of other values than x.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sympy as sp
+
+from fusegen.spec.chains import named_by
 from fusegen.spec.factor import OF
-from fusegen.spec.model import Step
+from fusegen.spec.model import EXPR, NO_PART, Step
 from fusegen.spec.yaml import Document
 
 __all__ = ["check_used"]
 
 
 def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]) -> None:
-    """Refuse a step that no output depends on.
+    """Refuse a step that no output depends on, and a part that has a name and no use.
 
     Args:
         document: the spec.
@@ -22,6 +28,7 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
     Raises:
         SpecError: for the last such step.
     """
+    _check_parts(document, chain, outputs)
     needed = {chain[-1].label, *outputs}
     for place in reversed(range(len(chain))):
         step = chain[place]
@@ -34,6 +41,24 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
                 "out"
             )
             raise document.error(("chain", place), message)
-        needed |= {*step.mentions, *(f.name for f in step.factors.values() if f.is_step)}
+        needed |= {*named_by(step)}
         if step.takes_x and place and OF not in step.factors:
             needed.add(chain[place - 1].label)
+
+
+def _check_parts(document: Document, chain: Sequence[Step], outputs: Sequence[str]) -> None:
+    """Refuse a part of x that neither its formula nor a later step uses.
+
+    Raises:
+        SpecError: there is one.
+    """
+    for place, step in enumerate(chain):
+        used = {*outputs, *(name for later in chain[place:] for name in named_by(later))}
+        for symbol, part in zip(["x", *step.split], step.parts, strict=False):
+            inside = part in used or sp.Symbol(symbol, real=True) in step.expr.free_symbols
+            if not inside and part != NO_PART:
+                message = (
+                    f"no step uses {part}, a part of what reaches {step.label}: use it, or call it "
+                    f"{NO_PART} in parts"
+                )
+                raise document.error(("chain", place, EXPR, "parts"), message)

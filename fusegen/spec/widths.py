@@ -21,8 +21,9 @@ def sizes_after(before: Sequence[Step]) -> Mapping[str, Setting]:
         width = next((k for k in _WIDTHS if k in source.settings), None)
         if width is not None:
             features: Setting | None = source.settings[width]
-            if any(step.halves_channels for step in before[place:]):
-                features = _half(features)
+            for step in before[place:]:
+                if step.splits_channels:
+                    features = _part(features, 1 + len(step.split))
             return (
                 source.settings if features is None else {**source.settings, "features": features}
             )
@@ -32,8 +33,8 @@ def sizes_after(before: Sequence[Step]) -> Mapping[str, Setting]:
     return {}
 
 
-def _half(size: Setting | None) -> Setting | None:
-    """Return half a width, or None if it may not be an integer."""
+def _part(size: Setting | None, count: int) -> Setting | None:
+    """Return one of so many parts of a width, or None if it may not be an integer."""
     if isinstance(size, Ref):
-        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
-    return size // 2 if isinstance(size, int) and size % 2 == 0 else None
+        return replace(size, times=size.times // count) if size.times % count == 0 else None
+    return size // count if isinstance(size, int) and size % count == 0 else None

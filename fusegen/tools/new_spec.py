@@ -116,7 +116,7 @@ def _given(
     """
     takes = OpKeys.of(op)
     arguments |= dict.fromkeys(takes.sized if sized else (), "int")
-    slots = takes.needed(op) + ([op.halves] if op.halves and not halving else [])
+    slots = takes.needed(op) + ([] if halving else [*op.parts])
     given = {}
     for slot in slots:
         operand, count = slot, len(operands)
@@ -131,7 +131,7 @@ def _given(
         given[attribute] = "-1" if attribute in op.dims else _example(op, attribute)
     if op.attributes and not slots and all(value is None for value in op.attributes.values()):
         given.setdefault(next(iter(op.attributes)), "-1" if op.dims else "0")  # clamp
-    if op.dims == ("dim",) and (not op.several or op.one_in_torch) and not op.halves:
+    if op.dims == ("dim",) and (not op.several or op.one_in_torch) and not op.parts:
         given.setdefault("dim", "-1")
     return given
 
@@ -162,7 +162,7 @@ def _written(given: Mapping[str, str], op: Op) -> str:
     """Return what follows an op's name."""
     if not given:
         return ""
-    if [*given] in (OpKeys.of(op).needed(op), [op.halves]) and len(given) == 1:
+    if [*given] in (OpKeys.of(op).needed(op), [*op.parts]) and len(given) == 1:
         return f": {next(iter(given.values()))}"
     return ": {" + ", ".join(f"{key}: {value}" for key, value in given.items()) + "}"
 

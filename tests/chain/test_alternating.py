@@ -21,7 +21,7 @@ from fusegen.tools.check import verify
 TEXTS = {
     # GPT-OSS: the gate has the even columns, and both are clamped.
     "alternating_clamped": (
-        "order: 3\nchain:\n  - expr:\n      halves: [gate, up]\n      alternating: true\n"
+        "order: 3\nchain:\n  - expr:\n      parts: [gate, up]\n      alternating: true\n"
         '      formula: "(clamp(up, min=-7, max=7) + 1) * swish(clamp(gate, max=7), beta=1.702)"\n'
     ),
     # A bias of both halves before the gate, and a norm of the row after it.
@@ -139,10 +139,10 @@ def test_an_odd_size_is_refused(built: Built) -> None:
         ("glu: {alternating: true, gate: g}", "glu takes alternating for the halves of one tensor"),
         (
             "expr: {formula: x * g, alternating: true}",
-            "'alternating' says where the halves of x are: name them, as in halves: [gate, up]",
+            "'alternating' says where two parts of x are: name them, as in parts: [gate, up]",
         ),
         (
-            "expr: {formula: a * b * g, halves: [a, b], alternating: 2}",
+            "expr: {formula: a * b * g, parts: [a, b], alternating: 2}",
             "'alternating' of expr must be true or false, not 2",
         ),
     ],

@@ -200,11 +200,20 @@ def test_a_call_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ("chain:\n  - gelu\n  - glu\n", "glu without 'gate' takes the halves of x", 3),
-        ("chain:\n  - glu\n  - swiglu\n", "put it first, or directly after the source", 3),
+        (
+            "chain:\n  - softmax\n  - glu\n",
+            "glu takes the parts of x .* put it first, or make two specs of it, or give it a second input: "
+            "{gate: ...}",
+            3,
+        ),
+        (
+            "chain:\n  - glu\n  - swiglu\n",
+            "and glu, which comes before it, takes parts of its own",
+            3,
+        ),
         (
             "chain:\n  - glu: {dim: 0}\n",
-            "the halves of .* are along the last dim: dim is -1 or 1",
+            "the parts of .* are along the last dim: dim is -1 or 1",
             2,
         ),
         ("dims: 3\nchain:\n  - glu: {dim: 3}\n", "dim 3 does not exist", 3),

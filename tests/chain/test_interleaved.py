@@ -229,7 +229,7 @@ def test_sizes_that_do_not_fit_are_refused(
         ),
         (
             'expr: "rope(x, a, b, partial_rotary_factor=0.5) * b"',
-            "'b' is as wide as what expr turns, and elsewhere it is of another width",
+            "'b' is as wide as x for one step, and as a part of it for another",
         ),
     ],
 )

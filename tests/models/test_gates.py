@@ -103,7 +103,7 @@ def clamped(x: Tensor) -> Tensor:
 def test_a_clamped_gate_is_a_formula_of_its_halves() -> None:
     module = captured(lambda x: clamped(x) * 2, X)
     (text,) = texts_of(module)
-    assert "halves: [first, second]" in text and "alternating: true" in text
+    assert "parts: [first, second]" in text and "alternating: true" in text
     assert "(clamp(second, min=-7.0, max=7.0) + 1.0) * (clamp(first, max=7.0)" in text
     module.recompile()
     assert torch.equal(module(X)[0], clamped(X) * 2)
@@ -169,7 +169,7 @@ def test_random_gates(seed: int) -> None:
     module = captured(gated, X)
     (text,) = texts_of(module)
     parsed = parse(text, "gated")
-    assert any(step.halves for step in parsed.steps), text
+    assert any(step.split for step in parsed.steps), text
     torch.testing.assert_close(run_chain(parsed, X, {}, {}), gated(X))
     module.recompile()
     torch.testing.assert_close(module(X)[0], gated(X))

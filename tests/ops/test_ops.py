@@ -120,7 +120,7 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
 def reference(op: Op, given: dict[str, Any], x: Tensor, operands: dict[str, Tensor]) -> Tensor:
     attributes, numbers = bound(op, given)
     taken = [numbers[n] if n in numbers else operands.get(n) for n in op.operands]
-    for name in op.of_halves:
+    for name in op.of_parts:
         del attributes[name]
     if op.name in OWN:
         return OWN[op.name](x, *taken, **attributes)

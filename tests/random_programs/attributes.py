@@ -58,7 +58,7 @@ def attributes_of(op: Op, draft: Generator, keep: tuple[str, ...] = ()) -> dict[
             if dim is not None:
                 given[name] = dim
             continue
-        if name in op.of_halves:
+        if name in op.of_parts:
             continue
         if name not in op.required and rng.random() < 0.4:
             continue

@@ -327,7 +327,7 @@ class Generator:
                 if name == op.classes:
                     given[name] = self._classes(op)
                     continue
-                if name == op.halves and rng.random() < 0.05:
+                if name in op.parts and rng.random() < 0.05:
                     continue
                 if name in op.optional and rng.random() < 0.5:
                     continue

@@ -113,18 +113,19 @@ class _Run:
             return self._drop(op.name, x, attributes), (), label
         if op.trained is not None:
             return self._batch_norm(label, x, attributes), (), label
-        if op.halves:
+        if op.parts:
+            (gate,) = op.parts
             dim, swapped = attributes.pop("dim"), attributes.pop("gate_first")
             alternating = attributes.pop("alternating")
-            if operands[op.halves] is None:
+            if operands[gate] is None:
                 halves = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, dim)
                 first, second = halves
-                x, operands[op.halves] = (second, first) if swapped else (first, second)
-            elif self.call.written_out and isinstance(operands[op.halves], Tensor):
+                x, operands[gate] = (second, first) if swapped else (first, second)
+            elif self.call.written_out and isinstance(operands[gate], Tensor):
                 # A gate's gradient is then a sum of rounded terms, as it is in a kernel. What the
                 # steps before have summed is smaller than the gate.
-                shape = torch.broadcast_shapes(operands[op.halves].shape, x.shape)
-                operands[op.halves] = operands[op.halves].expand(shape)
+                shape = torch.broadcast_shapes(operands[gate].shape, x.shape)
+                operands[gate] = operands[gate].expand(shape)
         dims = _dims(op, attributes, x)
         function = OWN.get(op.name) or functools.partial(declared, op)
         if self.call.written_out:

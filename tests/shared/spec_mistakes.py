@@ -336,10 +336,10 @@ MISTAKES: list[tuple[str, str, int]] = [
         "'target' of nll_loss gets no gradient, so it cannot be 'bent'",
         4,
     ),
-    ("chain:\n  - glu\n  - add: input\n", "'input' is two halves, of which glu makes one", 3),
+    ("chain:\n  - glu\n  - add: input\n", "'input' is 2 parts, of which glu makes one", 3),
     (
         LINEAR + "chain:\n  - linear\n  - glu\n  - expr: x + linear\n",
-        "'linear' is two halves, of which glu makes one: use the value of a step from there on",
+        "'linear' is 2 parts, of which glu makes one: use the value of a step from there on",
         5,
     ),
     ("chain:\n  - add: w\n", "declare it under `operands:`", 2),
@@ -391,7 +391,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     (
         "arguments: {in_features: int, out_features: int}\noutputs: [gemm, glu]\n"
         "chain:\n  - linear: {name: gemm}\n  - glu\n",
-        "'gemm' is two halves, of which glu makes one",
+        "'gemm' is 2 parts, of which glu makes one",
         2,
     ),
     ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),

@@ -143,7 +143,7 @@ class OpCall(Reading):
     @property
     def _attributes(self) -> list[str]:
         """The attributes that a call may give."""
-        left_out = ("keepdim", *self.op.of_halves, *self.op.dims)
+        left_out = ("keepdim", *self.op.of_parts, *self.op.dims)
         return [name for name in self.op.attributes if name not in left_out]
 
     def _check_dims(self, key: str) -> None:
@@ -157,7 +157,7 @@ class OpCall(Reading):
         if key == "keepdim" and key in self.op.attributes:
             message = f"{self.word} keeps its dim in a formula, with size 1: leave keepdim out"
             raise self.error(key, message)
-        if key in self.op.of_halves:
+        if key in self.op.of_parts:
             message = f"{self.word} takes {key} for the halves of one tensor: leave it out"
             raise self.error(key, message)
 
@@ -180,7 +180,7 @@ class OpCall(Reading):
         if not missing:
             return
         step = ""
-        if self.op.halves:
+        if self.op.parts:
             step = f"; of two halves of one tensor it is a step of its own: - {self.word}"
         elif self.op.submodule:
             step = f"; with a parameter of Module it is a step of its own: - {self.word}"

@@ -18,13 +18,13 @@ from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec.formula import parser as formula
-from fusegen.spec.formula.of_halves import (
+from fusegen.spec.formula.of_parts import (
     are_alternating,
-    dim_of_halves,
-    names_of_halves,
-    op_of_halves,
+    dim_of_parts,
+    names_of_parts,
+    op_of_parts,
 )
-from fusegen.spec.model import Ref
+from fusegen.spec.model import NO_PART, Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
 
@@ -32,7 +32,7 @@ __all__ = ["KEYS", "InlineFormula", "check_op", "read_formula"]
 
 _X = sp.Symbol("x", real=True)
 #: What a step with a formula may give.
-KEYS = ("formula", "dim", "halves", "alternating", "name")
+KEYS = ("formula", "dim", "parts", "alternating", "name")
 
 #: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]
@@ -47,7 +47,8 @@ class InlineFormula:
         text: the formula, in one line.
         refs: its names, in order of first mention.
         dims: its `dim`.
-        op: if it is of two halves, the op that stands for it.
+        op: if it is of the parts of x, the op that stands for it.
+        parts: the names of these.
     """
 
     expr: sp.Expr
@@ -55,6 +56,7 @@ class InlineFormula:
     refs: Mapping[str, Ref]
     dims: Dims
     op: Op | None = None
+    parts: tuple[str, ...] = ()
 
 
 def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
@@ -63,32 +65,31 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     Args:
         names: the spec's names.
         place: the step's place in the spec.
-        given: what follows `expr:`: the formula, or a mapping with it, a `dim` and the names of two halves.
+        given: what follows `expr:`: the formula, or a mapping with it, a `dim` and the names of x's parts.
 
     Raises:
         SpecError: if it is not a formula, or cannot be a step of a chain.
     """
-    parts = given if isinstance(given, dict) else {"formula": given}
-    if not isinstance(parts.get("formula"), str):
+    keys = given if isinstance(given, dict) else {"formula": given}
+    if not isinstance(keys.get("formula"), str):
         raise names.document.error(
             place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
         )
-    for key in parts:
+    for key in keys:
         if key not in KEYS:
             near = nearest(str(key), KEYS)
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
-    if "alternating" in parts and "halves" not in parts:
-        message = (
-            "'alternating' says where the halves of x are: name them, as in halves: [gate, up]"
-        )
+    if "alternating" in keys and "parts" not in keys:
+        message = "'alternating' says where two parts of x are: name them, as in parts: [gate, up]"
         raise names.document.error((*place, "alternating"), message)
-    text = " ".join(parts["formula"].split()).replace('"', "'")  # goes into docstrings
+    text = " ".join(keys["formula"].split()).replace('"', "'")  # goes into docstrings
     known = [*names.operands, *names.values, *names.of_type("float")]
     own: tuple[str, ...] = ("x",)
-    halves = None
-    if "halves" in parts:
-        own = halves = names_of_halves(names, place, parts["halves"])
-        said = f"the halves of x are called {halves[0]} and {halves[1]}"
+    parts: tuple[str, ...] = ()
+    if "parts" in keys:
+        parts = names_of_parts(names, place, keys["parts"])
+        own = tuple(name for name in parts if name != NO_PART)
+        said = f"the parts of x are called {', '.join(parts[:-1])} and {parts[-1]}"
         names = replace(names, unnamed={**names.unnamed, "x": said})
     symbols = {name: sp.Symbol(name, real=True) for name in (*own, *known)}
     masks = [name for name in known if name in names.operands and names.operands[name].mask]
@@ -102,14 +103,7 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
         if symbols[name] not in expr.free_symbols:
             message = f"the formula {_short(text)!r} does not depend on {name}: leave it out"
             raise names.document.error(place, message)
-    for name in halves or ():
-        if name not in read.names:
-            message = (
-                f"the formula {_short(text)!r} does not depend on {name}, one of its halves: use both, or "
-                "call the package on a slice"
-            )
-            raise names.document.error(place, message)
-    if own[0] not in read.names and not any(name in names.values for name in used):
+    if not {*own, *names.values} & {*read.names}:
         message = f"the formula {_short(text)!r} does not depend on x, nor on the value of a step"
         raise names.document.error(place, message)
     refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
@@ -118,18 +112,18 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     wrong = _problem(expr, {**kinds, **{symbols[name]: Kind.FULL for name in own}})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
-    if halves is None:
-        return InlineFormula(expr, text, refs, _dims(names, place, expr, parts))
-    dim = dim_of_halves(names, place, expr, parts.get("dim"))
-    alternating = are_alternating(names, place, parts.get("alternating", False))
+    if not parts:
+        return InlineFormula(expr, text, refs, _dims(names, place, expr, keys))
+    dim = dim_of_parts(names, place, expr, keys.get("dim"))
+    alternating = are_alternating(names, place, keys.get("alternating", False), len(parts))
     dims: Dims = {"dim": dim, "alternating": alternating}
-    op = op_of_halves(expr, halves, refs, dim, alternating=alternating)
-    return InlineFormula(expr, text, refs, dims, op)
+    op = op_of_parts(expr, parts, refs, dim, alternating=alternating)
+    return InlineFormula(expr, text, refs, dims, op, parts)
 
 
-def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -> Dims:
+def _dims(names: Names, place: Place, expr: sp.Expr, keys: Mapping[str, Any]) -> Dims:
     """Return the `dim` of a formula, if it has one."""
-    dim = parts.get("dim")
+    dim = keys.get("dim")
     if dim is None:
         return {}
     here = (*place, "dim")

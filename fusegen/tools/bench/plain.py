@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -15,7 +15,7 @@ from fusegen import atoms, ops
 from fusegen.atoms import ATOMS, TORCH_HALVES, TORCH_REDUCTIONS
 from fusegen.chain import Chain
 from fusegen.chain.outline import names_reduced
-from fusegen.program import SECOND
+from fusegen.program import ending
 from fusegen.spec.model import INPUT, Ref, Step
 from fusegen.tools.check.reference import column_numbers, one_a_row, row_length
 from fusegen.tools.check.torch_call import Given, torch_call
@@ -48,7 +48,7 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Any]:
     segments = [
         (
             segment.layout.columns,
-            [(step.label, _step(step, numbers, segment.layout.columns)) for step in segment.steps],
+            [(step, _step(step, numbers, segment.layout.columns)) for step in segment.steps],
         )
         for segment in chain.segments
     ]
@@ -60,13 +60,15 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Any]:
         whole = {INPUT: x} | dict(zip(names, operands, strict=True))
         for columns, calls in segments:
             bound, dims = whole, x.dim()
-            for label, call in calls:
+            for step, call in calls:
                 # If the columns are dropped, they are dropped from tensors with one value per row too.
                 if x.dim() < dims:
                     rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
                     bound, dims = bound | rows, x.dim()
+                made = dict(zip(step.parts, _parts(step, x), strict=True)) if step.parts else {}
                 x = call(x, bound)
-                bound, whole = bound | {label: x}, whole | {label: x}
+                made[step.label] = x
+                bound, whole = bound | made, whole | made
         return tuple(whole[label] for label in outputs) if outputs else x
 
     return run
@@ -92,7 +94,7 @@ class Model(nn.Module):
             (step, segment.layout.columns) for segment in chain.segments for step in segment.steps
         ]
         self._steps = [
-            (step.label, step.place, None if held else _step(step, numbers, columns))
+            (step, None if held else _step(step, numbers, columns))
             for (step, columns), held in zip(steps, held_by_torch, strict=True)
         ]
         own = {o.name for o in chain.operands if o.owner == o.name}
@@ -104,9 +106,11 @@ class Model(nn.Module):
         operands = {INPUT: x} | dict(zip(self._inputs, inputs, strict=True))
         for name, place in self._own.items():
             operands[name] = self.get_parameter(place)
-        for label, place, call in self._steps:
-            x = self.get_submodule(place)(x) if call is None else call(x, operands)
-            operands[label] = x
+        for step, call in self._steps:
+            if step.parts:
+                operands |= zip(step.parts, _parts(step, x), strict=True)
+            x = self.get_submodule(step.place)(x) if call is None else call(x, operands)
+            operands[step.label] = x
         return x
 
 
@@ -135,7 +139,9 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         for name, value in step.attributes.items()
     }
     taken = {
-        name: SECOND if name == step.halves else _operand(step, name, numbers)
+        name: ending(1 + step.split.index(name))
+        if name in step.split
+        else _operand(step, name, numbers)
         for name in step.op.operands
     }
     function = torch_call(step.op, attributes, training=True)
@@ -153,14 +159,18 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         result: Tensor = formula({"x": x, **given})
         return result
 
-    def of_halves(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
-        if attributes["alternating"]:
-            first, second = x[..., ::2], x[..., 1::2]
-        else:
-            first, second = x.chunk(2, attributes["dim"])
-        return run(first, {**operands, SECOND: second})
+    def of_its_parts(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+        first, *others = _parts(step, x)
+        return run(first, {**operands, **{ending(n): other for n, other in enumerate(others, 1)}})
 
-    return of_halves if step.halves else run
+    return of_its_parts if step.split else run
+
+
+def _parts(step: Step, x: Tensor) -> Sequence[Tensor]:
+    """Return the parts of x, of a step that takes them."""
+    if step.attributes["alternating"]:
+        return x[..., ::2], x[..., 1::2]
+    return x.chunk(1 + len(step.split), step.halved)
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from fusegen import atoms, ops
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.outline import names_reduced
-from fusegen.program import SECOND
+from fusegen.program import ending
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.check.philox import uniform
 from fusegen.tools.check.reference_formula import evaluate, no_rng
@@ -54,6 +54,7 @@ def run_chain(
         given = {**operands, **named}
         dims, columns = x.dim(), span.layout.columns
         for step in span.steps:
+            before = x
             if x.dim() < dims:  # the columns are dropped, also from tensors with one value per row
                 given = {n: t.squeeze(columns) if t.dim() == dims else t for n, t in given.items()}
                 dims, columns = x.dim(), ()
@@ -68,8 +69,8 @@ def run_chain(
                     named[step.label] = value  # the next step goes on from other values
                     continue
                 x = value
-            given = {**given, step.label: x}
-            named[step.label] = x
+            own = {step.label: x, **(_named_parts(spec, step, before) if step.parts else {})}
+            given, named = {**given, **own}, {**named, **own}
     if not spec.outputs:
         return x
     values = {
@@ -105,15 +106,26 @@ def _run_step(
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
         return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
-    if step.halves:
-        alternating = step.attributes["alternating"]
-        x, second = (x[..., ::2], x[..., 1::2]) if alternating else x.chunk(2, spec.halved)
-        given = {**operands, SECOND: second}
-        return _run_formula(step, x, given, attributes, no_rng, columns)
+    if step.split:
+        taken = _parts_of(spec, step, x)
+        given = {**operands, **{ending(n): part for n, part in enumerate(taken) if n}}
+        return _run_formula(step, taken[0], given, attributes, no_rng, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)
     if call is None or (step.op.coarse and x.is_cuda and x.dtype == torch.float64):
         return _run_formula(step, x, operands, attributes, no_rng, columns)
     return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
+
+
+def _parts_of(spec: Spec, step: Step, x: Tensor) -> tuple[Tensor, ...]:
+    """Return the parts of what reaches a step that takes them."""
+    if step.attributes["alternating"]:
+        return x[..., ::2], x[..., 1::2]
+    return x.chunk(1 + len(step.split), spec.halved)
+
+
+def _named_parts(spec: Spec, step: Step, x: Tensor) -> dict[str, Tensor]:
+    """Return the parts of what reaches a step by the names that its formula gives them."""
+    return dict(zip(step.parts, _parts_of(spec, step, x), strict=True))
 
 
 def row_length(reduced: Sequence[Tensor], columns: tuple[int, ...]) -> int:
@@ -167,7 +179,9 @@ def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
 ) -> Given:
-    value = Ref(SECOND, is_argument=False) if name == step.halves else step.operand(name)
+    value = step.operand(name)
+    if name in step.split:
+        value = Ref(ending(1 + step.split.index(name)), is_argument=False)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value

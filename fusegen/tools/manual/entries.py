@@ -99,7 +99,7 @@ def _operand(op: Op, name: str) -> str:
     notes += ["may be of bool"] if name in op.conditions else []
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
-    notes += ["without it, the second half of x"] if name == op.halves else []
+    notes += ["without it, the second half of x"] if name in op.parts else []
     return f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -105,7 +105,7 @@ def why(kernel: Kernel) -> str:
     by_row = [f.name for f in inputs.row]
     reasons = [f"{_named(by_column)} varies by column"] if by_column else []
     reasons += [f"{_named(by_row)} varies by row"] if by_row else []
-    reasons += ["it takes halves of a tensor"] if kernel.halved else []
+    reasons += ["it takes parts of a tensor"] if kernel.halved else []
     if kernel.form == "flat" or not reasons:
         return "No value depends on where a row ends, so all elements are one long row."
     return f"No element needs another one of its row, but {' and '.join(reasons)}."

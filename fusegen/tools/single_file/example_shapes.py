@@ -102,7 +102,7 @@ def shapes_of(
         channels = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
         shape = [rows, channels, *wide] if rank else [rows, channels]
         if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
-            shape[chain.layout.halved] *= 2
+            shape[chain.layout.halved] *= chain.layout.partition.parts
         for place, size in _row(chain, numbers).items():
             shape[place] = size
         shape[-1] += -shape[-1] % chain.parts
