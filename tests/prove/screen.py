@@ -22,7 +22,7 @@ _EXPONENT = 0x7FF0000000000000
 def worth_measuring(
     row: Measured, package: ModuleType, chain: Chain, truth: Truth, x: Tensor
 ) -> Tensor:
-    """Return the numbers whose results may be the worst so far, beyond the target, or unlike torch's and wrong.
+    """Return the numbers whose results may be the worst so far, beyond the target, or wrong unlike torch's.
 
     Errors are held against the truth alone here. Where it changes its sign nearby, `measure` holds them
     against more, so that none is larger there. What is left out has no larger error than the largest so far.
