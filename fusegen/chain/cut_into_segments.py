@@ -29,6 +29,7 @@ class Span:
         layout: which dims are their rows and columns.
         broadcast: the dims along which its activation is larger than the value that reaches it, from the end.
         broadcasters: the operands and values of its first step that make it larger.
+        expanded: whether that value varies along some of the columns; it is expanded before the operator.
         handed: the values of earlier spans that it uses, each with its kind here.
         begins: the names of the value that reaches it, if a later span uses that value or it is an output.
         returned: the names of values that it returns beside its last one: for later spans, or as outputs.
@@ -40,6 +41,7 @@ class Span:
     layout: Layout
     broadcast: tuple[int, ...] = ()
     broadcasters: tuple[str, ...] = ()
+    expanded: bool = False
     handed: Mapping[str, Kind] = field(default_factory=dict)
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ class _Walk:
                 "keepdim: true to go on with them",
             )
         reach, broadcast, broadcasters = self._opening(steps[0])
+        expanded = bool(broadcast) and not self.value.varies.isdisjoint(layout.columns)
         self.opens, self.reach = None, reach
         handed: dict[str, Kind] = {}
         count = 0
@@ -116,8 +119,7 @@ class _Walk:
                 where, extent = self.named[name]
                 if max(where, 0) < here:
                     kind = extent.kind(layout, reach)
-                    assert kind is not None  # otherwise the step would have been cut off
-                    handed[name] = kind
+                    handed[name] = Kind.FULL if kind is None else kind  # it is expanded
             named = (*step.tensors, *step.mentions)
             start, before = self._start(step), self.value
             given = {name: self._dims(name, layout.columns, start.rank) for name in named}
@@ -130,7 +132,7 @@ class _Walk:
                 self.value = before
             count += 1
         check_grouped(self.spec, steps[:count], layout)
-        made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, handed)
+        made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, expanded, handed)
         self.found.append(made)
         return count, needed
 
@@ -185,23 +187,32 @@ class _Walk:
                 dims = self._dims(name, layout.columns, value.rank) - value.varies
                 full = name in self.declared and self.declared[name].kind is Kind.FULL
                 broadcast, sized = broadcast | dims, sized or (full and bool(dims))
+        named = [self.named[name] for name in step.mentions]
+        handed = [extent for where, extent in named if max(where, 0) < len(self.found)]
         apart: Dims = frozenset()
-        for name in step.mentions:
-            where, extent = self.named[name]
-            if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
-                apart |= value.varies - extent.varies or extent.varies
+        for extent in (extent for extent in handed if extent.kind(layout, reach) is None):
+            apart |= value.varies - extent.varies or extent.varies
         # A value that becomes larger, but not whole, has no kind here: it would vary along a part of the
         # columns.
         partly = value.varies | broadcast != reach.varies
         larger = bool(broadcast) and (partly or (sized and not started))
-        if not (apart or larger):
+        if not (larger or apart):
             return None
-        if started and not reduces(step):
-            raise self._refused(
-                step,
-                "it names values of which one is neither one a row nor one a column of the other",
+        rank = layout.rank if layout.rank < 3 else self.value.rank
+        wanted = Layout(rank, min(broadcast or apart), max(broadcast or apart))
+        if not larger:  # what has no kind in any rows is expanded to the activation in these
+            known = all(extent.kind(wanted, value) is not None for extent in handed)
+            if started or reduces(step) or not known:
+                return None
+        if started or reduces(step):
+            message = (
+                "it names values of which one is neither one a row nor one a column of the other"
             )
-        return self._columns_for(step, broadcast or apart, layout)
+            if reduces(step):
+                message = "it reduces, and needs other rows for what it names: make two steps of it"
+            raise self._refused(step, message)
+        self.opens = wanted.columns
+        return wanted
 
     def _start(self, step: Step) -> Extent:
         """Return the extent of what a step starts from: the value before it, or, if dims of that were dropped
@@ -283,23 +294,6 @@ class _Walk:
                     f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
                     "it before that step",
                 )
-
-    def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:
-        """Return a layout whose columns are the dims that a step needs as columns."""
-        if reduces(step):
-            raise self._refused(
-                step, "it reduces, and needs other rows for what it names: make two steps of it"
-            )
-        first, last = min(dims), max(dims)
-        if (frozenset(range(first, last + 1)) - dims) & self.value.varies:
-            rank = self.value.rank
-            listed = " and ".join(str(rank + dim) for dim in sorted(dims))
-            raise self._refused(
-                step,
-                f"it needs dims {listed} for columns, which are not neighbours: reduce neighbouring dims",
-            )
-        self.opens = tuple(range(first, last + 1))
-        return Layout(layout.rank if layout.rank < 3 else self.value.rank, first, last)
 
     def _refused(self, step: Step, message: str) -> SpecError:
         """Return the error that refuses a step."""

@@ -89,9 +89,8 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
     declared = {o.name: o for o in spec.operands}
     found: dict[str, SegmentOperand] = {}
     if span.broadcast:
-        found["x"] = SegmentOperand(
-            "x", "x", Kind.ROW, differentiable=True, owner=None, handed=True
-        )
+        kind = Kind.FULL if span.expanded else Kind.ROW
+        found["x"] = SegmentOperand("x", "x", kind, differentiable=True, owner=None, handed=True)
 
     def parts_of(kind: Kind) -> int:
         return span.partition.parts if span.paired and Kind.COL in kind else 1

@@ -136,7 +136,7 @@ def _run(
         SpecError: a step needs dims that an earlier one has reduced.
     """
     value = tuple(map(builder.value, parts_of(builder, sp.Symbol("x", real=True))))
-    outline: Outline = "keepdim" if span.broadcast else "like"
+    outline: Outline = "keepdim" if span.broadcast and not span.expanded else "like"
     named = {n: _handed(builder, named_symbol(spec, n)) for n in span.handed}
     named.setdefault(INPUT, NamedValue(value, kind_of_outline(outline), outline))
     own = {step.label for step in steps}

@@ -50,6 +50,17 @@ def segments_of(chain: str, head: str = "dims: 4\n") -> list[str]:
             "expr: {formula: mean(x), dim: [2, 3], name: m}, mul: input, softmax: 1, add: m",
             ["m mul", "softmax", "add"],
         ),
+        # so is [N, 1, H, 1]: it is expanded, in rows of whatever the next step needs
+        (
+            "amax: {dim: 1, keepdim: true}, amax: {dim: 3, keepdim: true, name: m}, add: input, exp, "
+            "softmax: 2, mul: m",
+            ["amax", "m", "add exp", "softmax mul"],
+        ),
+        (
+            "expr: {formula: mean(x), dim: [2, 3], name: m}, mul: input, "
+            "expr: {formula: softmax(x) * m, dim: 2}",
+            ["m mul", "expr"],
+        ),
     ],
 )
 def test_a_chain_is_cut_where_its_dims_change(chain: str, segments: list[str]) -> None:
@@ -84,11 +95,6 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, segments: list[str]) -
             "relu: {name: a}, sum: {dim: 2}, add: a",
             "dims: 4\n",
             "add: a has 4 dims, and what reaches this step has 3: reduce with keepdim: true",
-        ),
-        (
-            "amax: {dim: 1, keepdim: true}, amax: {dim: 3, keepdim: true}, add: input",
-            "dims: 4\n",
-            "add: it needs dims 1 and 3 for columns, which are not neighbours",
         ),
         (
             'sum: {dim: 1, keepdim: true}, expr: {formula: "x * gate - mean(x)", dim: 2}',

@@ -20,7 +20,7 @@ from fusegen.base.errors import SpecError
 from fusegen.program import Kind
 from fusegen.toolchain import pipeline
 from fusegen.tools.check.compare import Comparison
-from fusegen.tools.check.rounding import EXACT
+from fusegen.tools.check.rounding import EXACT, StoredRounding
 from fusegen.tools.check.verify import make_case
 
 SPECS = {
@@ -39,6 +39,19 @@ SPECS = {
         chain:
           - expr: "softmax(x * sharp + bias)"
         """,
+    # [N, 1, H, 1] becomes larger along two dims that are no neighbours, and is then combined with rows of which
+    # it is neither one a row nor one a column.
+    "between": """
+        dims: 4
+        operands: {whole: full, head: {dims: [1]}, place: {dims: [2, 3]}}
+        chain:
+          - mul: head
+          - mean: {dim: 1, keepdim: true}
+          - mean: {dim: 3, keepdim: true, name: m}
+          - mul: whole
+          - softmax: {dim: 2}
+          - expr: "x * place + m * head"
+        """,
 }
 
 
@@ -53,6 +66,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(name: str, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
     if name == "scores":
         return torch.softmax(x * given["sharp"] + given["bias"], -1)
+    if name == "between":
+        m = (x * given["head"]).mean((1, 3), keepdim=True)
+        return torch.softmax(m * given["whole"], 2) * given["place"] + m * given["head"]
     x = torch.nn.functional.layer_norm(x + given["place"], x.shape[-1:], eps=1e-6)
     return x * (1 + given["scale"]) + given["shift"]
 
@@ -61,6 +77,7 @@ def operands_for(name: str, shape: tuple[int, ...], device: str) -> dict[str, Te
     along = {
         "modulated": {"place": (1, 2), "scale": (0, 2), "shift": (0, 2)},
         "scores": {"bias": (1, 2, 3), "sharp": (0,)},
+        "between": {"whole": (0, 1, 2, 3), "head": (1,), "place": (2, 3)},
     }[name]
     return {
         n: torch.randn(
@@ -77,6 +94,7 @@ def shapes(name: str) -> Iterator[tuple[int, ...]]:
     yield from {
         "modulated": [(3, 5, 7), (1, 4, 8), (4, 1, 33), (2, 300, 64), (65, 3, 1030)],
         "scores": [(2, 3, 5, 7), (3, 1, 33, 65), (2, 2, 1, 1500), (150, 2, 2, 16)],
+        "between": [(2, 3, 5, 7), (3, 1, 33, 5)],
     }[name]
     rng = random.Random(6)
     rank = 3 if name == "modulated" else 4
@@ -97,7 +115,7 @@ def test_values_and_gradients(name: str, device: str, packages: Path) -> None:
         for own in (x, sliced[..., 2:-1].requires_grad_(), turned.transpose(0, 1).requires_grad_()):
             inputs = [own, *given.values()]
             results = package.apply(own, **given), wanted(name, own, given)
-            if own is x:
+            if own is x and name != "between":
                 assert results[0].stride() == results[1].stride()
             cotangent = torch.randn_like(results[1])
             first = [torch.autograd.grad(r, inputs, cotangent, create_graph=True) for r in results]
@@ -259,6 +277,25 @@ def test_rows_of_a_chain_that_reduces_nothing(
     assert [operand.kind.label for operand in segment.operands] == kinds
     if columns != (-1,):
         assert segment.modes[0].memory_formats == ("strided", "strided")
+
+
+def test_the_check_knows_which_gradients_torch_sums(tmp_path: Path) -> None:
+    """In 16 bits each of their terms is rounded, as in eager; a kernel rounds its own sums alone."""
+    path = tmp_path / "sums.yaml"
+    path.write_text(
+        "dims: 4\norder: 1\noperands: {a: {dims: [0, 2]}, b: {dims: [1, 3]}, c: {dims: [0, 3]}}\n"
+        "chain:\n  - layer_norm: {eps: 1.0e-5}\n  - expr: x * a + b * c\n"
+    )
+    derived = pipeline.derive(path)
+    case = make_case(derived, (3, 4, 5, 6), training=False)
+    comparison = Comparison(derived, case, torch.bfloat16)
+    names = comparison.names
+    exact = dict(zip(names, comparison.programs(EXACT), strict=True))
+    rounded = dict(zip(names, comparison.programs(StoredRounding(torch.bfloat16)), strict=True))
+    unequal = {name for name in names if not torch.equal(exact[name], rounded[name])}
+    (segment,) = derived.segments
+    expanded = {o.name for o in segment.operands if o.kind is Kind.FULL}
+    assert unequal == {f"grad_{name}" for name in expanded} == {"grad_a", "grad_c"}
 
 
 def test_they_may_be_of_float32_beside_16_bits(tmp_path: Path) -> None:

@@ -161,5 +161,7 @@ def _shaped(
     if out.outline == "like" and math.prod(own) != spread.numel():  # it was broadcast
         padded = [1] * (spread.dim() - len(own)) + list(own)
         dims = [d for d, size in enumerate(padded) if size == 1 and spread.shape[d] != 1]
+        if out.like.access.kind == out.kind and out.like.access.stored == "x":
+            spread = rounding.stored(spread)  # the kernel writes it, and torch sums it
         return rounding.sum(spread, dims).reshape(own)
     return spread.reshape(own)
