@@ -189,9 +189,8 @@ class _Walk:
                 broadcast, sized = broadcast | dims, sized or (full and bool(dims))
         named = [self.named[name] for name in step.mentions]
         handed = [extent for where, extent in named if max(where, 0) < len(self.found)]
-        apart: Dims = frozenset()
-        for extent in (extent for extent in handed if extent.kind(layout, reach) is None):
-            apart |= value.varies - extent.varies or extent.varies
+        unfit = (extent.varies for extent in handed if extent.kind(layout, reach) is None)
+        apart = frozenset[int]().union(*(value.varies - varies or varies for varies in unfit))
         # A value that becomes larger, but not whole, has no kind here: it would vary along a part of the
         # columns.
         partly = value.varies | broadcast != reach.varies

@@ -39,8 +39,8 @@ SPECS = {
         chain:
           - expr: "softmax(x * sharp + bias)"
         """,
-    # [N, 1, H, 1] becomes larger along two dims that are no neighbours, and is then combined with rows of which
-    # it is neither one a row nor one a column.
+    # [N, 1, H, 1] becomes larger along two dims that are no neighbours, and is then combined with rows of
+    # which it is neither one a row nor one a column.
     "between": """
         dims: 4
         operands: {whole: full, head: {dims: [1]}, place: {dims: [2, 3]}}
