@@ -55,6 +55,8 @@ def _broadcasts(node: fx.Node) -> bool:
     call = call_or_none(node)
     if call is None or call.op is None or is_in_place(node):
         return False
+    if "reduction" in call.op.attributes:
+        return False  # torch refuses a target of another shape in some losses, and warns in others
     by_element = not (call.dims or call.ends or call.is_step or call.halves or call.op.paired)
     return by_element and call.name not in (*patterns.KEPT, "prelu", "rope")
 

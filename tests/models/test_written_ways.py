@@ -150,6 +150,14 @@ def a_mean_of_each_image_after_its_norm(x: Tensor, y: Tensor) -> Any:
     return h, functional.adaptive_avg_pool2d(h, 1).flatten(1)
 
 
+@way(X, Y, words=("binary_cross_entropy_with_logits",))
+def a_loss_of_a_target_that_is_broadcast(x: Tensor, y: Tensor) -> Tensor:
+    """torch refuses a target of another shape than the logits'."""
+    target = y[..., :1].sigmoid().detach().expand_as(x)
+    loss = functional.binary_cross_entropy_with_logits(x * 2, target, reduction="none")
+    return loss * (1 - torch.exp(-loss)).square()
+
+
 @way(X, words=("dims: 3", "instance_norm"))
 def a_softmax_of_a_normed_signal(x: Tensor) -> Tensor:
     return functional.instance_norm(x * 2).softmax(-1).amax(-1)
