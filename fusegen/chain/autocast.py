@@ -1,19 +1,21 @@
 """Which values of a chain are of float32 under torch.autocast, as they are in torch.
 
-A value is of float32 if its step is (`ops/autocast.py`), or if one of the values that it is computed from is.
-As in torch, a single number does not decide the dtype of what is computed from it and a larger value.
+A value is of float32 if its step is (`ops/autocast.py`), or if one of the values or operands that it is
+computed from is. As in torch, a single number does not decide the dtype of what is computed from it and a
+larger value.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
+from fusegen.chain.cut_into_segments import Span
 from fusegen.ops import find
 from fusegen.ops.autocast import IN_FLOAT32, LOWERED
-from fusegen.spec.model import Spec, Step
+from fusegen.spec.model import Ref, Spec, Step
 
-__all__ = ["float32_values"]
+__all__ = ["float32_values", "promoting_operands"]
 
 
 def float32_values(spec: Spec, device: str) -> frozenset[str]:
@@ -39,6 +41,45 @@ def float32_values(spec: Spec, device: str) -> frozenset[str]:
         if alone:
             single.add(step.label)
     return frozenset(found)
+
+
+def promoting_operands(spec: Spec, span: Span) -> Mapping[str, frozenset[str]]:
+    """Return the operands that make each value of a span float32 under torch.autocast, if they are.
+
+    Those that are declared with this dtype do not: they are read as they are beside 16 bits. What the span
+    starts from has the dtype that it has.
+
+    Args:
+        spec: the spec.
+        span: the span.
+    """
+    known = {operand.name for operand in spec.operands if not operand.float32}
+    found: dict[str, frozenset[str]] = {name: frozenset({name}) for name in span.handed}
+    value: frozenset[str] = frozenset()
+    for step in span.steps:
+        found |= dict.fromkeys(step.parts, value)
+        if step.indexes:
+            continue
+        value = value if step.takes_x else frozenset()
+        value = value.union(
+            known.intersection(_promoting(step)),
+            *(found[name] for name in step.mentions if name in found),
+        )
+        if step.op and step.op.name in LOWERED:
+            value = frozenset()
+        found[step.label] = value
+    return found
+
+
+def _promoting(step: Step) -> Iterator[str]:
+    """Yield the tensors that a step combines with its input; a weight that a torch function takes is none."""
+    op, others = step.op, set[str]()
+    if op is not None:
+        others = {*op.conditions, op.classes}
+        others |= {*op.optional} if op.is_in_torch(step.attributes) else set()
+    for slot, given in step.operands.items():
+        if isinstance(given, Ref) and slot not in others:
+            yield given.name
 
 
 def _is_single(step: Step) -> bool:

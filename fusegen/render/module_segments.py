@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain, Mode, Segment
-from fusegen.chain.autocast import float32_values
+from fusegen.chain.autocast import float32_values, promoting_operands
 from fusegen.chain.still_inputs import still_inputs
 from fusegen.ops.autocast import IN_FLOAT32
 from fusegen.program import Input, Kind, Program, Reduce, Take
@@ -24,6 +24,7 @@ class SegmentContext:
         broadcasters: the places of the operands that make its activation larger than the value that reaches
             it.
         autocast: by device, whether torch.autocast makes each value that it returns float32.
+        promoting: of each such value, the places of the operands that make it float32 if they are.
         indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
@@ -38,6 +39,7 @@ class SegmentContext:
     reaching: str
     broadcasters: tuple[int, ...]
     autocast: dict[str, tuple[bool, ...]]
+    promoting: tuple[tuple[int, ...], ...]
     indexes: bool
     several_values: bool
     modes: list[dict[str, object]]
@@ -79,6 +81,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                     if operand.name in segment.span.broadcasters
                 ),
                 autocast=_autocast(chain.spec, segment),
+                promoting=_promoting(chain.spec, segment),
                 indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
@@ -109,6 +112,22 @@ def _autocast(spec: Spec, segment: Segment) -> dict[str, tuple[bool, ...]]:
         if not values.isdisjoint(set(labels) - spec.unrounded):
             found[device] = tuple(label in values for label in labels)
     return found
+
+
+def _promoting(spec: Spec, segment: Segment) -> tuple[tuple[int, ...], ...]:
+    """Return the places of the operands that make each value of a segment float32 under torch.autocast.
+
+    A value that kernels return in float32 anyway is so beside any other that is; () if there is none.
+    """
+    labels = (segment.steps[-1].label, *segment.span.returned)
+    names = promoting_operands(spec, segment.span)
+    taken = [operand.name for operand in segment.operands if operand.name != "x"]
+    rounded = [names[label] for label in labels if label not in spec.unrounded]
+    beside = frozenset[str]().union(*rounded)
+    found = [beside if label in spec.unrounded else names[label] for label in labels]
+    if not beside:
+        return ()
+    return tuple(tuple(n for n, name in enumerate(taken) if name in own) for own in found)
 
 
 def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:

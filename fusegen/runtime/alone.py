@@ -65,8 +65,10 @@ class Chain:
         modes: Mapping[str, Mode],
         activation: Activation,
         autocast: Mapping[str, tuple[bool, ...]] | None = None,
+        promoting: tuple[tuple[int, ...], ...] = (),
     ) -> None:
-        self.autocast = widening(autocast if autocast and torch.float32 in dtypes else {})
+        widens = torch.float32 in dtypes
+        self.autocast = widening((widens and autocast) or {}, promoting if widens else ())
         self.package, self.compiled, self.dtypes = package, compiled, dtypes
         self.operands, self.modes, self.activation = operands, modes, activation
 
@@ -74,23 +76,34 @@ class Chain:
         """Return the chain's value; see `with_values`."""
         return self.with_values(mode, *args, **options)[0]
 
-    def with_values(self, mode: str, x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, ...]:
+    def with_values(
+        self, mode: str, x: Tensor, operands: tuple[Tensor, ...], *args: Any, **options: Any
+    ) -> tuple[Tensor, ...]:
         """Return the chain's value, and after it the values that later segments use."""
-        if wide := widened(x, self.autocast):
-            return in_dtypes(self.with_values(mode, x.float(), *args, **options), x.dtype, wide)
+        if wide := widened(x, operands, self.autocast):
+            found = self.with_values(mode, x.float(), operands, *args, **options)
+            return in_dtypes(found, x.dtype, wide)
         first = self.modes[mode].operators[0]
-        return self._in_dtype(first, self._run(mode, x, *args, **options), x.dtype)
+        return self._in_dtype(first, self._run(mode, x, operands, *args, **options), x.dtype)
 
     def with_averages(
-        self, mode: str, x: Tensor, *args: Any, averages: Sequence[Average], **options: Any
+        self,
+        mode: str,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        *args: Any,
+        averages: Sequence[Average],
+        **options: Any,
     ) -> tuple[Tensor, ...]:
         """Return the same, and update running averages with the batch's statistics."""
-        if wide := widened(x, self.autocast):
-            found = self.with_averages(mode, x.float(), *args, averages=averages, **options)
+        if wide := widened(x, operands, self.autocast):
+            found = self.with_averages(
+                mode, x.float(), operands, *args, averages=averages, **options
+            )
             return in_dtypes(found, x.dtype, wide)
         values = self.activation.values_of_channel(self.package, x)
         first = self.modes[mode].operators[0]
-        out = self._run(mode, x, *args, keep=True, **options)
+        out = self._run(mode, x, operands, *args, keep=True, **options)
         move(averages, out[len(first.like) :], values)
         return self._in_dtype(first, out, x.dtype)
 

@@ -68,6 +68,7 @@ class Chain:
         modes: "same", or "train" and "eval".
         activation: what it says of its activation.
         autocast: by device, whether torch.autocast makes each value float32, for an x of 16 bits.
+        promoting: of each value, the places of the operands that make it float32 there if they are.
         pools: whether the package has kernels of windows for a GPU.
 
     Raises:
@@ -84,6 +85,7 @@ class Chain:
         activation: Activation,
         autocast: Mapping[str, tuple[bool, ...]] = _NONE,
         *,
+        promoting: tuple[tuple[int, ...], ...] = (),
         pools: bool = False,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
@@ -91,7 +93,8 @@ class Chain:
         self._dtypes = frozenset(getattr(torch, name) for name in binaries.dtypes)
         self.package, self.operands = package, tuple(operands)
         self.activation = activation
-        self._autocast = widening(autocast if torch.float32 in self._dtypes else _NONE)
+        widens = torch.float32 in self._dtypes
+        self._autocast = widening(autocast if widens else _NONE, promoting if widens else ())
         namespace = getattr(torch.ops, self.namespace)
         if self._has_cuda:
             offer_converter(namespace, self._dtypes)
@@ -134,7 +137,7 @@ class Chain:
         Raises:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
-        if wide := widened(x, self._autocast):
+        if wide := widened(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)[0]
         bound = self._modes[mode]
@@ -159,7 +162,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does.
         """
-        if wide := widened(x, self._autocast):
+        if wide := widened(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)
         bound = self._modes[mode]
@@ -184,7 +187,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does, and if a channel has only one value.
         """
-        if wide := widened(x, self._autocast):
+        if wide := widened(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             found = self.with_averages(mode, x.float(), *given, averages=averages)
             return in_dtypes(found, x.dtype, wide)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "d78b1d04e327", 3)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "6a6a7a48b0a8", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "d78b1d04e327",
+    "6a6a7a48b0a8",
     operands=[
         Operand("residual", "full"),
     ],
@@ -53,6 +53,7 @@ _chain = Chain(
     activation=Activation(
         rank=0,
     ),
+    promoting=((0,),),
 )
 
 

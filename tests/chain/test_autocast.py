@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -42,32 +43,43 @@ def autocasting(device: str) -> Iterator[None]:
             torch.set_autocast_enabled(device, False)
 
 
-def of_eager(chain: Chain, shape: tuple[int, ...], device: str) -> torch.dtype | None:
-    """Return the dtype that torch's functions give for tensors of 16 bits.
+def of_eager(
+    chain: Chain, shape: tuple[int, ...], device: str, wide: Collection[str] = ()
+) -> torch.dtype | None:
+    """Return the dtype that torch's functions give for tensors of 16 bits, and some operands of float32.
 
-    None if one asks for a GPU, or refuses what an earlier one made float32 beside 16 bits, as `lerp` does.
+    None if one asks for a GPU, or refuses float32 beside 16 bits, as `lerp` does.
     """
     case = make_case(chain, shape, training=False)
 
-    def fake(tensor: Tensor) -> Tensor:
-        dtype = HALF if tensor.is_floating_point() else tensor.dtype
+    def fake(tensor: Tensor, name: str = "x") -> Tensor:
+        dtype = torch.float32 if name in wide else HALF
+        dtype = dtype if tensor.is_floating_point() else tensor.dtype
         return torch.empty(tensor.shape, dtype=dtype, device=device)
 
     with autocasting(device):
-        operands = [fake(case.operands[o.name]) for o in chain.operands]
+        operands = [fake(case.operands[o.name], o.name) for o in chain.operands]
         try:
             return plain.tail(chain, case.options)(fake(case.x), *operands).dtype
         except RuntimeError as error:
             if re.search(
-                "not linked with support for cuda|expected dtype torch.float32", str(error)
+                "not linked with support for cuda|expected dtype torch.(float32|bfloat16)",
+                str(error),
             ):
                 return None
             raise
 
 
-def expected(chain: Chain, device: str) -> torch.dtype:
-    wide = autocast.float32_values(chain.spec, device)
-    return torch.float32 if chain.spec.steps[-1].label in wide else HALF
+def expected(chain: Chain, device: str, wide: Collection[str] = ()) -> torch.dtype:
+    """Return the dtype that a package gives."""
+    found = {*autocast.float32_values(chain.spec, device), *wide}
+    reaching = False
+    for segment in chain.segments:
+        for label, names in autocast.promoting_operands(chain.spec, segment.span).items():
+            if reaching or not names.isdisjoint(found):
+                found.add(label)
+        reaching = segment.steps[-1].label in found
+    return torch.float32 if reaching else HALF
 
 
 #: What an op needs to be a step.
@@ -112,6 +124,9 @@ def test_the_table_is_that_of_torch(tmp_path: Path) -> None:
             if found is not None:
                 assert found is expected(chain, device), (name, device)
                 seen.add((name, device))
+            for operand in (o.name for o in chain.operands if not o.integer):
+                found = of_eager(chain, (4, 8, 6) if dims else (4, 8), device, [operand])
+                assert found in (None, expected(chain, device, [operand])), (name, operand, device)
     listed = {(n, d) for d, names in IN_FLOAT32.items() for n in names & registry().keys()}
     assert seen >= listed, listed - seen
 
@@ -142,7 +157,7 @@ def test_formulas(formula: str, wide: bool, tmp_path: Path) -> None:
 
 
 def test_random_chains(tmp_path: Path) -> None:
-    compared, seed = 0, 9000
+    compared, seed, rng = 0, 9000, random.Random(9)
     while compared < 4:
         seed += 1
         program = Generator(f"random{seed}", seed).program()
@@ -162,6 +177,10 @@ def test_random_chains(tmp_path: Path) -> None:
         for device in IN_FLOAT32:
             got = of_eager(chain, program.shape, device)
             assert got in (None, expected(chain, device)), (seed, device, steps)
+            free = [o.name for o in chain.spec.operands if not (o.integer or o.float32)]
+            wide = [name for name in free if rng.random() < 0.3]
+            got = of_eager(chain, program.shape, device, wide)
+            assert got in (None, expected(chain, device, wide)), (seed, device, steps, wide)
         compared += 1
 
 
@@ -175,6 +194,21 @@ chain:
   - argmax: {name: best, dim: 1}
   - expr: "scaled"
   - cross_entropy: target
+""",
+    "of_parameters": """
+arguments: {in_features: int, out_features: int}
+order: 1
+operands:
+  exact: {kind: col, init: randn, dtype: float32}
+  scale: {kind: col, init: randn}
+  shift: {kind: scalar, init: 0.25}
+outputs: [kept, tanh]
+chain:
+  - linear
+  - mul: {other: exact, name: kept}
+  - mul: scale
+  - add: shift
+  - tanh
 """,
     "loss_by_element": """
 operands: {target: full}
@@ -210,6 +244,42 @@ def test_a_package_under_autocast(device: str, package: ModuleType) -> None:
     torch.testing.assert_close(gradient.double(), 1.5 * true, rtol=2**-7, atol=1e-6)
     values = package.apply(x, target=target, factor=factor)
     assert [v.dtype for v in values] == [HALF, torch.int64, HALF]
+    for own, dtype in (
+        (factor.detach().float(), torch.float32),
+        (factor.detach()[0].float(), HALF),
+    ):
+        with torch.autocast(device, HALF):
+            scaled, best, loss = package.apply(x, target=target, factor=own)
+        assert (scaled.dtype, best.dtype, loss.dtype) == (dtype, torch.int64, torch.float32)
+        torch.testing.assert_close(scaled, (x.float() * 1.5).to(dtype))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_parameter_of_float32_makes_the_result_float32(device: str, package: ModuleType) -> None:
+    """As in eager. Its digits are then all those of float32, and so are the gradient's of the parameter."""
+    of_parameters = load("of_parameters", Path(package.__file__ or "").parents[1])
+    torch.manual_seed(3)
+    ours = of_parameters.Module(16, 33).to(device)
+    x = torch.randn(65, 16, device=device, requires_grad=True)
+
+    def eager(x: Tensor) -> tuple[Tensor, Tensor]:
+        kept = ours.linear(x) * ours.exact
+        return kept, (kept * ours.scale + ours.shift).tanh()
+
+    found = []
+    for function in (ours, eager):
+        with torch.autocast(device, HALF):
+            kept, value = function(x)
+        found.append([value, *torch.autograd.grad(value.sin().sum(), [x, ours.scale, ours.shift])])
+        assert value.dtype is torch.float32
+        # Declared with `dtype: float32`, it is read as it is, and decides nothing.
+        assert kept.dtype is (HALF if function is ours else torch.float32)
+    for got, wanted in zip(*found, strict=True):
+        assert got.dtype is wanted.dtype
+        torch.testing.assert_close(got, wanted, rtol=0.02, atol=0.02)
+    half = ours.bfloat16()
+    with torch.autocast(device, HALF):
+        assert half(x)[1].dtype is eager(x)[1].dtype is HALF
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from fusegen import chain, load
 from fusegen.base.errors import SpecError
+from fusegen.runtime.autocast import widening
 from fusegen.spec import parse
 from fusegen.tools.check import verify
 
@@ -253,13 +254,18 @@ def test_the_operators_as_torch_checks_them(packages: dict[str, ModuleType]) -> 
     torch.library.opcheck(backward.overload, (*given, x, *saved))
 
 
-def test_autocast(packages: dict[str, ModuleType]) -> None:
-    """What is declared keeps its digits; the rest is converted to x's dtype."""
+def test_autocast(packages: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is declared keeps its digits, and the result 16 bits; without kernels of float32 the rest is
+    converted to x's dtype."""
+    package = packages["mixed_norm"]
     x, weight, gate, *others = drawn("mixed_norm", 33)
     wide = gate.detach().float().requires_grad_()
+    true = package.apply(x, weight, gate, *others)
     with torch.autocast("cpu", torch.bfloat16):
-        got = packages["mixed_norm"].apply(x, weight, wide, *others)
-    assert torch.equal(got, packages["mixed_norm"].apply(x, weight, gate, *others))
+        assert torch.equal(package.apply(x, weight, gate, *others), true)
+        monkeypatch.setattr(package._chain, "_autocast", widening({}, ()))
+        got = package.apply(x, weight, wide, *others)
+    assert torch.equal(got, true)
     assert [s.dtype for s in torch.autograd.grad(got.sum(), (weight, wide))] == [torch.float32] * 2
 
 
