@@ -20,8 +20,11 @@ from shared.command import fusegen_here
 from torch import Tensor
 
 from fusegen.base.errors import UserError
+from fusegen.chain import derive
+from fusegen.spec import parse
 from fusegen.tools.single_file import single_file
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
+from fusegen.tools.single_file.example_shapes import shapes_of
 from fusegen.tools.single_file.python_parts import python_parts
 
 #: Running averages, a parameter, an input beside x, outputs with and without a gradient, and a derivative of
@@ -267,3 +270,23 @@ def test_the_command_writes_a_file_that_it_may_replace(spec: Path) -> None:
     assert "return [12, 256]" in text and "torch.randn([3, 12])" in text
     with pytest.raises(UserError, match="has no such size"):
         single_file(spec, ("float32",), {"factor": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("dims: 3\nchain: [glu: {dim: 1}, batch_norm: {features: 8}]", [16, 16, 32]),
+        (
+            "dims: 4\nchain: [expr: {formula: a * b + c, parts: [a, b, c], dim: 1}]",
+            [16, 66, 32, 32],
+        ),
+        ("dims: 3\nchain: [expr: {formula: a * b + c, parts: [a, b, c], dim: 2}]", [16, 64, 96]),
+        ("chain: [add: w, expr: {formula: a * b + c * d, parts: [a, b, c, d]}]", [16, 8]),
+        ("chain: [expr: {formula: a * b + c * d, parts: [a, b, c, d]}, add: w]", [16, 32]),
+    ],
+)
+def test_an_example_has_all_parts(text: str, shape: list[int]) -> None:
+    """What is in the spec is as wide as x before its parts are taken, and as wide as one after it."""
+    declared = "operands: {w: {kind: col, init: ones, shape: [8]}}\n" if "add: w" in text else ""
+    derived = derive(parse(f"{declared}{text}\n", "example"))
+    assert shapes_of(derived, {}, (16, 32))[0] == shape

@@ -101,8 +101,11 @@ def shapes_of(
     if step is None:
         channels = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
         shape = [rows, channels, *wide] if rank else [rows, channels]
-        if chain.layout.halved and chain.layout.halved != channel_from_end(rank):
-            shape[chain.layout.halved] *= chain.layout.partition.parts
+        count, halved = chain.layout.partition.parts, chain.layout.halved
+        if halved and halved != channel_from_end(rank):
+            shape[halved] *= count
+        elif halved:
+            shape[halved] += -shape[halved] % count
         for place, size in _row(chain, numbers).items():
             shape[place] = size
         shape[-1] += -shape[-1] % chain.parts
@@ -160,13 +163,20 @@ def shape_argument(name: str, steps: Sequence[Step]) -> tuple[int, ...] | None:
 def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
     """Return how many channels or columns the parameters of a chain without a product have."""
     found = []
+    splitting = chain.spec.splitting
+    split = splitting is not None and splitting.splits_channels
+    parts = chain.layout.partition.parts if split else 1  # of what a tensor of one part is a part
+    times = 1
     for step in chain.spec.steps:
+        times = parts if step is splitting else times
         size = step.settings.get("features", ())
         if isinstance(size, int) or (isinstance(size, Ref) and size.name in numbers):
-            found.append(number_of(size, numbers))
+            found.append(times * number_of(size, numbers))
+    held = {operand.name: operand.parts for operand in chain.operands}
     for operand in chain.spec.operands:
         if isinstance(operand.shape, tuple) and operand.kind.label in ("col", "channel"):
-            found += [numbers[s] if isinstance(s, str) else s for s in operand.shape]
+            sizes = [numbers[s] if isinstance(s, str) else s for s in operand.shape]
+            found += [size * parts // held.get(operand.name, parts) for size in sizes]
     return found
 
 
