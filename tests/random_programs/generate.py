@@ -131,10 +131,10 @@ class Generator:
         self.features = self.shape[1] if self.document["dims"] else self.shape[-1]
         self.widths_known = False
         if rng.random() < 0.12:
-            self._halve()
+            self._split()
 
-    def _halve(self) -> None:
-        """Start from the two halves of x."""
+    def _split(self) -> None:
+        """Start from parts of x: two of a gated unit, or up to five of a formula, which later steps take too."""
         rank, rng = self.document.get("dims", 0), self.rng
         word = rng.choice(("glu", "geglu", "swiglu", "reglu"))
         op = find(word)
@@ -144,15 +144,21 @@ class Generator:
             **attributes_of(op, self, keep=("approximate", "beta")),
             **({"dim": dim} if rank else {}),
         }
-        # Without a number drawn, so that seeds give the programs that they gave.
-        if dim in (-1, rank - 1) and sum(self.shape) % 2:
+        # Without a number drawn, so that seeds give the programs that they gave, but for every third.
+        count = 2 + self.seed // 3 % 4 if self.seed % 3 == 0 else 2
+        parts = [f"part_{n}a" for n in range(1, 1 + count)] if self.seed % 3 == 0 else []
+        if parts:
+            word, given = "expr", {k: v for k, v in given.items() if k == "dim"}
+            given |= {"formula": _PARTED[count].format(*parts), "parts": parts}
+        if dim in (-1, rank - 1) and sum(self.shape) % 2 and count == 2:
             given["alternating"] = True
         document = copy.deepcopy(self.document)
         document["chain"].append({word: given} if given else word)
-        shape = tuple(2 * n if d == dim % len(self.shape) else n for d, n in enumerate(self.shape))
+        place = dim % len(self.shape)
+        shape = tuple(count * n if d == place else n for d, n in enumerate(self.shape))
         if self._accepted(document):
             self.document, self.shape = document, shape
-            self.values = [v for v in self.values if v != "input"]
+            self.values = [*(v for v in self.values if v != "input"), *parts]
 
     def _source(self, op: Op) -> None:
         rng = self.rng
@@ -190,18 +196,21 @@ class Generator:
         else:
             self.document["chain"] = [step]
 
-    def _first_gate(self) -> tuple[str, Any] | None:
-        """Return the gated unit that takes two halves, if the chain starts with one."""
-        steps = map(_named, self.document["chain"][:2])
-        return next((step for step in steps if step[0] in _GATES), None)
+    def _splitting(self) -> dict[str, Any] | None:
+        """Return what the step that takes parts is given, if the chain starts with one."""
+        steps = [_named(step) for step in self.document["chain"][:2]]
+        given = (
+            g or {} for word, g in steps if word in _GATES or (word == "expr" and "parts" in g)
+        )
+        return next(given, None)
 
     def _fixed_dims(self) -> set[int]:
         """Return the dims whose sizes stay: the channels, and what a half fixes."""
         if not self.document["dims"]:
             return {len(self.shape) - 1}
-        first = self._first_gate()
-        halved = {(first[1] or {}).get("dim", -1) % len(self.shape)} if first else set()
-        return {1} | halved
+        first = self._splitting()
+        split = set() if first is None else {first.get("dim", -1) % len(self.shape)}
+        return {1} | split
 
     def _distinct(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return a shape of which no two dims have the same size, but for those that stay."""
@@ -221,9 +230,10 @@ class Generator:
             n if d in fixed else max(1, n + rng.choice((-2, -1, 1, 2, 3)))
             for d, n in enumerate(self.shape)
         ]
-        first = self._first_gate()
+        first = self._splitting()
         if not dims and not self.document.get("sized") and self.free_width:
-            sizes[-1] = rng.choice(_SIZES) * (2 if first else 1)
+            count = 1 if first is None else len(first.get("parts", _GATES[:2]))
+            sizes[-1] = rng.choice(_SIZES) * count
         return tuple(sizes)
 
     @property
@@ -474,6 +484,13 @@ def _in_float32(declared: Any, place: int) -> Any:
 
 
 _GATES = ("glu", "geglu", "swiglu", "reglu")
+#: Formulas of so many parts.
+_PARTED = {
+    2: "softplus({0}) * tanh({1})",
+    3: "{0} * sigmoid({1}) + {2}",
+    4: "sigmoid({0}) * tanh({2}) - {1} * {3}",
+    5: "{0} * {1} + erf({2} - {3}) * sigmoid({4})",
+}
 
 
 def _named(step: Any) -> tuple[str, Any]:

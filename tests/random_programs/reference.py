@@ -136,6 +136,7 @@ class _Run:
         text, dims = given, (-1,)
         if isinstance(given, dict):
             text = given["formula"]
+            self.named |= _parts(given, x)
             dims = as_dims(given.get("dim", -1))
         known = {*self.call.operands, *self.named, *self.call.numbers}
         values = {name: self._given(name, x) for name in names_of(text) if name in known}
@@ -223,6 +224,15 @@ class _Run:
 
 
 _BATCH_NORM = ("running_mean", "running_var", "weight", "bias")
+
+
+def _parts(given: Mapping[str, Any], x: Tensor) -> dict[str, Tensor]:
+    """Return the parts of x by the names that a formula gives them."""
+    named = given.get("parts", [])
+    if given.get("alternating"):
+        return dict(zip(named, (x[..., ::2], x[..., 1::2]), strict=True))
+    parts = x.chunk(len(named), given.get("dim", -1)) if named else ()
+    return dict(zip(named, parts, strict=True))
 
 
 def _word(step: Any) -> tuple[str, Any]:
