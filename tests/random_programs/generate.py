@@ -134,7 +134,7 @@ class Generator:
             self._split()
 
     def _split(self) -> None:
-        """Start from parts of x: two of a gated unit, or up to five of a formula, which later steps take too."""
+        """Start from parts of x: two of a gated unit, or up to five of a formula, for later steps too."""
         rank, rng = self.document.get("dims", 0), self.rng
         word = rng.choice(("glu", "geglu", "swiglu", "reglu"))
         op = find(word)
