@@ -90,9 +90,12 @@ def larger_operands(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
     """Return the values of earlier chains that may be larger than what reaches a chain.
 
     A product may be of one place alone, such as that of squeeze-and-excitation, whose gate is then multiplied
-    with an image. Steps before the first that takes such a value must compute each element by itself.
+    with an image. Steps before the first that takes such a value must compute each element by itself. A step
+    that takes parts takes others that are smaller than all of them.
     """
     for step in chain.spec.steps:
+        if step.split:
+            return []
         taken = [name for name in step.tensors if handed(name)]
         if taken:
             return taken

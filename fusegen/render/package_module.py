@@ -74,8 +74,7 @@ def contexts_of(
     own: list[dict[str, Any]] = []
     for chain in chains.fused:
         context = {**common, **module_context(chain)}
-        labels = {step.label for step in chains.spec.steps}
-        context["larger"] = larger_operands(chain, labels.__contains__)
+        context["larger"] = larger_operands(chain, chains.spec.computed.__contains__)
         convolution = _pooled_by(chains, chain) if by_kernels else None
         if convolution is not None:
             _convolve_first(context, chain.spec.steps[0], convolution)
@@ -181,11 +180,12 @@ def _places(context: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _inputs(chains: Chains) -> list[str]:
     """Return the tensors with which a `Module` is called."""
-    made = {INPUT, *(step.label for step in chains.spec.steps)}
+    made = {INPUT, *chains.spec.computed, *parameters_of(chains.spec)}
     found = dict.fromkeys(["x"])
     for piece in chains.pieces:
+        start = [factor.name for factor in [_spec(piece).steps[0].factors.get(OF)] if factor]
         names = inputs_of(piece) if isinstance(piece, Chain) else _inputs_of_source(piece)
-        found |= dict.fromkeys(name for name in names if name not in made)
+        found |= dict.fromkeys(name for name in (*start, *names) if name not in made)
     return [*found]
 
 
@@ -231,6 +231,7 @@ def _forward(
         if by_kernels and after and _pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
+        start = parameters_of(spec).get(start, start)
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         else:

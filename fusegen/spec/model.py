@@ -353,6 +353,11 @@ class Spec:
         return f"apply_{self.number}" if self.number else "apply"
 
     @property
+    def computed(self) -> frozenset[str]:
+        """The names of the values that its steps compute, and of the parts that they take."""
+        return frozenset(name for step in self.steps for name in (*step.parts, step.label))
+
+    @property
     def title(self) -> str:
         """The name of the chain: that of its spec, with its function if the spec has several chains."""
         return f"{self.name}.{self.function}" if self.number else self.name

@@ -38,7 +38,7 @@ chain:
   - softmax: {dim: 1}
   - mul: more
 """
-#: An LSTM cell, as docs/specs.md has it: what is added first has all four parts.
+#: An LSTM cell without its products: what is added first has all four parts.
 LSTM = """
 operands: {of_hidden: full, bias: col, cell: full}
 outputs: [next_cell, next_hidden]

@@ -138,6 +138,10 @@ def _of_pieces(
             values[INPUT] = shape = x
             inputs[INPUT] = f"torch.randn({list(x)})"
         if step is not None:
+            if OF in step.factors and (name := step.factors[OF].name) not in values:
+                values[name] = _given_start(step, values[INPUT], numbers)
+                if all(o.init is None for o in spec.operands if o.name == name):
+                    inputs[name] = f"torch.randn({list(values[name])})"
             start = values[step.factors[OF].name] if OF in step.factors else shape
             try:
                 shape = after_source(spec, step, start, numbers, values, inputs)
@@ -154,6 +158,16 @@ def _of_pieces(
             shape = found[own.steps[-1].label]
         values[own.steps[-1].label] = shape
     return inputs, constant, reached
+
+
+def _given_start(step: Step, x: tuple[int, ...], numbers: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the shape of an operand that a product starts from: x's, with channels for the product."""
+    held = step.op.submodule if step.op else None
+    width = step.settings.get(held.sized_by[0]) if held and held.operands else None
+    if width is None:
+        return x
+    place = 1 if step.dims >= 3 else len(x) - 1
+    return tuple(number_of(width, numbers) if d == place else n for d, n in enumerate(x))
 
 
 def _start(
