@@ -1,4 +1,4 @@
-"""Which results of a region get a gradient in a graph: others are detached in its spec.
+"""Which values of a graph have a gradient, and which results of a region get one: others are detached.
 
 A kernel adds the gradients of all its results. Of one that is compared, or detached to be shown, there is
 none, and zeros in its place become NaN where its derivative is infinite, as that of a norm of 0.
@@ -12,10 +12,11 @@ from typing import Any
 from torch import Tensor, fx
 from torch.utils import _pytree
 
+from fusegen.models import functions
 from fusegen.models.arguments import name_of, tensor_of
-from fusegen.models.effects import Effects, body_of, changes
+from fusegen.models.effects import Effects, body_of, changes, storages
 
-__all__ = ["gets_gradient", "may_have_gradient"]
+__all__ = ["gets_gradient", "reached_by_gradients"]
 
 
 def gets_gradient(node: fx.Node, inside: Collection[fx.Node], effects: Effects) -> bool:
@@ -39,12 +40,31 @@ def gets_gradient(node: fx.Node, inside: Collection[fx.Node], effects: Effects) 
     return False
 
 
-def may_have_gradient(node: fx.Node) -> bool:
-    """Return whether a gradient may go back to a node: it is not detached, nor an input that needs none."""
+def reached_by_gradients(graph: fx.Graph, effects: Effects) -> set[fx.Node]:
+    """Return the nodes that a gradient may go back to: those computed from an input or a parameter that needs
+    one.
+
+    Not through what is detached or has no slope, as a comparison. A tensor into which such a value is written
+    is one of them, wherever it is read.
+    """
+    found: set[fx.Node] = set()
+    written: set[int] = set()
+    for node in graph.nodes:
+        if node.op == "output" or not _may_be_reached(node, found, effects):
+            continue
+        found.add(node)
+        if node.op in ("call_function", "call_method") and changes(node):
+            written = written.union(*map(storages, node.all_input_nodes))
+    return found | {node for node in graph.nodes if not written.isdisjoint(storages(node))}
+
+
+def _may_be_reached(node: fx.Node, found: set[fx.Node], effects: Effects) -> bool:
+    """Return whether a gradient may go back to a node, if some of those before it are reached."""
     value = tensor_of(node)
-    if value is None or node.op in ("placeholder", "get_attr"):
-        return value is None or value.requires_grad
-    return name_of(node) != "detach"
+    needs = value is not None and value.requires_grad
+    if node.op in ("placeholder", "get_attr"):
+        return value is None or needs
+    return not _stops(node, effects) and (needs or not found.isdisjoint(node.all_input_nodes))
 
 
 def _stops(node: fx.Node, effects: Effects) -> bool:
@@ -52,7 +72,8 @@ def _stops(node: fx.Node, effects: Effects) -> bool:
     if node.op not in ("call_function", "call_method"):
         return False
     name = name_of(node)
-    if name == "detach" or name.endswith("_like") or node in effects.gradless:
+    detaches = name == "detach" or node.target is functions.detached
+    if detaches or name.endswith("_like") or node in effects.gradless:
         return True
     values: list[Any] = [
         v for v in _pytree.tree_leaves(node.meta.get("example_value")) if v is not None

@@ -14,7 +14,7 @@ from fusegen.models import functions
 from fusegen.models.arguments import tensor_of
 from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
-from fusegen.models.gradients import may_have_gradient
+from fusegen.models.gradients import reached_by_gradients
 from fusegen.models.operands import Held
 from fusegen.models.out_of_place import is_pure
 from fusegen.models.region_dtype import is_wide
@@ -44,6 +44,7 @@ def put_back(
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
     of_node = {node: item for item in fused for node in item[0].calls}
+    reached = reached_by_gradients(module.graph, effects)
     for unit in _in_order(module.graph, of_node, effects):
         if isinstance(unit, fx.Node):
             if unit.op == "output":
@@ -51,7 +52,7 @@ def put_back(
             else:
                 new[unit] = graph.node_copy(unit, new.__getitem__)
         else:
-            _call(graph, new, of_node, *unit, checks=checks)
+            _call(graph, new, of_node, reached, *unit, checks=checks)
     for old, copied in reversed(new.items()):  # what packages compute from small tensors themselves
         if not copied.users and effects.may_move(old) and is_pure(old):
             graph.erase_node(copied)
@@ -63,6 +64,7 @@ def _call(
     graph: fx.Graph,
     new: dict[fx.Node, fx.Node],
     fused: Collection[fx.Node],
+    reached: Collection[fx.Node],
     region: Region,
     spec: RegionSpec,
     apply: Callable[..., Any],
@@ -83,7 +85,9 @@ def _call(
         _check_classes(graph, given, region, spec)
     keywords: dict[str, Any] = {**given, "training": True} if spec.training else dict(given)
     result = graph.call_function(apply, (x,), keywords)
-    live = set(filter(may_have_gradient, region.inputs))
+    live = {node for node in region.inputs if node in reached}
+    # Autograd knows the package alone: all its results have a gradient if something that it is given has.
+    joined = any(node in reached for node in (spec.x, *(h.node for h in spec.operands.values())))
     for place, node in enumerate(spec.outputs):
         value = result
         if len(spec.outputs) > 1:
@@ -99,8 +103,8 @@ def _call(
         if wanted.dtype is not spec.dtype and not is_wide(node, region):
             value = graph.call_method("to", (value, wanted.dtype))
         read = with_gradients(region.calls, [node]).intersection(live)
-        if live and not read:
-            value = graph.call_method("detach", (value,))  # autograd knows the package alone
+        if joined and not read:
+            value = graph.call_method("detach", (value,))
         value.meta = dict(node.meta)
         new[node] = value
 

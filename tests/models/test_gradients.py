@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from shared import by_torch
 from shared.captured import captured, outcome, texts_of
 from torch import Tensor
 from torch.nn import functional
 
-from fusegen.models import FusegenBackend
+from fusegen.models import FusegenBackend, backend
 
 pytestmark = pytest.mark.slow
 
@@ -84,3 +85,44 @@ def test_a_row_of_zeros_has_the_gradient_of_eager(tmp_path: Path) -> None:
     torch.testing.assert_close(*shown)
     assert not any(value.requires_grad for value in shown)
     assert any("detach(" in region.spec for region in used.report.fused)
+
+
+def test_a_result_of_inputs_without_gradients_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autograd knows a package alone, all of whose results have a gradient if one of its operands has."""
+
+    def packages(specs: Any, folder: Any, *, build: bool) -> Any:
+        found, refused = by_torch.packages(specs, folder, build=build)
+        for package in found.values():
+            package.apply = together(package.apply)
+        return found, refused
+
+    def together(apply: Callable[..., Any]) -> Callable[..., Any]:
+        @torch._dynamo.disable
+        def joined(x: Tensor, **operands: Any) -> Any:
+            none = sum(0 * t.sum() for t in (x, *operands.values()) if t.requires_grad)
+            found = apply(x, **operands)
+            return tuple(t + none for t in found) if isinstance(found, tuple) else found + none
+
+        return joined
+
+    monkeypatch.setattr(backend, "packages_of", packages)
+
+    def form(x: Tensor, scale: Tensor) -> Any:
+        written = torch.zeros_like(x)
+        written[:, :3] = (x * scale)[:, :3]
+        still = torch.linspace(0, 1, 6).to(x) + scale.detach().exp()
+        return (
+            (x * 2).tanh(),
+            (x.exp() * scale).sigmoid(),
+            (x.exp() + written).tanh() * 2,
+            (x.exp() * still).tanh(),
+        )
+
+    scale = torch.linspace(-1, 1, 6, dtype=torch.float64, requires_grad=True)
+    for leaf in (X, X.clone().requires_grad_()):
+        used = FusegenBackend(everything=True)
+        found, wanted = (run(leaf, scale) for run in (torch.compile(form, backend=used), form))
+        assert used.report.fused
+        assert [t.requires_grad for t in found] == [t.requires_grad for t in wanted]
+        for value, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(value, other)
