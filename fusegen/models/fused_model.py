@@ -18,6 +18,7 @@ from fusegen.models.call_once import Inputs, call_once, copied
 from fusegen.models.chains import fused_chain
 from fusegen.models.compiled import compiled
 from fusegen.models.fusion_report import Report
+from fusegen.models.hook_guards import with_hook_guards
 from fusegen.models.module_state import TensorState
 from fusegen.toolchain.model_cache import default_folder
 
@@ -107,7 +108,7 @@ def fuse(
     if example_inputs is None:
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):
-        function = torch.compile(model, backend=backend)
+        function = torch.compile(model, backend=with_hook_guards(backend))
         _run(function, None, example_inputs, backend)
         _BACKENDS[function] = backend
         return function
@@ -182,6 +183,7 @@ def _with_backend(model: Model, backend: FusegenBackend) -> Model:
     """Return a model that shares all with another, and is compiled."""
     fused = copy.copy(model)
     fused.__dict__ = dict(model.__dict__)
-    fused._compiled_call_impl = compiled(fused, backend, with_recurrent=backend.rest == "eager")
+    guarded = with_hook_guards(backend)
+    fused._compiled_call_impl = compiled(fused, guarded, with_recurrent=backend.rest == "eager")
     _BACKENDS[fused] = backend
     return fused
