@@ -29,6 +29,8 @@ _ATOM = (
     "(docs/adding_an_op.md)"
 )
 _BLOCK = "it consists of several chains: write one for the steps between its products"
+_PARTS = 'a formula names the parts of x: - expr: {formula: "a * sigmoid(b) + c", parts: [a, b, c]}'
+_CELL = "write a cell as two linears and formulas that name their parts: docs/specs.md has that of an LSTM"
 #: torch's functions of a window of elements.
 _WINDOWED = re.compile(
     "pool([123]d)?$|fold$|interpolate$|^upsample|pad([123]d)?$|pixel(un)?shuffle$"
@@ -40,10 +42,12 @@ _MEANT = {
     **dict.fromkeys(
         """view reshape permute transpose t mt swapaxes swapdims movedim unflatten squeeze
         unsqueeze expand expandas repeat repeatinterleave tile contiguous flip roll rot90 narrow select
-        chunk split tensorsplit unbind gather take takealongdim indexselect scatter sort topk argsort
+        gather take takealongdim indexselect scatter sort topk argsort
         diagonal tril triu rearrange identity clone to float half bfloat16 double""".split(),  # noqa: SIM905
         _MOVES,
     ),
+    **dict.fromkeys("chunk split tensorsplit unbind parts halves".split(), _PARTS),  # noqa: SIM905
+    **dict.fromkeys("lstm gru lstmcell grucell".split(), _CELL),  # noqa: SIM905
     **dict.fromkeys("cat concat concatenate stack hstack vstack dstack".split(), _JOINS),  # noqa: SIM905
     **dict.fromkeys(
         "mv dot addmm baddbmm einsum inner outer bilinear embedding".split(),  # noqa: SIM905
@@ -51,7 +55,7 @@ _MEANT = {
     ),
     **dict.fromkeys(
         """multiheadattention scaleddotproductattention attention attn selfattention transformer
-        transformerencoderlayer mlp lstm gru rnn sequential""".split(),  # noqa: SIM905
+        transformerencoderlayer mlp rnn sequential""".split(),  # noqa: SIM905
         _BLOCK,
     ),
     **dict.fromkeys(
