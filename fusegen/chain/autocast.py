@@ -72,11 +72,8 @@ def promoting_operands(spec: Spec, span: Span) -> Mapping[str, frozenset[str]]:
 
 
 def _promoting(step: Step) -> Iterator[str]:
-    """Yield the tensors that a step combines with its input; a weight that a torch function takes is none."""
-    op, others = step.op, set[str]()
-    if op is not None:
-        others = {*op.conditions, op.classes}
-        others |= {*op.optional} if op.is_in_torch(step.attributes) else set()
+    """Yield the tensors that a step combines with its input; a weight of torch's functions is none."""
+    others = (*step.op.optional, *step.op.conditions, step.op.classes) if step.op else ()
     for slot, given in step.operands.items():
         if isinstance(given, Ref) and slot not in others:
             yield given.name
