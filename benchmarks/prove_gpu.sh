@@ -3,7 +3,8 @@
 # there is time for; 256 chunks are all. Cores that are free meanwhile try random programs and changes of the code.
 # Writes inputs_cuda.json, programs_SEED.json and code_SEED.json, records for tests/prove/records/.
 #   bash benchmarks/prove_gpu.sh RECORD_FOLDER [SECONDS, 290 where it is not given] [SEED]
-# It ends 90 seconds after SECONDS at the latest. CORES=0 leaves the free cores alone.
+# It ends 90 seconds after SECONDS at the latest. CORES=0 leaves the free cores alone. BEFORE=RECORD goes on with a run
+# that could not take all float32 numbers of each function.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: prove_gpu.sh RECORD_FOLDER [SECONDS] [SEED]}
@@ -22,7 +23,7 @@ if [ "$free" -gt 0 ]; then
     --record "$out/code_$seed.json" --areas forms passes atoms calculus > "$out/code_$seed.txt" 2>&1 &
 fi
 OMP_NUM_THREADS=2 timeout -s INT $((seconds + 70)) python3 -m prove inputs --device cuda --processes 8 \
-  --seconds "$seconds" --record "$out/inputs_cuda.json" > "$out/inputs_cuda.txt" 2>&1
+  --seconds "$seconds" ${BEFORE:+--before "$BEFORE"} --record "$out/inputs_cuda.json" > "$out/inputs_cuda.txt" 2>&1
 echo "prove inputs: exit $? after $SECONDS s"
 grep -c . "$out/inputs_cuda.txt"
 grep -E -A8 'WRONG|STOPPED' "$out/inputs_cuda.txt" | cut -c1-300 | head -40

@@ -41,7 +41,10 @@ def _inputs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
     from prove import every_input, inputs
 
     count = int(options.count)
-    rows = inputs.run(folder, count, options.device, options.processes, options.seconds, _say)
+    before = json.loads(options.before.read_text())["rows"] if options.before else None
+    rows = inputs.run(
+        folder, count, options.device, options.processes, options.seconds, _say, before
+    )
     wrong = [row for row in rows if not every_input.accounted(row)]
     return {"device": _device(options.device), "count": count, "rows": rows}, len(wrong)
 
@@ -164,6 +167,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--narrow", action="store_true", help="samples of 16 bits")
     parser.add_argument("--record", type=Path, help="the JSON file to write")
+    parser.add_argument("--before", type=Path, help="inputs: the record of a run to continue")
     parser.add_argument("--areas", nargs="*", default=[], help="what of the code is changed")
     parser.add_argument(
         "--processes", type=int, default=1, help="how many at once: functions, trees, parts"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -27,6 +29,8 @@ from prove.unary import label, of_x_alone, shipped, texts, written
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 #: The value and its derivative.
 ORDERS = (0, 1)
+#: How many rows a function has.
+ROWS = len(DTYPES) * len(ORDERS)
 #: How many numbers are measured at once.
 CHUNK = {"cpu": 2**20, "cuda": 2**24}
 
@@ -41,7 +45,8 @@ class Work:
         packages: the folder of its package.
         count: how many float32 numbers.
         device: "cpu" or "cuda".
-        seconds: after how many no other float32 numbers are begun with, of value and derivative each.
+        until: the monotonic time after which no other float32 numbers are begun with, and no other function.
+        share: after how many seconds no other ones are, of value and derivative each.
     """
 
     function: str
@@ -49,7 +54,8 @@ class Work:
     packages: Path
     count: int
     device: str
-    seconds: float
+    until: float
+    share: float
 
 
 def run(
@@ -59,8 +65,12 @@ def run(
     processes: int,
     seconds: float,
     say: Callable[[str], None],
+    before: Sequence[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Build the packages, and return what was measured of each.
+
+    Where there is no time for all numbers, each function has an equal share of it; with measures from before,
+    one function after the other has all the time that it takes.
 
     Args:
         folder: where packages are built.
@@ -69,22 +79,29 @@ def run(
         processes: how many functions are measured at the same time.
         seconds: after how many it should end, with the numbers that were measured by then.
         say: where to say how far it is.
+        before: rows of an earlier run. Functions of which all numbers were measured are not measured again.
     """
+    whole = [r for r in before or () if r["dtype"] != "float32" or r["inputs"] >= count]
+    kept = {n for n, rows in Counter(r["package"] for r in whole).items() if rows == ROWS}
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         each: Callable[..., Iterator[Any]] = map if processes == 1 else pool.map
         specs = written(folder / "specs_of_x", order=1)
         specs = [s for s, fits in zip(specs, each(of_x_alone, specs), strict=True) if fits]
+        found = [row for row in whole if row["package"] in kept]
+        specs = [s for s in specs if s.stem not in kept]
         packages = _build(folder, specs, device)
         spent = time.monotonic() - began
         say(f"{len(specs)} packages after {spent:.0f} s")
         named = {path.stem: path.read_text() for path in shipped()} | texts()
-        share = (seconds - spent) * processes / len(specs) / len(ORDERS)
+        share = math.inf
+        if before is None:
+            share = (seconds - spent) * processes / len(specs) / len(ORDERS)
         works = [
-            Work(label(s.stem, named[s.stem]), s, packages, count, device, share) for s in specs
+            Work(label(s.stem, named[s.stem]), s, packages, count, device, began + seconds, share)
+            for s in specs
         ]
-        found = []
         try:
             for rows in each(_attempted, works):
                 found += [asdict(row) | {"right": row.right} for row in rows]
@@ -116,7 +133,8 @@ def _measured(work: Work) -> list[Measured]:
             row = Measured(work.function, work.spec.stem, str(dtype)[6:], order)
             began = time.monotonic()
             for number, x in enumerate(_numbers(dtype, work)):
-                if number and time.monotonic() - began > work.seconds:
+                now = time.monotonic()
+                if number and (now > work.until or now - began > work.share):
                     break
                 few = FEW if work.device == "cpu" else 64 if number < 4 else 0
                 count = row.inputs + len(x)
