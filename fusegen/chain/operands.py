@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
@@ -14,7 +14,7 @@ from fusegen.chain.layout import Layout
 from fusegen.chain.third_axis import kind_along
 from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.columns import columns_problem
-from fusegen.spec.model import Ref, Spec, Step
+from fusegen.spec.model import Operand, Ref, Spec, Step
 
 
 @dataclass(frozen=True)
@@ -91,64 +91,98 @@ def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
     if span.broadcast:
         kind = Kind.FULL if span.expanded else Kind.ROW
         found["x"] = SegmentOperand("x", "x", kind, differentiable=True, owner=None, handed=True)
-
-    def parts_of(kind: Kind) -> int:
-        return span.partition.parts if span.paired and Kind.COL in kind else 1
-
     split = next((n for n, step in enumerate(steps) if step.split), 0)
     for number, step in enumerate(steps):
-        whole = number < split  # it takes all parts of x
-        if step.op and step.op.submodule:
-            held = step.op.submodule
-            for name, attribute in step.state.items():
-                full = f"{step.label}_{attribute}"
-                own = step.op.operands[name]
-                if step.by_channel or own is None:  # not falsy: that is a scalar's kind
-                    own = Kind.CHANNEL
-                kind = _resolved(own, layout)
-                trained = attribute not in held.buffers
-                parts = _parts_beside_x(layout, kind) if whole else parts_of(kind)
-                code = f"{spec.code(step.label)}_{attribute}"
-                found[full] = SegmentOperand(
-                    *(full, code, kind, trained, f"{step.place}.{attribute}"),
-                    parts=parts,
-                    float32=step.float32,
-                )
-        for name in step.tensors:
-            if name in declared:
-                operand = declared[name]
-                owner = None if operand.init is None else name
-                kind = _resolved(kind_along(operand, layout), layout)
-                parts = _parts_of(spec, span, step, name) if parts_of(kind) > 1 else 1
-                if whole:
-                    parts = _parts_beside_x(layout, kind, operand.dims)
-                    kind = Kind.FULL if parts > 1 and kind is Kind.ROW else kind  # it is expanded
-                wrong = columns_problem(operand, spec.arguments, layout.first, layout.last)
-                if kind is Kind.FULL and operand.float32:
-                    wrong = (
-                        f"{name!r} is expanded to all elements for {step.label}, and these have x's dtype: "
-                        "leave dtype out"
-                    )
-                if wrong:
-                    raise SpecError(wrong, spec.path, operand.line)
-                moves = not operand.constant and name not in _constants_of(step)
-                before = found.get(name)
-                moves = moves or (before is not None and before.differentiable)
-                found[name] = SegmentOperand(
-                    *(name, spec.code(name), kind, moves, owner, operand.integer),
-                    mask=operand.mask,
-                    float32=operand.float32,
-                    parts=parts,
-                    dims=operand.dims,
-                )
-                if before is not None and before.parts != found[name].parts:
-                    raise _of_two_widths(spec, step, name)
+        whole = number < split
+        found |= {o.name: o for o in _of_submodule(spec, span, step, whole=whole)}
+        for operand in (declared[name] for name in step.tensors if name in declared):
+            own, before = _of_spec(spec, span, step, operand, whole=whole), found.get(operand.name)
+            if before is not None and before.parts != own.parts:
+                raise _of_two_widths(spec, step, operand.name)
+            moves = own.differentiable or (before is not None and before.differentiable)
+            found[operand.name] = replace(own, differentiable=moves)
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)
         found[name] = SegmentOperand(
-            name, spec.code(name), kind, True, None, handed=True, parts=parts_of(kind)
+            name, spec.code(name), kind, True, None, handed=True, parts=_parts_of_rows(span, kind)
         )
     return tuple(_along_axis(operand, layout) for operand in found.values())
+
+
+def _of_submodule(spec: Spec, span: Span, step: Step, *, whole: bool) -> Iterator[SegmentOperand]:
+    """Yield the tensors that a step keeps in a submodule.
+
+    Args:
+        spec: the spec.
+        span: the step's span.
+        step: the step.
+        whole: whether it takes all parts of x.
+    """
+    if step.op is None or step.op.submodule is None:
+        return
+    held, layout = step.op.submodule, span.layout
+    for name, attribute in step.state.items():
+        own = step.op.operands[name]
+        if step.by_channel or own is None:  # not falsy: that is a scalar's kind
+            own = Kind.CHANNEL
+        kind = _resolved(own, layout)
+        yield SegmentOperand(
+            f"{step.label}_{attribute}",
+            f"{spec.code(step.label)}_{attribute}",
+            kind,
+            differentiable=attribute not in held.buffers,
+            owner=f"{step.place}.{attribute}",
+            parts=_parts_beside_x(layout, kind) if whole else _parts_of_rows(span, kind),
+            float32=step.float32,
+        )
+
+
+def _of_spec(
+    spec: Spec, span: Span, step: Step, operand: Operand, *, whole: bool
+) -> SegmentOperand:
+    """Return an operand of the spec that a step names.
+
+    Args:
+        spec: the spec.
+        span: the step's span.
+        step: the step.
+        operand: the operand.
+        whole: whether the step takes all parts of x.
+
+    Raises:
+        SpecError: it has another size than the rows, or would be of float32 and as large as x.
+    """
+    name, layout = operand.name, span.layout
+    kind = _resolved(kind_along(operand, layout), layout)
+    parts = _parts_of(spec, span, step, name) if _parts_of_rows(span, kind) > 1 else 1
+    if whole:
+        parts = _parts_beside_x(layout, kind, operand.dims)
+        kind = Kind.FULL if parts > 1 and kind is Kind.ROW else kind  # it is expanded
+    wrong = columns_problem(operand, spec.arguments, layout.first, layout.last)
+    if kind is Kind.FULL and operand.float32:
+        wrong = (
+            f"{name!r} is expanded to all elements for {step.label}, and these have x's dtype: leave "
+            "dtype out"
+        )
+    if wrong:
+        raise SpecError(wrong, spec.path, operand.line)
+    return SegmentOperand(
+        name,
+        spec.code(name),
+        kind,
+        differentiable=not operand.constant and name not in _constants_of(step),
+        owner=None if operand.init is None else name,
+        integer=operand.integer,
+        mask=operand.mask,
+        float32=operand.float32,
+        parts=parts,
+        dims=operand.dims,
+    )
+
+
+def _parts_of_rows(span: Span, kind: Kind) -> int:
+    """Return how many parts what varies along a row has in a span that computes rows part by part."""
+    return span.partition.parts if span.paired and Kind.COL in kind else 1
 
 
 def _along_axis(operand: SegmentOperand, layout: Layout) -> SegmentOperand:
