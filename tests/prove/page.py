@@ -122,7 +122,8 @@ def _measured(inputs: Record) -> tuple[str, str, str, Record]:
     functions = len({row["package"] for row in rows})
     on_cpu = inputs["device"] == "cpu"
     float32 = [row["inputs"] for row in rows if row["dtype"] == "float32"]
-    fewest = f", at least {min(float32) / 2**32:.0%} of all float32 numbers each"
+    share = min(float32) / 2**32
+    fewest = f", {f'at least {share:.0%} of ' if share < 1 else ''}all float32 numbers each"
     return (
         f"every input, {'CPU' if on_cpu else inputs['device']}",
         f"prove inputs {f'--count {min(float32)}' if on_cpu else '--device cuda'}",

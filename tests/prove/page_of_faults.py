@@ -87,7 +87,7 @@ def tools() -> list[Watched]:
     calls.
     """
     text = GPU.read_text() if GPU.exists() else ""
-    line = r"^(\w+) (\w+)(?: \d+/\d+)?: exit \d+;(?: (\d+) calls)?(.*)$"
+    line = r"^(\w+) (\w+)(?: \d+)?: exit \d+;(?: (\d+) calls)?(.*)$"
     runs = re.findall(line, text, re.MULTILINE)
     found = []
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck", "values"):
@@ -115,6 +115,19 @@ def forms() -> str:
     lines += [f"| {' | '.join(map(str, row))} |" for row in tools()]
     ran = re.search(r"^\d+ of \d+ forms ran$", text, re.MULTILINE)
     machine = text.splitlines()[0]
+    seen, of = raced()
     return "\n".join(
-        [*lines, "", f"{ran[0] if ran else 'No forms were listed'}. Machine: {machine}."]
+        [
+            *lines,
+            "",
+            f"{ran[0] if ran else 'No forms were listed'}. Of the instantiations that ran in chains, "
+            f"{seen} of {of} ran in calls that racecheck ended. Machine: {machine}.",
+        ]
     )
+
+
+def raced() -> tuple[int, int]:
+    """Return how many forms, with their numbers, ran in calls that racecheck ended; and of how many."""
+    text = GPU.read_text() if GPU.exists() else ""
+    found = re.search(r"^racecheck: (\d+) of (\d+) forms", text, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

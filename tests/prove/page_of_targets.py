@@ -160,7 +160,11 @@ def _faults(faults: Sequence[Record], sanitizers: Sequence[Record]) -> list[Targ
     trials = sum(row["trials"] for r in faults for row in r["rows"])
     calls = sum(row["calls"] for r in sanitizers for row in r["rows"])
     tools = page_of_faults.tools()
-    good = [t.tool for t in tools if t.specs and t.specs == t.ended and not t.faulty]
+    seen, of = page_of_faults.raced()
+    whole = {t.tool for t in tools if t.specs and t.specs == t.ended} | (
+        {"racecheck"} if 0 < of == seen else set()
+    )
+    good = [t.tool for t in tools if t.tool in whole and not t.faulty]
     return [
         none_of(
             "faults of builds, disks and files: wrong", sum(len(r["wrong"]) for r in faults), trials
@@ -175,7 +179,7 @@ def _faults(faults: Sequence[Record], sanitizers: Sequence[Record]) -> list[Targ
             "5",
             ", ".join(good) or "0",
             len(good) == 5,
-            "the others ended before some specs did, and said nothing of the rest: see the table of tools",
+            "synccheck itself ends one spec of 17 with an illegal access, in which no other tool finds any",
         ),
     ]
 
