@@ -34,10 +34,11 @@ def check_hidden(chain: Chains, text: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             known |= {(a.asname or a.name).partition(".")[0] for a in node.names}
     hidden: set[str] = set()
-    kept: set[str] = set()  # values of chains that `forward` keeps by their names
+    kept: set[str] = set()  # values that functions keep by their names
     values = {
         n for segment in chain.segments for n in (*segment.span.begins, *segment.span.returned)
     }
+    own = chain.spec.computed
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
         inside = [n for statement in function.body for n in ast.walk(statement)]
@@ -45,15 +46,19 @@ def check_hidden(chain: Chains, text: str) -> None:
         roots += [n.value for n in inside if isinstance(n, ast.Attribute)]
         called = {n.id for n in roots if isinstance(n, ast.Name) and n.id in known}
         hidden |= called & (parameters | (values if function.name.startswith("apply") else set()))
-        if function.name == "forward":
-            kept |= set(_stored(inside))
-            hidden |= called & kept
+        kept |= own.intersection(_stored(inside))
+        hidden |= called & kept
         if function.name != "__init__":  # the constructor assigns defaults to its arguments
             hidden |= set(_stored(inside)) & parameters
     hidden |= {RESULT} & values
     declared: list[Argument | Operand] = [*chain.spec.arguments, *chain.spec.operands]
     lines = {given.name: given.line for given in declared}
-    lines |= {step.label: step.line for step in chain.spec.steps if step.label in values | kept}
+    lines |= {
+        name: step.line
+        for step in chain.spec.steps
+        for name in (*step.parts, step.label)
+        if name in values | kept
+    }
     for name, line in lines.items():
         if name in hidden:
             message = (

@@ -177,6 +177,29 @@ def test_what_the_package_itself_calls_is_refused(name: str, tmp_path: Path) -> 
         pipeline.render_package(path)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # a variable of the steps one by one, which a hook asks for
+        ["linear", "batch_norm", "relu: {name: torch}", "sigmoid", "mul: torch"],
+        ["linear", "expr: {formula: a + b, parts: [a, b, torch]}", "batch_norm", "mul: torch"],
+        # a variable of the Module's forward
+        ["linear", "expr: {name: c, formula: a, parts: [a, torch]}", "matmul: torch.T", "mul: c"],
+    ],
+)
+def test_a_value_that_hides_what_a_function_calls_is_refused(
+    steps: list[str], tmp_path: Path
+) -> None:
+    lines = "".join(f"  - {step}\n" for step in steps).replace(
+        "- linear", "- linear: {in_features: size, out_features: 6 * size}"
+    )
+    path = write(tmp_path, "hiding", f"arguments: {{size: int}}\norder: 0\nchain:\n{lines}")
+    with pytest.raises(
+        SpecError, match=r"hiding\.yaml:\d: 'torch' cannot be a name here: the pack"
+    ):
+        pipeline.render_package(path)
+
+
 @pytest.mark.parametrize("name", ["y_", "_segment2"])
 def test_a_value_that_is_handed_on_hides_nothing(name: str, tmp_path: Path) -> None:
     text = (
