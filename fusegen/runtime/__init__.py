@@ -5,10 +5,10 @@ from __future__ import annotations
 from fusegen.runtime.activation import Activation
 from fusegen.runtime.averages import Average, batch_weight
 from fusegen.runtime.chain import Chain, Mode
+from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.fused_module import FusedModule, refuse_proxy
 from fusegen.runtime.loading import made_by
 from fusegen.runtime.operand_shapes import Operand
-from fusegen.runtime.operators import Operator
 
 __all__ = [
     "Activation",

@@ -17,9 +17,10 @@ from fusegen.runtime.activation import Activation
 from fusegen.runtime.autocast import in_dtypes, widened, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
+from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import Operator, as_tuple
+from fusegen.runtime.operators import as_tuple
 
 
 class Mode:

@@ -17,8 +17,10 @@ from fusegen.runtime.activation import Activation
 from fusegen.runtime.autocast import in_dtypes, widened, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
+from fusegen.runtime.bind_operators import bind_operators
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.conversion import offer_converter
+from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.modes import Modes
@@ -28,7 +30,7 @@ from fusegen.runtime.operand_shapes import (
     asks_for_float32,
     masks_as_numbers,
 )
-from fusegen.runtime.operators import BoundOperator, Operator, as_tuple, bind_operators
+from fusegen.runtime.operators import BoundOperator, as_tuple
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor

@@ -7,12 +7,13 @@ for each of its outputs. The mathematics is in fusegen/program/calculus.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.observers import unseen
 from fusegen.runtime.sharding import know_shardings
 
@@ -25,37 +26,6 @@ _REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "hal
 
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-
-
-class Operator(NamedTuple):
-    """One operator of a mode: the forward, or the derivative of the operator before.
-
-    Attributes:
-        name: its name below `torch.ops.fusegen_<package>_<hash>`.
-        like: for each output, the index of the input whose kind and shape it has; in a derivative that is the
-            input that the gradient belongs to.
-        by_column: whether no value depends on a whole row, so columns can be computed separately.
-        memory_format: the formats of x that it takes: "contiguous", "any", "packed" or "strided" (memory.py).
-        value: whether there is a second operator, with "_value" after its name, that leaves out the
-            statistics.
-        outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
-            columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
-            of x.
-        float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
-        still: of the backward, the inputs of the forward whose gradient is 0 everywhere; no output.
-        shared: of a derivative, the inputs of the operator before whose gradient is another tensor, with that
-            one: the place of a cotangent, or of the input whose gradient it is too; no output.
-    """
-
-    name: str
-    like: tuple[int, ...]
-    by_column: bool = False
-    memory_format: str = "contiguous"
-    value: bool = False
-    outlines: tuple[str, ...] = ()
-    float32: tuple[bool, ...] = ()
-    still: tuple[int, ...] = ()
-    shared: tuple[tuple[int, int], ...] = ()
 
 
 class BoundOperator:
@@ -154,6 +124,10 @@ class BoundOperator:
                 f"{self.package}: its derivatives were generated to order {self.order}; {remedy}"
             )
         return self._next
+
+    def differentiate_by(self, following: BoundOperator) -> None:
+        """Take an operator as this one's derivative; it takes a cotangent for each output."""
+        self._next, following.cotangents = following, len(self.like)
 
     def rows_shape(self, x: Tensor) -> Sequence[int]:
         """Return the shape of the activation for the kernels: x's, or that of one half or part."""
@@ -276,62 +250,3 @@ def half_shape(shape: Sequence[int], halved: int, parts: int = 2, held: int = 1)
     """
     place = len(shape) + halved
     return tuple([n // parts * held if d == place else n for d, n in enumerate(shape)])
-
-
-def bind_operators(
-    package: str,
-    namespace: Any,
-    declared: Sequence[Operator],
-    kinds: Sequence[str | tuple[int, ...]],
-    *,
-    float32: Sequence[bool],
-    statistics: tuple[str, ...],
-    random: bool,
-    columns: tuple[int, int],
-    grouped: bool,
-    halved: int = 0,
-    partition: tuple[int, bool] = (2, False),
-) -> tuple[BoundOperator, ...]:
-    """Return the operators of a mode, each with its derivative.
-
-    Args:
-        package: the package's name.
-        namespace: the namespace of the operators, `torch.ops.fusegen_<package>_<hash>`.
-        declared: the operators, as the generated package declares them.
-        kinds: the kinds of x and of the operands: words, or the dims along which one varies.
-        float32: whether each of them is of float32 where x has 16 bits.
-        statistics: the kinds of the statistics that the forward saves.
-        random: whether the mode draws random numbers.
-        columns: the first and the last dim along which a row runs, counted from the end.
-        grouped: whether a row is only one of several groups that these dims are cut into.
-        halved: the dim along which x has two halves or more parts, counted from the end; 0 where it has none.
-        partition: how many parts there are, and whether the columns of the first two alternate.
-    """
-    bound: list[BoundOperator] = []
-    taken, wide = tuple(kinds), tuple(float32)
-    for order, said in enumerate(declared):
-        overload = getattr(namespace, said.name).default
-        value = getattr(namespace, f"{said.name}_value").default if said.value else None
-        made = BoundOperator(
-            package=package,
-            order=order,
-            overload=overload,
-            value=value,
-            declared=said,
-            kinds=taken,
-            float32=wide,
-            statistic_kinds=statistics,
-            random=random,
-            columns=columns,
-            grouped=grouped,
-            outlines=declared[0].outlines,
-            halved=halved,
-            partition=partition,
-        )
-        if bound:
-            bound[-1]._next = made
-            made.cotangents = len(bound[-1].like)
-        bound.append(made)
-        taken += made.output_kinds
-        wide += made.float32
-    return tuple(bound)

@@ -1,0 +1,36 @@
+"""What a generated package declares of an operator."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Operator(NamedTuple):
+    """One operator of a mode: the forward, or the derivative of the operator before.
+
+    Attributes:
+        name: its name below `torch.ops.fusegen_<package>_<hash>`.
+        like: for each output, the index of the input whose kind and shape it has; in a derivative that is the
+            input that the gradient belongs to.
+        by_column: whether no value depends on a whole row, so columns can be computed separately.
+        memory_format: the formats of x that it takes: "contiguous", "any", "packed" or "strided" (memory.py).
+        value: whether there is a second operator, with "_value" after its name, that leaves out the
+            statistics.
+        outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
+            columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
+            of x.
+        float32: of the forward pass, whether each output is of float32 where x has 16 bits, if any is.
+        still: of the backward, the inputs of the forward whose gradient is 0 everywhere; no output.
+        shared: of a derivative, the inputs of the operator before whose gradient is another tensor, with that
+            one: the place of a cotangent, or of the input whose gradient it is too; no output.
+    """
+
+    name: str
+    like: tuple[int, ...]
+    by_column: bool = False
+    memory_format: str = "contiguous"
+    value: bool = False
+    outlines: tuple[str, ...] = ()
+    float32: tuple[bool, ...] = ()
+    still: tuple[int, ...] = ()
+    shared: tuple[tuple[int, int], ...] = ()
