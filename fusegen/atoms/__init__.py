@@ -62,6 +62,7 @@ from fusegen.atoms.saturating import (
     tanhshrink,
 )
 from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where
+from fusegen.atoms.sums import together
 
 __all__ = [
     "ATOMS",
@@ -127,6 +128,7 @@ __all__ = [
     "sqrt",
     "tanh",
     "tanhshrink",
+    "together",
     "total",
     "undefined",
     "uniform",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sympy as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from fusegen.spec.formula import FormulaError, number, parse
 from fusegen.spec.formula.functions import functions
 from fusegen.spec.formula.reader import MAX_DEPTH
 from fusegen.spec.formula.syntax import MAX_LENGTH
+from fusegen.tools.check.reference_formula import evaluate, no_rng
 
 X = sp.Symbol("x", real=True)
 RESIDUAL = sp.Symbol("residual", real=True)
@@ -326,6 +328,22 @@ TOKENS = [
     *("+", "-", "*", "/", "**", "(", ")", ",", "<", ">=", " "),
     *(f"{name}(" for name in functions()),
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x + (1 - residual) * -1e9",
+        "(residual - 1) * 2 * 5e8 + x",
+        "x - (1 - residual) / 1e-9",
+        "x / 2 + (x - (1 - residual) * 2e9) / 2",
+    ],
+)
+def test_a_sum_that_a_number_multiplies_stays_a_sum(text: str) -> None:
+    """A mask of 1 changes nothing, as in torch; 1e9 m - 1e9 would cost x all its digits."""
+    x = torch.linspace(-3, 3, 40)
+    found = evaluate(read(text), {"x": x, "residual": torch.ones(40)}, no_rng)
+    assert torch.equal(found, x)
 
 
 @settings(derandomize=True, max_examples=400, deadline=5000)

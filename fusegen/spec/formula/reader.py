@@ -27,6 +27,7 @@ from fusegen.spec.formula.pieces import (
     MAX_PARTS,
     grouped,
     named,
+    product_of,
     spine,
     too_long,
 )
@@ -151,7 +152,7 @@ class Reader:
                     raise self._error(right, "division by zero")
                 factor = 1 / factor
             factors.append(factor)
-        return self._checked(node, grouped(sp.Mul(*factors)))
+        return self._checked(node, grouped(product_of(factors)))
 
     def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
         base = named("base", self.expression(node.left, depth), MAX_ARGUMENT)
