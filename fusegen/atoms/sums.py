@@ -22,10 +22,10 @@ __all__ = ["together"]
     exact=True,
 )
 class together(Pointwise):
-    """A sum, as a factor of a number.
+    """A sum, as a factor of a number or as a term in parentheses.
 
-    sympy makes 10000 m - 10000 of 10000 (m - 1). Added to x, that loses what x has below the last digit of
-    10000, also where m is 1.
+    sympy makes 10000 m - 10000 of 10000 (m - 1), and adds x and the others in an order of its own. That loses
+    what x has below the last digit of 10000, also where m is 1.
     """
 
     nargs = 1

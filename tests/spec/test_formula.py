@@ -265,6 +265,7 @@ ARITHMETIC: dict[str, Any] = {
     "Mul": lambda *parts: math.prod(parts),
     "Pow": lambda base, exponent: base**exponent,
     "absolute": abs,
+    "together": float,
     **POINTWISE,
 }
 
@@ -337,6 +338,8 @@ TOKENS = [
         "(residual - 1) * 2 * 5e8 + x",
         "x - (1 - residual) / 1e-9",
         "x / 2 + (x - (1 - residual) * 2e9) / 2",
+        "x + (residual * 1e9 - 1e9)",
+        "x - (1e9 - residual * 1e9)",
     ],
 )
 def test_a_sum_that_a_number_multiplies_stays_a_sum(text: str) -> None:

@@ -14,6 +14,7 @@ import sympy as sp
 from fusegen.atoms import (
     absolute,
     raised,
+    together,
     where,
 )
 from fusegen.atoms.constants import MAX_EXPONENT, number, problem, value_of
@@ -139,6 +140,8 @@ class Reader:
         terms = [self.expression(first, depth)]
         for operator, right in rest:
             term = self.expression(right, depth)
+            if term.is_Add and value_of(term) is None:  # x + (m * 1e9 - 1e9)
+                term = together(term)
             terms.append(term if isinstance(operator, ast.Add) else -term)
         return self._checked(node, sp.Add(*terms))
 
