@@ -34,6 +34,8 @@ def worth_measuring(
     limits = torch.tensor([worst, row.eager.ulp], dtype=torch.float64, device=x.device)
     given = (got, eager, truth.near(x), limits)
     chosen, by_torch = _screen_on(x.device.type)(*given)
+    if not any(kind == "torch" for kind, *_ in row.unlike.examples):
+        return x[chosen | by_torch]  # for an example
     row.unlike.torch += int(by_torch.sum())
     return x[chosen]
 

@@ -56,6 +56,19 @@ def looked_at(chain: Chain, function: Function) -> list[float]:
     return [float(x) for x in found if not x.isnan()]
 
 
+def looked_at_beside(chain: Chain, x: Tensor, kinds: list[str]) -> tuple[list[float], int]:
+    """Return the numbers that are measured where torch alone gives NaN, and how many are counted."""
+    row = measured(chain, rounded)
+    row.eager.ulp = torch.inf
+    row.unlike.torch = 0
+    row.unlike.examples = [(kind, "", "", "", "") for kind in kinds]
+    package: Any = SimpleNamespace(apply=rounded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prove.screen.run_chain", lambda _, x, *_rest: torch.full_like(x, torch.nan))
+        found = worth_measuring(row, package, chain, Truth(chain, 0), x)
+    return found.tolist(), row.unlike.torch
+
+
 def up(x: Tensor) -> Tensor:
     """Two numbers further."""
     far = torch.full_like(x, torch.inf)
@@ -108,6 +121,12 @@ def test_chunks_that_are_no_worse_change_nothing(chain: Chain) -> None:
     for part in every(torch.bfloat16).split(2**13):
         measure(parts, package, chain, truth, part, few=0)
     assert parts == whole
+
+
+def test_results_that_torch_alone_has_wrong_are_counted_after_one_example(chain: Chain) -> None:
+    x = torch.tensor([2.0, 3.0], dtype=torch.bfloat16)
+    assert looked_at_beside(chain, x, []) == ([2.0, 3.0], 0)
+    assert looked_at_beside(chain, x, ["torch"]) == ([], 2)
 
 
 def test_the_sign_of_a_zero_is_noted(chain: Chain) -> None:
