@@ -103,8 +103,7 @@ def fuse(
         given = example_inputs if isinstance(example_inputs, Tensor) else None
         dtypes = [str(given.dtype).removeprefix("torch.")] if given is not None else []
         return fused_chain(model, where, order or 1, dtypes)
-    if isinstance(model, type):
-        raise UserError(f"fuse takes a model, not its class: make one, {model.__name__}(...)")
+    _check(model)
     if example_inputs is None:
         raise UserError("fuse needs example inputs: fusegen.fuse(model, x)")
     if not isinstance(model, nn.Module):
@@ -126,6 +125,23 @@ def fuse(
         options = {"order": order, "everything": everything, "rest": rest}
         (where / _OPTIONS).write_text(json.dumps(options) + "\n")
     return fused
+
+
+def _check(model: object) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        UserError: with what to give instead.
+    """
+    if isinstance(model, type):
+        raise UserError(f"fuse takes a model, not its class: make one, {model.__name__}(...)")
+    if isinstance(model, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        raise UserError("fuse takes a model in Python: give it the one that torch.jit was given")
+    if not callable(model):
+        raise UserError(
+            "fuse takes a model, a function, a formula in quotes or a list of steps, not "
+            f"{type(model).__name__}"
+        )
 
 
 def load_fused(model: Model, folder: str | Path) -> Model:

@@ -203,6 +203,20 @@ def test_a_formula_a_chain_and_a_function(folder: Path) -> None:
         fusegen.fuse(both, folder=folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_what_is_no_model_is_refused_by_what_it_is() -> None:
+    x = torch.randn(2, 3)
+    scripted: Any = torch.jit.script(nn.Linear(3, 3))
+    number: Any = 3
+    for model, said in (
+        (number, "a list of steps, not int"),
+        (nn.Linear, r"not its class: make one, Linear\("),
+        (scripted, "a model in Python"),
+    ):
+        with pytest.raises(UserError, match=said):
+            fusegen.fuse(model, x)
+
+
 def test_what_the_docs_show_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
