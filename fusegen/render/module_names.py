@@ -54,10 +54,7 @@ def check_hidden(chain: Chains, text: str) -> None:
     declared: list[Argument | Operand] = [*chain.spec.arguments, *chain.spec.operands]
     lines = {given.name: given.line for given in declared}
     lines |= {
-        name: step.line
-        for step in chain.spec.steps
-        for name in (*step.parts, step.label)
-        if name in values | kept
+        name: step.line for step in chain.spec.steps for name in step.names if name in values | kept
     }
     for name, line in lines.items():
         if name in hidden:

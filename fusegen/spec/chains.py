@@ -42,11 +42,11 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
     reached = reached_from(spec.steps, spec.outputs or (spec.steps[-1].label,))
     found = []
     for number, steps in enumerate(spans, 1):
-        own = {name for step in steps for name in (*step.parts, step.label)}
+        own = {name for step in steps for name in step.names}
         later = {name for span in spans[number:] for step in span for name in named_by(step)}
         wanted = (later | {*spec.outputs}) & own
         _check_dtypes(spec, steps, later, last=number == len(spans))
-        outputs = [n for s in steps for n in (*s.parts, s.label) if n in {*wanted, steps[-1].label}]
+        outputs = [n for s in steps for n in s.names if n in {*wanted, steps[-1].label}]
         # The first chain starts from the input; without a source, its steps name it as a value.
         known = own | ({INPUT} if number == 1 else set())
         taken = dict.fromkeys(n for step in steps for n in step.mentions if n not in known)

@@ -189,6 +189,11 @@ class Step:
     parts: tuple[str, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which later steps may use what it takes and computes: of its parts, and its label."""
+        return (*self.parts, self.label)
+
+    @property
     def place(self) -> str:
         """The name of its submodule in the Module, as `get_submodule` takes it."""
         return self.dotted or self.label
@@ -355,7 +360,7 @@ class Spec:
     @property
     def computed(self) -> frozenset[str]:
         """The names of the values that its steps compute, and of the parts that they take."""
-        return frozenset(name for step in self.steps for name in (*step.parts, step.label))
+        return frozenset(name for step in self.steps for name in step.names)
 
     @property
     def title(self) -> str:

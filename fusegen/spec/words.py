@@ -46,8 +46,8 @@ _MEANT = {
         diagonal tril triu rearrange identity clone to float half bfloat16 double""".split(),  # noqa: SIM905
         _MOVES,
     ),
-    **dict.fromkeys("chunk split tensorsplit unbind parts halves".split(), _PARTS),  # noqa: SIM905
-    **dict.fromkeys("lstm gru lstmcell grucell".split(), _CELL),  # noqa: SIM905
+    **dict.fromkeys(("chunk", "split", "tensorsplit", "unbind", "parts", "halves"), _PARTS),
+    **dict.fromkeys(("lstm", "gru", "lstmcell", "grucell"), _CELL),
     **dict.fromkeys("cat concat concatenate stack hstack vstack dstack".split(), _JOINS),  # noqa: SIM905
     **dict.fromkeys(
         "mv dot addmm baddbmm einsum inner outer bilinear embedding".split(),  # noqa: SIM905

@@ -85,10 +85,10 @@ def attention(model: Any) -> Callable[[Tensor], Tensor]:
 #: Torch's own cell for a model, and the widths of what both take.
 TORCH: dict[str, tuple[Callable[[Any], Callable[..., Any]], tuple[int, ...]]] = {
     "cell_lstm": (
-        lambda model: lambda x, h, c: torch._VF.lstm_cell(x, (h, c), *weights(model)),  # type: ignore[attr-defined]
+        lambda model: lambda x, h, c: torch.lstm_cell(x, (h, c), *weights(model)),
         (3, 5, 5),
     ),
-    "cell_gru": (lambda model: lambda x, h: torch._VF.gru_cell(x, h, *weights(model)), (3, 5)),  # type: ignore[attr-defined]
+    "cell_gru": (lambda model: lambda x, h: torch.gru_cell(x, h, *weights(model)), (3, 5)),
     "cell_attention": (attention, (3,)),
 }
 

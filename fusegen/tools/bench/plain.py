@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sympy as sp
@@ -17,7 +17,7 @@ from fusegen.chain import Chain
 from fusegen.chain.outline import names_reduced
 from fusegen.program import ending
 from fusegen.spec.model import INPUT, Ref, Step
-from fusegen.tools.check.reference import column_numbers, one_a_row, row_length
+from fusegen.tools.check.reference import column_numbers, one_a_row, parts_taken, row_length
 from fusegen.tools.check.torch_call import Given, torch_call
 
 #: A step: the activation, and the operands by name.
@@ -65,7 +65,9 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Any]:
                 if x.dim() < dims:
                     rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
                     bound, dims = bound | rows, x.dim()
-                made = dict(zip(step.parts, _parts(step, x), strict=True)) if step.parts else {}
+                made = (
+                    dict(zip(step.parts, parts_taken(step, x), strict=True)) if step.parts else {}
+                )
                 x = call(x, bound)
                 made[step.label] = x
                 bound, whole = bound | made, whole | made
@@ -108,7 +110,7 @@ class Model(nn.Module):
             operands[name] = self.get_parameter(place)
         for step, call in self._steps:
             if step.parts:
-                operands |= zip(step.parts, _parts(step, x), strict=True)
+                operands |= zip(step.parts, parts_taken(step, x), strict=True)
             x = self.get_submodule(step.place)(x) if call is None else call(x, operands)
             operands[step.label] = x
         return x
@@ -160,17 +162,10 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         return result
 
     def of_its_parts(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
-        first, *others = _parts(step, x)
+        first, *others = parts_taken(step, x)
         return run(first, {**operands, **{ending(n): other for n, other in enumerate(others, 1)}})
 
     return of_its_parts if step.split else run
-
-
-def _parts(step: Step, x: Tensor) -> Sequence[Tensor]:
-    """Return the parts of x, of a step that takes them."""
-    if step.attributes["alternating"]:
-        return x[..., ::2], x[..., 1::2]
-    return x.chunk(1 + len(step.split), step.halved)
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:

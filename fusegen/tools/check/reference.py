@@ -69,7 +69,7 @@ def run_chain(
                     named[step.label] = value  # the next step goes on from other values
                     continue
                 x = value
-            own = {step.label: x, **(_named_parts(spec, step, before) if step.parts else {})}
+            own = {step.label: x, **(_named_parts(step, before) if step.parts else {})}
             given, named = {**given, **own}, {**named, **own}
     if not spec.outputs:
         return x
@@ -107,7 +107,7 @@ def _run_step(
         bias = operands.get(f"{step.label}_bias")
         return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
     if step.split:
-        taken = _parts_of(spec, step, x)
+        taken = parts_taken(step, x)
         given = {**operands, **{ending(n): part for n, part in enumerate(taken) if n}}
         return _run_formula(step, taken[0], given, attributes, no_rng, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)
@@ -116,16 +116,16 @@ def _run_step(
     return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
 
 
-def _parts_of(spec: Spec, step: Step, x: Tensor) -> tuple[Tensor, ...]:
+def parts_taken(step: Step, x: Tensor) -> tuple[Tensor, ...]:
     """Return the parts of what reaches a step that takes them."""
     if step.attributes["alternating"]:
         return x[..., ::2], x[..., 1::2]
-    return x.chunk(1 + len(step.split), spec.halved)
+    return x.chunk(1 + len(step.split), step.halved)
 
 
-def _named_parts(spec: Spec, step: Step, x: Tensor) -> dict[str, Tensor]:
+def _named_parts(step: Step, x: Tensor) -> dict[str, Tensor]:
     """Return the parts of what reaches a step by the names that its formula gives them."""
-    return dict(zip(step.parts, _parts_of(spec, step, x), strict=True))
+    return dict(zip(step.parts, parts_taken(step, x), strict=True))
 
 
 def row_length(reduced: Sequence[Tensor], columns: tuple[int, ...]) -> int:
