@@ -11,7 +11,7 @@ from fusegen.chain.axes_of_reductions import reduced_already
 from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand
-from fusegen.chain.segment import Mode, Segment, make_segment
+from fusegen.chain.segment import Mode, Segment, given_to, make_segment
 from fusegen.program import Kind, Program, Value
 from fusegen.spec.model import INPUT, Spec, Step
 
@@ -123,7 +123,7 @@ class Chain:
         """The program of each operator, and the values that the forward pass saved for it."""
         for mode in self.modes:
             for order, program in enumerate(mode.programs):
-                yield program, mode.saved if order else ()
+                yield program, given_to(program, mode.saved) if order else ()
 
     def describe(self) -> str:
         """Return every program of the chain, as text."""

@@ -17,6 +17,7 @@ from fusegen.chain.third_axis import takes_reordered, with_axis
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.calculus import vjp
+from fusegen.program.kept_values import read_kept
 from fusegen.program.shared_gradients import share_gradients
 from fusegen.spec.model import OPERATORS, Ref, Spec, Step
 
@@ -170,20 +171,33 @@ def _mode(
     for order in range(1, spec.order + 1):
         name = f"{OPERATORS[order]}{suffix}"
         doing(f"deriving {name}")
-        programs.append(share_gradients(vjp(programs[-1], name)))
+        derived = vjp(programs[-1], name)
+        if order == 1:
+            derived = read_kept(forward, derived)
+        programs.append(share_gradients(derived))
         _check_size(spec, last, order, programs[-1])
     averaged = tuple(dict.fromkeys(followed.values()))
-    later = {v for p in programs[1:] for v in p.nodes(averaged)}
+    known = [v.name for v in averaged]
+    later = {v.name for p in programs[1:] for v in p.nodes(p.named(known))}
     nodes = replace(forward, saved=averaged).nodes()
-    saved = tuple(v for v in nodes if v in averaged or (isinstance(v, Reduce) and v in later))
+    saved = tuple(v for v in nodes if v in averaged or (isinstance(v, Reduce) and v.name in later))
     programs[0] = replace(forward, saved=saved)
     _check_counts(spec, span, programs, len(saved))
     kernels = [
-        _lowered(spec, last, order, program, saved if order else (), layout)
+        _lowered(spec, last, order, program, given_to(program, saved) if order else (), layout)
         for order, program in enumerate(programs)
     ]
     formats = _memory_formats(kernels, layout, any(i.source == "random" for i in forward.inputs))
     return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), formats, followed)
+
+
+def given_to(derivative: Program, saved: Sequence[Value]) -> tuple[Value, ...]:
+    """Return the values of a derivative that the forward pass saved, in its order: they have the same names.
+
+    Those that the derivative does not need are the forward's own.
+    """
+    own = {v.name: v for v in derivative.named([v.name for v in saved])}
+    return tuple(own.get(v.name, v) for v in saved)
 
 
 def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:

@@ -18,8 +18,11 @@ def still_inputs(segment: Segment, mode: Mode) -> tuple[int, ...]:
     forward, *derivatives = mode.programs
     if not derivatives:
         return ()
-    moved = {output.like.tensor for output in derivatives[0].returned.values()}
-    moved |= {gradient.like.tensor for gradient in derivatives[0].shared.values()}
+    own = dict(
+        zip(derivatives[0].tensors, forward.tensors, strict=False)
+    )  # a kept value has x's place
+    moved = {own[output.like.tensor] for output in derivatives[0].returned.values()}
+    moved |= {own[gradient.like.tensor] for gradient in derivatives[0].shared.values()}
     moving = {i.tensor for i in forward.inputs if i.differentiable}
     if moving <= moved:
         return ()

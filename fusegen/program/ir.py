@@ -210,6 +210,8 @@ class Program:
             backward pass need not recompute them.
         notes: descriptions of what was left out because it cannot affect any value.
         shared: of a derivative, by name, the gradients that are other tensors of it.
+        kept: of the first derivative, by name, the tensors of the forward pass in whose place it takes an
+            output of that, with the output's name.
     """
 
     name: str
@@ -218,6 +220,7 @@ class Program:
     saved: tuple[Value, ...] = ()
     notes: tuple[str, ...] = ()
     shared: Mapping[str, Shared] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     def nodes(self, given: Collection[Value] = ()) -> list[Value]:
         """Return every value that the outputs need if some are given, each after its arguments."""
@@ -225,6 +228,10 @@ class Program:
             (*(out.value for out in self.outputs.values()), *self.saved),
             lambda value: () if value in given else arguments(value),
         )
+
+    def named(self, names: Collection[str]) -> tuple[Value, ...]:
+        """Return the values that the outputs need and that have one of some names."""
+        return tuple(v for v in self.nodes() if v.name in names)
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -152,8 +152,9 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         typed = f", float32={tuple_text(wide)}" if not order and any(wide) else ""
         zeros = f", still={still}" if order == 1 and still else ""
         same = f", shared={pairs}" if (pairs := _shared(program)) else ""
+        held = f", kept={pairs}" if (pairs := _kept(forward, program)) else ""
         operators.append(
-            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same})'
+            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held})'
         )
     return {
         "name": mode.name,
@@ -175,6 +176,15 @@ def _shared(program: Program) -> tuple[tuple[int, int], ...]:
     return tuple(
         (tensors.index(s.like.tensor), tensors.index(owners.get(s.source, s.source)))
         for s in program.shared.values()
+    )
+
+
+def _kept(forward: Program, derivative: Program) -> tuple[tuple[int, int], ...]:
+    """Return the place of each tensor that a derivative takes an output instead of, and that output's."""
+    outputs = [*forward.returned]
+    return tuple(
+        (forward.tensors.index(tensor), outputs.index(name))
+        for tensor, name in derivative.kept.items()
     )
 
 

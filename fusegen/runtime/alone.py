@@ -182,7 +182,11 @@ class Fused(torch.autograd.Function):
         ctx.called = operators, mode, order, count
         ctx.numbers = rest[mode.random :]
         ctx.outputs = [(o.shape, o.dtype) for o in out[:own]]
-        ctx.save_for_backward(*args[:count], *statistics, *rest[: mode.random])
+        kept = list(args[:count])
+        if order == 0 and len(mode.operators) > 1:
+            for place, output in mode.operators[1].kept:
+                kept[place] = out[output]
+        ctx.save_for_backward(*kept, *statistics, *rest[: mode.random])
         ctx.mark_non_differentiable(*out[own:])
         ctx.set_materialize_grads(False)
         return out

@@ -25,6 +25,7 @@ def batched(
     dims: Sequence[int | None],
     operator: BoundOperator,
     args: tuple[Any, ...],
+    more: int = 0,
 ) -> tuple[Any, Any]:
     """Return the outputs of a batch of calls, and the dim of the batch in each.
 
@@ -34,8 +35,9 @@ def batched(
         dims: for each argument, the dim of the batch, or None where all members share it.
         operator: the operator.
         args: the operator's arguments.
+        more: how many tensors of x's shape come after them.
     """
-    found = _fold(call, size, dims, operator, args) if _folds(dims, operator, args) else None
+    found = _fold(call, size, dims, operator, args, more) if _folds(dims, operator, args) else None
     if found is None:
         members = [
             call(operator, tuple([_member(a, d, n) for a, d in zip(args, dims, strict=True)]))
@@ -79,6 +81,7 @@ def _fold(
     dims: Sequence[int | None],
     operator: BoundOperator,
     args: tuple[Any, ...],
+    more: int,
 ) -> Any:
     """Run the batch as rows of one call: [B, rows, …, cols] becomes [B rows, …, cols]; [B, cols] stays."""
     merges = _merges(dims, operator, args)
@@ -86,10 +89,12 @@ def _fold(
 
     def folded(place: int) -> Any:
         tensor, dim = args[place], dims[place]
-        if place >= tensors or (place < operator.count and operator.kinds[place] not in _BY_ROW):
+        if tensors <= place < len(args) - more or (
+            place < operator.count and operator.kinds[place] not in _BY_ROW
+        ):
             return tensor
         whole = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        if place >= operator.count:  # of one row, the batch that shares it is a view
+        if operator.count <= place < tensors:  # of one row, the batch that shares it is a view
             return whole.flatten(0, 1).contiguous()
         return whole.flatten(0, 1) if merges else whole
 

@@ -23,6 +23,8 @@ class Operator(NamedTuple):
         still: of the backward, the inputs of the forward whose gradient is 0 everywhere; no output.
         shared: of a derivative, the inputs of the operator before whose gradient is another tensor, with that
             one: the place of a cotangent, or of the input whose gradient it is too; no output.
+        kept: of the backward, the inputs of the forward in whose place it takes an output of that, by the
+            places of both. They are not kept for it.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Operator(NamedTuple):
     float32: tuple[bool, ...] = ()
     still: tuple[int, ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
+    kept: tuple[tuple[int, int], ...] = ()

@@ -1,8 +1,8 @@
 """An operator as a differentiable function: in plain eager, under transforms, and in forward mode.
 
 The backward of operator k is operator k + 1, called like any other. So a derivative of any order is exact or
-refused. Only the inputs are saved, and the row statistics computed from them. The derived programs
-differentiate through the statistics symbolically.
+refused. What is saved are the inputs, or an output from which a derivative follows as well, and the row
+statistics. The derived programs differentiate through the statistics symbolically.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fusegen.runtime.batching import batched
+from fusegen.runtime.forward_mode import push
 from fusegen.runtime.operators import BoundOperator, as_tuple
+from fusegen.runtime.zeros import zeros
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
@@ -27,13 +28,15 @@ def call(
     operator: BoundOperator,
     args: tuple[Any, ...],
     *,
+    origins: Sequence[Tensor] = (),
     value_alone: bool = False,
     seen: Callable[[Any], None] | None = None,
 ) -> Any:
     """Call an operator, differentiably in its tensors, and return its outputs.
 
     With `value_alone` the outputs of the forward may lack its statistics, which are not stored if no gradient
-    is needed. `seen` is called with the outputs.
+    is needed. `seen` is called with the outputs. `origins` are the tensors in whose place a backward takes an
+    output of the forward: forward mode wants their tangents.
 
     Plain eager takes a short Function (8 µs). Under a transform of torch.func, or in forward mode, a Function
     with all rules is used (22 µs). Everything else (compilers, tensor subclasses, dispatch modes) sees the
@@ -44,9 +47,9 @@ def call(
     if _is_compiling():
         return operator.overload(*args)
     if _is_transformed() or forward_ad._current_level >= 0:
-        return (
-            operator.dispatch(args) if _functionalized() else _Transformable.apply(operator, *args)
-        )
+        if _functionalized():
+            return operator.dispatch(args)
+        return _Transformable.apply(operator, len(origins), *origins, *args)
     if _is_grad_enabled():
         for tensor in args[: operator.count]:
             if tensor.requires_grad:
@@ -81,14 +84,33 @@ def _called_and_seen(
     return out
 
 
-def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
+def remember(
+    ctx: Any,
+    operator: BoundOperator,
+    args: Sequence[Any],
+    out: Any,
+    origins: Sequence[Tensor] = (),
+) -> Sequence[Tensor]:
     """Save what the derivatives of a call need, and return its tensors."""
     statistics, extras = operator.saved(args, out)
     seed = extras[: operator.random]
-    ctx.numbers = extras[operator.random :]
-    saved = (*args[: operator.count], *statistics, *seed)
+    ctx.numbers, ctx.origins = extras[operator.random :], len(origins)
+    kept = kept_tensors(operator.kept, args[: operator.count], out)
+    saved = (*kept, *statistics, *seed, *origins)
     ctx.save_for_backward(*saved)
     return saved
+
+
+def kept_tensors(
+    kept: Sequence[tuple[int, int]], tensors: Sequence[Tensor], out: Any
+) -> Sequence[Tensor]:
+    """Return the tensors that a derivative takes: those of the call, and an output in the place of some."""
+    if not kept:
+        return tensors
+    found, outputs = list(tensors), as_tuple(out)
+    for place, output in kept:
+        found[place] = outputs[output]
+    return found
 
 
 def mark_outputs(ctx: Any, operator: BoundOperator, out: Any) -> None:
@@ -112,11 +134,12 @@ def pull(
         return [None] * (operator.given_tensors + len(ctx.numbers))
     following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
-        _zeros(operator, place, saved) if cotangent is None else cotangent
+        zeros(operator, place, saved) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
-    args = (*saved[:count], *outputs, *saved[count:], *ctx.numbers)
-    found = as_tuple(call(following, args))
+    last = len(saved) - ctx.origins
+    args = (*saved[:count], *outputs, *saved[count:last], *ctx.numbers)
+    found = as_tuple(call(following, args, origins=() if operator.order else saved[last:]))
     taken = len(args) - len(outputs) - (0 if operator.order else operator.statistics)
     if following.leads:
         return (*found, *[None] * (taken - len(found)))
@@ -128,107 +151,6 @@ def pull(
     for place, source in following.shared:
         gradients[place] = gradients[source] if source < count else given[source - count]
     return gradients
-
-
-def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -> Any:
-    """Return the tangent of each output of a call.
-
-    For the forward y = f(x), the backward J'c is linear in c. Its derivative by c, along v, is J v, which the
-    double backward returns. For a derivative, operator k + 1 is the gradient of the scalar s = <operator k,
-    u> by the inputs of operator k. The derivative of this gradient along v is the Hessian of s times v. A
-    Hessian is symmetric, so operator k + 2 computes it as the gradient of <operator k + 1, v>. s is linear in
-    u, so a tangent of u replaces u.
-    """
-    tensors, statistics, extras = _recall(ctx, operator)
-    following = operator.following
-    along = [_or_zeros(t, x) for t, x in zip(tangents[: operator.count], tensors, strict=True)]
-    if operator.order == 0:
-        last = following.following
-        unused = [_zeros(operator, n, tensors) for n in range(len(operator.like))]
-        moved = _along_outputs(following, along, tangents)
-        found = _call(last, (*tensors, *unused, *moved), statistics, extras)
-        pushed = [
-            found.get(operator.count + number, torch.zeros_like(cotangent))
-            for number, cotangent in enumerate(unused)
-        ]
-        # The gradient of some inputs is a cotangent: the double backward does not have that term.
-        for place, source in following.shared:
-            if source >= operator.count and tangents[place] is not None:
-                pushed[source - operator.count] = pushed[source - operator.count] + along[place]
-        return (*pushed, *([None] * operator.statistics)) if operator.returned > 1 else pushed[0]
-    base = operator.count - operator.cotangents
-    moved = _along_outputs(operator, along, tangents)
-    found = _call(following, (*tensors, *moved), statistics, extras)
-    linear: dict[int, Tensor] = {}
-    if any(t is not None for t in tangents[base : operator.count]):
-        linear = _call(operator, (*tensors[:base], *along[base:]), statistics, extras)
-    pushed = []
-    for place in operator.like:
-        parts = [part[place] for part in (found, linear) if place in part]
-        pushed.append(sum(parts[1:], parts[0]) if parts else torch.zeros_like(tensors[place]))
-    return tuple(pushed) if operator.returned > 1 else pushed[0]
-
-
-def _along_outputs(
-    derivative: BoundOperator, along: Sequence[Tensor], tangents: Sequence[Tensor | None]
-) -> list[Tensor]:
-    """Return the tangent for each output of a derivative: of all inputs whose gradient that output is."""
-    moved = {place: along[place] for place in derivative.like}
-    for place, source in derivative.shared:
-        if source in moved and tangents[place] is not None:
-            moved[source] = moved[source] + along[place]
-    return list(moved.values())
-
-
-def _call(
-    operator: BoundOperator,
-    tensors: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-    extras: Sequence[Any],
-) -> dict[int, Tensor]:
-    """Return the outputs of a derivative, by the index of the input that each belongs to."""
-    out = call(operator, operator.arguments(tensors, statistics, extras))
-    found = dict(zip(operator.like, as_tuple(out), strict=True))
-    for place, source in operator.shared:
-        found[place] = found[source] if source in found else tensors[source]
-    return found
-
-
-def _zeros(operator: BoundOperator, place: int, tensors: Sequence[Tensor]) -> Tensor:
-    """Return an output of zeros.
-
-    One of the activation's size is a row of zeros, or a matrix where dims come after the columns, expanded to
-    all rows. So next to nothing is filled, and kernels read it from a cache.
-    """
-    x = tensors[0]
-    shape, dtype = operator.shape(place, tensors), operator.dtype(place, x.dtype)
-    across = len(shape) + operator.columns[0]
-    if operator.output_kinds[place] not in ("full", "half") or across < 1 or _has_rules(x):
-        return x.new_zeros(shape, dtype=dtype)
-    like = tensors[operator.like[place]]
-    if like.shape == shape and not like.is_contiguous():  # in its memory format
-        first = torch.zeros_like(like[(slice(1),) * across], dtype=dtype)
-    else:
-        first = x.new_zeros((*[1] * across, *shape[across:]), dtype=dtype)
-    return first.expand(shape)
-
-
-def _has_rules(x: Tensor) -> bool:
-    """Return whether a tensor is a subclass around others, such as a DTensor, with rules of its own."""
-    return type(x) is not Tensor and is_traceable_wrapper_subclass(x)
-
-
-def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if tangent is None else tangent
-
-
-def _recall(
-    ctx: Any, operator: BoundOperator
-) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Any]]:
-    """Return what `remember` saved: tensors, statistics, and the seed with the numbers."""
-    saved = ctx.saved_tensors  # read once: checkpointing recomputes them at each access
-    after = operator.count + operator.statistics
-    return saved[: operator.count], saved[operator.count : after], (*saved[after:], *ctx.numbers)
 
 
 class _Eager(torch.autograd.Function):
@@ -280,28 +202,46 @@ def _recorded(ctx: Any, operator: BoundOperator, args: tuple[Any, ...]) -> Any:
 
 
 class _Transformable(torch.autograd.Function):
-    """An operator under torch.func and in forward mode, at 22 µs per call."""
+    """An operator under torch.func and in forward mode, at 22 µs per call.
+
+    Its arguments are those of the operator, after its origins and their number.
+    """
 
     @staticmethod
-    def forward(operator: BoundOperator, *args: Any) -> Any:
-        out = operator.run(args)
+    def forward(operator: BoundOperator, origins: int, *args: Any) -> Any:
+        out = operator.run(args[origins:])
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        operator, *args = inputs
-        ctx.operator = operator
-        ctx.save_for_forward(*remember(ctx, operator, args, output))
+        operator, origins, *given = inputs
+        ctx.operator, args = operator, given[origins:]
+        own = given[:origins] or [args[place] for place, _ in operator.kept]
+        ctx.save_for_forward(*remember(ctx, operator, args, output, own))
         mark_outputs(ctx, operator, output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        return None, *pull(ctx, ctx.operator, cotangents)
+        before = ctx.origins if ctx.operator.takes else 0
+        return None, None, *[None] * before, *pull(ctx, ctx.operator, cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        return push(ctx, ctx.operator, tangents[1:])
+        before = ctx.origins if ctx.operator.takes else 0
+        return push(call, ctx, ctx.operator, tangents[2 + before :], tangents[2 : 2 + before])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], operator: BoundOperator, *args: Any) -> Any:
-        return batched(call, info.batch_size, in_dims[1:], operator, args)
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], operator: BoundOperator, origins: int, *args: Any
+    ) -> Any:
+        dims = in_dims[2:]
+        return batched(
+            lambda of, given: call(
+                of, given[: len(given) - origins], origins=given[len(given) - origins :]
+            ),
+            info.batch_size,
+            (*dims[origins:], *dims[:origins]),
+            operator,
+            (*args[origins:], *args[:origins]),
+            origins,
+        )

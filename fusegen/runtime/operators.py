@@ -56,6 +56,8 @@ class BoundOperator:
         still: the inputs of the operator before whose gradient is 0 everywhere. It does not return it.
         shared: the inputs whose gradient it does not return either, with the tensor that it is: of its own
             arguments a cotangent, or an input whose gradient it returns.
+        takes: the inputs of the operator before in whose place it takes an output of that, with the output.
+        kept: the same of the operator that is this one's derivative.
         leads: whether its outputs belong to its first inputs, in order, and no other has a gradient.
         mixes_rows: whether a row's results depend on other rows.
     """
@@ -101,6 +103,8 @@ class BoundOperator:
         if order == 0:
             self.float32 = declared.float32 or (False,) * len(declared.like)
         self.still, self.shared = declared.still, declared.shared
+        self.takes = declared.kept
+        self.kept: tuple[tuple[int, int], ...] = ()
         self.leads = self.like == tuple(range(len(self.like))) and not (self.still or self.shared)
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None
@@ -128,6 +132,7 @@ class BoundOperator:
     def differentiate_by(self, following: BoundOperator) -> None:
         """Take an operator as this one's derivative; it takes a cotangent for each output."""
         self._next, following.cotangents = following, len(self.like)
+        self.kept = following.takes
 
     def rows_shape(self, x: Tensor) -> Sequence[int]:
         """Return the shape of the activation for the kernels: x's, or that of one half or part."""

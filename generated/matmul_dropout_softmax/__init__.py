@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "acf0a821365f", 3)  # before any code of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "c13f3ec4a84c", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "acf0a821365f",
+    "c13f3ec4a84c",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -43,22 +43,22 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             operators=(
-                Operator("forward_train", (0,), memory_format="packed", value=True),
-                Operator("backward_train", (0, 1), memory_format="packed"),
-                Operator("double_backward_train", (0, 1, 2), memory_format="packed"),
+                Operator("forward_train", (0,), memory_format="packed"),
+                Operator("backward_train", (0, 1), memory_format="packed", kept=((0, 0),)),
+                Operator("double_backward_train", (0, 2), memory_format="packed"),
             ),
-            saved=("row", "row"),
+            saved=(),
             random=True,
         ),
         "eval": Mode(
             operands=(0,),
             attributes=(),
             operators=(
-                Operator("forward_eval", (0,), memory_format="packed", value=True),
-                Operator("backward_eval", (0, 1), memory_format="packed"),
-                Operator("double_backward_eval", (0, 1, 2), memory_format="packed"),
+                Operator("forward_eval", (0,), memory_format="packed"),
+                Operator("backward_eval", (0, 1), memory_format="packed", kept=((0, 0),)),
+                Operator("double_backward_eval", (0, 2), memory_format="packed"),
             ),
-            saved=("row", "row"),
+            saved=(),
             random=False,
         ),
     },

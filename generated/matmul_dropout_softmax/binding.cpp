@@ -30,8 +30,6 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
-  const Tensor softmax_max_out = activation.statistics(Kind::row);
-  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -41,39 +39,29 @@ void forward_train(uint64_t* stack, uint64_t, uint64_t) {
   args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
-  args.softmax_max = softmax_max_out.mutable_data_ptr();
-  args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
-  call.returns({y_out, softmax_max_out, softmax_sum_out});
+  call.returns({y_out});
 }
 
 void backward_train(uint64_t* stack, uint64_t, uint64_t) {
   Call call(stack);
-  const Tensor x = call.tensor();
+  const Tensor kept_y = call.tensor();
   const Tensor matmul_bias = call.tensor();
   const Tensor grad_y = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
   const Tensor seed = call.tensor();
   [[maybe_unused]] const double dropout_p = call.number();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
+  Activation activation(call, kept_y, {2, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
+  args.kept_y = kept_y_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
   args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -84,47 +72,37 @@ void backward_train(uint64_t* stack, uint64_t, uint64_t) {
 
 void double_backward_train(uint64_t* stack, uint64_t, uint64_t) {
   Call call(stack);
-  const Tensor x = call.tensor();
+  const Tensor kept_y = call.tensor();
   const Tensor matmul_bias = call.tensor();
   const Tensor grad_y = call.tensor();
   const Tensor grad_grad_x = call.tensor();
   const Tensor grad_grad_matmul_bias = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
   const Tensor seed = call.tensor();
   [[maybe_unused]] const double dropout_p = call.number();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
+  Activation activation(call, kept_y, {2, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor grad_grad_matmul_bias_ =
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.full_result();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_kept_y_out = activation.full_result();
   const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
+  args.kept_y = kept_y_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
   args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = activation.seed(seed);
   args.dropout_p = dropout_p;
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
+  args.grad_kept_y = grad_kept_y_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
-  call.returns({grad_x_out, grad_matmul_bias_out, grad_grad_y_out});
+  call.returns({grad_kept_y_out, grad_grad_y_out});
 }
 
 void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
@@ -135,8 +113,6 @@ void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
-  const Tensor softmax_max_out = activation.statistics(Kind::row);
-  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -144,37 +120,27 @@ void forward_eval(uint64_t* stack, uint64_t, uint64_t) {
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.x_gap = activation.gap(x_, activation.matrix_elements());
   args.y = y_out.mutable_data_ptr();
-  args.softmax_max = softmax_max_out.mutable_data_ptr();
-  args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
-  call.returns({y_out, softmax_max_out, softmax_sum_out});
+  call.returns({y_out});
 }
 
 void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
   Call call(stack);
-  const Tensor x = call.tensor();
+  const Tensor kept_y = call.tensor();
   const Tensor matmul_bias = call.tensor();
   const Tensor grad_y = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
+  Activation activation(call, kept_y, {2, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
+  args.kept_y = kept_y_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
   args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
@@ -183,110 +149,50 @@ void backward_eval(uint64_t* stack, uint64_t, uint64_t) {
 
 void double_backward_eval(uint64_t* stack, uint64_t, uint64_t) {
   Call call(stack);
-  const Tensor x = call.tensor();
+  const Tensor kept_y = call.tensor();
   const Tensor matmul_bias = call.tensor();
   const Tensor grad_y = call.tensor();
   const Tensor grad_grad_x = call.tensor();
   const Tensor grad_grad_matmul_bias = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
+  Activation activation(call, kept_y, {2, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor grad_grad_matmul_bias_ =
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.full_result();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_kept_y_out = activation.full_result();
   const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
+  args.kept_y = kept_y_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
   args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
   args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
+  args.grad_kept_y = grad_kept_y_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
-  call.returns({grad_x_out, grad_matmul_bias_out, grad_grad_y_out});
-}
-
-// forward_train without the results that only its derivatives need.
-void forward_train_value(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  const Tensor matmul_bias = call.tensor();
-  const Tensor seed = call.tensor();
-  [[maybe_unused]] const double dropout_p = call.number();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor y_out = activation.full_result();
-  ForwardTrainArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
-  args.seed = activation.seed(seed);
-  args.dropout_p = dropout_p;
-  args.y = y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
-  call.returns({y_out});
-}
-
-// forward_eval without the results that only its derivatives need.
-void forward_eval_value(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  const Tensor matmul_bias = call.tensor();
-  Activation activation(call, x, {2, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor y_out = activation.full_result();
-  ForwardEvalArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
-  args.y = y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
-  call.returns({y_out});
+  call.returns({grad_kept_y_out, grad_grad_y_out});
 }
 
 const fusegen::Operator operators[] = {
     {forward_train,
-     "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> (Tensor, "
-     "Tensor, Tensor)"},
+     "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> Tensor"},
     {backward_train,
-     "backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
-     "softmax_sum, Tensor seed, float dropout_p) -> (Tensor, Tensor)"},
+     "backward_train(Tensor kept_y, Tensor matmul_bias, Tensor grad_y, Tensor seed, float "
+     "dropout_p) -> (Tensor, Tensor)"},
     {double_backward_train,
-     "double_backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
-     "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum, Tensor seed, float "
-     "dropout_p) -> (Tensor, Tensor, Tensor)"},
-    {forward_eval, "forward_eval(Tensor x, Tensor matmul_bias) -> (Tensor, Tensor, Tensor)"},
+     "double_backward_train(Tensor kept_y, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
+     "Tensor grad_grad_matmul_bias, Tensor seed, float dropout_p) -> (Tensor, Tensor)"},
+    {forward_eval, "forward_eval(Tensor x, Tensor matmul_bias) -> Tensor"},
     {backward_eval,
-     "backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
-     "softmax_sum) -> (Tensor, Tensor)"},
+     "backward_eval(Tensor kept_y, Tensor matmul_bias, Tensor grad_y) -> (Tensor, Tensor)"},
     {double_backward_eval,
-     "double_backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
-     "grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)"},
-    {forward_train_value,
-     "forward_train_value(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> Tensor"},
-    {forward_eval_value, "forward_eval_value(Tensor x, Tensor matmul_bias) -> Tensor"}};
+     "double_backward_eval(Tensor kept_y, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
+     "Tensor grad_grad_matmul_bias) -> (Tensor, Tensor)"}};
 const fusegen::Registered registered(fusegen_matmul_dropout_softmax_operators, operators);
 
 }  // namespace

@@ -17,7 +17,7 @@ using fusegen::power;
 using fusegen::times_power;
 
 // forward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full)
-//   -> y: full, softmax_max: row, softmax_sum: row
+//   -> y: full
 //   matmul: full = matmul_bias + x
 //   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_max: row = max(dropout over cols, shift-invariant)
@@ -92,15 +92,14 @@ struct ForwardTrain {
   }
 };
 
-// backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full)
+// backward_train: (kept_y: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
+// full)
 //   -> grad_x: full, grad_matmul_bias: col
-//   matmul: full = matmul_bias + x
-//   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
-//   softmax_exp: full = exp(dropout - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   softmax_exp_masked: full = where(dropout_p > dropout_u, 0, softmax_exp)
-//   grad_matmul: full = where(softmax_exp_masked == 0, 0, softmax_exp_masked*(-grad_softmax_sum_2/softmax_sum + grad_y)/(softmax_sum*(1 - dropout_p)))
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_dropout: full = grad_softmax_exp*kept_y
+//   grad_matmul: full = where(dropout_p > dropout_u, 0, grad_dropout/(1 - dropout_p))
 //   grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
 struct BackwardTrain {
@@ -108,27 +107,19 @@ struct BackwardTrain {
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
     T dropout_u;
   };
-  struct Col {
-    T matmul_bias;
-  };
+  struct Col {};
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_softmax_sum_2;
-    T grad_matmul_factor2;
-    T grad_matmul_factor;
   };
   struct Scalar {
     T dropout_p;
-    T dropout_factor;
+    T grad_matmul_factor;
   };
-  struct Live {
-    T softmax_exp_masked;
-  };
+  struct Live {};
   struct Out {
     T grad_softmax_sum_2;
     T grad_x;
@@ -137,95 +128,60 @@ struct BackwardTrain {
 
   // Computed once per call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
-  }
-
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.grad_matmul_factor2 = scalar.dropout_factor / row.softmax_sum;
+    scalar.grad_matmul_factor = Math::inverse(T(1) - scalar.dropout_p);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
-    // matmul: x W^T + bias
-    const T matmul = full.x + col.matmul_bias;
-    // dropout: 0 with probability p, else x / (1 - p)
-    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.dropout_factor);
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(dropout - row.softmax_max);
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
-    // known before the row's sums are
-    const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
-    live.softmax_exp_masked = softmax_exp_masked;
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
-  // Computed once per row, before stage 1.
-  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_matmul_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-  }
-
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
-    const T grad_matmul = (live.softmax_exp_masked == T(0)
-                               ? T(0)
-                               : live.softmax_exp_masked * (full.grad_y + row.grad_matmul_factor) *
-                                     row.grad_matmul_factor2);
+    // sum over all uses
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
+    const T grad_dropout = grad_softmax_exp * full.kept_y;
+    const T grad_matmul =
+        (scalar.dropout_p > full.dropout_u ? T(0) : grad_dropout * scalar.grad_matmul_factor);
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
 };
 
-// double_backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
-// full, grad_grad_x: full, grad_grad_matmul_bias: col)
-//   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
+// double_backward_train: (kept_y: full, matmul_bias: col, dropout_p: scalar, dropout_u: full,
+// grad_y: full, grad_grad_x: full, grad_grad_matmul_bias: col)
+//   -> grad_kept_y: full, grad_grad_y: full
 //   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
 //   grad_grad_dropout: full = where(dropout_p > dropout_u, 0, grad_grad_matmul/(1 - dropout_p))
-//   matmul: full = matmul_bias + x
-//   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
-//   softmax_exp: full = exp(dropout - softmax_max)
-//   grad_grad_softmax_exp: full = grad_grad_dropout*softmax_exp
+//   grad_grad_softmax_exp: full = grad_grad_dropout*kept_y
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
-//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
-//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
-//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_dropout*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
-//   softmax_exp_masked: full = where(dropout_p > dropout_u, 0, softmax_exp)
-//   grad_matmul_2: full = where(softmax_exp_masked == 0, 0, grad_softmax_exp_2*softmax_exp_masked/(1 - dropout_p))
-//   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
-//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_kept_y: full = grad_grad_dropout*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y
+//   grad_grad_y: full = grad_grad_softmax_exp + grad_grad_softmax_sum_2_2*kept_y
 template <class Math>
 struct DoubleBackwardTrain {
   using T = typename Math::Scalar;
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
     T grad_grad_x;
     T dropout_u;
   };
   struct Col {
-    T matmul_bias;
     T grad_grad_matmul_bias;
   };
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
-    T softmax_sum_inverse;
     T grad_grad_softmax_sum_2_2;
-    T grad_softmax_exp_factor;
-    T d_grad_softmax_exp_softmax_sum_factor;
-    T grad_softmax_exp_2_factor;
   };
   struct Scalar {
     T dropout_p;
@@ -233,28 +189,18 @@ struct DoubleBackwardTrain {
   };
   struct Live {
     T grad_grad_dropout;
-    T softmax_exp;
     T grad_grad_softmax_exp;
-    T softmax_exp_masked;
-    T grad_softmax_exp;
   };
   struct Out {
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
+    T grad_kept_y;
     T grad_grad_y;
-    T grad_x;
-    T grad_matmul_bias;
   };
 
   // Computed once per call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.grad_grad_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
-  }
-
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
@@ -265,75 +211,37 @@ struct DoubleBackwardTrain {
     const T grad_grad_dropout =
         (scalar.dropout_p > full.dropout_u ? T(0)
                                            : grad_grad_matmul * scalar.grad_grad_dropout_factor);
-    // matmul: x W^T + bias
-    const T matmul = full.x + col.matmul_bias;
-    // dropout: 0 with probability p, else x / (1 - p)
-    const T dropout =
-        (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.grad_grad_dropout_factor);
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(dropout - row.softmax_max);
-    const T grad_grad_softmax_exp = grad_grad_dropout * softmax_exp;
+    const T grad_grad_softmax_exp = grad_grad_dropout * full.kept_y;
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
-    // known before the row's sums are
-    const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     live.grad_grad_dropout = grad_grad_dropout;
-    live.softmax_exp = softmax_exp;
     live.grad_grad_softmax_exp = grad_grad_softmax_exp;
-    live.softmax_exp_masked = softmax_exp_masked;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_grad_softmax_sum_2_2 =
-        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_grad_softmax_sum_2_2 = -row.grad_grad_softmax_sum_2;
   }
 
-  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  // Stage 1: grad_kept_y, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    // d grad_softmax_exp / d softmax_sum
-    const T d_grad_softmax_exp_softmax_sum =
-        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
-    // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
     // sum over all uses
-    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    live.grad_softmax_exp = grad_softmax_exp;
-    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    const T grad_kept_y = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_dropout * grad_softmax_exp);
+    // sum over all uses
+    const T grad_grad_y =
+        Math::fma(full.kept_y, row.grad_grad_softmax_sum_2_2, live.grad_grad_softmax_exp);
+    out.grad_kept_y = grad_kept_y;
     out.grad_grad_y = grad_grad_y;
-  }
-  // Computed once per row, before stage 2.
-  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_2_factor =
-        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
-  }
-
-  // Stage 2: grad_x, grad_matmul_bias.
-  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Live& live, Out& out) {
-    // sum over all uses
-    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           live.grad_grad_dropout * live.grad_softmax_exp) +
-                                 row.grad_softmax_exp_2_factor;
-    const T grad_matmul_2 =
-        (live.softmax_exp_masked == T(0)
-             ? T(0)
-             : grad_softmax_exp_2 * live.softmax_exp_masked * scalar.grad_grad_dropout_factor);
-    out.grad_x = grad_matmul_2;
-    out.grad_matmul_bias = grad_matmul_2;
   }
 };
 
 // forward_eval: (x: full, matmul_bias: col)
-//   -> y: full, softmax_max: row, softmax_sum: row
+//   -> y: full
 //   matmul: full = matmul_bias + x
 //   softmax_max: row = max(matmul over cols, shift-invariant)
 //   softmax_exp: full = exp(matmul - softmax_max)
@@ -396,14 +304,12 @@ struct ForwardEval {
   }
 };
 
-// backward_eval: (x: full, matmul_bias: col, grad_y: full)
+// backward_eval: (kept_y: full, matmul_bias: col, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
-//   matmul: full = matmul_bias + x
-//   softmax_exp: full = exp(matmul - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_matmul: full = grad_softmax_exp*softmax_exp
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_matmul: full = grad_softmax_exp*kept_y
 //   grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
 struct BackwardEval {
@@ -411,189 +317,112 @@ struct BackwardEval {
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
   };
-  struct Col {
-    T matmul_bias;
-  };
+  struct Col {};
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_softmax_sum_2;
-    T softmax_sum_inverse;
-    T grad_softmax_exp_factor;
   };
   struct Scalar {};
-  struct Live {
-    T softmax_exp;
-  };
+  struct Live {};
   struct Out {
     T grad_softmax_sum_2;
     T grad_x;
     T grad_matmul_bias;
   };
 
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
-  }
-
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
-    // matmul: x W^T + bias
-    const T matmul = full.x + col.matmul_bias;
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(matmul - row.softmax_max);
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
-    live.softmax_exp = softmax_exp;
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
-  // Computed once per row, before stage 1.
-  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-  }
-
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_matmul = grad_softmax_exp * live.softmax_exp;
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
+    const T grad_matmul = grad_softmax_exp * full.kept_y;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
 };
 
-// double_backward_eval: (x: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
+// double_backward_eval: (kept_y: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
 // grad_grad_matmul_bias: col)
-//   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
+//   -> grad_kept_y: full, grad_grad_y: full
 //   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
-//   matmul: full = matmul_bias + x
-//   softmax_exp: full = exp(matmul - softmax_max)
-//   grad_grad_softmax_exp: full = grad_grad_matmul*softmax_exp
+//   grad_grad_softmax_exp: full = grad_grad_matmul*kept_y
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
-//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
-//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
-//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_matmul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
-//   grad_matmul_2: full = grad_softmax_exp_2*softmax_exp
-//   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
-//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_kept_y: full = grad_grad_matmul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y
+//   grad_grad_y: full = grad_grad_softmax_exp + grad_grad_softmax_sum_2_2*kept_y
 template <class Math>
 struct DoubleBackwardEval {
   using T = typename Math::Scalar;
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
     T grad_grad_x;
   };
   struct Col {
-    T matmul_bias;
     T grad_grad_matmul_bias;
   };
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
-    T softmax_sum_inverse;
     T grad_grad_softmax_sum_2_2;
-    T grad_softmax_exp_factor;
-    T d_grad_softmax_exp_softmax_sum_factor;
-    T grad_softmax_exp_2_factor;
   };
   struct Scalar {};
   struct Live {
     T grad_grad_matmul;
-    T softmax_exp;
     T grad_grad_softmax_exp;
-    T grad_softmax_exp;
   };
   struct Out {
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
+    T grad_kept_y;
     T grad_grad_y;
-    T grad_x;
-    T grad_matmul_bias;
   };
-
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
-  }
 
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
-    // matmul: x W^T + bias
-    const T matmul = full.x + col.matmul_bias;
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(matmul - row.softmax_max);
-    const T grad_grad_softmax_exp = grad_grad_matmul * softmax_exp;
+    const T grad_grad_softmax_exp = grad_grad_matmul * full.kept_y;
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     live.grad_grad_matmul = grad_grad_matmul;
-    live.softmax_exp = softmax_exp;
     live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_grad_softmax_sum_2_2 =
-        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_grad_softmax_sum_2_2 = -row.grad_grad_softmax_sum_2;
   }
 
-  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  // Stage 1: grad_kept_y, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    // d grad_softmax_exp / d softmax_sum
-    const T d_grad_softmax_exp_softmax_sum =
-        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
-    // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
     // sum over all uses
-    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    live.grad_softmax_exp = grad_softmax_exp;
-    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    const T grad_kept_y = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_matmul * grad_softmax_exp);
+    // sum over all uses
+    const T grad_grad_y =
+        Math::fma(full.kept_y, row.grad_grad_softmax_sum_2_2, live.grad_grad_softmax_exp);
+    out.grad_kept_y = grad_kept_y;
     out.grad_grad_y = grad_grad_y;
-  }
-  // Computed once per row, before stage 2.
-  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_2_factor =
-        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
-  }
-
-  // Stage 2: grad_x, grad_matmul_bias.
-  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Live& live, Out& out) {
-    // sum over all uses
-    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           live.grad_grad_matmul * live.grad_softmax_exp) +
-                                 row.grad_softmax_exp_2_factor;
-    const T grad_matmul_2 = grad_softmax_exp_2 * live.softmax_exp;
-    out.grad_x = grad_matmul_2;
-    out.grad_matmul_bias = grad_matmul_2;
   }
 };
 

@@ -16,8 +16,7 @@ namespace {
 
 using namespace fusegen;
 
-// forward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full -> y: full,
-// softmax_max: row, softmax_sum: row.
+// forward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full -> y: full.
 template <class S>
 struct ForwardTrainForm : Description {
   using T = compute_t<S>;
@@ -34,69 +33,56 @@ struct ForwardTrainForm : Description {
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
            Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
                  Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
-  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
-                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
+  using results = List<>;
 };
 
-// backward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full ->
-// grad_x: full, grad_matmul_bias: col.
+// backward_train: kept_y: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full
+// -> grad_x: full, grad_matmul_bias: col.
 template <class S>
 struct BackwardTrainForm : Description {
   using T = compute_t<S>;
   using K = BackwardTrain<math_t<S>>;
   using Args = BackwardTrainArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Rng<&K::Full::dropout_u, 0>, Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
-                      Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
-  using stages =
-      List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::dropout_u>, Uses<&K::Full::grad_y>,
-                 Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::softmax_exp_masked>,
-                 Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-                 Read<&K::Live::softmax_exp_masked>, Store<&K::Out::grad_x, &Args::grad_x>,
-                 ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias>>>>;
+  using inputs =
+      List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
+           Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>, Rng<&K::Full::dropout_u, 0>,
+           Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
+  using stages = List<Stage<&K::stage0, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+                            Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
+                      Stage<&K::stage1, Uses<&K::Full::dropout_u>, Uses<&K::Full::grad_y>,
+                            Uses<&K::Full::kept_y>, Store<&K::Out::grad_x, &Args::grad_x>,
+                            ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias>>>>;
   using results = List<>;
 };
 
-// double_backward_train: x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
-// full, grad_grad_x: full, grad_grad_matmul_bias: col -> grad_x: full, grad_matmul_bias: col,
-// grad_grad_y: full.
+// double_backward_train: kept_y: full, matmul_bias: col, dropout_p: scalar, dropout_u: full,
+// grad_y: full, grad_grad_x: full, grad_grad_matmul_bias: col -> grad_kept_y: full, grad_grad_y:
+// full.
 template <class S>
 struct DoubleBackwardTrainForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackwardTrain<math_t<S>>;
   using Args = DoubleBackwardTrainArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+  using inputs = List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
-                      Rng<&K::Full::dropout_u, 0>, Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
+                      Rng<&K::Full::dropout_u, 0>,
                       Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
-                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
                       Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
   using stages =
-      List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::dropout_u>,
-                 Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
-                 UsesColumns, Keep<&K::Live::grad_grad_dropout>, Keep<&K::Live::softmax_exp>,
-                 Keep<&K::Live::grad_grad_softmax_exp>, Keep<&K::Live::softmax_exp_masked>,
+      List<Stage<&K::stage0, Uses<&K::Full::dropout_u>, Uses<&K::Full::grad_grad_x>,
+                 Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, UsesColumns,
+                 Keep<&K::Live::grad_grad_dropout>, Keep<&K::Live::grad_grad_softmax_exp>,
                  Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
                  Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-                 Read<&K::Live::grad_grad_softmax_exp>, Read<&K::Live::softmax_exp>,
-                 Keep<&K::Live::grad_softmax_exp>,
-                 Sum<&K::Out::grad_softmax_sum_4, &K::Row::grad_softmax_sum_4>,
-                 Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>,
-           Stage<&K::stage2, RowLines<&K::row2>, Uses<&K::Full::grad_y>,
-                 Read<&K::Live::grad_grad_dropout>, Read<&K::Live::grad_softmax_exp>,
-                 Read<&K::Live::softmax_exp_masked>, Store<&K::Out::grad_x, &Args::grad_x>,
-                 ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias>>>>;
+           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+                 Read<&K::Live::grad_grad_dropout>, Read<&K::Live::grad_grad_softmax_exp>,
+                 Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
+                 Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
 };
 
-// forward_eval: x: full, matmul_bias: col -> y: full, softmax_max: row, softmax_sum: row.
+// forward_eval: x: full, matmul_bias: col -> y: full.
 template <class S>
 struct ForwardEvalForm : Description {
   using T = compute_t<S>;
@@ -111,60 +97,49 @@ struct ForwardEvalForm : Description {
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
            Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
                  Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
-  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
-                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
+  using results = List<>;
 };
 
-// backward_eval: x: full, matmul_bias: col, grad_y: full -> grad_x: full, grad_matmul_bias: col.
+// backward_eval: kept_y: full, matmul_bias: col, grad_y: full -> grad_x: full, grad_matmul_bias:
+// col.
 template <class S>
 struct BackwardEvalForm : Description {
   using T = compute_t<S>;
   using K = BackwardEval<math_t<S>>;
   using Args = BackwardEvalArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
-                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
-  using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_y>,
-                            Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::softmax_exp>,
+  using inputs = List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
+                      Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>>;
+  using stages = List<Stage<&K::stage0, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-                      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-                            Read<&K::Live::softmax_exp>, Store<&K::Out::grad_x, &Args::grad_x>,
+                      Stage<&K::stage1, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+                            Store<&K::Out::grad_x, &Args::grad_x>,
                             ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias>>>>;
   using results = List<>;
+  static constexpr bool recomputed = true;
 };
 
-// double_backward_eval: x: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
-// grad_grad_matmul_bias: col -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full.
+// double_backward_eval: kept_y: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
+// grad_grad_matmul_bias: col -> grad_kept_y: full, grad_grad_y: full.
 template <class S>
 struct DoubleBackwardEvalForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackwardEval<math_t<S>>;
   using Args = DoubleBackwardEvalArgs;
-  using inputs = List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+  using inputs = List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
                       Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
                       Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
-                      Col<&K::Col::matmul_bias, &Args::matmul_bias, S>,
-                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
-                      RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-                      RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
+                      Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>>;
   using stages = List<
-      Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::grad_grad_matmul>,
-            Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_softmax_exp>,
+      Stage<&K::stage0, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+            UsesColumns, Keep<&K::Live::grad_grad_matmul>, Keep<&K::Live::grad_grad_softmax_exp>,
             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-            Read<&K::Live::grad_grad_softmax_exp>, Read<&K::Live::softmax_exp>,
-            Keep<&K::Live::grad_softmax_exp>,
-            Sum<&K::Out::grad_softmax_sum_4, &K::Row::grad_softmax_sum_4>,
-            Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>,
-      Stage<&K::stage2, RowLines<&K::row2>, Uses<&K::Full::grad_y>,
-            Read<&K::Live::grad_grad_matmul>, Read<&K::Live::grad_softmax_exp>,
-            Read<&K::Live::softmax_exp>, Store<&K::Out::grad_x, &Args::grad_x>,
-            ColSum<&K::Out::grad_matmul_bias, To<&Args::grad_matmul_bias>>>>;
+      Stage<&K::stage1, RowLines<&K::row1>, After<&K::stage0>, Uses<&K::Full::grad_y>,
+            Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_matmul>,
+            Read<&K::Live::grad_grad_softmax_exp>, Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
+            Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
+  static constexpr bool recomputed = true;
 };
 
 }  // namespace

@@ -45,10 +45,9 @@ struct BackwardTrainLaunch : Launch {
   static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
-  static constexpr bool beside = true;
   static constexpr bool reduces = true;
   static constexpr int sums = 1;
-  using between = List<Between<2, 0>, Between<1, 1>>;
+  using between = List<Between<2, 0>, Between<2, 0>>;
 };
 
 template <>
@@ -67,13 +66,15 @@ struct DoubleBackwardTrainLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
   static constexpr int cluster = 16;   // most blocks that hold a row together
-  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
   static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
+  static constexpr bool by_policy = true;
+  static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
   static constexpr bool reduces = true;
-  using between = List<Between<3, 0>, Between<1, 4>, Between<1, 3>>;
+  using between = List<Between<3, 0>, Between<2, 2>>;
 };
 
 template <>
@@ -124,10 +125,11 @@ struct BackwardEvalLaunch : Launch {
   static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
-  static constexpr bool beside = true;
+  static constexpr bool recomputed = true;
   static constexpr bool reduces = true;
+  static constexpr bool staged = true;
   static constexpr int sums = 1;
-  using between = List<Between<2, 0>, Between<1, 1>>;
+  using between = List<Between<2, 0>, Between<2, 0>>;
 };
 
 template <>
@@ -146,14 +148,17 @@ struct DoubleBackwardEvalLaunch : Launch {
   static constexpr int elements = 8;   // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
   static constexpr int cluster = 16;   // most blocks that hold a row together
-  static constexpr int waves = 1;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
   static constexpr int resident = 1;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 1;  // the same for 16-bit elements
   static constexpr int full = 512;           // most threads per block
+  static constexpr bool by_policy = true;
+  static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
+  static constexpr bool recomputed = true;
   static constexpr bool reduces = true;
-  static constexpr int sums = 1;
-  using between = List<Between<3, 0>, Between<1, 3>, Between<1, 3>>;
+  static constexpr bool staged = true;
+  using between = List<Between<3, 0>, Between<2, 2>>;
 };
 
 template <>

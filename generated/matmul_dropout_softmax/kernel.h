@@ -20,9 +20,7 @@ struct ForwardTrainArgs {
   fusegen::Gap x_gap;
   const uint64_t* seed;  // []
   double dropout_p;
-  void* y;            // [rows, cols]
-  void* softmax_max;  // [rows], in the compute type
-  void* softmax_sum;  // [rows], in the compute type
+  void* y;  // [rows, cols]
 };
 
 // Runs forward_train on the CPU.
@@ -41,14 +39,11 @@ FUSEGEN_OPTIONAL const char* forward_train_cuda(const ForwardTrainArgs& args, vo
 // Arguments of backward_train. Comments give the shapes of tensors.
 struct BackwardTrainArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
-  const void* grad_y;       // [rows, cols]
-  const void* matmul_bias;  // [cols]
-  fusegen::Gap x_gap;
+  const void* kept_y;  // [rows, cols]
+  const void* grad_y;  // [rows, cols]
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
-  const uint64_t* seed;     // []
+  const uint64_t* seed;  // []
   double dropout_p;
   void* grad_x;            // [rows, cols]
   void* grad_matmul_bias;  // [cols]
@@ -70,21 +65,17 @@ FUSEGEN_OPTIONAL const char* backward_train_cuda(const BackwardTrainArgs& args, 
 // Arguments of double_backward_train. Comments give the shapes of tensors.
 struct DoubleBackwardTrainArgs {
   int64_t rows, cols;
-  const void* x;                      // [rows, cols]
+  const void* kept_y;                 // [rows, cols]
   const void* grad_y;                 // [rows, cols]
   const void* grad_grad_x;            // [rows, cols]
-  const void* matmul_bias;            // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
-  fusegen::Gap x_gap;
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
   fusegen::Gap grad_grad_x_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
-  const uint64_t* seed;     // []
+  const uint64_t* seed;  // []
   double dropout_p;
-  void* grad_x;            // [rows, cols]
-  void* grad_matmul_bias;  // [cols]
-  void* grad_grad_y;       // [rows, cols]
+  void* grad_kept_y;  // [rows, cols]
+  void* grad_grad_y;  // [rows, cols]
 };
 
 // Runs double_backward_train on the CPU.
@@ -106,9 +97,7 @@ struct ForwardEvalArgs {
   const void* x;            // [rows, cols]
   const void* matmul_bias;  // [cols]
   fusegen::Gap x_gap;
-  void* y;            // [rows, cols]
-  void* softmax_max;  // [rows], in the compute type
-  void* softmax_sum;  // [rows], in the compute type
+  void* y;  // [rows, cols]
 };
 
 // Runs forward_eval on the CPU.
@@ -127,15 +116,12 @@ FUSEGEN_OPTIONAL const char* forward_eval_cuda(const ForwardEvalArgs& args, void
 // Arguments of backward_eval. Comments give the shapes of tensors.
 struct BackwardEvalArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
-  const void* grad_y;       // [rows, cols]
-  const void* matmul_bias;  // [cols]
-  fusegen::Gap x_gap;
+  const void* kept_y;  // [rows, cols]
+  const void* grad_y;  // [rows, cols]
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
-  void* grad_x;             // [rows, cols]
-  void* grad_matmul_bias;   // [cols]
+  void* grad_x;            // [rows, cols]
+  void* grad_matmul_bias;  // [cols]
 };
 
 // Runs backward_eval on the CPU.
@@ -154,19 +140,15 @@ FUSEGEN_OPTIONAL const char* backward_eval_cuda(const BackwardEvalArgs& args, vo
 // Arguments of double_backward_eval. Comments give the shapes of tensors.
 struct DoubleBackwardEvalArgs {
   int64_t rows, cols;
-  const void* x;                      // [rows, cols]
+  const void* kept_y;                 // [rows, cols]
   const void* grad_y;                 // [rows, cols]
   const void* grad_grad_x;            // [rows, cols]
-  const void* matmul_bias;            // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
-  fusegen::Gap x_gap;
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
   fusegen::Gap grad_grad_x_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
-  void* grad_x;             // [rows, cols]
-  void* grad_matmul_bias;   // [cols]
-  void* grad_grad_y;        // [rows, cols]
+  void* grad_kept_y;  // [rows, cols]
+  void* grad_grad_y;  // [rows, cols]
 };
 
 // Runs double_backward_eval on the CPU.

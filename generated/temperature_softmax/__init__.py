@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "06c23108ec85", 3)  # before any code of another version is called
+made_by("0.1.0", "temperature_softmax", "b97f55cd3dba", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "06c23108ec85",
+    "b97f55cd3dba",
     operands=[
     ],
     modes={
@@ -41,11 +41,11 @@ _chain = Chain(
             operands=(),
             attributes=(0,),
             operators=(
-                Operator("forward", (0,), memory_format="packed", value=True),
-                Operator("backward", (0,), memory_format="packed"),
+                Operator("forward", (0,), memory_format="packed"),
+                Operator("backward", (0,), memory_format="packed", kept=((0, 0),)),
                 Operator("double_backward", (0, 1), memory_format="packed"),
             ),
-            saved=("row", "row"),
+            saved=(),
             random=False,
         ),
     },

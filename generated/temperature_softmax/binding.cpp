@@ -27,91 +27,6 @@ void forward(uint64_t* stack, uint64_t, uint64_t) {
   Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
-  const Tensor softmax_max_out = activation.statistics(Kind::row);
-  const Tensor softmax_sum_out = activation.statistics(Kind::row);
-  ForwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
-  args.temperature = temperature;
-  args.y = y_out.mutable_data_ptr();
-  args.softmax_max = softmax_max_out.mutable_data_ptr();
-  args.softmax_sum = softmax_sum_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
-  call.returns({y_out, softmax_max_out, softmax_sum_out});
-}
-
-void backward(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  const Tensor grad_y = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
-  [[maybe_unused]] const double temperature = call.number();
-  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.full_result();
-  BackwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.grad_y = grad_y_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
-  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.temperature = temperature;
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
-  call.returns({grad_x_out});
-}
-
-void double_backward(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  const Tensor grad_y = call.tensor();
-  const Tensor grad_grad_x = call.tensor();
-  const Tensor softmax_max = call.tensor();
-  const Tensor softmax_sum = call.tensor();
-  [[maybe_unused]] const double temperature = call.number();
-  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.full_result();
-  const Tensor grad_grad_y_out = activation.full_result();
-  DoubleBackwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.grad_y = grad_y_.const_data_ptr();
-  args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.x_gap = activation.gap(x_, activation.matrix_elements());
-  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.temperature = temperature;
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
-  call.returns({grad_x_out, grad_grad_y_out});
-}
-
-// forward without the results that only its derivatives need.
-void forward_value(uint64_t* stack, uint64_t, uint64_t) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  [[maybe_unused]] const double temperature = call.number();
-  Activation activation(call, x, {0, -1, -1, 1, MemoryFormat::packed});
-  const Tensor x_ = activation.full(x, "x");
-  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -123,15 +38,62 @@ void forward_value(uint64_t* stack, uint64_t, uint64_t) {
   call.returns({y_out});
 }
 
+void backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor kept_y = call.tensor();
+  const Tensor grad_y = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, kept_y, {0, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_x_out = activation.full_result();
+  BackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.kept_y = kept_y_.const_data_ptr();
+  args.grad_y = grad_y_.const_data_ptr();
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.temperature = temperature;
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
+  call.returns({grad_x_out});
+}
+
+void double_backward(uint64_t* stack, uint64_t, uint64_t) {
+  Call call(stack);
+  const Tensor kept_y = call.tensor();
+  const Tensor grad_y = call.tensor();
+  const Tensor grad_grad_x = call.tensor();
+  [[maybe_unused]] const double temperature = call.number();
+  Activation activation(call, kept_y, {0, -1, -1, 1, MemoryFormat::packed});
+  const Tensor kept_y_ = activation.full(kept_y, "kept_y");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor grad_kept_y_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.kept_y = kept_y_.const_data_ptr();
+  args.grad_y = grad_y_.const_data_ptr();
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  args.kept_y_gap = activation.gap(kept_y_, activation.matrix_elements());
+  args.grad_y_gap = activation.gap(grad_y_, activation.matrix_elements());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, activation.matrix_elements());
+  args.temperature = temperature;
+  args.grad_kept_y = grad_kept_y_out.mutable_data_ptr();
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  call.returns({grad_kept_y_out, grad_grad_y_out});
+}
+
 const fusegen::Operator operators[] = {
-    {forward, "forward(Tensor x, float temperature) -> (Tensor, Tensor, Tensor)"},
-    {backward,
-     "backward(Tensor x, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum, float temperature) "
-     "-> Tensor"},
+    {forward, "forward(Tensor x, float temperature) -> Tensor"},
+    {backward, "backward(Tensor kept_y, Tensor grad_y, float temperature) -> Tensor"},
     {double_backward,
-     "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor softmax_max, Tensor "
-     "softmax_sum, float temperature) -> (Tensor, Tensor)"},
-    {forward_value, "forward_value(Tensor x, float temperature) -> Tensor"}};
+     "double_backward(Tensor kept_y, Tensor grad_y, Tensor grad_grad_x, float temperature) -> "
+     "(Tensor, Tensor)"}};
 const fusegen::Registered registered(fusegen_temperature_softmax_operators, operators);
 
 }  // namespace

@@ -16,7 +16,7 @@ using fusegen::power;
 using fusegen::times_power;
 
 // forward: (x: full, temperature: scalar)
-//   -> y: full, softmax_max: row, softmax_sum: row
+//   -> y: full
 //   div: full = x/temperature
 //   softmax_max: row = max(div over cols, shift-invariant)
 //   softmax_exp: full = exp(div - softmax_max)
@@ -85,14 +85,12 @@ struct Forward {
   }
 };
 
-// backward: (x: full, temperature: scalar, grad_y: full)
+// backward: (kept_y: full, temperature: scalar, grad_y: full)
 //   -> grad_x: full
-//   div: full = x/temperature
-//   softmax_exp: full = exp(div - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_div: full = grad_softmax_exp*softmax_exp
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_div: full = grad_softmax_exp*kept_y
 //   grad_x: full = grad_div/temperature
 template <class Math>
 struct Backward {
@@ -100,24 +98,18 @@ struct Backward {
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
   };
   struct Col {};
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_softmax_sum_2;
-    T softmax_sum_inverse;
-    T grad_softmax_exp_factor;
   };
   struct Scalar {
     T temperature;
     T temperature_inverse;
   };
-  struct Live {
-    T softmax_exp;
-  };
+  struct Live {};
   struct Out {
     T grad_softmax_sum_2;
     T grad_x;
@@ -128,96 +120,63 @@ struct Backward {
     scalar.temperature_inverse = Math::inverse(scalar.temperature);
   }
 
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
-  }
-
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
-    // div: x / other
-    const T div = full.x * scalar.temperature_inverse;
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(div - row.softmax_max);
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
-    live.softmax_exp = softmax_exp;
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
-  // Computed once per row, before stage 1.
-  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-  }
-
   // Stage 1: grad_x.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_div = grad_softmax_exp * live.softmax_exp;
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
+    const T grad_div = grad_softmax_exp * full.kept_y;
     const T grad_x = grad_div * scalar.temperature_inverse;
     out.grad_x = grad_x;
   }
 };
 
-// double_backward: (x: full, temperature: scalar, grad_y: full, grad_grad_x: full)
-//   -> grad_x: full, grad_grad_y: full
+// double_backward: (kept_y: full, temperature: scalar, grad_y: full, grad_grad_x: full)
+//   -> grad_kept_y: full, grad_grad_y: full
 //   grad_grad_div: full = grad_grad_x/temperature
-//   div: full = x/temperature
-//   softmax_exp: full = exp(div - softmax_max)
-//   grad_grad_softmax_exp: full = grad_grad_div*softmax_exp
+//   grad_grad_softmax_exp: full = grad_grad_div*kept_y
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
-//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2
+//   grad_softmax_sum: full = grad_y*kept_y
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
-//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
-//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_div*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
-//   grad_div_2: full = grad_softmax_exp_2*softmax_exp
-//   grad_x_2: full = grad_div_2/temperature
-//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_softmax_exp: full = -grad_softmax_sum_2 + grad_y
+//   grad_kept_y: full = grad_grad_div*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y
+//   grad_grad_y: full = grad_grad_softmax_exp + grad_grad_softmax_sum_2_2*kept_y
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
   using Functions = Math;
 
   struct Full {
-    T x;
+    T kept_y;
     T grad_y;
     T grad_grad_x;
   };
   struct Col {};
   struct Row {
-    T softmax_max;
-    T softmax_sum;
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
-    T softmax_sum_inverse;
     T grad_grad_softmax_sum_2_2;
-    T grad_softmax_exp_factor;
-    T d_grad_softmax_exp_softmax_sum_factor;
-    T grad_softmax_exp_2_factor;
   };
   struct Scalar {
     T temperature;
     T temperature_inverse;
   };
   struct Live {
-    T softmax_exp;
     T grad_grad_softmax_exp;
-    T grad_softmax_exp;
   };
   struct Out {
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_2;
-    T grad_softmax_sum_4;
+    T grad_kept_y;
     T grad_grad_y;
-    T grad_x;
   };
 
   // Computed once per call.
@@ -225,70 +184,36 @@ struct DoubleBackward {
     scalar.temperature_inverse = Math::inverse(scalar.temperature);
   }
 
-  // Computed once per row, before stage 0.
-  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
-  }
-
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
-    // div: x / other
-    const T div = full.x * scalar.temperature_inverse;
-    // softmax: exp
-    const T softmax_exp = Math::OfSum::exp(div - row.softmax_max);
-    const T grad_grad_softmax_exp = grad_grad_div * softmax_exp;
+    const T grad_grad_softmax_exp = grad_grad_div * full.kept_y;
     // through softmax
-    const T grad_softmax_sum = full.grad_y * softmax_exp;
-    live.softmax_exp = softmax_exp;
+    const T grad_softmax_sum = full.grad_y * full.kept_y;
     live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_grad_softmax_sum_2_2 =
-        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_grad_softmax_sum_2_2 = -row.grad_grad_softmax_sum_2;
   }
 
-  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  // Stage 1: grad_kept_y, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Live& live, Out& out) {
-    // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    // d grad_softmax_exp / d softmax_sum
-    const T d_grad_softmax_exp_softmax_sum =
-        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
-    // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
-    // sum over all uses
-    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    live.grad_softmax_exp = grad_softmax_exp;
-    out.grad_softmax_sum_4 = grad_softmax_sum_3;
-    out.grad_grad_y = grad_grad_y;
-  }
-  // Computed once per row, before stage 2.
-  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_2_factor =
-        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
-  }
-
-  // Stage 2: grad_x.
-  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Live& live, Out& out) {
     const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
     // sum over all uses
-    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           grad_grad_div * live.grad_softmax_exp) +
-                                 row.grad_softmax_exp_2_factor;
-    const T grad_div_2 = grad_softmax_exp_2 * live.softmax_exp;
-    const T grad_x_2 = grad_div_2 * scalar.temperature_inverse;
-    out.grad_x = grad_x_2;
+    const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
+    // sum over all uses
+    const T grad_kept_y =
+        Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2, grad_grad_div * grad_softmax_exp);
+    // sum over all uses
+    const T grad_grad_y =
+        Math::fma(full.kept_y, row.grad_grad_softmax_sum_2_2, live.grad_grad_softmax_exp);
+    out.grad_kept_y = grad_kept_y;
+    out.grad_grad_y = grad_grad_y;
   }
 };
 

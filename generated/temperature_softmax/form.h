@@ -16,7 +16,7 @@ namespace {
 
 using namespace fusegen;
 
-// forward: x: full, temperature: scalar -> y: full, softmax_max: row, softmax_sum: row.
+// forward: x: full, temperature: scalar -> y: full.
 template <class S>
 struct ForwardForm : Description {
   using T = compute_t<S>;
@@ -32,58 +32,50 @@ struct ForwardForm : Description {
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
            Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
                  Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
-  using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
-                       RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
+  using results = List<>;
 };
 
-// backward: x: full, temperature: scalar, grad_y: full -> grad_x: full.
+// backward: kept_y: full, temperature: scalar, grad_y: full -> grad_x: full.
 template <class S>
 struct BackwardForm : Description {
   using T = compute_t<S>;
   using K = Backward<math_t<S>>;
   using Args = BackwardArgs;
   using inputs =
-      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+      List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
            Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
-           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
            Number<&K::Scalar::temperature, &Args::temperature>, ScalarLines<&K::scalars>>;
-  using stages = List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_y>,
-                            Uses<&K::Full::x>, Keep<&K::Live::softmax_exp>,
+  using stages = List<Stage<&K::stage0, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
                             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-                      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-                            Read<&K::Live::softmax_exp>, Store<&K::Out::grad_x, &Args::grad_x>>>;
+                      Stage<&K::stage1, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+                            Store<&K::Out::grad_x, &Args::grad_x>>>;
   using results = List<>;
+  static constexpr bool recomputed = true;
 };
 
-// double_backward: x: full, temperature: scalar, grad_y: full, grad_grad_x: full -> grad_x: full,
-// grad_grad_y: full.
+// double_backward: kept_y: full, temperature: scalar, grad_y: full, grad_grad_x: full ->
+// grad_kept_y: full, grad_grad_y: full.
 template <class S>
 struct DoubleBackwardForm : Description {
   using T = compute_t<S>;
   using K = DoubleBackward<math_t<S>>;
   using Args = DoubleBackwardArgs;
   using inputs =
-      List<Full<&K::Full::x, &Args::x, &Args::x_gap>,
+      List<Full<&K::Full::kept_y, &Args::kept_y, &Args::kept_y_gap>,
            Full<&K::Full::grad_y, &Args::grad_y, &Args::grad_y_gap>,
            Full<&K::Full::grad_grad_x, &Args::grad_grad_x, &Args::grad_grad_x_gap>,
-           RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
-           RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
            Number<&K::Scalar::temperature, &Args::temperature>, ScalarLines<&K::scalars>>;
   using stages = List<
-      Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_softmax_exp>,
+      Stage<&K::stage0, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+            Keep<&K::Live::grad_grad_softmax_exp>,
             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>,
-            Read<&K::Live::grad_grad_softmax_exp>, Read<&K::Live::softmax_exp>,
-            Keep<&K::Live::grad_softmax_exp>,
-            Sum<&K::Out::grad_softmax_sum_4, &K::Row::grad_softmax_sum_4>,
-            Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>,
-      Stage<&K::stage2, RowLines<&K::row2>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Read<&K::Live::grad_softmax_exp>, Read<&K::Live::softmax_exp>,
-            Store<&K::Out::grad_x, &Args::grad_x>>>;
+      Stage<&K::stage1, RowLines<&K::row1>, After<&K::stage0>, Uses<&K::Full::grad_grad_x>,
+            Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_softmax_exp>,
+            Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
+            Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
+  static constexpr bool recomputed = true;
 };
 
 }  // namespace

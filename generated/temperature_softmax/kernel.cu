@@ -40,15 +40,16 @@ struct BackwardLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
   static constexpr int cluster = 16;   // most blocks that hold a row together
-  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int waves = 1024;   // blocks per block that the chip holds; 1024: one per row
   static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block
   static constexpr bool by_policy = true;
   static constexpr bool rows_apart = true;
-  static constexpr bool beside = true;
+  static constexpr bool recomputed = true;
   static constexpr bool reduces = true;
-  using between = List<Between<2, 0>, Between<1, 1>>;
+  static constexpr bool staged = true;
+  using between = List<Between<2, 0>, Between<2, 0>>;
 };
 
 template <>
@@ -73,8 +74,10 @@ struct DoubleBackwardLaunch : Launch {
   static constexpr bool by_policy = true;
   static constexpr bool rows_apart = true;
   static constexpr bool beside = true;
+  static constexpr bool recomputed = true;
   static constexpr bool reduces = true;
-  using between = List<Between<3, 0>, Between<2, 2>, Between<2, 2>>;
+  static constexpr bool staged = true;
+  using between = List<Between<3, 0>, Between<3, 1>>;
 };
 
 template <>

@@ -18,9 +18,7 @@ struct ForwardArgs {
   const void* x;  // [rows, cols]
   fusegen::Gap x_gap;
   double temperature;
-  void* y;            // [rows, cols]
-  void* softmax_max;  // [rows], in the compute type
-  void* softmax_sum;  // [rows], in the compute type
+  void* y;  // [rows, cols]
 };
 
 // Runs forward on the CPU.
@@ -38,12 +36,10 @@ FUSEGEN_OPTIONAL const char* forward_cuda(const ForwardArgs& args, void* workspa
 // Arguments of backward. Comments give the shapes of tensors.
 struct BackwardArgs {
   int64_t rows, cols;
-  const void* x;       // [rows, cols]
+  const void* kept_y;  // [rows, cols]
   const void* grad_y;  // [rows, cols]
-  fusegen::Gap x_gap;
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
   double temperature;
   void* grad_x;  // [rows, cols]
 };
@@ -63,16 +59,14 @@ FUSEGEN_OPTIONAL const char* backward_cuda(const BackwardArgs& args, void* works
 // Arguments of double_backward. Comments give the shapes of tensors.
 struct DoubleBackwardArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
+  const void* kept_y;       // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* grad_grad_x;  // [rows, cols]
-  fusegen::Gap x_gap;
+  fusegen::Gap kept_y_gap;
   fusegen::Gap grad_y_gap;
   fusegen::Gap grad_grad_x_gap;
-  const void* softmax_max;  // [rows], in the compute type
-  const void* softmax_sum;  // [rows], in the compute type
   double temperature;
-  void* grad_x;       // [rows, cols]
+  void* grad_kept_y;  // [rows, cols]
   void* grad_grad_y;  // [rows, cols]
 };
 

@@ -209,4 +209,4 @@ def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
 def test_show_names_the_segments() -> None:
     text = pipeline.derive(Path(SPECS / "conv3d_min_softmax.yaml")).describe()
     assert "forward_segment1(x: full, conv_bias: " in text
-    assert "double_backward_segment2(x: full, " in text
+    assert "double_backward_segment2(kept_y: full, " in text

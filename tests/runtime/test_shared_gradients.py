@@ -70,7 +70,7 @@ def test_which_gradients_are_shared() -> None:
     assert shared_in(AFTER) == [{"grad_residual": "grad_y"}, {}]
     first, second = shared_in(BEFORE)
     assert first == {"grad_residual": "grad_x"}
-    assert second == {"grad_residual": "grad_x", "grad_grad_user_total": "grad_grad_x"}
+    assert second == {"grad_grad_user_total": "grad_grad_x"}  # it reads the sum, not the residual
     assert shared_in(ALONE)[0] == {"grad_residual": "grad_y"}
 
 

@@ -74,13 +74,15 @@ class _Segment(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, names: list[str], *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.call, ctx.names = call, names
-        ctx.save_for_backward(*tensors)
-        return tuple(call.value(dict(zip(names, tensors, strict=True))))
+        found = call.value(dict(zip(names, tensors, strict=True)))
+        ctx.save_for_backward(*tensors, *call.kept(found))
+        return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        found = ctx.call.gradients(given, cotangents)
+        count = len(ctx.names)
+        given = dict(zip(ctx.names, ctx.saved_tensors[:count], strict=True))
+        found = ctx.call.gradients(given, ctx.saved_tensors[count:], cotangents)
         return None, None, *(found.get(name) for name in ctx.names)
 
 
@@ -174,16 +176,28 @@ class _Call:
             values.append(value if self.last else self.rounding.stored(value))
         return values
 
+    def kept(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Return those of its values that the backward program takes, as they are stored."""
+        forward, *derivatives = self.mode.programs
+        named = dict(zip(forward.returned, values, strict=True))
+        return [
+            self.rounding.stored(named[name]) for d in derivatives[:1] for name in d.kept.values()
+        ]
+
     def gradients(
-        self, given: Mapping[str, Tensor], cotangents: tuple[Tensor, ...]
+        self,
+        given: Mapping[str, Tensor],
+        kept: Sequence[Tensor],
+        cotangents: tuple[Tensor, ...],
     ) -> dict[str, Tensor]:
         """Return the gradients of the segment's tensors that have one."""
-        program = self.mode.programs[1]
+        forward, program = self.mode.programs[:2]
+        own_name = dict(zip(program.tensors, forward.tensors, strict=False))
+        taken = {**given, **dict(zip(program.kept, kept, strict=True))}
+        given = {**given, **{t: taken[name] for t, name in own_name.items() if name in taken}}
         along = {
             f"grad_{name}": self._along(out, cotangent)
-            for (name, out), cotangent in zip(
-                self.mode.programs[0].returned.items(), cotangents, strict=True
-            )
+            for (name, out), cotangent in zip(forward.returned.items(), cotangents, strict=True)
         }
         inputs = self._inputs(program, {**given, **along})
         found = self._run(program, inputs)
@@ -191,10 +205,9 @@ class _Call:
         handed = {operand.code for operand in self.segment.operands if operand.handed}
         handed |= {"x"} if self.later else set()
         for name, out in program.returned.items():
-            own = given[out.like.tensor]
-            gradient = self._whole(program, found, name, own.shape)
-            stored = out.like.tensor in handed
-            gradients[out.like.tensor] = self.rounding.stored(gradient) if stored else gradient
+            tensor = own_name[out.like.tensor]
+            gradient = self._whole(program, found, name, given[tensor].shape)
+            gradients[tensor] = self.rounding.stored(gradient) if tensor in handed else gradient
         for name, shared in program.shared.items():
             gradients[shared.like.tensor] = found[name].reshape(given[shared.like.tensor].shape)
         return gradients

@@ -60,4 +60,14 @@ FUSEGEN_FN int64_t gap_before_row(const Gap& gap, int64_t row) {
   return int32_t(skipped);
 }
 
+// Whether a gap lies between two rows. What two gaps add to an offset may cancel, so the runs are
+// compared.
+FUSEGEN_FN bool has_gaps(const Gap& gap, uint32_t first, uint32_t last) {
+  bool found = false;
+#pragma unroll
+  for (int n = 0; n < Gap::most; ++n)
+    found |= gap.extra[n] != 0 && gap.runs(n, first) != gap.runs(n, last);
+  return found;
+}
+
 }  // namespace fusegen

@@ -30,8 +30,7 @@ __device__ __forceinline__ auto tile_part(const Args& args, S* place, int64_t fi
   bool gaps = false;
   if constexpr (has_gap<Item>) {
     const Gap& gap = args.*Item::gap;
-    if (gap.extra[0] != 0)
-      gaps = gap.broadcast || gap_before_row(gap, first) != gap_before_row(gap, first + rows - 1);
+    if (gap.extra[0] != 0) gaps = has_gaps(gap, uint32_t(first), uint32_t(first) + rows - 1);
   }
   return RowTile{place, rows, int(args.cols), gaps, start};
 }
