@@ -59,6 +59,8 @@ from fusegen.atoms.saturating import (
     sigmoid,
     softplus,
     tanh,
+    tanh_softplus,
+    tanh_softplus_slope,
     tanhshrink,
 )
 from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where
@@ -127,6 +129,8 @@ __all__ = [
     "softsign",
     "sqrt",
     "tanh",
+    "tanh_softplus",
+    "tanh_softplus_slope",
     "tanhshrink",
     "together",
     "total",

@@ -1,8 +1,12 @@
-"""Differences that cancel, and what stands in their place: 1 - sigmoid(x) is sigmoid(-x), which is exact.
+"""What stands in the place of differences that cancel, and of two functions that are one.
+
+1 - sigmoid(x) is sigmoid(-x), which is exact.
 
 Where sigmoid(x) is near 1, 1 - sigmoid(x) keeps few digits of it, or none. Functions that saturate have such
 differences in their derivatives: sigmoid' = s (1 - s), tanh' = 1 - tanh^2, gelu's (1 + tanh) / 2.
 (Muller, Elementary Functions, 3rd ed. 2016, ch. 3; Higham, Accuracy and Stability, 2002, section 1.7.)
+
+tanh(softplus(x)) takes two exponentials and a logarithm, and as one function a single exponential.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ _NOTHING = Cancels()
 
 
 def complemented(expr: sp.Expr) -> sp.Expr:
-    """Return an expression with each difference that cancels in a form that does not."""
+    """Return an expression with each difference that cancels in a form that does not, and what atoms are of
+    one another as one atom."""
     if not expr.has(*(f for f, atom in ATOMS.items() if atom.cancels)):
         return expr
     args = [complemented(a) if isinstance(a, sp.Expr) else a for a in expr.args]
@@ -31,6 +36,9 @@ def complemented(expr: sp.Expr) -> sp.Expr:
     walked = expr.func(*args) if changed else expr
     if walked.is_Add:
         return _sum(walked)
+    atom = ATOMS.get(walked.func)
+    if atom and (composed := atom.composed(walked.args[0])) is not None:
+        return composed
     after_one = _cancels(walked).after_one
     if after_one:
         one, rest = walked.args[0].as_coeff_Add()

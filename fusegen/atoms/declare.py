@@ -82,6 +82,7 @@ class Atom:
             call its version in `Math::OfSum`.
         exact: whether kernels compute it right to the last bit.
         cancels: what stands for sums with it that lose digits.
+        composed: what it is of an argument that is another atom; None where it stays as it is.
     """
 
     value: Callable[..., Any]
@@ -98,6 +99,7 @@ class Atom:
     steep: bool = False
     exact: bool = False
     cancels: Cancels | None = None
+    composed: Callable[[sp.Expr], sp.Expr | None] = lambda _: None
 
     @property
     def source(self) -> str:

@@ -11,9 +11,20 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from fusegen.atoms.declare import Atom, Cancels, Pointwise, Shape
+from fusegen.atoms.declare import ATOMS, Atom, Cancels, Pointwise, Shape
 
-__all__ = ["erf", "normcdf", "normpdf", "sech2", "sigmoid", "softplus", "tanh", "tanhshrink"]
+__all__ = [
+    "erf",
+    "normcdf",
+    "normpdf",
+    "sech2",
+    "sigmoid",
+    "softplus",
+    "tanh",
+    "tanh_softplus",
+    "tanh_softplus_slope",
+    "tanhshrink",
+]
 
 erf = sp.erf
 _HALF = sp.Rational(1, 2)
@@ -51,6 +62,7 @@ class sigmoid(Pointwise):
         less_argument=lambda u: -tanhshrink(u),
         square_less_one=lambda u: -sech2(u),
     ),
+    composed=lambda u: tanh_softplus(*u.args) if isinstance(u, softplus) else None,
 )
 class tanh(Pointwise):
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); its derivative is `sech2`."""
@@ -109,6 +121,43 @@ class tanhshrink(Pointwise):
 )
 class softplus(Pointwise):
     """log(1 + exp(x)) without overflow; softplus' = sigmoid."""
+
+    nargs = 1
+
+
+@Atom(
+    derivative=lambda x: tanh_softplus_slope(x),
+    value=lambda x: mpmath.tanh(ATOMS[softplus].value(x)),
+    torch=lambda torch, x: torch.tanh(torch.logaddexp(x, torch.zeros_like(x))),
+    cpp="Math::tanh_softplus",
+    steep=True,
+    shape=Shape.GROWING,
+    cancels=Cancels(
+        plus={
+            -1: lambda u: -2 * sigmoid(-2 * softplus(u)),
+            1: lambda u: 2 * sigmoid(2 * softplus(u)),
+        },
+        square_less_one=lambda u: -sech2(softplus(u)),
+    ),
+)
+class tanh_softplus(Pointwise):
+    """tanh(softplus(x)), mish's gate: (w^2 + 2 w) / (w^2 + 2 w + 2) with w = exp(x)."""
+
+    nargs = 1
+
+
+@Atom(
+    derivative=lambda x: tanh_softplus_slope(x) * (sigmoid(-x) - 2 * tanh_softplus(x) * sigmoid(x)),
+    value=lambda x: mpmath.sech(ATOMS[softplus].value(x)) ** 2 * ATOMS[sigmoid].value(x),
+    torch=lambda torch, x: (
+        torch.sigmoid(x) / torch.cosh(torch.logaddexp(x, torch.zeros_like(x))).square()
+    ),
+    cpp="Math::tanh_softplus_slope",
+    steep=True,
+    bounds=(0.0, 0.33),
+)
+class tanh_softplus_slope(Pointwise):
+    """The derivative of tanh(softplus(x)), 4 w (1 + w) / (w^2 + 2 w + 2)^2 with w = exp(x)."""
 
     nargs = 1
 

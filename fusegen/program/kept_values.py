@@ -69,14 +69,17 @@ def read_kept(forward: Program, derivative: Program) -> Program:
 
 
 def _inverses(forward: Program, output: Output) -> Iterator[_Inverse]:
-    """Yield the values that follow from an output: itself, and a where it is a / sum."""
+    """Yield the values that follow from an output: itself if it is a sum, and a where it is a / sum.
+
+    Other values, such as exp(x), have more digits where they are computed again.
+    """
     value, own = output.value, output.like
     whole = output.outline == "like" and own.access.kind == Kind.FULL and own.access.count == 1
     if not whole or own.access.stored != "x" or not isinstance(value, Map):
         return
     if value.kind != Kind.FULL:
         return
-    if not _has_maximum(forward, value):
+    if value.expr.is_Add and not _has_maximum(forward, value):
         yield _Inverse(value)
     powers = value.expr.as_powers_dict()
     sums = [a for a in value.args if isinstance(a, Reduce) and a.op == "sum" and not a.sample]
@@ -119,7 +122,8 @@ def _through(forward: Program, derivative: Program, name: str, inverse: _Inverse
     before, read = _read(derivative, forward), _read(made, forward)
     needed = {*made.nodes()}
     free = [i for i in forward.inputs if i in before and i not in needed and _lies_as(i, kept)]
-    if like not in free or len(read) > len(before):
+    fewer = len(read) < len(before) or inverse.divisor
+    if like not in free or not fewer:
         return None
     inputs = tuple(kept if i is like else i for i in derivative.inputs)
     return replace(made, inputs=inputs, kept={i.tensor: name for i in free})

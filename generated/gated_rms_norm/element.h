@@ -20,7 +20,7 @@ using fusegen::times_power;
 //   expr_sum_term: full = x**2
 //   expr_sum: row = sum(expr_sum_term over cols)
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
-//   expr_2: full = expr*tanh(softplus(expr))
+//   expr_2: full = expr*tanh_softplus(expr)
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
@@ -70,7 +70,7 @@ struct Forward {
     // x * rsqrt(mean(x**2) + eps) * weight
     const T expr = full.x * row.expr_factor * col.weight;
     // x * tanh(softplus(x))
-    const T expr_2 = expr * Math::tanh(Math::softplus(expr));
+    const T expr_2 = expr * Math::tanh_softplus(expr);
     out.y = expr_2;
   }
 };
@@ -80,7 +80,7 @@ struct Forward {
 //   d_expr_sum_term: full = 2*x
 //   d_expr_x: full = weight/sqrt(eps + expr_sum/cols)
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
-//   d_expr_2: full = expr*sech2(softplus(expr))*sigmoid(expr) + tanh(softplus(expr))
+//   d_expr_2: full = expr*tanh_softplus_slope(expr) + tanh_softplus(expr)
 //   grad_expr: full = d_expr_2*grad_y
 //   d_expr_x_grad_expr: full = d_expr_x*grad_expr
 //   d_expr_sum: full = weight*x
@@ -141,10 +141,8 @@ struct Backward {
     const T d_expr_x = expr_x_product;
     // x * rsqrt(mean(x**2) + eps) * weight
     const T expr = expr_x_product * full.x;
-    const T expr_2_softplus = Math::softplus(expr);
     // d expr_2 / d expr
-    const T d_expr_2 = Math::fma(expr * Math::sech2(expr_2_softplus), Math::sigmoid(expr),
-                                 Math::tanh(expr_2_softplus));
+    const T d_expr_2 = Math::fma(expr, Math::tanh_softplus_slope(expr), Math::tanh_softplus(expr));
     const T grad_expr = d_expr_2 * full.grad_y;
     // known before the row's sums are
     const T d_expr_x_grad_expr = d_expr_x * grad_expr;
@@ -183,7 +181,7 @@ struct Backward {
 //   d_expr_sum_term: full = 2*x
 //   d_expr_x: full = weight/sqrt(eps + expr_sum/cols)
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
-//   d_expr_2: full = expr*sech2(softplus(expr))*sigmoid(expr) + tanh(softplus(expr))
+//   d_expr_2: full = expr*tanh_softplus_slope(expr) + tanh_softplus(expr)
 //   grad_expr: full = d_expr_2*grad_y
 //   grad_grad_expr_sum_3: full = d_expr_sum_term*grad_grad_x
 //   grad_grad_expr_sum_3_2: row = sum(grad_grad_expr_sum_3 over cols)
@@ -195,7 +193,7 @@ struct Backward {
 //   grad_expr_sum_3: row = -grad_expr_sum_2/(2*cols*(eps + expr_sum/cols)**(3/2))
 //   grad_d_expr_sum_term: full = grad_expr_sum_3*grad_grad_x
 //   grad_d_expr_weight: full = grad_expr*grad_grad_weight
-//   d_d_expr_2: full = (-2*expr*tanh(softplus(expr))*sigmoid(expr) + expr*sigmoid(-expr) + 2)*sech2(softplus(expr))*sigmoid(expr)
+//   d_d_expr_2: full = (expr*(sigmoid(-expr) - 2*sigmoid(expr)*tanh_softplus(expr)) + 2)*tanh_softplus_slope(expr)
 //   d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
 //   grad_grad_expr: full = d_expr_sum*grad_grad_expr_sum_2 + d_expr_weight*grad_grad_weight + d_expr_x*grad_grad_x
 //   grad_d_expr_2: full = grad_grad_expr*grad_y
@@ -290,12 +288,10 @@ struct DoubleBackward {
     const T d_expr_x = expr_x_product;
     // x * rsqrt(mean(x**2) + eps) * weight
     const T expr = expr_x_product * full.x;
-    const T expr_2_softplus = Math::softplus(expr);
-    const T expr_2_tanh = Math::tanh(expr_2_softplus);
-    const T expr_2_sigmoid = Math::sigmoid(expr);
-    const T expr_2_product = expr_2_sigmoid * Math::sech2(expr_2_softplus);
+    const T expr_2_tanh_softplus = Math::tanh_softplus(expr);
+    const T expr_2_tanh_softplus_slope = Math::tanh_softplus_slope(expr);
     // d expr_2 / d expr
-    const T d_expr_2 = Math::fma(expr_2_product, expr, expr_2_tanh);
+    const T d_expr_2 = Math::fma(expr_2_tanh_softplus_slope, expr, expr_2_tanh_softplus);
     const T grad_expr = d_expr_2 * full.grad_y;
     // through grad_x
     const T grad_grad_expr_sum_3 = d_expr_sum_term * full.grad_grad_x;
@@ -306,8 +302,10 @@ struct DoubleBackward {
     const T grad_d_expr_weight = grad_expr * col.grad_grad_weight;
     // d d_expr_2 / d expr
     const T d_d_expr_2 =
-        expr_2_product *
-        (Math::fma(-T(2) * expr_2_tanh * expr_2_sigmoid, expr, expr * Math::sigmoid(-expr)) + T(2));
+        expr_2_tanh_softplus_slope * Math::fma(expr,
+                                               Math::fma(-T(2) * expr_2_tanh_softplus,
+                                                         Math::sigmoid(expr), Math::sigmoid(-expr)),
+                                               T(2));
     const T grad_d_expr_x = grad_expr * full.grad_grad_x;
     // through d_expr_x
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;

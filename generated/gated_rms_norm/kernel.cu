@@ -14,7 +14,7 @@ struct ForwardLaunch : Launch {
   static constexpr int elements = 16;  // most elements of a row in one thread's registers
   static constexpr int threads = 512;  // most threads in each block of a cluster
   static constexpr int cluster = 16;   // most blocks that hold a row together
-  static constexpr int waves = 4;      // blocks per block that the chip holds; 1024: one per row
+  static constexpr int waves = 1024;   // blocks per block that the chip holds; 1024: one per row
   static constexpr int resident = 2;   // blocks of 512 threads that a multiprocessor has room for
   static constexpr int resident_narrow = 2;  // the same for 16-bit elements
   static constexpr int full = 1024;          // most threads per block

@@ -20,7 +20,7 @@ using fusegen::times_power;
 //   -> y: full
 //   swish: full = x*sigmoid(x)
 //   tanh: full = tanh(swish)
-//   mish: full = tanh*tanh(softplus(tanh))
+//   mish: full = tanh*tanh_softplus(tanh)
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
@@ -45,7 +45,7 @@ struct Forward {
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = Math::tanh(swish);
     // mish: x tanh(softplus(x))
-    const T mish = tanh * Math::tanh(Math::softplus(tanh));
+    const T mish = tanh * Math::tanh_softplus(tanh);
     out.y = mish;
   }
 };
@@ -56,7 +56,7 @@ struct Forward {
 //   swish: full = x*sigmoid(x)
 //   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
-//   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
+//   d_mish: full = tanh*tanh_softplus_slope(tanh) + tanh_softplus(tanh)
 //   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_x: full = d_swish*grad_swish
@@ -89,10 +89,8 @@ struct Backward {
     const T d_tanh = Math::sech2(swish);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = Math::tanh(swish);
-    const T mish_softplus = Math::softplus(tanh);
     // d mish / d tanh
-    const T d_mish = Math::fma(tanh * Math::sech2(mish_softplus), Math::sigmoid(tanh),
-                               Math::tanh(mish_softplus));
+    const T d_mish = Math::fma(tanh, Math::tanh_softplus_slope(tanh), Math::tanh_softplus(tanh));
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_x = d_swish * grad_swish;
@@ -107,14 +105,14 @@ struct Backward {
 //   swish: full = x*sigmoid(x)
 //   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
-//   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
+//   d_mish: full = tanh*tanh_softplus_slope(tanh) + tanh_softplus(tanh)
 //   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_d_swish: full = grad_grad_x*grad_swish
 //   d_d_tanh: full = -2*tanh(swish)*sech2(swish)
 //   grad_grad_swish: full = d_swish*grad_grad_x
 //   grad_d_tanh: full = grad_grad_swish*grad_tanh
-//   d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sech2(softplus(tanh))*sigmoid(tanh)
+//   d_d_mish: full = (tanh*(sigmoid(-tanh) - 2*sigmoid(tanh)*tanh_softplus(tanh)) + 2)*tanh_softplus_slope(tanh)
 //   grad_grad_tanh: full = d_tanh*grad_grad_swish
 //   grad_d_mish: full = grad_grad_tanh*grad_y
 //   grad_tanh_2: full = d_d_mish*grad_d_mish
@@ -158,12 +156,10 @@ struct DoubleBackward {
     const T tanh_tanh = Math::tanh(swish);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
-    const T mish_softplus = Math::softplus(tanh);
-    const T mish_tanh = Math::tanh(mish_softplus);
-    const T mish_sigmoid = Math::sigmoid(tanh);
-    const T mish_product = mish_sigmoid * Math::sech2(mish_softplus);
+    const T mish_tanh_softplus = Math::tanh_softplus(tanh);
+    const T mish_tanh_softplus_slope = Math::tanh_softplus_slope(tanh);
     // d mish / d tanh
-    const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
+    const T d_mish = Math::fma(mish_tanh_softplus_slope, tanh, mish_tanh_softplus);
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_d_swish = full.grad_grad_x * grad_swish;
@@ -173,8 +169,10 @@ struct DoubleBackward {
     const T grad_d_tanh = grad_grad_swish * grad_tanh;
     // d d_mish / d tanh
     const T d_d_mish =
-        mish_product *
-        (Math::fma(-T(2) * mish_tanh * mish_sigmoid, tanh, tanh * Math::sigmoid(-tanh)) + T(2));
+        mish_tanh_softplus_slope *
+        Math::fma(tanh,
+                  Math::fma(-T(2) * mish_tanh_softplus, Math::sigmoid(tanh), Math::sigmoid(-tanh)),
+                  T(2));
     const T grad_grad_tanh = d_tanh * grad_grad_swish;
     const T grad_d_mish = grad_grad_tanh * full.grad_y;
     const T grad_tanh_2 = d_d_mish * grad_d_mish;
@@ -197,7 +195,7 @@ struct DoubleBackward {
 //   swish: full = x*sigmoid(x)
 //   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
-//   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
+//   d_mish: full = tanh*tanh_softplus_slope(tanh) + tanh_softplus(tanh)
 //   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_d_swish: full = grad_grad_x*grad_swish
@@ -205,7 +203,7 @@ struct DoubleBackward {
 //   d_d_tanh: full = -2*tanh(swish)*sech2(swish)
 //   grad_grad_swish_2: full = d_swish*grad_grad_x_2
 //   grad_grad_d_tanh: full = d_d_tanh*grad_grad_swish_2
-//   d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sech2(softplus(tanh))*sigmoid(tanh)
+//   d_d_mish: full = (tanh*(sigmoid(-tanh) - 2*sigmoid(tanh)*tanh_softplus(tanh)) + 2)*tanh_softplus_slope(tanh)
 //   grad_grad_tanh_2: full = d_tanh*grad_grad_swish_2
 //   grad_grad_d_mish: full = d_d_mish*grad_grad_tanh_2
 //   grad_grad_grad_tanh: full = d_mish*grad_grad_grad_y + grad_grad_d_mish*grad_y
@@ -222,7 +220,7 @@ struct DoubleBackward {
 //   grad_grad_d_swish: full = d_d_swish*grad_grad_x_2
 //   grad_grad_swish_3: full = grad_grad_d_swish*grad_grad_x
 //   grad_d_tanh_2: full = grad_grad_grad_tanh*grad_grad_swish + grad_grad_swish_2*grad_tanh_2 + grad_grad_swish_3*grad_tanh
-//   d_d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(-tanh)*sigmoid(tanh) - 2*tanh*sech2(softplus(tanh))*sigmoid(tanh)**2 - tanh*sigmoid(-tanh)*sigmoid(tanh) - 2*(-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*tanh(softplus(tanh))*sigmoid(tanh) + (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sigmoid(-tanh) - 2*tanh(softplus(tanh))*sigmoid(tanh) + sigmoid(-tanh))*sech2(softplus(tanh))*sigmoid(tanh)
+//   d_d_d_mish: full = (-tanh*(2*sigmoid(-tanh)*tanh_softplus(tanh) + sigmoid(-tanh) + 2*tanh_softplus_slope(tanh))*sigmoid(tanh) + (tanh*(sigmoid(-tanh) - 2*sigmoid(tanh)*tanh_softplus(tanh)) + 2)*(sigmoid(-tanh) - 2*sigmoid(tanh)*tanh_softplus(tanh)) + sigmoid(-tanh) - 2*sigmoid(tanh)*tanh_softplus(tanh))*tanh_softplus_slope(tanh)
 //   grad_d_d_mish: full = grad_d_mish*grad_grad_tanh_2
 //   grad_grad_tanh_3: full = d_tanh*grad_grad_swish_3 + grad_grad_d_tanh*grad_grad_swish
 //   grad_d_mish_2: full = grad_grad_grad_y*grad_grad_tanh + grad_grad_tanh_3*grad_y
@@ -278,13 +276,10 @@ struct TripleBackward {
     const T tanh_tanh = Math::tanh(swish);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
-    const T mish_softplus = Math::softplus(tanh);
-    const T mish_sech2 = Math::sech2(mish_softplus);
-    const T mish_sigmoid = Math::sigmoid(tanh);
-    const T mish_product = mish_sech2 * mish_sigmoid;
-    const T mish_tanh = Math::tanh(mish_softplus);
+    const T mish_tanh_softplus = Math::tanh_softplus(tanh);
+    const T mish_tanh_softplus_slope = Math::tanh_softplus_slope(tanh);
     // d mish / d tanh
-    const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
+    const T d_mish = Math::fma(mish_tanh_softplus_slope, tanh, mish_tanh_softplus);
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_d_swish = full.grad_grad_x * grad_swish;
@@ -295,11 +290,13 @@ struct TripleBackward {
     const T grad_grad_swish_2 = d_swish * full.grad_grad_x_2;
     const T grad_grad_d_tanh = d_d_tanh * grad_grad_swish_2;
     const T d_mish_sigmoid = Math::sigmoid(-tanh);
-    const T d_mish_product = d_mish_sigmoid * tanh;
-    const T d_mish_product2 = T(2) * mish_sigmoid * mish_tanh;
-    const T d_mish_sum = Math::fma(-d_mish_product2, tanh, d_mish_product) + T(2);
+    const T d_mish_sigmoid2 = Math::sigmoid(tanh);
+    const T d_mish_product = T(2) * mish_tanh_softplus;
+    const T d_mish_product2 = d_mish_sigmoid2 * d_mish_product;
+    const T d_mish_sum = d_mish_sigmoid - d_mish_product2;
+    const T d_mish_sum2 = Math::fma(d_mish_sum, tanh, T(2));
     // d d_mish / d tanh
-    const T d_d_mish = mish_product * d_mish_sum;
+    const T d_d_mish = d_mish_sum2 * mish_tanh_softplus_slope;
     const T grad_grad_tanh_2 = d_tanh * grad_grad_swish_2;
     const T grad_grad_d_mish = d_d_mish * grad_grad_tanh_2;
     // sum over all uses
@@ -329,14 +326,11 @@ struct TripleBackward {
                   Math::fma(grad_grad_swish_2, grad_tanh_2, grad_grad_grad_tanh * grad_grad_swish));
     // d d_d_mish / d tanh
     const T d_d_d_mish =
-        mish_product *
-        Math::fma(
-            -d_mish_product2, d_mish_sum,
-            Math::fma(-d_mish_product, d_mish_product2,
-                      Math::fma(-mish_sigmoid, d_mish_product,
-                                Math::fma(-T(2) * mish_sech2 * tanh * mish_sigmoid, mish_sigmoid,
-                                          Math::fma(d_mish_sigmoid, d_mish_sum,
-                                                    d_mish_sigmoid - d_mish_product2)))));
+        mish_tanh_softplus_slope *
+        Math::fma(-d_mish_sigmoid2 * tanh,
+                  Math::fma(d_mish_sigmoid, d_mish_product,
+                            Math::fma(T(2), mish_tanh_softplus_slope, d_mish_sigmoid)),
+                  Math::fma(d_mish_sum, d_mish_sum2, d_mish_sigmoid - d_mish_product2));
     const T grad_d_d_mish = grad_d_mish * grad_grad_tanh_2;
     // sum over all uses
     const T grad_grad_tanh_3 =

@@ -12,7 +12,18 @@ import torch
 from shared.vocabulary import VARIANTS
 
 from fusegen import load, ops
-from fusegen.atoms import Let, expm1, log1p, normcdf, sech2, sigmoid, softplus, tanh, tanhshrink
+from fusegen.atoms import (
+    Let,
+    expm1,
+    log1p,
+    normcdf,
+    sech2,
+    sigmoid,
+    softplus,
+    tanh,
+    tanh_softplus,
+    tanhshrink,
+)
 from fusegen.atoms.complements import complemented
 from fusegen.atoms.values import evaluate
 
@@ -41,6 +52,9 @@ FORMS: list[tuple[sp.Expr, sp.Expr]] = [
     (softplus(-X) - softplus(X), -X),
     (Y * softplus(-X) - softplus(X), (Y - 1) * softplus(-X) - X),
     (1 + Y - sigmoid(X), Y + sigmoid(-X)),
+    (X * tanh(softplus(Y)), X * tanh_softplus(Y)),
+    (1 - tanh(softplus(X)), 2 * sigmoid(-2 * softplus(X))),
+    (tanh(softplus(X)) ** 2 - 1, -sech2(softplus(X))),
 ]
 #: Ops of one number that saturate, or whose derivatives do.
 OPS = (

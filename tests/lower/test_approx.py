@@ -6,12 +6,15 @@ import ctypes
 import math
 import subprocess
 from collections.abc import Callable
+from functools import partial
 
 import mpmath
 import pytest
 import torch
 from shared.exact import tanhshrink
 
+from fusegen.atoms import tanh_softplus, tanh_softplus_slope
+from fusegen.atoms.declare import ATOMS
 from fusegen.base import paths
 from fusegen.lower.polynomials import elementary as fitted
 from fusegen.lower.polynomials.fit import ULP, Polynomial, evaluate, fit, parity, single
@@ -104,6 +107,8 @@ TRUTHS = {
     "softsign": (torch.nn.functional.softsign, (-1e4, 1e4)),
     "sech2": (lambda x: 1 / torch.cosh(x) ** 2, (-40.0, 40.0)),
     "softplus": (lambda x: x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())), (-80.0, 80.0)),
+    "tanh_softplus": (partial(ATOMS[tanh_softplus].torch, torch), (-87.0, 90.0)),
+    "tanh_softplus_slope": (partial(ATOMS[tanh_softplus_slope].torch, torch), (-43.0, 43.0)),
     "normcdf": (_normcdf, (-12.5, 12.0)),
     "normpdf": (lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi), (-12.5, 12.5)),
     "erf": (torch.erf, (-6.0, 6.0)),
@@ -117,6 +122,7 @@ BOUNDS = {"Single": 4.0, "Brief": 0.3 * 2**13}
 LOOSER = {
     ("Single", "normcdf"): 6.0,
     ("Single", "sech2"): 5.0,
+    ("Single", "tanh_softplus_slope"): 7.0,
     ("Brief", "normcdf"): 0.5 * 2**13,
 }
 #: For 16-bit results a bell multiplies the rounding of x * x / 2 by its size, 72 at most.

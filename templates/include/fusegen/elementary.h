@@ -94,6 +94,20 @@ struct Math {
   // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which never overflows.
   static FUSEGEN_FN T softplus(T x) { return (x < T(0) ? T(0) : x) + log1p(exp(-absolute(x))); }
 
+  // tanh(softplus(x)) = (w^2 + 2 w) / (w^2 + 2 w + 2) with w = exp(x), and its derivative, 4 w (1 +
+  // w) over the square of that. Of e = exp(-|x|), which is w or 1 / w, nothing overflows.
+  static FUSEGEN_FN T tanh_softplus(T x) {
+    const T e = exp(-absolute(x));
+    const T top = x < T(0) ? e * (e + T(2)) : T(1) + T(2) * e;
+    return top / (top + T(2) * (x < T(0) ? T(1) : e * e));
+  }
+  static FUSEGEN_FN T tanh_softplus_slope(T x) {
+    const T e = exp(-absolute(x));
+    const T top = x < T(0) ? e * (e + T(2)) : T(1) + T(2) * e;
+    const T below = top + T(2) * (x < T(0) ? T(1) : e * e);
+    return T(4) * (T(1) + e) * (x < T(0) ? e : e * e) / (below * below);
+  }
+
   // 1 / cosh(x)^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|).
   static FUSEGEN_FN T sech2(T x) {
     const T e = exp(T(-2) * absolute(x));
@@ -304,6 +318,20 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float softplus(float x) {
     const float e = falling_exp(-absolute(x));
     return fma(e, fitted::log1p_ratio(P{}, e), x < 0.0f ? 0.0f : x);
+  }
+
+  // tanh(softplus(x)) and its derivative, as above. They share e and the reciprocal.
+  static FUSEGEN_FN float tanh_softplus(float x) {
+    const float e = falling_exp(-absolute(x)),
+                top = fma(e, x < 0.0f ? e + 2.0f : 2.0f, x < 0.0f ? 0.0f : 1.0f);
+    return top * reciprocal(fma(2.0f, x < 0.0f ? 1.0f : e * e, top));
+  }
+  static FUSEGEN_FN float tanh_softplus_slope(float x) {
+    const float e = falling_exp(-absolute(x)),
+                top = fma(e, x < 0.0f ? e + 2.0f : 2.0f, x < 0.0f ? 0.0f : 1.0f);
+    const float inverse = reciprocal(fma(2.0f, x < 0.0f ? 1.0f : e * e, top));
+    const float above = 4.0f * (x < 0.0f ? e : e * e);
+    return fma(above, e, above) * (inverse * inverse);
   }
 
   // exp(-x^2 / 2). An exponential multiplies the error of its argument, which is x^2 rounded here:
