@@ -13,6 +13,7 @@ from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.segment import Mode, Segment, given_to, make_segment
 from fusegen.program import Kind, Program, Value
+from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Spec, Step
 
 __all__ = ["Chain", "Mode", "Segment", "SegmentOperand", "derive"]
@@ -165,7 +166,7 @@ def derive(spec: Spec, what: str = "this") -> Chain:
     taken = {name for segment in segments for name in segment.attributes}
     chain = Chain(
         spec=spec,
-        source=spec.steps[0] if spec.steps[0].op and spec.steps[0].op.source else None,
+        source=spec.steps[0] if spec.steps[0].is_source and spec.steps[0].op is not START else None,
         operands=_in_order(spec, operands),
         attributes=tuple(a.name for a in spec.arguments if a.name in taken),
         segments=tuple(segments),

@@ -12,6 +12,7 @@ from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.segment import Mode, Segment
 from fusegen.program import Program, Value
 from fusegen.spec.chains import chains_of
+from fusegen.spec.cut import START
 from fusegen.spec.model import Spec
 
 __all__ = ["Chains", "derive_all"]
@@ -57,7 +58,7 @@ class Chains:
         texts = []
         for piece in self.pieces:
             spec = piece if isinstance(piece, Spec) else piece.spec
-            if spec.steps[0].is_source:
+            if spec.steps[0].is_source and spec.steps[0].op is not START:
                 texts.append(f"# torch: {spec.steps[0].text}")
             if isinstance(piece, Chain):
                 texts.append(f"# {spec.function}\n\n{piece.describe()}")

@@ -15,8 +15,9 @@ from fusegen.render.module_forward import (
     source_of,
 )
 from fusegen.render.module_segments import segment_contexts, tuple_text
-from fusegen.render.places import containers, keeping, kept_at, text_of
+from fusegen.render.places import containers, keeping, kept_at, kept_sizes, text_of
 from fusegen.render.stepwise import stepwise_lines
+from fusegen.spec.cut import CUT, START, sizes_of
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
 #: The constructor arguments of modules with parameters, as in torch's own modules.
@@ -131,7 +132,7 @@ def constructor_of(spec: Spec) -> list[Parameter]:
 
 def summary_of(spec: Spec) -> str:
     """Return the ops of a spec's steps in one line."""
-    return " -> ".join(_word(s) for s in spec.steps)
+    return " -> ".join(_word(s) for s in spec.steps if s.op is not START)
 
 
 def _dtypes_of_their_own(chain: Chain) -> str:
@@ -232,6 +233,10 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
             lines.append(f"if {argument.name} is None:")
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
+        if step.op is CUT and not all(isinstance(size, int) for size in sizes_of(step)):
+            lines.append(
+                f"self.{kept_sizes(step)} = {tuple_text([str(size) for size in sizes_of(step)])}"
+            )
         if step.op and step.op.submodule:
             lines += containers(step.place, made)
             lines.append(keeping(step.place, _submodule(step)))

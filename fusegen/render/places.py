@@ -6,12 +6,17 @@ from collections.abc import Iterator
 
 from fusegen.spec.model import Step
 
-__all__ = ["containers", "keeping", "kept_at", "text_of"]
+__all__ = ["containers", "keeping", "kept_at", "kept_sizes", "text_of"]
 
 
 def kept_at(step: Step) -> str:
     """Return the text of a step's submodule: `self.norm`, `self.block.norm`, `getattr(self.mlp, "0")`."""
     return text_of(step.place)
+
+
+def kept_sizes(step: Step) -> str:
+    """Return the attribute of `Module` with the sizes of the parts that a step cuts."""
+    return f"_sizes_of_{step.label}"
 
 
 def text_of(place: str) -> str:

@@ -19,6 +19,7 @@ from fusegen.program import Kind
 from fusegen.render.module_forward import factors_of, parameters_of
 from fusegen.render.places import kept_at
 from fusegen.render.torch_text import TorchText
+from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 #: The variable with the number of dims of the value that a span starts with.
@@ -82,6 +83,11 @@ class _Writer:
 
     def add(self, step: Step, span: Span) -> None:
         """Add the lines of a step."""
+        if step.op is START:
+            if step.label in self.mentioned:
+                self.lines.append(f"{step.label} = x")
+                self.tensors[step.label] = step.label
+            return
         returned = step.label in self.spec.float32
         self.wide = returned or not self.float32.isdisjoint(step.tensors)
         if self.wide:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fusegen.base.errors import SpecError
 from fusegen.program import Kind
 from fusegen.spec.code_names import code_names
+from fusegen.spec.cut import START
 from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 
@@ -43,8 +44,9 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
     found = []
     for number, steps in enumerate(spans, 1):
         own = {name for step in steps for name in step.names}
+        given = {steps[0].label} if steps[0].op is START else set()
         later = {name for span in spans[number:] for step in span for name in named_by(step)}
-        wanted = (later | {*spec.outputs}) & own
+        wanted = ((later | {*spec.outputs}) & own) - given
         _check_dtypes(spec, steps, later, last=number == len(spans))
         outputs = [n for s in steps for n in s.names if n in {*wanted, steps[-1].label}]
         # The first chain starts from the input; without a source, its steps name it as a value.

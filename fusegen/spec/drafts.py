@@ -43,8 +43,15 @@ class Draft:
         given = (
             self.given.get("parts") if self.op is None and isinstance(self.given, dict) else None
         )
-        found = dict.fromkeys(given if isinstance(given, list) else ())
-        return [name for name in found if isinstance(name, str) and name != NO_PART]
+        found = dict.fromkeys(given if isinstance(given, list | dict) else ())
+        names = [name for name in found if isinstance(name, str) and name != NO_PART]
+        return [name for name in names if not (self.takes_sizes and name.startswith(NO_PART))]
+
+    @property
+    def takes_sizes(self) -> bool:
+        """Whether it is a formula of parts that have sizes of their own."""
+        given = self.given if self.op is None and isinstance(self.given, dict) else {}
+        return isinstance(given.get("parts"), dict)
 
 
 def drafts_of(document: Document, chain: Sequence[Any]) -> list[Draft]:

@@ -25,7 +25,7 @@ def reached_from(steps: Sequence[Step], values: Collection[str]) -> set[str]:
         step = steps[place]
         before = next((s.label for s in reversed(steps[:place]) if not s.indexes), "x")
         if reached.intersection(step.parts):
-            reached.add(before)
+            reached.add(step.factors[OF].name if OF in step.factors else before)
         if step.label in reached:
             reached.update(_followed(step, before))
     return reached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusegen.spec.cut import number_of
 from fusegen.spec.model import Step
 from fusegen.spec.yaml import Document
 
@@ -32,7 +33,7 @@ def check_indexes(document: Document, chain: Sequence[Step], wide: frozenset[str
                 f"{used} gives numbers of columns, of int64, and {step.label} calculates with them: make "
                 f"{used} the last step, or list it in outputs and go on with a formula of earlier values"
             )
-            raise document.error(("chain", place), message)
+            raise document.error(("chain", number_of(chain, place)), message)
     if wrong := sorted(indexes & wide):
         message = f"{wrong[0]} is of int64, which a dtype cannot change: leave the dtype out"
         raise document.error(("outputs",), message)

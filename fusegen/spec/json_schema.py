@@ -10,6 +10,7 @@ from typing import Any
 from fusegen.atoms.halves import MOST_PARTS
 from fusegen.ops import Op, aliases, registry
 from fusegen.spec.attribute import type_of
+from fusegen.spec.cut import REST
 from fusegen.spec.formula.step import KEYS
 from fusegen.spec.model import EXPR
 from fusegen.spec.op_keys import DTYPE, OpKeys
@@ -33,11 +34,21 @@ _EXPR: Json = {
     "formula": {"type": "string", "description": 'Such as "x * sigmoid(x)".'},
     "dim": {**_DIMS, "description": "What the row functions of the formula reduce over."},
     "parts": {
-        "type": "array",
-        "items": {"type": "string"},
-        "minItems": 2,
-        "maxItems": MOST_PARTS,
-        "description": "Names of the parts of x, which are of one width.",
+        "description": "Names of the parts of x, which are of one width, or the size of each.",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 2,
+                "maxItems": MOST_PARTS,
+            },
+            {
+                "type": "object",
+                "additionalProperties": {"type": ["integer", "string"], "minimum": REST},
+                "minProperties": 2,
+                "maxProperties": MOST_PARTS,
+            },
+        ],
     },
     "alternating": {
         "type": "boolean",

@@ -14,6 +14,7 @@ from fusegen.atoms import Partition, partitions
 from fusegen.base.dtypes import DTYPES
 from fusegen.ops import Op, call
 from fusegen.program import Kind
+from fusegen.spec.computed_size import ComputedSize
 
 __all__ = [
     "EXPR",
@@ -144,7 +145,7 @@ class Ref:
 
 
 #: A value that only the constructor needs.
-Setting = Ref | int | bool | tuple[int | str, ...]
+Setting = Ref | ComputedSize | int | bool | tuple[int | str, ...]
 
 
 @dataclass(frozen=True)

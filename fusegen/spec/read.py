@@ -11,6 +11,7 @@ from pathlib import Path
 from fusegen.base.dtypes import DTYPES
 from fusegen.base.errors import SpecError
 from fusegen.spec.code_names import code_names
+from fusegen.spec.cut import START
 from fusegen.spec.empty import check_given
 from fusegen.spec.indexes import check_indexes
 from fusegen.spec.model import Argument, Operand, Ref, Spec, Step
@@ -84,6 +85,6 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
                 *(o.name for o in operands),
                 *(part for step in chain for part in step.parts),
             ],
-            chain,
+            [step for step in chain if step.op is not START],
         ),
     )

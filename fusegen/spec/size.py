@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from fusegen.base.errors import nearest
 from fusegen.ops import Op
+from fusegen.spec.computed_size import ComputedSize, computed_size
 from fusegen.spec.model import Ref, Setting
 from fusegen.spec.scope import Reading
 
@@ -23,8 +24,9 @@ _PRODUCT = re.compile(r"(\d{1,9}) ?\* ?(\w+)|(\w+) ?\* ?(\d{1,9})")
 
 def read_size(
     step: Reading, name: str, values: Mapping[str, Any], default: int | None = None
-) -> Ref | int | tuple[int | str, ...]:
-    """Return a size of a submodule: a number, the given int argument, or the int argument of the same name.
+) -> Ref | ComputedSize | int | tuple[int | str, ...]:
+    """Return a size of a submodule: a number, an int argument, what is computed from these, or the int
+    argument of the same name.
 
     A size with a default may also be 0, a list with a size for each dim, or a shape argument. So may the
     sizes of a source's kernel, and those of a norm's row.
@@ -49,13 +51,17 @@ def read_size(
         times, argument = int(product[1] or product[4]), product[2] or product[3]
         if argument in step.names.of_type("int") and times:
             return Ref(argument, is_argument=True, times=times)
+    if isinstance(value, str) and name in values:
+        computed = computed_size(value, step.names.of_type("int"))
+        if computed is not None:
+            return computed
     if name not in values:
         message = f"{step.word} needs {name!r}: declare `{name}: int` under `arguments:`"
         raise step.error(name, message)
     near = nearest(value[:64], ints) if isinstance(value, str) else ""
-    wanted = "an int argument, a size, or a number times an argument"
+    wanted = "an int argument, a size, or sums and products of these"
     if per_dim:
-        wanted = "a size, an int argument, a number times one, a shape argument, or a list of sizes"
+        wanted = "a size, an int argument, sums and products of these, a shape argument, or a list of sizes"
     raise step.unfit(name, wanted, value, near)
 
 
@@ -69,6 +75,8 @@ def arguments_in(size: Setting) -> tuple[str, ...]:
     """Return the arguments that a size names."""
     if isinstance(size, Ref):
         return (size.name,)
+    if isinstance(size, ComputedSize):
+        return size.names
     return tuple(s for s in size if isinstance(s, str)) if isinstance(size, tuple) else ()
 
 

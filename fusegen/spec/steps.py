@@ -13,6 +13,7 @@ from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.constant_arguments import with_constants
+from fusegen.spec.cut import cut_of, start_before
 from fusegen.spec.dotted_names import check_containers, dotted_name
 from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
@@ -62,35 +63,69 @@ def steps(
         document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)]
     )
     source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
-    fits = source is None or source.rank in (0, dims) or (source.matrix and dims == 2)
-    if dims and source is not None and not fits:
-        message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
-        raise document.error(("dims",), message)
+    _check_dims(document, source, dims)
     dims = dims or (source.rank if source is not None else 0)
     declared = {o.name: o for o in operands}
-    if source is not None:
+    sourced = source is not None or drafts[0].takes_sizes
+    if sourced:
         declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
     # A parameter may have the name of the argument that it starts with, and is what steps mean by it.
     seen = {a.name: a for a in arguments if a.name not in declared}
     names = Names(document, seen, declared, dims, of_products=settings_of_products(drafts))
-    values = () if source is not None else (INPUT,)
+    values = () if sourced else (INPUT,)
     done: list[Step] = []
-    for draft, label in zip(drafts, labels, strict=True):
-        doing(f"reading step {len(done) + 1}")
-        unnamed = unnamed_of(drafts, labels, len(done))
+    of_drafts: list[Draft] = []
+    for number, (draft, label) in enumerate(zip(drafts, labels, strict=True)):
+        doing(f"reading step {number + 1}")
+        unnamed = unnamed_of(drafts, labels, number)
         names = replace(names, values=values, unnamed=unnamed)
+        if cut := cut_of(names, draft, label):
+            done.append(cut)
+            names = replace(names, values=(*values, *draft.parts))
         if done and draft.op is not None and draft.op.source:
             dims_there = _dims_of_source(names, draft, draft.op)
             names = replace(names, dims=dims_there, taken=_arguments_taken(done))
-        done.append(_step(names, draft, label, done))
+        step = _step(names, draft, label, done)
+        start = start_before(step, done)
+        done += [step] if start is None else [start, step]
+        of_drafts += [draft] * (len(done) - len(of_drafts))
         names = replace(names, dims=_dims_after(done[-1]))
         parts = [part for part in done[-1].parts if part != NO_PART]
+        parts = parts or (draft.parts if cut else [])
         values = (*values, *parts, *([label] if draft.named else []))
-    check_parts(document, drafts, done)
-    _check_made(document, drafts, done, [*arguments, *operands])
-    check_containers(document, [draft.place for draft in drafts], done, [*arguments, *operands])
+    check_parts(document, of_drafts, done)
+    _check_made(document, of_drafts, done, [*arguments, *operands])
+    check_containers(document, [draft.place for draft in of_drafts], done, [*arguments, *operands])
+    used = _used_operands(document, done, arguments, operands)
+    kept = tuple(o for o in declared.values() if o.name in used or o.unused)
+    return tuple(done), kept, dims
+
+
+def _check_dims(document: Document, source: Op | None, dims: int) -> None:
+    """Refuse a number of dims that the first step, if it is a source, does not give.
+
+    Raises:
+        SpecError: it gives another.
+    """
+    fits = source is None or source.rank in (0, dims) or (source.matrix and dims == 2)
+    if dims and source is not None and not fits:
+        message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
+        raise document.error(("dims",), message)
+
+
+def _used_operands(
+    document: Document,
+    chain: Sequence[Step],
+    arguments: Sequence[Argument],
+    operands: Sequence[Operand],
+) -> set[str]:
+    """Return the operands that steps use.
+
+    Raises:
+        SpecError: one is used and should not be, or the other way, or does not fit rows of a matrix.
+    """
     used = {
-        name for step in done for name in (*step.tensors, *(f.name for f in step.factors.values()))
+        name for step in chain for name in (*step.tensors, *(f.name for f in step.factors.values()))
     }
     for operand in operands:
         if (operand.name in used) == operand.unused:
@@ -100,11 +135,10 @@ def steps(
             elif operand.init is not None:
                 message += "; `unused: true` keeps a parameter for the state_dict"
             raise document.error(("operands", operand.name), message)
-        matrix = any(operand.name in step.tensors and step.dims < 3 for step in done)
+        matrix = any(operand.name in step.tensors and step.dims < 3 for step in chain)
         if matrix and (wrong := columns_problem(operand, arguments, -1, -1)):
             raise document.error(("operands", operand.name, "shape"), wrong)
-    kept = tuple(o for o in declared.values() if o.name in used or o.unused)
-    return tuple(done), kept, dims
+    return used
 
 
 def _dims_of_source(names: Names, draft: Draft, op: Op) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import sympy as sp
 
 from fusegen.spec.chains import named_by
+from fusegen.spec.cut import number_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import EXPR, NO_PART, Step
 from fusegen.spec.yaml import Document
@@ -32,15 +33,14 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
     needed = {chain[-1].label, *outputs}
     for place in reversed(range(len(chain))):
         step = chain[place]
-        if step.label not in needed:
-            after = chain[place + 1].label
+        if needed.isdisjoint(step.names):
             after = chain[place + 1].label
             message = (
                 f"nothing uses the value of {step.label}: {after}, the step after it, is a formula without x "
                 "or starts from another value; use the value by name, list it in outputs, or leave the step "
                 "out"
             )
-            raise document.error(("chain", place), message)
+            raise document.error(("chain", number_of(chain, place)), message)
         needed |= {*named_by(step)}
         if step.takes_x and place and OF not in step.factors:
             needed.add(chain[place - 1].label)
@@ -54,11 +54,12 @@ def _check_parts(document: Document, chain: Sequence[Step], outputs: Sequence[st
     """
     for place, step in enumerate(chain):
         used = {*outputs, *(name for later in chain[place:] for name in named_by(later))}
-        for symbol, part in zip(["x", *step.split], step.parts, strict=False):
+        symbols = ["x", *step.split] if step.split else step.parts
+        for symbol, part in zip(symbols, step.parts, strict=False):
             inside = part in used or sp.Symbol(symbol, real=True) in step.expr.free_symbols
             if not inside and part != NO_PART:
                 message = (
                     f"no step uses {part}, a part of what reaches {step.label}: use it, or call it "
                     f"{NO_PART} in parts"
                 )
-                raise document.error(("chain", place, EXPR, "parts"), message)
+                raise document.error(("chain", number_of(chain, place), EXPR, "parts"), message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fusegen.spec.computed_size import ComputedSize
 from fusegen.spec.model import Ref, Setting, Step
 
 __all__ = ["sizes_after"]
@@ -35,6 +36,8 @@ def sizes_after(before: Sequence[Step]) -> Mapping[str, Setting]:
 
 def _part(size: Setting | None, count: int) -> Setting | None:
     """Return one of so many parts of a width, or None if it may not be an integer."""
+    if isinstance(size, ComputedSize):
+        return size.part(count)
     if isinstance(size, Ref):
         return replace(size, times=size.times // count) if size.times % count == 0 else None
     return size // count if isinstance(size, int) and size % count == 0 else None

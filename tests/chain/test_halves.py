@@ -226,7 +226,7 @@ def test_a_call_that_does_not_fit_is_refused(
         (
             "arguments: {in_features: int, n: int}\nchain:\n"
             "  - linear: {out_features: 2 * m}\n  - glu\n",
-            "must be an int argument, a size, or a number times an argument",
+            "must be an int argument, a size, or sums and products of these",
             3,
         ),
         (

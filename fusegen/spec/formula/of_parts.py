@@ -30,17 +30,21 @@ def names_of_parts(names: Names, place: Place, given: Any) -> tuple[str, ...]:
         SpecError: if they are not two names or more.
     """
     here = (*place, "parts")
+    sized = isinstance(given, dict)
+    given = [*given] if sized else given
     listed = isinstance(given, list) and all(isinstance(name, str) for name in given)
     if not listed or not 2 <= len(given) <= MOST_PARTS:
         message = (
             f"'parts' of expr must be two to {MOST_PARTS} names, of the parts of x in their order, not "
-            f"{shown(given)}: parts: [gate, up]"
+            f"{shown(given)}: parts: [gate, up], or with their sizes, parts: {{q: 64, k: 16}}"
         )
         raise names.document.error(here, message)
     for index, name in enumerate(given):
         wrong = problem(name)
         if wrong is None and name in given[:index] and name != NO_PART:
             wrong = f"two parts are called {name!r}: give them two names"
+        if sized and name.startswith(NO_PART):
+            wrong = None if name.isidentifier() else wrong
         if wrong:
             raise names.document.error(here, wrong)
     return tuple(given)

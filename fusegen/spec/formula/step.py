@@ -88,7 +88,7 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     parts: tuple[str, ...] = ()
     if "parts" in keys:
         parts = names_of_parts(names, place, keys["parts"])
-        own = tuple(name for name in parts if name != NO_PART)
+        own = tuple(name for name in parts if name != NO_PART and name not in names.values)
         said = f"the parts of x are called {', '.join(parts[:-1])} and {parts[-1]}"
         names = replace(names, unnamed={**names.unnamed, "x": said})
     symbols = {name: sp.Symbol(name, real=True) for name in (*own, *known)}
@@ -115,6 +115,8 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     if not parts:
         return InlineFormula(expr, text, refs, _dims(names, place, expr, keys))
     dim = dim_of_parts(names, place, expr, keys.get("dim"))
+    if isinstance(keys["parts"], dict):  # they are cut before
+        return InlineFormula(expr, text, refs, {})
     alternating = are_alternating(names, place, keys.get("alternating", False), len(parts))
     dims: Dims = {"dim": dim, "alternating": alternating}
     op = op_of_parts(expr, parts, refs, dim, alternating=alternating)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from fusegen.chain import Chain
 from fusegen.chain.layout import channel_from_end
 from fusegen.program import Kind
+from fusegen.spec.computed_size import ComputedSize
+from fusegen.spec.cut import REST, START, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import Ref, Setting, Spec, Step
 
@@ -20,6 +22,7 @@ __all__ = [
     "after_source",
     "factor_shape",
     "number_of",
+    "parts_of_shape",
     "shape_argument",
     "shapes_of",
 ]
@@ -61,6 +64,8 @@ def after_source(
 ) -> tuple[int, ...]:
     """Return the shape of a source's result; an input that it takes is added."""
     assert step.op is not None
+    if step.op is START:
+        return start
     if step.op.submodule is not None:
         return _after_module(spec, step, start, numbers)
     held = factor_shape(spec, step, numbers)
@@ -84,9 +89,11 @@ def after_source(
 
 
 def number_of(setting: Setting | None, numbers: Mapping[str, int]) -> int:
-    """Return a size that may be a multiple of an int argument."""
+    """Return a size that may be computed from int arguments."""
     if isinstance(setting, Ref):
         return setting.times * numbers[setting.name]
+    if isinstance(setting, ComputedSize):
+        return setting.number(numbers)
     assert isinstance(setting, int)
     return setting
 
@@ -144,7 +151,7 @@ def _after_module(
             value = arguments[value.name] or shape_argument(value.name, spec.steps)
         if isinstance(value, tuple):
             given[key] = tuple(numbers[s] if isinstance(s, str) else s for s in value)
-        elif isinstance(value, int) or (isinstance(value, Ref) and value.name in numbers):
+        elif _is_number(value, numbers):
             given[key] = number_of(value, numbers)
     with torch.device("meta"):
         made = getattr(torch.nn, held.module_for(step.dims).removeprefix("nn."))(**given)
@@ -160,6 +167,28 @@ def shape_argument(name: str, steps: Sequence[Step]) -> tuple[int, ...] | None:
     return None
 
 
+def parts_of_shape(
+    step: Step, shape: tuple[int, ...], numbers: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each part into which a step cuts a tensor of a shape.
+
+    Raises:
+        RuntimeError: as torch does, if the parts have not the tensor's size.
+    """
+    dim = step.attributes["dim"]
+    assert isinstance(dim, int)
+    sizes = [number_of(size, numbers) for size in sizes_of(step)]
+    if REST in sizes:
+        sizes[sizes.index(REST)] = shape[dim] - sum(size for size in sizes if size != REST)
+    parts = torch.empty(shape, device="meta").split(sizes, dim)  # type: ignore[no-untyped-call]
+    return {name: tuple(part.shape) for name, part in zip(step.parts, parts, strict=True)}
+
+
+def _is_number(size: object, numbers: Mapping[str, int]) -> TypeGuard[Setting]:
+    """Whether a setting is a size alone."""
+    return isinstance(size, int | ComputedSize) or (isinstance(size, Ref) and size.name in numbers)
+
+
 def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
     """Return how many channels or columns the parameters of a chain without a product have."""
     found = []
@@ -170,7 +199,7 @@ def _widths(chain: Chain, numbers: Mapping[str, int]) -> list[int]:
     for step in chain.spec.steps:
         times = parts if step is splitting else times
         size = step.settings.get("features", ())
-        if isinstance(size, int) or (isinstance(size, Ref) and size.name in numbers):
+        if _is_number(size, numbers):
             found.append(times * number_of(size, numbers))
     held = {operand.name: operand.parts for operand in chain.operands}
     for operand in chain.spec.operands:

@@ -12,6 +12,7 @@ from fusegen.base.errors import UserError, nearest
 from fusegen.chain import Chain, Chains
 from fusegen.chain.chains import larger_operands
 from fusegen.chain.layout import channel_from_end
+from fusegen.spec.cut import CUT, REST, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.single_file.example_shapes import (
@@ -21,6 +22,7 @@ from fusegen.tools.single_file.example_shapes import (
     after_source,
     factor_shape,
     number_of,
+    parts_of_shape,
     shape_argument,
     shapes_of,
 )
@@ -144,6 +146,9 @@ def _of_pieces(
                     inputs[name] = f"torch.randn({list(values[name])})"
             start = values[step.factors[OF].name] if OF in step.factors else shape
             try:
+                if step.op is CUT:
+                    values |= parts_of_shape(step, start, numbers)
+                    continue
                 shape = after_source(spec, step, start, numbers, values, inputs)
             except RuntimeError as error:
                 message = f"the example has no such sizes: {step.label} does not take {list(start)}"
@@ -178,12 +183,24 @@ def _start(
         return tuple(shapes_of(piece, numbers, x_sizes)[0])
     step, (rows, image) = piece.steps[0], x_sizes
     wide = [image] * max(step.dims - 2, 0)
+    if step.op is CUT:
+        return _whole(step, (rows, CHANNELS[step.dims >= 3], *wide), numbers)
     width = (
         step.settings.get(step.op.submodule.sized_by[0]) if step.op and step.op.submodule else None
     )
     held = factor_shape(spec, step, numbers)
     usual = CHANNELS[step.dims >= 3] if held is None else held[0]
     return (rows, usual if width is None else number_of(width, numbers), *wide)
+
+
+def _whole(step: Step, shape: tuple[int, ...], numbers: Mapping[str, int]) -> tuple[int, ...]:
+    """Return a shape with as many elements along the dim of parts as these have."""
+    sizes = [number_of(size, numbers) for size in sizes_of(step)]
+    known = sum(size for size in sizes if size != REST)
+    dim = step.attributes["dim"]
+    assert isinstance(dim, int)
+    whole = known + max(shape[dim], 1) if REST in sizes else known
+    return tuple(whole if d == dim else size for d, size in enumerate(shape, -len(shape)))
 
 
 def _roles(steps: Sequence[Step]) -> dict[str, str]:
