@@ -63,7 +63,7 @@ from fusegen.atoms.saturating import (
     tanh_softplus_slope,
     tanhshrink,
 )
-from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where
+from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where, zero
 from fusegen.atoms.sums import together
 
 __all__ = [
@@ -137,4 +137,5 @@ __all__ = [
     "undefined",
     "uniform",
     "where",
+    "zero",
 ]

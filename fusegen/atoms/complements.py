@@ -85,9 +85,3 @@ def _replacements(term: sp.Expr, terms: set[sp.Expr]) -> Iterator[tuple[sp.Expr,
             yield term, -rest * function.func(-u), rest * difference(u)
         if cancels.less_argument and -rest * u in terms:
             yield term, -rest * u, rest * cancels.less_argument(u)
-        if difference and cancels.weighted and not rest.could_extract_minus_sign():
-            mirrored = function.func(-u)
-            for other in terms:
-                if mirrored in sp.Mul.make_args(other) and other.could_extract_minus_sign():
-                    b = -other / mirrored
-                    yield term, other, (rest - b) * function + b * difference(u)

@@ -43,7 +43,6 @@ class Cancels:
     Args:
         plus: what f(u) + number is, by number.
         mirrored: what f(u) - f(-u) is.
-        weighted: whether a f(u) - b f(-u) becomes (a - b) f(u) + b (f(u) - f(-u)) too.
         less_argument: what f(u) - u is.
         square_less_one: what f(u)^2 - 1 is.
         after_one: what f(1 + u) is.
@@ -51,7 +50,6 @@ class Cancels:
 
     plus: Mapping[Any, Form] = field(default_factory=lambda: MappingProxyType({}))
     mirrored: Form | None = None
-    weighted: bool = False
     less_argument: Form | None = None
     square_less_one: Form | None = None
     after_one: Form | None = None

@@ -117,7 +117,7 @@ class tanhshrink(Pointwise):
     cpp="Math::softplus",
     steep=True,
     shape=Shape.GROWING,
-    cancels=Cancels(mirrored=lambda u: u, weighted=True),  # only what is left of it is near 0
+    cancels=Cancels(mirrored=lambda u: u),
 )
 class softplus(Pointwise):
     """log(1 + exp(x)) without overflow; softplus' = sigmoid."""

@@ -17,7 +17,7 @@ from sympy.core.relational import Relational
 from fusegen.atoms.constants import DIGITS, number
 from fusegen.atoms.declare import ATOMS
 from fusegen.atoms.named_parts import Let
-from fusegen.atoms.special import Special
+from fusegen.atoms.special import Special, zero
 
 __all__ = ["compiled", "constant", "evaluate", "folded"]
 
@@ -96,7 +96,18 @@ def folded(expr: sp.Expr) -> sp.Expr:
             value = constant(part)
             if value is not None and abs(value) <= sys.float_info.max:
                 found[part] = number(value)
-    return expr.xreplace(found) if found else expr
+    expr = expr.xreplace(found) if found else expr
+    return expr.replace(_held_number, _plain_number) if expr.has(zero) else expr
+
+
+def _held_number(expr: sp.Basic) -> bool:
+    """Return whether an expression is a number that is calculated with `zero`."""
+    return bool(expr != zero and not expr.free_symbols and expr.has(zero))
+
+
+def _plain_number(expr: sp.Basic) -> sp.Basic:
+    value = constant(expr)
+    return expr if value is None else number(value) if value else zero
 
 
 def compiled(expr: sp.Expr, symbol: sp.Symbol) -> Callable[[Number], Number]:

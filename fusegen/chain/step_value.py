@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import sympy as sp
@@ -19,7 +20,7 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.atoms.constants import number, parts, problem
+from fusegen.atoms.constants import number, parts
 from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import (
     NamedValue,
@@ -30,6 +31,7 @@ from fusegen.chain.outline import kind_of_outline, varies
 from fusegen.program import Input, Kind, Outline, Value, ending, topological
 from fusegen.program.builder import Builder
 from fusegen.program.from_formula import formula_value
+from fusegen.spec.formula.as_written import apart
 from fusegen.spec.model import Ref, Spec, Step
 
 __all__ = ["named_symbol", "parts_of", "step_value"]
@@ -107,22 +109,19 @@ def step_value(
     # As written: x may be the value of a named step too, and x / a would lose both.
     written = own.expr, own.x
     if not joint:
-        formula = own.expr.xreplace(replaced)
+        formula = own.expr.xreplace(_apart(replaced))
     else:
         _check_parts(spec, step, written, axes, kinds)
         count = partition.parts
-        filled = {
-            symbol: [_at(symbols, n) for n in range(count)]
-            for symbol, symbols in own.values.items()
-        }
+        at = [
+            _apart({symbol: _at(symbols, n) for symbol, symbols in own.values.items()})
+            for n in range(count)
+        ]
+        filled = {symbol: [part[symbol] for part in at] for symbol in own.values}
         formula = at_part(own.expr, place, filled, count)
         written = at_part(own.expr, place, count=count), own.x
     gone = gone_axes(spec, kinds, step, written, outline)
     kind = varies(*written, axes, kinds)
-    merged = step.op is None and len({*replaced.values()}) < len(replaced)
-    if merged and (wrong := problem(formula)):
-        message = f"{step.label}: two of its names are the same value, and then it has {wrong}"
-        raise SpecError(message, spec.path, step.line)
     label = f"{spec.code(step.label)}{ending(place)}"
     if step.indexes:  # 0 in a row of one element, also if that is NaN
         return formula_value(builder, label, formula, own.note, gone=gone), kind
@@ -181,6 +180,7 @@ def _formula_of_op(
     }
     start = before[min(place, len(before) - 1)].symbol
     slots = {name: _at(symbols, place) for name, symbols in bound.items()}
+    slots = {name: apart(symbol, start) for name, symbol in slots.items()}
     values: dict[sp.Symbol, Symbols] = {}
     if joint:
         start, slots = sp.Dummy(real=True), {name: sp.Dummy(real=True) for name in bound}
@@ -251,6 +251,14 @@ def parts_of(builder: Builder, symbol: sp.Symbol) -> Symbols:
 def _at(symbols: Symbols, place: int) -> sp.Symbol:
     """Return the symbol of a part; what has fewer parts is the same in all others."""
     return symbols[min(place, len(symbols) - 1)]
+
+
+def _apart(values: Mapping[sp.Symbol, sp.Symbol]) -> dict[sp.Symbol, sp.Expr]:
+    """Return what symbols stand for, so that sympy finds no two of them equal: x - a is no 0 where a is x."""
+    found: dict[sp.Symbol, sp.Expr] = {}
+    for symbol, value in values.items():
+        found[symbol] = reduce(apart, found.values(), value)
+    return found
 
 
 def _symbols(parts: Sequence[Value]) -> Symbols:

@@ -53,6 +53,7 @@ _SPECIAL: dict[int, tuple[str, int]] = {
     1: ("T(INFINITY)", _ATOM),
     -1: ("-T(INFINITY)", _UNARY),
     0: ("T(NAN)", _ATOM),
+    2: ("T(0)", _ATOM),
 }
 
 

@@ -87,7 +87,11 @@ class _FormulaNodes:
             innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
             part = min(innermost, key=str)
             if isinstance(part, atoms.Let):
-                expr = expr.xreplace({part: self._named(part).symbol})
+                symbol = self._named(part).symbol
+                twice = (
+                    symbol in expr.free_symbols
+                )  # two names of one value, which sympy would merge
+                expr = expr.xreplace({part: atoms.together(symbol) if twice else symbol})
             elif isinstance(part, atoms.RowTake):
                 expr = expr.xreplace({part: self._taken(*part.args).symbol})
             else:

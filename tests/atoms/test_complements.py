@@ -50,7 +50,6 @@ FORMS: list[tuple[sp.Expr, sp.Expr]] = [
     (sp.log(1 + Y), log1p(Y)),
     (sp.log(1 - sp.exp(X)), sp.log(-expm1(X))),
     (softplus(-X) - softplus(X), -X),
-    (Y * softplus(-X) - softplus(X), (Y - 1) * softplus(-X) - X),
     (1 + Y - sigmoid(X), Y + sigmoid(-X)),
     (X * tanh(softplus(Y)), X * tanh_softplus(Y)),
     (1 - tanh(softplus(X)), 2 * sigmoid(-2 * softplus(X))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import sympy as sp
@@ -13,6 +14,7 @@ from fusegen.atoms import ATOMS
 from fusegen.atoms.constants import value_of
 from fusegen.atoms.values import folded
 from fusegen.ops import Op, call, registry
+from fusegen.spec.formula.as_written import apart, function_of, power_of
 
 __all__ = ["Word", "functions", "of_op"]
 
@@ -27,8 +29,13 @@ def of_op(
     maximum must be subtracted from exactly its own argument, and sympy would move a condition on the argument
     into the branches of a `where`.
     """
-    given = {slot: _named(slot, value) for slot, value in operands.items()}
-    value = call(op, _named("argument", x), given, attributes)
+    x = _named("argument", x)
+    given: dict[str, sp.Expr] = {}
+    for slot, value in operands.items():
+        given[slot] = reduce(apart, (x, *given.values()), _named(slot, value))
+    value = call(op, x, given, attributes)
+    if value == 0 and 0 in given.values():  # mul(x, 0), which is NaN where x is infinite
+        value = atoms.zero * x
     value = value if value.free_symbols else folded(value)
     return value if value_of(value) is not None else atoms.let(op.name, value)
 
@@ -60,7 +67,10 @@ _ROWS: dict[str, Any] = {
     "var": _of_rows("var", dim=-1),
 }
 #: Powers that have a word of their own.
-_POWERS: dict[str, Any] = {"rsqrt": atoms.rsqrt, "sqrt": atoms.sqrt}
+_POWERS: dict[str, Any] = {
+    "rsqrt": lambda x: power_of(x, sp.Rational(-1, 2)),
+    "sqrt": lambda x: power_of(x, sp.Rational(1, 2)),
+}
 
 
 @dataclass(frozen=True)
@@ -87,5 +97,7 @@ def functions() -> dict[str, Word]:
     }
     for function, atom in ATOMS.items():
         if atom.word:
-            found[atom.word] = Word(function, int(min(function.nargs)), True)
+            arity = int(min(function.nargs))
+            of_one = partial(function_of, function) if arity == 1 else function
+            found[atom.word] = Word(of_one, arity, True)
     return dict(sorted(found.items()))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from itertools import islice
 
 import sympy as sp
 
-from fusegen.atoms import Let, RowMax, RowSum, let, together
+from fusegen.atoms import Let, RowMax, RowSum, let
 from fusegen.atoms.constants import parts, value_of
 
-__all__ = ["MAX_ARGUMENT", "MAX_PARTS", "grouped", "named", "product_of", "spine", "too_long"]
+__all__ = ["MAX_ARGUMENT", "MAX_PARTS", "grouped", "named", "spine", "too_long"]
 
 #: An argument of a function with more parts than this becomes a node. sympy asks whether an argument is real,
 #: and the answer takes time exponential in the depth of products of sums.
@@ -33,15 +32,6 @@ def named(name: str, expr: sp.Expr, size: int) -> sp.Expr:
     """Make an expression with more parts than `size` a node of its own, like a reduction."""
     is_node = isinstance(expr, RowSum | RowMax) or value_of(expr) is not None
     return expr if is_node or len(list(parts(expr))) <= size else let(name, expr)
-
-
-def product_of(factors: Sequence[sp.Expr]) -> sp.Expr:
-    """Return a product, in which a sum that is multiplied by a number stays as it is."""
-    sums = [f for f in factors if f.is_Add and value_of(f) is None]
-    others = [f for f in factors if not (f.is_Add and value_of(f) is None)]
-    if len(sums) != 1 or any(value_of(f) is None for f in others) or sp.Mul(*others) in (1, -1):
-        return sp.Mul(*factors)
-    return sp.Mul(*others, together(*sums))
 
 
 def grouped(product: sp.Expr) -> sp.Expr:

@@ -21,6 +21,7 @@ from fusegen.atoms.constants import MAX_EXPONENT, number, problem, value_of
 from fusegen.atoms.values import evaluate
 from fusegen.base.errors import nearest
 from fusegen.ops import find
+from fusegen.spec.formula.as_written import Product, Sum, apart, power_of
 from fusegen.spec.formula.calls import OpCall
 from fusegen.spec.formula.functions import Word, functions
 from fusegen.spec.formula.pieces import (
@@ -28,7 +29,6 @@ from fusegen.spec.formula.pieces import (
     MAX_PARTS,
     grouped,
     named,
-    product_of,
     spine,
     too_long,
 )
@@ -137,25 +137,26 @@ class Reader:
 
     def _sum(self, node: ast.BinOp, depth: int) -> sp.Expr:
         first, rest = spine(node, (ast.Add, ast.Sub))
-        terms = [self.expression(first, depth)]
+        total = Sum(self.expression(first, depth))
         for operator, right in rest:
             term = self.expression(right, depth)
             if term.is_Add and value_of(term) is None:  # x + (m * 1e9 - 1e9)
                 term = together(term)
-            terms.append(term if isinstance(operator, ast.Add) else -term)
-        return self._checked(node, sp.Add(*terms))
+            total.add(term if isinstance(operator, ast.Add) else -term)
+        return self._checked(node, total.value)
 
     def _product(self, node: ast.BinOp, depth: int) -> sp.Expr:
         first, rest = spine(node, (ast.Mult, ast.Div))
-        factors = [named("factor", self.expression(first, depth), MAX_ARGUMENT)]
+        product = Product()
+        product.multiply(named("factor", self.expression(first, depth), MAX_ARGUMENT))
         for operator, right in rest:
             factor = named("factor", self.expression(right, depth), MAX_ARGUMENT)
             if isinstance(operator, ast.Div):
                 if value_of(factor) == 0:
                     raise self._error(right, "division by zero")
-                factor = 1 / factor
-            factors.append(factor)
-        return self._checked(node, grouped(product_of(factors)))
+                factor = power_of(factor, sp.Integer(-1))
+            product.multiply(factor)
+        return self._checked(node, grouped(product.value))
 
     def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
         base = named("base", self.expression(node.left, depth), MAX_ARGUMENT)
@@ -173,7 +174,7 @@ class Reader:
         if exponent.is_Float and 2 * e == int(2 * e):
             exponent = sp.Rational(int(2 * e), 2)  # x**0.5 is sqrt(x)
         if b is None:
-            return self._checked(node, base**exponent)
+            return self._checked(node, power_of(base, exponent))
         if b == 0 and e < 0:
             raise self._error(node, "division by zero")
         return self._constant(node, mpmath.mpmathify(b) ** e, base**exponent)
@@ -185,9 +186,7 @@ class Reader:
             return self._checked(node, called.function(*arguments))
         values = [value_of(argument) for argument in arguments]
         if None in values:
-            if name == "exp":
-                self._check_logarithms(node, arguments[0])
-            parted = (named("argument", argument, MAX_ARGUMENT) for argument in arguments)
+            parted = [named("argument", argument, MAX_ARGUMENT) for argument in arguments]
             return self._checked(node, called.function(*parted))
         written = f"{name}({', '.join(map(str, arguments))})"
         if not called.pointwise:
@@ -245,7 +244,7 @@ class Reader:
         if relation is None:
             raise self._error(node, "a comparison is < <= > or >=")
         left = self.expression(node.left, depth)
-        right = self.expression(node.comparators[0], depth)
+        right = apart(self.expression(node.comparators[0], depth), left)
         if left.has(sp.Piecewise) or right.has(sp.Piecewise):  # sympy would nest the conditions
             raise self._error(node, "a comparison cannot contain where")
         if value_of(left) is not None and value_of(right) is not None:
@@ -262,12 +261,6 @@ class Reader:
         if exact is not None and exact.is_Rational:
             return self._checked(node, exact)
         return number(float(value))
-
-    def _check_logarithms(self, node: ast.Call, argument: sp.Expr) -> None:
-        """Refuse exp(n log(y)) for a large n: sympy makes y**n of it."""
-        for term in sp.Add.make_args(argument):
-            if term.has(sp.log) and abs(term.as_coeff_Mul()[0]) > MAX_EXPONENT:
-                raise self._error(node, f"a power with an exponent above {MAX_EXPONENT}")
 
     def _checked(self, node: ast.expr, expr: sp.Expr) -> sp.Expr:
         """Return the expression if it is finite, real and of sane size everywhere."""

@@ -1,7 +1,8 @@
 """A chain by torch's own functions, to compare with.
 
-Generated code uses nothing of this. Ops run as their torch function, and formulas by walking the expression,
-in the dtype of the tensors. float64 gives the reference.
+Generated code uses nothing of this. Ops run as their torch function, or by their formula where torch has
+none, and formulas of the spec from their text (`reference_text.py`), in the dtype of the tensors. float64
+gives the reference.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain.cut_into_segments import spans_of
-from fusegen.chain.outline import names_reduced
 from fusegen.program import ending
-from fusegen.spec.model import INPUT, Ref, Spec, Step
+from fusegen.spec.model import EXPR, INPUT, Ref, Spec, Step
 from fusegen.tools.check.philox import uniform
 from fusegen.tools.check.reference_formula import evaluate, no_rng
+from fusegen.tools.check.reference_text import value_of_text
 from fusegen.tools.check.torch_call import Given, torch_call
 
 
@@ -95,14 +96,9 @@ def _run_step(
     training: bool,
 ) -> Tensor:
     """Return the value of a step without random numbers."""
-    if step.op is None:
-        assert step.formula is not None
-        given = {"x": x, **operands, **_numbers(attributes, x)}
-        reduced = [given[name] for name in names_reduced(step.formula)]
-        length = sp.Integer(row_length(reduced, columns))
-        formula = step.formula.xreplace({atoms.COLS: length})
-        found: Tensor = evaluate(formula, given, no_rng, columns)
-        return found
+    if step.op is None or step.op.name == EXPR:
+        named = {**operands, **_named_parts(step, x)} if step.parts else operands
+        return value_of_text(step.text, {"x": x, **named}, attributes, columns)
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
         return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
@@ -191,11 +187,4 @@ def _attributes(step: Step, attributes: Mapping[str, float]) -> dict[str, Any]:
     return {
         name: attributes[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()
-    }
-
-
-def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
-    return {
-        name: torch.tensor(value, dtype=x.dtype, device=x.device)
-        for name, value in attributes.items()
     }

@@ -42,4 +42,5 @@ def infinite(special: sp.Basic) -> tuple[str, str]:
         1: ("∞", r"\infty"),
         -1: ("−∞", r"-\infty"),
         0: ("NaN", r"\mathrm{NaN}"),
+        2: ("0", "0"),
     }[int(sp.Integer(special.args[0]))]
