@@ -1,8 +1,7 @@
 """Atoms: the functions that formulas are made of, as sympy functions, each with its derivative in atoms.
 
 In: sympy. Out: atoms, each one declaration (`declare.py`), their values at numbers (`values.py`), the forms
-of what cancels (`complements.py`) and choices that keep a derivative of 0 (`choices.py`). `fusegen.program`
-makes nodes of them.
+of what cancels (`complements.py`) and choices that keep a derivative of 0 (`choices.py`).
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ from fusegen.atoms.saturating import (
     tanh_softplus_slope,
     tanhshrink,
 )
-from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where, zero
+from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, where
 from fusegen.atoms.sums import together
 
 __all__ = [
@@ -137,5 +136,4 @@ __all__ = [
     "undefined",
     "uniform",
     "where",
-    "zero",
 ]

@@ -13,9 +13,10 @@ from collections import Counter
 
 import sympy as sp
 
-from fusegen.atoms import Let, let, log1p, together, zero
+from fusegen.atoms import Let, let, log1p, together
 from fusegen.atoms.complements import complemented
 from fusegen.atoms.constants import value_of
+from fusegen.atoms.special import zero
 
 __all__ = ["Product", "Sum", "apart", "function_of", "power_of"]
 

@@ -12,6 +12,7 @@ import sympy as sp
 from fusegen import atoms
 from fusegen.atoms import ATOMS
 from fusegen.atoms.constants import value_of
+from fusegen.atoms.special import zero
 from fusegen.atoms.values import folded
 from fusegen.ops import Op, call, registry
 from fusegen.spec.formula.as_written import apart, function_of, power_of
@@ -35,7 +36,7 @@ def of_op(
         given[slot] = reduce(apart, (x, *given.values()), _named(slot, value))
     value = call(op, x, given, attributes)
     if value == 0 and 0 in given.values():  # mul(x, 0), which is NaN where x is infinite
-        value = atoms.zero * x
+        value = zero * x
     value = value if value.free_symbols else folded(value)
     return value if value_of(value) is not None else atoms.let(op.name, value)
 
