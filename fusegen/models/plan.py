@@ -27,6 +27,7 @@ from fusegen.models.detached import write_detached
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.extremes import write_extremes
 from fusegen.models.filled import write_numbers
+from fusegen.models.function_by_parts import apply_by_parts
 from fusegen.models.fusion_report import (
     ATTENTION,
     BIASES,
@@ -92,11 +93,11 @@ def plan_of(
     before = effects_of(graph, inputs)
     if write_numbers(graph, before):
         before = effects_of(graph, inputs)
-    write_detached(graph, before)
-    write_plainly(graph, before)
-    keep_dims(graph, before)
+    for tidy in (write_detached, write_plainly, keep_dims):
+        tidy(graph, before)
     leave_out_broadcasts(graph)
     draw_row_masks(graph, before)
+    apply_by_parts(graph, before)
     if not before.stretch.keys() >= set(graph.nodes):
         before = effects_of(graph, inputs)  # of the nodes that are new, too
     report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)

@@ -20,7 +20,7 @@ from fusegen.models.effects import Effects
 from fusegen.models.forward_alone import runs_without_gradients
 from fusegen.models.shapes import same
 
-__all__ = ["sum_by_parts"]
+__all__ = ["only_cut", "sum_by_parts"]
 
 _CUTS = (torch.chunk, torch.split, "chunk", "split")
 
@@ -36,7 +36,7 @@ def sum_by_parts(graph: fx.Graph, effects: Effects) -> int:
         return 0
     count = 0
     for node in list(graph.nodes):
-        terms, cut = _terms(node), _only_cut(node, effects)
+        terms, cut = _terms(node), only_cut(node, effects)
         if terms is None or cut is None:
             continue
         with graph.inserting_before(cut):
@@ -68,7 +68,7 @@ def _terms(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     return first, second
 
 
-def _only_cut(node: fx.Node, effects: Effects) -> fx.Node | None:
+def only_cut(node: fx.Node, effects: Effects) -> fx.Node | None:
     """Return what cuts a value into parts, if nothing else reads it, ops read these, and all may move."""
     if len(node.users) != 1:
         return None
