@@ -1,6 +1,6 @@
 """How the dims of the activation become rows and columns.
 
-A chain reduces over rows. A row is one dim or several neighbouring ones, wherever they are, or the channels
+A chain reduces over rows. A row is one dim or several, wherever they are, or the channels
 of a group with all dims after them. The dims after the columns are `inner`: column c of row (o, n) is element
 (o * cols + c) * inner + n. In a chain without reductions, the dims after the channel are the columns.
 """
@@ -34,6 +34,8 @@ class Layout:
         halved: the dim along which the tensor has two halves or more parts, counted from the end; the
             activation has the shape of one part. 0 if the tensor itself is the activation.
         partition: how these parts lie along that dim.
+        apart: the dims that make up the columns, counted from the end, if they are no neighbours. Kernels
+            then take views whose last dims they are, and `first` and `last` are these.
         axis: the dims along which an operand of kind channel varies, counted from the end, if these are
             others than the channel: see `chain/third_axis.py`.
     """
@@ -45,6 +47,20 @@ class Layout:
     halved: int = 0
     partition: Partition = HALVES
     axis: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
+
+    @classmethod
+    def over(cls, rank: int, dims: Sequence[int]) -> Layout:
+        """Return the layout whose columns are some dims, in order and counted from the end."""
+        if [*dims] == [*range(dims[0], dims[-1] + 1)]:
+            return cls(rank, dims[0], dims[-1])
+        return cls(rank, -len(dims), -1, apart=tuple(dims))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The dims in the order of the views that kernels take, counted from the end, if it is another."""
+        rows = [dim for dim in range(-self.rank, 0) if dim not in self.apart]
+        return (*rows, *self.apart) if self.apart else ()
 
     @property
     def reordered(self) -> bool:
@@ -79,7 +95,7 @@ class Layout:
     @property
     def columns(self) -> tuple[int, ...]:
         """The dims that make up the columns, counted from the end."""
-        return tuple(range(self.first, self.last + 1))
+        return self.apart or tuple(range(self.first, self.last + 1))
 
     def dims_of(self, kind: Kind, reach: Iterable[int] | None = None) -> frozenset[int]:
         """Return the dims that a kind varies along, counted from the end: those of each of its axes.
@@ -158,6 +174,8 @@ class Layout:
         """The columns' dims in words, for messages."""
         if self.groups is not None:
             return f"{self.groups} groups of channels"
+        if self.apart:
+            return f"dims {', '.join(str(self.rank + dim) for dim in self.apart)}"
         if self.rank == 0 or self.first == self.last:
             return f"dim {self.first if self.rank == 0 else self.rank + self.first}"
         return f"dims {self.rank + self.first} to {self.rank + self.last}"

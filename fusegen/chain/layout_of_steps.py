@@ -84,7 +84,7 @@ def _cuts_rows(spec: Spec, layout: Layout) -> bool:
     """Whether no row of a half is contiguous, or halves alternate along a part of a row."""
     assert spec.splitting is not None
     alternating = spec.splitting.attributes["alternating"] and layout.columns != (-1,)
-    return bool(alternating) or spec.halved > layout.first
+    return bool(alternating or layout.apart) or spec.halved > layout.first
 
 
 def _paired_count(spec: Spec, steps: Sequence[Step], layout: Layout) -> int:
@@ -254,7 +254,7 @@ def _named(rank: int, dim: object) -> Layout | None:
     """Return the layout whose rows run along one dim, or several from the end; None if `dim` is no dim."""
     if isinstance(dim, int):
         return Layout(rank, dim % rank - rank, dim % rank - rank)
-    return Layout(rank, dim[0], dim[-1]) if isinstance(dim, tuple) else None
+    return Layout.over(rank, dim) if isinstance(dim, tuple) else None
 
 
 def _wants_matrix(step: Step) -> bool:

@@ -10,7 +10,7 @@ import sympy as sp
 from fusegen.atoms.halves import parts_held
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
-from fusegen.chain.layout import Layout
+from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.chain.third_axis import kind_along
 from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.columns import columns_problem
@@ -34,6 +34,7 @@ class SegmentOperand:
         float32: whether it is of float32 where x has 16 bits.
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
         dims: the dims along which it varies, counted from the end, if the spec lists them.
+        channels: whether it has one number per channel, whatever its kind is.
         axis: the dims to which it is expanded before kernels read it, if it has one number per channel and
             the segment's third axis is longer.
     """
@@ -50,6 +51,7 @@ class SegmentOperand:
     float32: bool = False
     dims: tuple[int, ...] | None = None
     axis: tuple[int, ...] = ()
+    channels: bool = False
 
     @property
     def called(self) -> str:
@@ -134,6 +136,7 @@ def _of_submodule(spec: Spec, span: Span, step: Step, *, whole: bool) -> Iterato
             owner=f"{step.place}.{attribute}",
             parts=_parts_beside_x(layout, kind) if whole else _parts_of_rows(span, kind),
             float32=step.float32,
+            channels=own is Kind.CHANNEL,
         )
 
 
@@ -177,6 +180,7 @@ def _of_spec(
         float32=operand.float32,
         parts=parts,
         dims=operand.dims,
+        channels=operand.kind is Kind.CHANNEL,
     )
 
 
@@ -235,7 +239,13 @@ def _constants_of(step: Step) -> list[str]:
 
 
 def _resolved(kind: Kind, layout: Layout) -> Kind:
-    """Return an operand's kind. If the channel is the last dim and is not split, that is a column's kind."""
+    """Return an operand's kind. If the channel is the last dim and is not split, that is a column's kind.
+
+    Where the columns are no neighbours, the channel is one of the rows' or the columns' dims.
+    """
+    if layout.apart and kind is Kind.CHANNEL:
+        own = {channel_from_end(layout.rank)}
+        return next((k for k in (Kind.ROW, Kind.COL) if layout.dims_of(k) >= own), Kind.FULL)
     if layout.rank < 3 and layout.last == -1 and kind in (Kind.CHANNEL, Kind.COL):
         return Kind.COL if layout.groups is None else Kind.CHANNEL
     return kind

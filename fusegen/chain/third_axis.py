@@ -32,7 +32,13 @@ def with_axis(spec: Spec, span: Span) -> Span:
     named = {name for step in span.steps for name in step.tensors}
     used = [o for o in spec.operands if o.name in named]
     layout = span.layout
-    if layout.rank < 3 or layout.halved or span.broadcast or Kind.CHANNEL in span.handed.values():
+    if (
+        layout.rank < 3
+        or layout.halved
+        or layout.apart
+        or span.broadcast
+        or Kind.CHANNEL in span.handed.values()
+    ):
         return span
     if layout.groups is not None:
         samples_and_channels = (*range(-layout.rank, layout.first + 1),)

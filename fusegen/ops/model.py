@@ -134,7 +134,7 @@ class Op:
         keeps_channels: whether a source without a width leaves the channels as they are.
         pools: whether a source takes the largest element or the mean of each window.
         dims: the attributes that name a dim.
-        several: whether they may name several neighbouring dims.
+        several: whether they may name several dims.
         one_in_torch: whether torch's function takes only one of them.
         over: the dims that it reduces over if no attribute names them.
         groups: the attribute with the number of groups of channels. A row is then the channels of a group

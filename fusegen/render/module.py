@@ -14,7 +14,7 @@ from fusegen.render.module_forward import (
     parameters_of,
     source_of,
 )
-from fusegen.render.module_segments import segment_contexts, tuple_text
+from fusegen.render.module_segments import SegmentContext, segment_contexts, tuple_text
 from fusegen.render.places import containers, keeping, kept_at, kept_sizes, text_of
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.cut import CUT, START, sizes_of
@@ -69,7 +69,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "layout": chain.layout,
         "segments": segments,
         "outputs": outputs,
-        "returned_values": _returned_values(spec, outputs),
+        "returned_values": _returned_values(chain, outputs),
+        "rearranging": rearranging(segments),
         "output_steps": spec.outputs,
         "returned_dtypes": _returned_dtypes(spec),
         "returned": "tuple[Tensor, ...]" if spec.outputs else "Tensor",
@@ -157,18 +158,28 @@ def _returned_dtypes(spec: Spec) -> str:
     return "; ".join(["in x's dtype", *own])
 
 
-def _returned_values(spec: Spec, outputs: Sequence[str]) -> list[str]:
+def _returned_values(chain: Chain, outputs: Sequence[str]) -> list[str]:
     """Return the text of each value that `apply` returns, if it is not what the last segment returns.
 
     Kernels give the number of a column in their compute type.
     """
+    spec = chain.spec
     indexes = {step.label for step in spec.steps if step.indexes}
     if not outputs:
-        return ["x.long()"] if spec.steps[-1].indexes else []
+        as_it_is = ["x"] if chain.segments[-1].layout.order else []
+        return ["x.long()"] if spec.steps[-1].indexes else as_it_is
     return [
         f"{name}.long()" if label in indexes else name
         for label, name in zip(spec.outputs, outputs, strict=True)
     ]
+
+
+def rearranging(segments: Sequence[SegmentContext]) -> list[str]:
+    """Return the functions of `fusegen.runtime.rearranged` that calls of segments need."""
+    found = {text.split("(")[0] for s in segments if s.order for text in s.taken if "(" in text}
+    found |= {"rows_first" for s in segments if s.order}
+    found |= {"restored" for s in segments if s.restored}
+    return sorted(found)
 
 
 def _word(step: Step) -> str:

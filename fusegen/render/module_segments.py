@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.chain import Chain, Mode, Segment
+from fusegen.chain import Chain, Mode, Segment, SegmentOperand
 from fusegen.chain.autocast import float32_values, promoting_operands
 from fusegen.chain.still_inputs import still_inputs
 from fusegen.ops.autocast import IN_FLOAT32
@@ -28,7 +28,9 @@ class SegmentContext:
         indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
-        taken: the tensors that a call takes beside x.
+        taken: the texts of the tensors that a call takes beside x.
+        order: the dims in the order in which kernels take them, if it is another than the activation's.
+        restored: the values whose dims are then put in the activation's order.
         returned: the values that it returns beside its last one.
         statistics: the values that its forward pass saves in training.
         tracked: its steps that keep running averages.
@@ -44,6 +46,8 @@ class SegmentContext:
     several_values: bool
     modes: list[dict[str, object]]
     taken: list[str]
+    order: tuple[int, ...]
+    restored: list[str]
     returned: list[str]
     statistics: list[str]
     tracked: list[Tracked]
@@ -85,13 +89,36 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                 indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
-                taken=[o.name for o in segment.operands if o.name != "x"],
+                taken=[_taken(o, segment) for o in segment.operands if o.name != "x"],
+                order=segment.layout.order,
+                restored=_restored(chain.spec, segment),
                 returned=list(segment.span.returned),
                 statistics=[v.name for v in segment.modes[0].saved],
                 tracked=_tracked(chain.spec, segment, sum(len(before.tracked) for before in found)),
             )
         )
     return found
+
+
+def _taken(operand: SegmentOperand, segment: Segment) -> str:
+    """Return the text of an operand as a segment's call takes it."""
+    layout = segment.layout
+    if not layout.order or operand.integer or operand.kind is Kind.SCALAR:
+        return operand.name
+    if operand.channels:
+        return f"rows_first({operand.name}, {layout.order}, per_channel=True)"
+    if operand.kind is Kind.ROW:
+        return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)})"
+    return f"rows_first({operand.name}, {layout.order})"
+
+
+def _restored(spec: Spec, segment: Segment) -> list[str]:
+    """Return the values of a segment that have its dims, if kernels take these in another order."""
+    if not segment.layout.order:
+        return []
+    outputs = segment.modes[0].programs[0].outputs
+    names = {"y": "x", **{spec.code(label): label for label in segment.span.returned}}
+    return [name for code, name in names.items() if outputs[code].outline in ("like", "keepdim")]
 
 
 def _reaching(segment: Segment) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fusegen.base.errors import nearest
 from fusegen.ops import Op
-from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
+from fusegen.spec.dims import DimError, are_dims, check_dim, dims_in_order
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Reading, shown
 from fusegen.spec.section_models import OperandSection
@@ -94,11 +94,11 @@ def type_of(op: Op, name: str) -> str:
 
 
 def _several(step: Reading, name: str, value: list[Any]) -> tuple[int, ...]:
-    """Return neighbouring dims in order, counted from the end."""
+    """Return several dims in order, counted from the end."""
     if not are_dims(value):
-        raise step.unfit(name, "a dim, or a list of neighbouring ones", value)
+        raise step.unfit(name, "a dim, or a list of dims", value)
     try:
-        return neighbours(name, value, step.names.dims)
+        return dims_in_order(name, value, step.names.dims)
     except DimError as error:
         raise step.error(name, str(error)) from None
 

@@ -1,4 +1,4 @@
-"""The dims in a step: checks that the activation has them, and that several are neighbours."""
+"""The dims in a step: checks that the activation has them, and puts several in order."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def check_dim(name: str, dim: int, dims: int, why: str = "") -> None:
         raise DimError(f"{name} {dim} does not exist: of [rows, cols], the last dim is -1 or 1")
 
 
-def neighbours(name: str, given: Sequence[int], dims: int) -> tuple[int, ...]:
-    """Return neighbouring dims in order, counted from the end.
+def dims_in_order(name: str, given: Sequence[int], dims: int) -> tuple[int, ...]:
+    """Return some dims in order, counted from the end.
 
     Raises:
-        DimError: if the activation does not have them all, or there is another dim between them.
+        DimError: if the activation does not have them all, or one is given twice.
     """
     listed = list(given)
     if dims < 3:
@@ -49,11 +49,8 @@ def neighbours(name: str, given: Sequence[int], dims: int) -> tuple[int, ...]:
     for dim in listed:
         check_dim(name, dim, dims)
     named = sorted(dim % dims - dims for dim in listed)
-    if named != list(range(named[0], named[0] + len(named))):
-        raise DimError(
-            f"the dims {listed} are not neighbours: a row is one dim or several that follow one another; "
-            "give those between them too, or reduce in two steps"
-        )
+    if len({*named}) < len(named):
+        raise DimError(f"the dims {listed} have one twice")
     return tuple(named)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusegen.ops import Op
 from fusegen.spec.bind import Bound
-from fusegen.spec.dims import DimError, neighbours
+from fusegen.spec.dims import DimError, dims_in_order
 from fusegen.spec.model import Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
@@ -34,11 +34,11 @@ def row_of_norm(names: Names, place: Place, op: Op, bound: Bound, *, named: bool
         count = len(given)
     elif not named and count > 1:
         try:
-            bound.attributes["dim"] = given = neighbours("dim", range(-count, 0), names.dims)
+            bound.attributes["dim"] = given = dims_in_order("dim", range(-count, 0), names.dims)
         except DimError as error:
             raise names.document.error((*place, "features"), str(error)) from None
     module = f"torch.{op.submodule.module}"
-    if given[-1] != -1:
+    if given != (*range(-len(given), 0),):
         message = (
             f"{module} has parameters for the last dim: for others give weight an operand with init"
         )

@@ -103,7 +103,7 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, segments: list[str]) -
         ),
         ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
         ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),
-        ('expr: {formula: "mean(x)", dim: [1, 3]}', "dims: 4\n", "are not neighbours"),
+        ('expr: {formula: "mean(x)", dim: [1, 1]}', "dims: 4\n", "have one twice"),
         (
             'expr: {formula: "mean(x)", dim: x}',
             "dims: 4\n",

@@ -301,8 +301,8 @@ def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
             "example.yaml:1: 'gate' is of kind row, but rows are groups of channels here",
         ),
         (
-            "dims: 4\nchain:\n  - sum: {dim: [1, 3]}\n",
-            r"example.yaml:3: the dims \[1, 3\] are not neighbours",
+            "dims: 4\nchain:\n  - sum: {dim: [1, 3, -1]}\n",
+            r"example.yaml:3: the dims \[1, 3, -1\] have one twice",
         ),
         (
             "chain:\n  - sum: {dim: [0, 1]}\n",

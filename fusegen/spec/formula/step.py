@@ -16,7 +16,7 @@ from fusegen.base.errors import nearest
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.bind import Bound
-from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
+from fusegen.spec.dims import DimError, are_dims, check_dim, dims_in_order
 from fusegen.spec.formula import parser as formula
 from fusegen.spec.formula.of_parts import (
     are_alternating,
@@ -134,9 +134,9 @@ def _dims(names: Names, place: Place, expr: sp.Expr, keys: Mapping[str, Any]) ->
         raise names.document.error(here, message)
     try:
         if are_dims(dim):
-            return {"dim": neighbours("dim", dim, names.dims)}
+            return {"dim": dims_in_order("dim", dim, names.dims)}
         if isinstance(dim, bool) or not isinstance(dim, int):
-            message = f"'dim' of expr must be a dim, or a list of neighbouring ones, not {dim!r}"
+            message = f"'dim' of expr must be a dim, or a list of dims, not {dim!r}"
             raise names.document.error(here, message)
         check_dim("dim", dim, names.dims)
     except DimError as error:

@@ -76,6 +76,7 @@ def _text(
     helpers = dict.fromkeys([*helpers_in(in_torch), *context["helpers"]])
     wanted += [("fusegen.runtime.steps", name) for name in helpers]
     wanted += [("fusegen.runtime.submodules", name) for name in context["submodule_helpers"]]
+    wanted += [("fusegen.runtime.rearranged", name) for name in context["rearranging"]]
     converts = context["reading"]
     if converts:
         wanted.append(("fusegen.runtime.memory_format", "in_memory_format"))

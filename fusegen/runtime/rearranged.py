@@ -1,0 +1,38 @@
+"""Dims of a row that are no neighbours: kernels take a view whose last dims they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+__all__ = ["restored", "rows_alone", "rows_first"]
+
+
+def rows_first(tensor: Tensor, order: Sequence[int], *, per_channel: bool = False) -> Tensor:
+    """Return a view of a tensor in another order of dims, of which the last ones are a row.
+
+    Args:
+        tensor: the activation, or an operand that broadcasts with it.
+        order: the dims of the activation in the order of the view.
+        per_channel: whether a tensor of one dim has a number for each channel.
+    """
+    rank, dims = len(order), tensor.dim()
+    if not dims or dims > rank:
+        return tensor
+    if per_channel and dims == 1:
+        return tensor.reshape(-1, *[1] * (rank - 2))[None].permute(*order)
+    return tensor[(None,) * (rank - dims)].permute(*order)
+
+
+def rows_alone(tensor: Tensor, order: Sequence[int], columns: int) -> Tensor:
+    """Return a tensor with a number for each row as `rows_first` does; it may lack the dims of a row."""
+    if tensor.dim() and tensor.dim() == len(order) - columns:
+        return tensor[(..., *[None] * columns)]
+    return rows_first(tensor, order)
+
+
+def restored(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """Return a result of kernels in the order of the activation's dims."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return tensor.permute(*back).contiguous()
