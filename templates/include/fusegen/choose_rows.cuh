@@ -92,7 +92,8 @@ inline bool stream_once(const RowNeeds& needs, RowPlan& plan) {
 // Of a row's accesses a lane takes one, or several lanes fewer. Lanes without a part of the row
 // wait for the others, and each row has a few instructions of its own: both cost less if lanes take
 // several. With two tensors in flight that pays for the waiting lanes alone, and not for short
-// rows. Rows of which one number is left, and nothing else, are bound by instructions most.
+// rows; with channels to find, for shorter ones. Rows of which one number is left, and nothing
+// else, are bound by instructions most.
 inline bool choose_lanes(const RowNeeds& needs, RowPlan& plan) {
   constexpr int block = 256;  // threads
   const int64_t accesses = needs.lanes(1, 1);
@@ -106,7 +107,8 @@ inline bool choose_lanes(const RowNeeds& needs, RowPlan& plan) {
   };
   const bool waiting = each > accesses, one_tensor = needs.tensors == 1;
   const bool reduced = needs.once && needs.reduces && accesses > 8 && fills(8, 8192);
-  const bool pays = waiting ? each > (one_tensor ? 4 : 8) : one_tensor && each > 8;
+  const bool pays =
+      waiting ? each > (one_tensor ? 4 : 8) : one_tensor && each > (needs.ring ? 4 : 8);
   if (reduced) several = std::max(several, 8);
   plan.form = RowForm::warp;
   if (each > 32) {

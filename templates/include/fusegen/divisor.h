@@ -47,4 +47,20 @@ struct SmallDivisor {
   }
 };
 
+// The channel of a row, row / run % channels, for all numbers below 2^31: kernels whose rows are
+// short divide as often as they compute.
+struct ChannelOfRow {
+  SmallDivisor run, channels;
+  uint32_t count = 1;
+
+  ChannelOfRow() = default;
+  ChannelOfRow(int64_t run, int64_t channels)
+      : run(run), channels(channels), count(uint32_t(channels)) {}
+
+  FUSEGEN_FN uint32_t operator()(uint32_t row) const {
+    const uint32_t place = run.quotient(row);
+    return place - channels.quotient(place) * count;
+  }
+};
+
 }  // namespace fusegen

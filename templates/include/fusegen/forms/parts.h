@@ -27,10 +27,12 @@ constexpr bool has_none_of = ((Only<Items, ROLES>::size == 0) && ...);
 // Where row i's number is in a tensor.
 template <class Item, class Args>
 FUSEGEN_FN int64_t row_place(const Args& args, int64_t i) {
-  if constexpr (Item::per_channel)
+  if constexpr (!Item::per_channel)
+    return i;
+  else if ((i | args.channel_run | args.channels) >> 31)
     return channel_of(i, args.channel_run, args.channels);
   else
-    return i;
+    return args.channel_of_row(uint32_t(i));
 }
 // How many neighbours belong to one channel, and how many channels there are.
 template <class Item, class Args>
