@@ -65,7 +65,16 @@ class ModelNames:
         inner = _inner(node)
         if inner is None:
             return self.value(node)
+        while _is_view(node) and _is_view(inner) and not self._is_named(inner):
+            deeper = _inner(inner)
+            if deeper is None:
+                break
+            inner = deeper
         return f"{'a view' if _is_view(node) else name_of(node)} of {self.source(inner)}"
+
+    def _is_named(self, node: fx.Node) -> bool:
+        """Return whether the model has a name for a value."""
+        return bool(self._sources.get(node) or self.leaf(node) or variable_of(node))
 
     def value(self, node: fx.Node) -> str:
         """Return a name for a value: that of its parameter, input, submodule, variable or function."""
@@ -141,9 +150,13 @@ class ModelNames:
         return module if isinstance(module, nn.Module) else None
 
 
+#: A word of mixed letters, which capitals end: ReLU, SiLU, ViT, MoE, SwiGLU.
+_MIXED = re.compile(r"(?<![A-Za-z])[A-Z][a-z]{1,2}[A-Z]{1,3}(?=[A-Z][a-z]|[^A-Za-z]|$)")
+
+
 def words(*parts: str) -> str:
-    """Return a name in lower case with single underscores, such as layer_norm of LayerNorm."""
-    text = "_".join(parts)
+    """Return a name in lower case with single underscores: layer_norm of LayerNorm, vit_block of ViTBlock."""
+    text = _MIXED.sub(lambda found: found[0].capitalize(), "_".join(parts))
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     text = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return text if text[:1].isalpha() else f"n{text}" if text else "value"

@@ -26,7 +26,7 @@ from fusegen.models.spec_text import RegionSpec, Step, yaml_text
 from fusegen.ops import Op, find
 from fusegen.spec.names import problem
 
-__all__ = ["readable_spec_of"]
+__all__ = ["as_people_write", "readable_spec_of"]
 
 _SIGNS = {
     ast.Add: "add",
@@ -140,7 +140,7 @@ class _ReadableNaming(Naming):
             used = any(re.search(rf"\b{step.label}\b(?!\()", text) for text in read)
             if not used and step.label not in outputs and step.op not in patterns.STEPS:
                 step = replace(step, label="")
-            tidied.append(_as_op(step) if self._as_ops else step)
+            tidied.append(_as_op(step) if self._as_ops else as_people_write(step))
         return tidied
 
     def _new(self, name: str, avoided: Collection[str] = ()) -> str:
@@ -155,10 +155,19 @@ class _ReadableNaming(Naming):
         return wanted
 
 
+def as_people_write(step: Step) -> Step:
+    """Return a step whose formula has no more parentheses than it needs."""
+    if step.op != "expr":
+        return step
+    text = ast.unparse(ast.parse(step.given["formula"].strip('"'), mode="eval"))
+    return replace(step, given={**step.given, "formula": f'"{text}"'})
+
+
 def _as_op(step: Step) -> Step:
     """Return a formula that is one call of an op on the value before it as that op's step."""
     if step.op != "expr":
         return step
+    step = as_people_write(step)
     body = ast.parse(step.given["formula"].strip('"'), mode="eval").body
     if isinstance(body, ast.BinOp):
         op = find(_SIGNS.get(type(body.op), ""))

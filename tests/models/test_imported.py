@@ -20,10 +20,11 @@ from torch.nn import functional
 from fusegen.base.errors import UserError
 from fusegen.models.fusion_report import Report
 from fusegen.models.imported import ImportedSpec, import_model
-from fusegen.models.model_names import ModelNames
+from fusegen.models.model_names import ModelNames, words
 from fusegen.models.plan import plan_of
 from fusegen.models.put_back import put_back
-from fusegen.models.readable_spec import readable_spec_of
+from fusegen.models.readable_spec import as_people_write, readable_spec_of
+from fusegen.models.spec_text import Step
 
 X = torch.linspace(-2, 2, 48).reshape(2, 3, 8)
 
@@ -249,3 +250,36 @@ def test_a_formula_stays_where_a_step_takes_less() -> None:
     (spec,) = imported(scaled, X, X).values()
     truth = scaled(X.double(), X.double())
     torch.testing.assert_close(seen_in(spec, X.double(), y=X.double()), truth)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        *(
+            ("ReLU", "relu"),
+            ("SwiGLU", "swiglu"),
+            ("ViTBlock", "vit_block"),
+            ("MoE.NeRF", "moe_nerf"),
+        ),
+        *(("LayerNorm", "layer_norm"), ("RMSNorm", "rms_norm"), ("DeepFM", "deep_fm")),
+        *(("BatchNorm1d", "batch_norm1d"), ("GELU", "gelu"), ("MyBlock", "my_block")),
+    ],
+)
+def test_words_of_mixed_letters(name: str, wanted: str) -> None:
+    assert words(name) == wanted
+
+
+def test_a_formula_has_no_more_parentheses_than_it_needs() -> None:
+    written = Step(
+        "expr", {"formula": '"(x + (sigmoid((a + b)) * (h + (-3e-05))))"', "dim": "1"}, "y"
+    )
+    text = '"x + sigmoid(a + b) * (h + -3e-05)"'
+    assert as_people_write(written) == Step("expr", {"formula": text, "dim": "1"}, "y")
+
+
+def test_a_view_of_a_view_is_a_view() -> None:
+    def viewed(x: Tensor) -> Tensor:
+        return x.view(-1, 4).view(-1, 8).exp() * 2
+
+    (spec,) = imported(viewed, X[0]).values()
+    assert "# x is a view of the input x, [3, 8]." in spec.text
