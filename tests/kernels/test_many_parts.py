@@ -1,4 +1,4 @@
-"""Sums for each of a few channels that many rows leave parts of: more than one launch adds them up on a GPU."""
+"""Sums for each of a few channels that many rows leave parts of: a GPU adds them up in two launches."""
 
 from __future__ import annotations
 
