@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import built_alone
 from torch import Tensor
 
 from fusegen import spec
@@ -81,3 +83,31 @@ def test_a_value_of_two_names_is_not_simplified(step: str) -> None:
 
 def test_a_difference_of_softplus_has_a_value_at_infinity() -> None:
     assert_as_torch(chain("expr: 0.5 * softplus(x) - 2 * softplus(-x)"), gradient=True)
+
+
+#: Formulas of one package, one an output.
+COMPILED = [
+    *("2 * input - input", "input / input", "input**3 / input", "(input * y)**2", "(input / y)**2"),
+    *("sqrt(input**2)", "sqrt(input) * sqrt(input)", "exp(log(input))", "log(exp(input))"),
+    *("exp(input) * exp(-input)", "0 * input + y", "where(input >= input, 1, 0) * y"),
+    *("input + 1e8 - 1e8", "input * 1e30 * 1e-30"),
+]
+
+
+def test_kernels_keep_what_is_written(tmp_path: Path) -> None:
+    """Neither the passes nor a compiler simplify what the program holds."""
+    listed = ", ".join(f"f{n}" for n in range(len(COMPILED)))
+    text = f"operands: {{y: full}}\noutputs: [{listed}]\nchain:\n"
+    for n, formula in enumerate(COMPILED):
+        text += f"  - expr: {{formula: '{formula}', name: f{n}}}\n"
+    package = built_alone(tmp_path, "kept", text, [torch.float32, torch.float64])
+    numbers = [n for n in NUMBERS if abs(n) not in (1e200, 1e-200)] + [3e25, -3e-25]
+    for dtype in (torch.float32, torch.float64):
+        pairs = torch.tensor([*itertools.product(numbers, numbers)], dtype=dtype)
+        x, y = (pairs[:, n : n + 1].contiguous() for n in range(2))
+        found = package.apply(x, y)
+        wanted = run_chain(spec.parse(text, "kept"), x, {"y": y}, {})
+        for formula, *both in zip(COMPILED, found, wanted, strict=True):
+            torch.testing.assert_close(
+                *both, equal_nan=True, msg=f"{formula}, {dtype}: {{}}".format
+            )
