@@ -7,14 +7,16 @@ one half with a norm and multiplies the other.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
 
 from fusegen.models.added_node import added
+from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import call_or_none
 from fusegen.models.effects import Effects
-from fusegen.models.sum_by_parts import only_cut
+from fusegen.models.sum_by_parts import are_read_by_ops, only_cut
 
 __all__ = ["apply_by_parts"]
 
@@ -28,22 +30,51 @@ def apply_by_parts(graph: fx.Graph, effects: Effects) -> int:
     """
     count = 0
     for node in reversed(list(graph.nodes)):  # the last of several functions first
-        if not _is_of_each_element(node) or (cut := only_cut(node, effects)) is None:
+        if not _is_of_each_element(node):
             continue
         (source,) = node.all_input_nodes
-        args = (source, *cut.args[1:])
-        with graph.inserting_before(cut):
-            pieces = added(graph, cut, cut.target, args, cut.kwargs)
-        for part in list(cut.users):
-            with graph.inserting_before(part):
-                piece = added(graph, part, operator.getitem, (pieces, part.args[1]))
-                applied = added(graph, part, node.target, *_reading(node, piece))
-            part.replace_all_uses_with(applied)
-            graph.erase_node(part)
-        graph.erase_node(cut)
+        if cut := only_cut(node, effects):
+            with graph.inserting_before(cut):
+                pieces = added(graph, cut, cut.target, (source, *cut.args[1:]), cut.kwargs)
+            _apply(node, pieces, list(cut.users))
+            graph.erase_node(cut)
+        elif slices := _only_slices(node, effects):
+            _apply(node, source, slices)
+        else:
+            continue
         graph.erase_node(node)
         count += 1
     return count
+
+
+def _apply(node: fx.Node, whole: fx.Node, parts: Sequence[fx.Node]) -> None:
+    """Compute parts of a node's value from the same parts of what it reads, or of the pieces of that."""
+    graph = node.graph
+    for part in parts:
+        with graph.inserting_before(part):
+            piece = added(graph, part, operator.getitem, (whole, part.args[1]))
+            applied = added(graph, part, node.target, *_reading(node, piece))
+        part.replace_all_uses_with(applied)
+        graph.erase_node(part)
+
+
+def _only_slices(node: fx.Node, effects: Effects) -> list[fx.Node]:
+    """Return the slices of a value, if nothing else is read of it, ops read these, and none twice."""
+    slices = list(node.users)
+    movable = all(effects.may_move(n) for n in (node, *slices))
+    if len(slices) < 2 or not movable or not are_read_by_ops(slices):
+        return []
+    if not all(part.all_input_nodes == [node] and _is_sliced(part.args[1]) for part in slices):
+        return []
+    whole, *sizes = (value.numel() for n in (node, *slices) if (value := tensor_of(n)) is not None)
+    known = all(isinstance(size, int) for size in (whole, *sizes))
+    return slices if known and sum(sizes) <= whole else []
+
+
+def _is_sliced(index: Any) -> bool:
+    """Return whether an index takes slices alone."""
+    each = index if isinstance(index, tuple) else (index,)
+    return all(one is Ellipsis or isinstance(one, slice) for one in each)
 
 
 def _reading(node: fx.Node, piece: fx.Node) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ would be for each of the two tensors.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import fx
@@ -20,9 +21,12 @@ from fusegen.models.effects import Effects
 from fusegen.models.forward_alone import runs_without_gradients
 from fusegen.models.shapes import same
 
-__all__ = ["only_cut", "sum_by_parts"]
+__all__ = ["are_read_by_ops", "only_cut", "sum_by_parts"]
 
-_CUTS = (torch.chunk, torch.split, "chunk", "split")
+_CUTS = (
+    *(torch.chunk, torch.split, torch.tensor_split, torch.unbind),
+    *("chunk", "split", "tensor_split", "unbind"),
+)
 
 
 def sum_by_parts(graph: fx.Graph, effects: Effects) -> int:
@@ -76,9 +80,14 @@ def only_cut(node: fx.Node, effects: Effects) -> fx.Node | None:
     parts = [*cut.users]
     if cut.target not in _CUTS or cut.all_input_nodes != [node]:
         return None
-    if any(part.target is not operator.getitem for part in parts):
-        return None
-    if not all(is_arithmetic(user) for part in parts for user in part.users):
+    if not are_read_by_ops(parts):
         return None
     moves = all(effects.may_move(n) for n in (node, cut, *parts))
     return cut if moves and cut.args and cut.args[0] is node else None
+
+
+def are_read_by_ops(parts: Sequence[fx.Node]) -> bool:
+    """Return whether some nodes are parts of a value, and all that read them are ops."""
+    return all(
+        part.target is operator.getitem and all(map(is_arithmetic, part.users)) for part in parts
+    )

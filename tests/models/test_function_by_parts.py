@@ -59,6 +59,11 @@ class Cut(nn.Module):
         return self.function(x * 1.0 if x.dim() > 3 else x)
 
 
+def sliced(x: Tensor, *parts: slice) -> list[Tensor]:
+    whole = x.tanh()
+    return [whole[..., part].cos() for part in parts]
+
+
 def read_whole(x: Tensor) -> list[Tensor]:
     whole = x.tanh()
     return [*(t.cos() for t in whole.chunk(2, -1)), whole]
@@ -68,6 +73,10 @@ def read_whole(x: Tensor) -> list[Tensor]:
     ("function", "regions"),
     [
         (lambda x: [t.exp() * 2 for t in x.tanh().sigmoid().split([2, 6], -1)], 2),
+        (lambda x: [t.cos() for t in (x.tanh()[..., 2:], x.exp()[:, :3])], 1),  # tanh and exp
+        (lambda x: sliced(x, slice(None, 3), slice(3, None)), 2),
+        (lambda x: sliced(x, slice(None, 4), slice(3, None)), 0),  # some elements twice
+        (lambda x: [t.cos() for t in x.reshape(2, 3, 2, 8).tanh().unbind(1)], 3),
         (lambda x: [t.cos() for t in torch.chunk(functional.leaky_relu(x, 0.2), 3, 1)], 3),
         (lambda x: [t.cos() for t in x.softmax(-1).chunk(2, -1)], 0),  # of a row
         (read_whole, 0),

@@ -226,7 +226,7 @@ def test_a_batch_norm_of_float32_stays_so_beside_16_bits() -> None:
 def test_a_report_tells_ops_apart_that_have_others_beside_them() -> None:
     def mixed(x: Tensor, y: Tensor) -> Tensor:
         both = torch.sigmoid(x @ y.T)  # a slice lies between it and the product
-        return (both[:, :2] * both[:, 2:] * 2) @ torch.tanh(y[:2] @ x.T)  # tanh is alone
+        return (both[:, :3] * both[:, 1:] * 2) @ torch.tanh(y[:3] @ x.T)  # tanh is alone
 
     used = FusegenBackend(everything=True)
     torch.compile(mixed, backend=used)(X, Y)
