@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from fusegen.chain import Chain, SegmentOperand
+from fusegen.render.cuts import cut_lines, taken_apart
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import (
     fused_submodules,
@@ -87,6 +88,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "keeps_input": not later and any(o.name == INPUT for o in chain.operands),
         "source": source_of(chain),
         "larger": [],
+        "cuts": cut_lines(chain),
         "fused": fused,
         "stepwise": stepwise,
         "helpers": helpers_in(stepwise),
@@ -105,7 +107,9 @@ def lines_in_torch(chain: Chain) -> list[str]:
     """Return the lines of a `Module` that compute the chain's value step by step in torch."""
     places = {o.name: text_of(o.place) for o in chain.spec.operands}
     tensors = {o.name: places.get(o.name, "") if o.owner else o.name for o in chain.operands}
-    return stepwise_lines(chain.spec, tensors, _held_attributes(chain) | _held_groups(chain))
+    return cut_lines(chain) + stepwise_lines(
+        chain.spec, tensors, _held_attributes(chain) | _held_groups(chain)
+    )
 
 
 def helpers_in(lines: Sequence[str]) -> list[str]:
@@ -115,7 +119,10 @@ def helpers_in(lines: Sequence[str]) -> list[str]:
 
 def inputs_of(chain: Chain) -> list[str]:
     """Return the tensors with which a `Module` calls a chain."""
-    given = [o.name for o in chain.operands if o.owner is None]
+    wholes = {name: cut.whole for cut in taken_apart(chain) for name in cut.names}
+    held = parameters_of(chain.spec)
+    given = [wholes.get(o.name, o.name) for o in chain.operands if o.owner is None]
+    given = [name for name in dict.fromkeys(given) if name not in held]
     own_input = chain.spec.number < 2  # its x is the input
     source = chain.source
     factors = inputs_of_source(source, parameters_of(chain.spec)) if source is not None else []
@@ -246,13 +253,14 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
     for step in spec.steps:
         if step.op is CUT and not all(isinstance(size, int) for size in sizes_of(step)):
             lines.append(
-                f"self.{kept_sizes(step)} = {tuple_text([str(size) for size in sizes_of(step)])}"
+                f"self.{kept_sizes(step.label)} = {tuple_text([str(size) for size in sizes_of(step)])}"
             )
         if step.op and step.op.submodule:
             lines += containers(step.place, made)
             lines.append(keeping(step.place, _submodule(step)))
         own = [o.name for o in operands if o.owner == o.name and _uses(step, o.name)]
         own += [f.name for f in step.factors.values() if f.name in parameters_of(spec)]
+        lines += _sizes_of_operand(spec, step)
         for name in own:
             if name not in seen:
                 seen.add(name)
@@ -264,6 +272,14 @@ def members_of(spec: Spec, operands: Sequence[SegmentOperand], numbers: Sequence
             lines += containers(operand.place, made)
             lines.append(keeping(operand.place, _parameter(operand), "register_parameter"))
     return [*lines, *(f"self.{name} = {name}" for name in numbers)]
+
+
+def _sizes_of_operand(spec: Spec, step: Step) -> list[str]:
+    """Return the line that keeps the sizes of the parts that a step takes of an operand, if it needs one."""
+    sizes = next((cut.sizes for cut in spec.taken_apart if cut.label == step.label), ())
+    if all(isinstance(size, int) for size in sizes):
+        return []
+    return [f"self.{kept_sizes(step.label)} = {tuple_text([str(size) for size in sizes])}"]
 
 
 def _uses(step: Step, name: str) -> bool:

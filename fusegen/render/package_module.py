@@ -11,6 +11,7 @@ import jinja2
 
 from fusegen.chain import Chain, Chains
 from fusegen.chain.chains import larger_operands
+from fusegen.render.cuts import cut_line
 from fusegen.render.module import (
     constructor_of,
     inputs_of,
@@ -27,8 +28,8 @@ from fusegen.render.module_forward import (
     pooled_text,
 )
 from fusegen.render.module_names import RESULT
-from fusegen.render.places import kept_at, kept_sizes
-from fusegen.spec.cut import CUT, REST, sizes_of
+from fusegen.render.places import kept_at
+from fusegen.spec.cut import CUT, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec, Step
 
@@ -237,7 +238,10 @@ def _forward(
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         elif own.steps[0].op is CUT:
-            lines.append(_line_of_cut(own.steps[0], start))
+            cut = own.steps[0]
+            dim = cut.attributes["dim"]
+            assert isinstance(dim, int)
+            lines.append(cut_line(cut.parts, sizes_of(cut), dim, start, cut.label))
         else:
             text = _call_of_source(piece, start)
             if by_kernels and _pools(piece):
@@ -258,22 +262,6 @@ def _taken_later(chains: Chains) -> set[str]:
 
 def _inputs_of_source(spec: Spec) -> list[str]:
     return ["x", *inputs_of_source(spec.steps[0], parameters_of(spec))]
-
-
-def _line_of_cut(step: Step, start: str) -> str:
-    """Return the line that cuts a tensor into parts."""
-    dim, parts = step.attributes["dim"], ", ".join(step.parts)
-    kept = f"self.{kept_sizes(step)}"
-    sizes = [
-        str(size) if isinstance(size, int) else f"{kept}[{place}]"
-        for place, size in enumerate(sizes_of(step))
-    ]
-    if REST in sizes_of(step):
-        others = " - ".join(size for size in sizes if size != str(REST))
-        sizes[sizes_of(step).index(REST)] = f"{start}.shape[{dim}] - {others}"
-    elif any(size.startswith(kept) for size in sizes):
-        return f"{parts} = {start}.split({kept}, {dim})"
-    return f"{parts} = {start}.split(({', '.join(sizes)}), {dim})"
 
 
 def _call_of_source(spec: Spec, start: str) -> str:

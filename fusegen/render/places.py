@@ -14,9 +14,9 @@ def kept_at(step: Step) -> str:
     return text_of(step.place)
 
 
-def kept_sizes(step: Step) -> str:
-    """Return the attribute of `Module` with the sizes of the parts that a step cuts."""
-    return f"_sizes_of_{step.label}"
+def kept_sizes(label: str) -> str:
+    """Return the attribute of `Module` with the sizes of the parts that a step takes."""
+    return f"_sizes_of_{label}"
 
 
 def text_of(place: str) -> str:

@@ -54,7 +54,7 @@ def chains_of(spec: Spec) -> tuple[Spec, ...]:
         taken = dict.fromkeys(n for step in steps for n in step.mentions if n not in known)
         handed = [Operand(name, Kind.FULL, None, None, steps[0].line) for name in taken]
         used = {name for step in steps for name in step.tensors}
-        used |= {factor.name for factor in steps[0].factors.values()}
+        used |= {factor.name for step in steps for factor in step.factors.values()}
         found.append(
             replace(
                 spec,

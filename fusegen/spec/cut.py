@@ -15,11 +15,21 @@ from fusegen.ops import Op
 from fusegen.spec.computed_size import computed_size
 from fusegen.spec.dims import DimError, check_dim
 from fusegen.spec.drafts import Draft
-from fusegen.spec.factor import OF
+from fusegen.spec.keys import OF
 from fusegen.spec.model import NO_PART, Factor, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
 
-__all__ = ["CUT", "REST", "START", "cut_of", "number_of", "sizes_of", "start_before"]
+__all__ = [
+    "CUT",
+    "REST",
+    "START",
+    "cut_of",
+    "dim_of_parts",
+    "number_of",
+    "sizes_of",
+    "sizes_of_parts",
+    "start_before",
+]
 
 #: The size of the part that has what the others leave.
 REST = -1
@@ -63,15 +73,7 @@ def cut_of(names: Names, draft: Draft, label: str) -> Step | None:
     given = draft.given.get("parts") if draft.takes_sizes else None
     if given is None:
         return None
-    dim = _dim(names, draft)
-    sizes = {
-        str(n): _size(names, draft, part, size) for n, (part, size) in enumerate(given.items())
-    }
-    if [*sizes.values()].count(REST) > 1:
-        message = (
-            f"two parts of {draft.word} are of size {REST}, and one may have what the others leave"
-        )
-        raise names.document.error((*draft.place, "parts"), message)
+    dim, sizes = dim_of_parts(names, draft), sizes_of_parts(names, draft)
     return Step(
         label=f"{label}_parts",
         op=CUT,
@@ -79,7 +81,7 @@ def cut_of(names: Names, draft: Draft, label: str) -> Step | None:
         text=f"parts({', '.join(f'{part}={size}' for part, size in given.items())})",
         operands={},
         attributes={"dim": dim},
-        settings=sizes,
+        settings={str(place): size for place, size in enumerate(sizes)},
         line=names.document.line(draft.place),
         dims=names.dims,
         parts=tuple(NO_PART if part.startswith("_") else part for part in given),
@@ -91,7 +93,22 @@ def sizes_of(step: Step) -> list[Setting]:
     return [*step.settings.values()]
 
 
-def _dim(names: Names, draft: Draft) -> int:
+def sizes_of_parts(names: Names, draft: Draft) -> list[Setting]:
+    """Return the sizes that a formula gives to parts.
+
+    Raises:
+        SpecError: if one is no size, or two are what the others leave.
+    """
+    sizes = [_size(names, draft, part, size) for part, size in draft.given["parts"].items()]
+    if sizes.count(REST) > 1:
+        message = (
+            f"two parts of {draft.word} are of size {REST}, and one may have what the others leave"
+        )
+        raise names.document.error((*draft.place, "parts"), message)
+    return sizes
+
+
+def dim_of_parts(names: Names, draft: Draft) -> int:
     """Return the dim of the parts, counted from the end.
 
     Raises:
@@ -136,26 +153,25 @@ def number_of(chain: Sequence[Step], place: int) -> int:
 
 
 def start_before(step: Step, before: Sequence[Step]) -> Step | None:
-    """Return the step that starts a chain for a step from a part that is cut, or None if it goes on with the
-    chain before it.
+    """Return the step that starts a chain for a formula without x, or None if that goes on with a chain.
 
-    It goes on if it takes x, or names a value that is as wide as those of that chain.
+    It goes on if it names a value of that chain, and one that is as wide as the others there.
     """
-    if not any(other.op is CUT for other in before) or step.takes_x:
-        return None
     here, widths = _widths(before)
     named = [name for name in step.mentions if name in widths]
-    if not named or (before[-1].op is not CUT and here in [widths[name] for name in named]):
+    if step.takes_x or not named:
+        return None
+    first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
+    own = {name for other in before[first:] for name in other.names}
+    apart = first > 0 and own.isdisjoint(step.mentions)
+    wider = any(other.op is CUT for other in before) and here not in map(widths.get, named)
+    if not (apart or wider or before[-1].op is CUT):
         return None
     start = named[0]
-    cut = next((other for other in before if start in other.parts), None)
     size: Setting = REST
-    if (
-        cut is not None
-        and cut.op is CUT
-        and cut.attributes["dim"] == (1 - cut.dims if cut.dims >= 3 else -1)
-    ):
-        size = cut.settings[str(cut.parts.index(start))]
+    for cut in (other for other in before if other.op is CUT and start in other.parts):
+        if cut.attributes["dim"] == (1 - cut.dims if cut.dims >= 3 else -1):
+            size = cut.settings[str(cut.parts.index(start))]
     return Step(
         label=start,
         op=START,

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusegen.ops import Op, find
 from fusegen.spec.dotted_names import submodule_problem
+from fusegen.spec.keys import OF
 from fusegen.spec.model import EXPR, NO_PART
 from fusegen.spec.names import problem
 from fusegen.spec.op_keys import OpKeys
@@ -45,13 +46,25 @@ class Draft:
         )
         found = dict.fromkeys(given if isinstance(given, list | dict) else ())
         names = [name for name in found if isinstance(name, str) and name != NO_PART]
-        return [name for name in names if not (self.takes_sizes and name.startswith(NO_PART))]
+        free = isinstance(given, dict)
+        return [name for name in names if not (free and name.startswith(NO_PART))]
 
     @property
     def takes_sizes(self) -> bool:
         """Whether it is a formula of parts that have sizes of their own."""
         given = self.given if self.op is None and isinstance(self.given, dict) else {}
-        return isinstance(given.get("parts"), dict)
+        return isinstance(given.get("parts"), dict) and OF not in given
+
+    @property
+    def takes_operand(self) -> bool:
+        """Whether it is a formula of the parts of something else than x."""
+        given = self.given if self.op is None and isinstance(self.given, dict) else {}
+        return OF in given
+
+    def without_parts(self) -> Draft:
+        """Return it without what it says of parts."""
+        left = {k: v for k, v in self.given.items() if k not in ("parts", "dim", OF)}
+        return replace(self, given=left)
 
 
 def drafts_of(document: Document, chain: Sequence[Any]) -> list[Draft]:

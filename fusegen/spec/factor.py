@@ -6,13 +6,12 @@ from typing import Any
 
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
+from fusegen.spec.keys import OF
 from fusegen.spec.model import INPUT, Factor, Operand
 from fusegen.spec.scope import Reading, shown
 
 __all__ = ["OF", "read_factor"]
 
-#: The key for the value that a source starts from, if that is not the one before it.
-OF = "of"
 _TRANSPOSED = (".T", ".mT")
 
 
@@ -61,7 +60,8 @@ def _check_start(step: Reading, operand: Operand) -> None:
         SpecError: it has fewer numbers than there are elements, or they are no numbers, or the source is the
             first step.
     """
-    if not operand.factor and (operand.kind is not Kind.FULL or operand.dims is not None):
+    narrow = operand.dims is not None and -1 not in operand.dims
+    if not operand.factor and (operand.kind is not Kind.FULL or narrow):
         message = f"{step.word} starts from {operand.name!r}: declare it of kind factor or full"
         raise step.error(OF, message)
     if operand.integer or operand.mask:

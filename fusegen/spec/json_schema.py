@@ -50,6 +50,10 @@ _EXPR: Json = {
             },
         ],
     },
+    "of": {
+        "type": "string",
+        "description": "What the parts are of, if not of x: an operand or an earlier step.",
+    },
     "alternating": {
         "type": "boolean",
         "description": "Whether the two parts are the even and the odd columns of x.",

@@ -26,6 +26,7 @@ __all__ = [
     "Factor",
     "Init",
     "Operand",
+    "PartsOf",
     "Ref",
     "Setting",
     "Shape",
@@ -87,6 +88,7 @@ class Operand:
         factor: whether torch multiplies by it; it has any shape then, and no kind.
         dotted: where the Module keeps a parameter, such as "norm.weight", if that is not the name.
         unused: whether it is a parameter of Module that no step uses.
+        whole: the operand or the earlier value that it is a part of, if it is one.
     """
 
     name: str
@@ -102,11 +104,31 @@ class Operand:
     factor: bool = False
     dotted: str = ""
     unused: bool = False
+    whole: str = ""
 
     @property
     def place(self) -> str:
         """The name of a parameter in the Module, as `get_parameter` takes it."""
         return self.dotted or self.name
+
+
+@dataclass(frozen=True)
+class PartsOf:
+    """An operand or an earlier value that is taken apart; each part is an operand of the steps that use it.
+
+    Args:
+        whole: its name.
+        names: those of its parts, in order.
+        sizes: the sizes of the parts; none if they are of one width.
+        dim: the dim that they are along, counted from the end.
+        label: the step that takes it apart.
+    """
+
+    whole: str
+    names: tuple[str, ...]
+    sizes: tuple[Setting, ...]
+    dim: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -333,6 +355,7 @@ class Spec:
         number: of one of several chains, its place among them, from 1; else 0.
         detached: of one of several chains, the outputs that get no gradient: later chains only compare or
             detach them.
+        taken_apart: the operands and values of which steps take parts.
     """
 
     name: str
@@ -352,6 +375,7 @@ class Spec:
     float32: frozenset[str] = frozenset()
     number: int = 0
     detached: frozenset[str] = frozenset()
+    taken_apart: tuple[PartsOf, ...] = ()
 
     @property
     def function(self) -> str:

@@ -60,7 +60,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
     document = read(text, path)
     check_given(document)
     model, arguments, operands = sections(document)
-    chain, operands, dims = steps(document, arguments, operands, model.dims)
+    chain, operands, dims, taken_apart = steps(document, arguments, operands, model.dims)
     returned, wide = outputs(document, model.outputs, chain)
     check_used(document, chain, returned)
     check_indexes(document, chain, wide)
@@ -79,6 +79,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         mode=model.mode,
         outputs=returned,
         float32=wide,
+        taken_apart=taken_apart,
         codes=code_names(
             [
                 *(a.name for a in arguments),

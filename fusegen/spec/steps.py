@@ -18,7 +18,13 @@ from fusegen.spec.dotted_names import check_containers, dotted_name
 from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import INPUT, NO_PART, Argument, Operand, Step
+from fusegen.spec.model import INPUT, NO_PART, Argument, Operand, PartsOf, Step
+from fusegen.spec.parts_of_operand import (
+    check_parts_used,
+    operands_of_parts,
+    parts_of_operand,
+    taking_apart,
+)
 from fusegen.spec.parts_of_start import check_parts, check_step_of_parts
 from fusegen.spec.row_of_norm import row_of_norm
 from fusegen.spec.scope import Names
@@ -34,8 +40,9 @@ MAX_STEPS = 256
 
 def steps(
     document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...], dims: int
-) -> tuple[tuple[Step, ...], tuple[Operand, ...], int]:
-    """Return the steps of a spec's chain, its operands, and the activation's number of dims, or 0.
+) -> tuple[tuple[Step, ...], tuple[Operand, ...], int, tuple[PartsOf, ...]]:
+    """Return the steps of a spec's chain, its operands, the activation's number of dims, or 0, and what steps
+    take apart.
 
     If a step after a source uses the chain's input, the input is an operand.
 
@@ -56,9 +63,7 @@ def steps(
             f"the chain has {len(chain)} steps; at most {MAX_STEPS}: make several chains of it"
         )
         raise document.error(("chain", MAX_STEPS), message)
-    constants = {a.name: a.only for a in arguments if a.only is not None}
-    items = [with_constants(item, constants) for item in chain]
-    drafts = drafts_of(document, items)
+    drafts = _drafts(document, arguments, chain)
     labels = labels_of(
         document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)]
     )
@@ -75,10 +80,15 @@ def steps(
     values = () if sourced else (INPUT,)
     done: list[Step] = []
     of_drafts: list[Draft] = []
+    apart: dict[str, tuple[Draft, PartsOf]] = {}
     for number, (draft, label) in enumerate(zip(drafts, labels, strict=True)):
         doing(f"reading step {number + 1}")
         unnamed = unnamed_of(drafts, labels, number)
-        names = replace(names, values=values, unnamed=unnamed)
+        names = replace(names, values=values, unnamed=unnamed, operands=declared)
+        if taken := parts_of_operand(names, draft, label):
+            declared |= operands_of_parts(taken, declared, done, document.line(draft.place))
+            apart[label], names = (draft, taken), replace(names, operands=declared)
+            draft = draft.without_parts()
         if cut := cut_of(names, draft, label):
             done.append(cut)
             names = replace(names, values=(*values, *draft.parts))
@@ -86,19 +96,26 @@ def steps(
             dims_there = _dims_of_source(names, draft, draft.op)
             names = replace(names, dims=dims_there, taken=_arguments_taken(done))
         step = _step(names, draft, label, done)
+        step = taking_apart(step, taken, values) if taken else step
         start = start_before(step, done)
         done += [step] if start is None else [start, step]
         of_drafts += [draft] * (len(done) - len(of_drafts))
         names = replace(names, dims=_dims_after(done[-1]))
-        parts = [part for part in done[-1].parts if part != NO_PART]
-        parts = parts or (draft.parts if cut else [])
+        parts = draft.parts if cut else [part for part in step.parts if part != NO_PART]
         values = (*values, *parts, *([label] if draft.named else []))
     check_parts(document, of_drafts, done)
     _check_made(document, of_drafts, done, [*arguments, *operands])
     check_containers(document, [draft.place for draft in of_drafts], done, [*arguments, *operands])
     used = _used_operands(document, done, arguments, operands)
+    check_parts_used(names, apart, used)
     kept = tuple(o for o in declared.values() if o.name in used or o.unused)
-    return tuple(done), kept, dims
+    return tuple(done), kept, dims, tuple(cut for _, cut in apart.values())
+
+
+def _drafts(document: Document, arguments: Sequence[Argument], chain: Sequence[Any]) -> list[Draft]:
+    """Return the drafts of the steps, with the values of arguments that can have no other."""
+    constants = {a.name: a.only for a in arguments if a.only is not None}
+    return drafts_of(document, [with_constants(item, constants) for item in chain])
 
 
 def _check_dims(document: Document, source: Op | None, dims: int) -> None:

@@ -42,7 +42,7 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
             )
             raise document.error(("chain", number_of(chain, place)), message)
         needed |= {*named_by(step)}
-        if step.takes_x and place and OF not in step.factors:
+        if step.takes_x and place and not (step.is_source and OF in step.factors):
             needed.add(chain[place - 1].label)
 
 

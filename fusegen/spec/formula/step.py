@@ -32,7 +32,7 @@ __all__ = ["KEYS", "InlineFormula", "check_op", "read_formula"]
 
 _X = sp.Symbol("x", real=True)
 #: What a step with a formula may give.
-KEYS = ("formula", "dim", "parts", "alternating", "name")
+KEYS = ("formula", "dim", "parts", "of", "alternating", "name")
 
 #: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]

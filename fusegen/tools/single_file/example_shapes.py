@@ -25,6 +25,7 @@ __all__ = [
     "parts_of_shape",
     "shape_argument",
     "shapes_of",
+    "whole_of",
 ]
 
 #: How many channels or columns there are, of rows and of images.
@@ -182,6 +183,20 @@ def parts_of_shape(
         sizes[sizes.index(REST)] = shape[dim] - sum(size for size in sizes if size != REST)
     parts = torch.empty(shape, device="meta").split(sizes, dim)  # type: ignore[no-untyped-call]
     return {name: tuple(part.shape) for name, part in zip(step.parts, parts, strict=True)}
+
+
+def whole_of(
+    chain: Chain, name: str, shape: Sequence[int], numbers: Mapping[str, int]
+) -> tuple[str, list[int]]:
+    """Return the name and the shape of what an operand is a part of, or its own."""
+    found = list(shape)
+    for cut in (cut for cut in chain.spec.taken_apart if name in cut.names):
+        sizes = [number_of(size, numbers) for size in cut.sizes] or [found[cut.dim]] * len(
+            cut.names
+        )
+        found[cut.dim] = sum(found[cut.dim] if size == REST else size for size in sizes)
+        return cut.whole, found
+    return name, found
 
 
 def _is_number(size: object, numbers: Mapping[str, int]) -> TypeGuard[Setting]:

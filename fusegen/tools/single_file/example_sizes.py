@@ -25,6 +25,7 @@ from fusegen.tools.single_file.example_shapes import (
     parts_of_shape,
     shape_argument,
     shapes_of,
+    whole_of,
 )
 
 __all__ = ["Example", "example_of"]
@@ -80,7 +81,7 @@ def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
         inputs: dict[Any, str] = {INPUT: f"torch.randn({list(x)})"}
         inputs |= dict(enumerate(further))
         constant: set[object] = set()
-        _add_operands(chains.fused[0], reached, (), inputs, constant)
+        _add_operands(chains.fused[0], reached, numbers, (), inputs, constant)
         shapes = {step.label: reached for step in spec.steps}
     else:
         inputs, constant, shapes = _of_pieces(chains, numbers, x_sizes)
@@ -100,23 +101,25 @@ def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
 def _add_operands(
     chain: Chain,
     reached: Sequence[int],
+    numbers: Mapping[str, int],
     known: Collection[str],
     inputs: dict[Any, str],
     constant: set[object],
 ) -> None:
     """Add what a chain takes as inputs of the model; those that get no gradient are constant too."""
     shapes = chain.operand_shapes(reached)
+    parameters = [o.name for o in chain.spec.operands if o.init is not None]
     for operand in chain.operands:
-        if operand.owner is None and operand.name != INPUT and operand.name not in known:
+        name, shape = whole_of(chain, operand.name, shapes[operand.name], numbers)
+        if operand.owner is None and name not in (INPUT, *known, *parameters):
             if not (operand.differentiable or operand.integer or operand.mask):
-                constant.add(operand.name)
-            shape = list(shapes[operand.name])
+                constant.add(name)
             made = f"torch.randn({shape})"
             if operand.integer:
                 made = f"torch.randint({reached[channel_from_end(len(reached))]}, {shape})"
             elif operand.mask:
                 made = f"torch.rand({shape}) < 0.5"
-            inputs.setdefault(operand.name, made)
+            inputs.setdefault(name, made)
 
 
 def _of_pieces(
@@ -156,7 +159,7 @@ def _of_pieces(
         if isinstance(piece, Chain):
             for name in larger_operands(piece, values.__contains__):
                 shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
-            _add_operands(piece, shape, values, inputs, constant)
+            _add_operands(piece, shape, numbers, values, inputs, constant)
             reached |= {step.label: shape for step in own.steps}
             found = piece.output_shapes(shape)
             values |= found
