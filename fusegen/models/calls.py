@@ -139,11 +139,15 @@ def call_of(node: fx.Node) -> Call:
     pooled = _pooled(node)
     if pooled is not None:
         return pooled
-    if isinstance(node.target, functions.OfHalves):
+    if isinstance(node.target, functions.OfParts):
         return Call(
             op,
             argument(node.args[0]),
-            attributes={"formula": node.target.formula, "alternating": node.target.alternating},
+            attributes={
+                "formula": node.target.formula,
+                "parts": node.target.count,
+                "alternating": node.target.alternating,
+            },
         )
     if op is None and name_of(node) in patterns.PRODUCTS:
         raise UnfitError("a product or a convolution, which torch computes")

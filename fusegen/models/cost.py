@@ -63,7 +63,7 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     twice = [n for n in computed if calls[n].halves and n.target in patterns.GATES]
     before = sum(bytes_of(n) + sum(map(bytes_of, calls[n].inputs)) for n in computed)
     before += sum(2 * bytes_of(n) for n in twice)
-    others = sum(n.target.ops - 1 for n in computed if isinstance(n.target, functions.OfHalves))
+    others = sum(n.target.ops - 1 for n in computed if isinstance(n.target, functions.OfParts))
     before += 2 * others * bytes_of(next(iter(computed))) if others else 0
     # A rotation that is written out is eight ops, or seven of halves.
     turned = [n for n in computed if n.target is functions.rope]

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = [
-    "OfHalves",
+    "PARTS",
+    "OfParts",
     "at_least",
     "at_most",
     "classes_of",
@@ -145,25 +146,31 @@ def reglu(x: Tensor, gate_first: bool, alternating: bool = False) -> Tensor:
     return value * functional.relu(gate)
 
 
-class OfHalves:
-    """A function of the two halves of the last dim that a spec writes as a formula (`other_gates.py`).
+#: What formulas call the parts of a tensor.
+PARTS = ("first", "second", *(f"part{number}" for number in range(3, 17)))
+
+
+class OfParts:
+    """A function of the parts of the last dim that a spec writes as a formula (`other_gates.py`).
 
     Args:
-        formula: the formula, of `first` and `second`.
-        run: computes it of both halves.
+        formula: the formula, of names in `PARTS`.
+        run: computes it of the parts.
         ops: how many ops it is.
-        alternating: whether the halves are the even and the odd columns.
+        count: how many parts there are.
+        alternating: whether they are the even and the odd columns.
     """
 
     def __init__(
-        self, formula: str, run: Callable[[Tensor, Tensor], Tensor], ops: int, alternating: bool
+        self, formula: str, run: Callable[..., Tensor], ops: int, count: int, alternating: bool
     ) -> None:
-        self.formula, self.run, self.ops, self.alternating = formula, run, ops, alternating
-        self.__name__ = "of_halves"  # as the code of a graph calls it
+        self.formula, self.run, self.ops = formula, run, ops
+        self.count, self.alternating = count, alternating
+        self.__name__ = "of_parts"  # as the code of a graph calls it
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return its value, by torch's own functions."""
-        return self.run(*_halves(x, self.alternating))
+        return self.run(*(_halves(x, True) if self.alternating else x.chunk(self.count, -1)))
 
 
 def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:

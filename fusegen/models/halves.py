@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
+from fusegen.atoms.halves import MOST_PARTS
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.shapes import same
 
-__all__ = ["Half", "half_of", "pairs_of"]
+__all__ = ["Half", "Part", "half_of", "pairs_of", "part_of"]
 
 _SPLITS = frozenset({"chunk", "split", "tensor_split"})
 _RESHAPES = frozenset({"reshape", "view", "unflatten"})
@@ -32,6 +33,41 @@ class Half(NamedTuple):
     whole: fx.Node
     place: int
     alternating: bool = False
+
+
+class Part(NamedTuple):
+    """One of several parts of a tensor's last dim, of one width.
+
+    Args:
+        whole: the tensor.
+        place: the number of the part.
+        among: how many there are.
+        alternating: whether they are two, the even and the odd columns.
+    """
+
+    whole: fx.Node
+    place: int
+    among: int
+    alternating: bool
+
+
+def part_of(node: fx.Node) -> Part | None:
+    """Return which of which tensor's parts a node is: a half, or a piece of several; None if it is none."""
+    if half := half_of(node):
+        return Part(half.whole, half.place, 2, half.alternating)
+    base, place = node.args if node.target is operator.getitem else (None, None)
+    if not isinstance(base, fx.Node) or not isinstance(place, int) or name_of(base) not in _SPLITS:
+        return None
+    pieces, whole = base.meta.get("example_value"), base.args[0] if base.args else None
+    value, tensor = tensor_of(node), tensor_of(whole)
+    if value is None or tensor is None or not isinstance(whole, fx.Node) or not tensor.dim():
+        return None
+    count = len(pieces) if isinstance(pieces, list | tuple) else 0
+    width = tensor.shape[-1]
+    if not 2 < count <= MOST_PARTS or not isinstance(width, int) or width % count:
+        return None
+    like = same(tuple(value.shape), (*tensor.shape[:-1], width // count))
+    return Part(whole, place % count, count, False) if like else None
 
 
 def half_of(node: fx.Node) -> Half | None:

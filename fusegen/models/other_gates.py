@@ -1,8 +1,9 @@
 """Finds gates of one projection that no op is, in a captured graph: a product of what is computed from both
-halves of one tensor and from numbers, such as `(up.clamp(-7, 7) + 1) * gate * sigmoid(1.702 * gate)`.
+halves of one tensor and from numbers, such as `(up.clamp(-7, 7) + 1) * gate * sigmoid(1.702 * gate)`, or a
+product or a sum of what is computed from three parts or more, such as `sigmoid(f) * tanh(a) + b`.
 
-As one call the halves are read where they are, also if they alternate by column, and the gradients of both
-are written into one tensor.
+As one call the parts are read where they are, also if they alternate by column, and their gradients are
+written into one tensor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from fusegen.models.added_node import replace_node
 from fusegen.models.arguments import Argument, tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
-from fusegen.models.halves import Half, half_of
+from fusegen.models.functions import PARTS
+from fusegen.models.halves import Part, part_of
 from fusegen.models.shapes import same
 
 __all__ = ["write_other_gates"]
@@ -29,22 +31,22 @@ _SHORTEST = 5
 
 @dataclass
 class _Formula:
-    """What a node computes from two halves of one tensor, as it is read.
+    """What a node computes from the parts of one tensor, as it is read.
 
     Args:
         root: the node.
-        read: the halves that it reads, by their nodes.
+        read: the parts that it reads, by their nodes.
         inside: the nodes that it is computed by, in the graph's order.
         known: what `text` has returned for each node.
     """
 
     root: fx.Node
-    read: dict[fx.Node, Half] = field(default_factory=dict)
+    read: dict[fx.Node, Part] = field(default_factory=dict)
     inside: dict[fx.Node, Call] = field(default_factory=dict)
     known: dict[fx.Node, str | None] = field(default_factory=dict)
 
     def text(self, value: Argument) -> str | None:
-        """Return a value as text, or None if it is of something else than halves and numbers."""
+        """Return a value as text, or None if it is of something else than parts and numbers."""
         if not isinstance(value, fx.Node):
             return repr(value) if value >= 0 else f"({value!r})"
         if value not in self.known:  # many paths may lead to it
@@ -52,10 +54,10 @@ class _Formula:
         return self.known[value]
 
     def _text(self, value: fx.Node) -> str | None:
-        half = half_of(value)
-        if half is not None:
-            self.read[value] = half
-            return ("first", "second")[half.place]
+        part = part_of(value)
+        if part is not None:
+            self.read[value] = part
+            return PARTS[part.place]
         call = call_or_none(value) if len(self.inside) < _LONGEST / _SHORTEST else None
         if call is None or call.op is None or call.dims or call.ends or call.condition is not None:
             return None
@@ -80,7 +82,7 @@ class _Formula:
 
 
 def write_other_gates(graph: fx.Graph, effects: Effects) -> None:
-    """Replace each gate of two halves by one call; what it was made of is left for those who read it.
+    """Replace each gate of several parts by one call; what it was made of is left for those who read it.
 
     Args:
         graph: the graph. It is changed.
@@ -88,23 +90,29 @@ def write_other_gates(graph: fx.Graph, effects: Effects) -> None:
     """
     for node in list(graph.nodes):
         op = patterns.op_of(node)
-        if op is None or op.name != "mul":
+        if op is None or op.name not in ("mul", "add"):
             continue
         formula = _Formula(node)
         text = formula.text(node)
         if text is None or not _is_gate(formula, effects):
             continue
-        half = next(iter(formula.read.values()))
-        function = functions.OfHalves(text, _alone(formula), len(formula.inside), half.alternating)
+        part = next(iter(formula.read.values()))
+        if part.among == 2 and op.name != "mul":
+            continue
+        function = functions.OfParts(
+            text, _alone(formula), len(formula.inside), part.among, part.alternating
+        )
         with graph.inserting_before(node):
-            made = graph.call_function(function, (half.whole,))
+            made = graph.call_function(function, (part.whole,))
         replace_node(node, made)
 
 
 def _is_gate(formula: _Formula, effects: Effects) -> bool:
-    """Whether a product has both halves of one tensor, of which nobody else reads what it is computed by."""
-    halves = list(formula.read.values())
-    if {half.place for half in halves} != {0, 1} or len({half[::2] for half in halves}) != 1:
+    """Whether a value has all parts of one tensor, of which nobody else reads what it is computed by."""
+    read = list(formula.read.values())
+    if len({part._replace(place=0) for part in read}) != 1:
+        return False
+    if {part.place for part in read} != {*range(read[0].among)}:
         return False
     among = [*formula.read, *formula.inside]
     stretch = effects.stretch.get(formula.root)
@@ -127,10 +135,11 @@ def _is_like(node: fx.Node, value: Tensor) -> bool:
 
 
 def _alone(formula: _Formula) -> fx.GraphModule:
-    """Return what computes a formula of the first and the second half, by the nodes that it was found as."""
+    """Return what computes a formula of the parts, by the nodes that it was found as."""
     graph = fx.Graph()
-    halves = [graph.placeholder(name) for name in ("first", "second")]
-    known = {node: halves[half.place] for node, half in formula.read.items()}
+    count = next(iter(formula.read.values())).among
+    given = [graph.placeholder(name) for name in PARTS[:count]]
+    known = {node: given[part.place] for node, part in formula.read.items()}
     for node in formula.root.graph.nodes:
         if node in formula.inside:
             known[node] = graph.node_copy(node, known.__getitem__)

@@ -201,7 +201,7 @@ PRODUCTS = frozenset(
 
 def op_of(node: fx.Node) -> Op | None:
     """Return the op that a node of a captured graph calls."""
-    if isinstance(node.target, functions.OfHalves):
+    if isinstance(node.target, functions.OfParts):
         return find("glu")
     op = None
     if node.op == "call_function":

@@ -18,7 +18,7 @@ from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.broadcasts import leave_out_broadcasts
-from fusegen.models.calls import Comparison, call_of
+from fusegen.models.calls import Call, Comparison, call_of
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.conv_biases import take_biases
@@ -225,7 +225,7 @@ def note(
     calls = {**region.calls, **{node: call_of(node) for node in inlined}}
     computed = sorted(calls.items(), key=lambda item: item[0])
     noted = FusedRegion(
-        tuple("cast" if call.is_mask else call.name for _, call in computed),
+        tuple(_shown(call) for _, call in computed),
         f"[{', '.join(map(str, region.shape))}]",
         cost_of(region, inlined),
         spec.name if spec else "",
@@ -234,6 +234,11 @@ def note(
     )
     report.regions.append(noted)
     return noted
+
+
+def _shown(call: Call) -> str:
+    """Return what a report calls an op."""
+    return "gate" if "formula" in call.attributes else "cast" if call.is_mask else call.name
 
 
 def _not_worth(cost: Cost, *, everything: bool) -> str | None:

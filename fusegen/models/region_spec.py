@@ -12,6 +12,7 @@ from fusegen.models.calls import Call
 from fusegen.models.declared import dims_text, kind_text, outputs_text, stays_float32
 from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
+from fusegen.models.functions import PARTS
 from fusegen.models.gradients import gets_gradient
 from fusegen.models.naming import Naming
 from fusegen.models.operands import Held
@@ -199,7 +200,8 @@ class _Writer(FormulaWriter):
         assert call.op is not None
         given = self._called_on(call)
         if "formula" in call.attributes:
-            given |= {"formula": f'"{call.attributes["formula"]}"', "parts": "[first, second]"}
+            parts = ", ".join(PARTS[: int(call.attributes["parts"])])
+            given |= {"formula": f'"{call.attributes["formula"]}"', "parts": f"[{parts}]"}
             self._steps.append(Step("expr", given, label))
             return
         if "keepdim" in call.op.attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import reduce
 
 import pytest
 import torch
@@ -109,6 +110,49 @@ def test_a_clamped_gate_is_a_formula_of_its_halves() -> None:
     assert torch.equal(module(X)[0], clamped(X) * 2)
 
 
+def highway(x: Tensor) -> Tensor:
+    gate, new, old = x[..., :15].chunk(3, -1)
+    gate = torch.sigmoid(gate)
+    return gate * torch.tanh(new) + (1 - gate) * old
+
+
+def of_four(x: Tensor) -> Tensor:
+    q, k, v, g = torch.split(x, 4, dim=-1)
+    return q * k.sigmoid() * v * F.silu(g)
+
+
+@pytest.mark.parametrize(("gate", "parts"), [(highway, 3), (of_four, 4)])
+def test_a_gate_of_several_parts_is_a_formula_of_them(
+    gate: Callable[[Tensor], Tensor], parts: int
+) -> None:
+    module = captured(lambda x: gate(x) * 2, X)
+    (text,) = texts_of(module)
+    assert f"parts: [{', '.join(('first', 'second', 'part3', 'part4')[:parts])}]" in text
+    parsed = parse(text, "gated")
+    whole = X[..., :15] if parts == 3 else X
+    torch.testing.assert_close(run_chain(parsed, whole, {}, {}), gate(X) * 2)
+    module.recompile()
+    assert torch.equal(module(X)[0], gate(X) * 2)
+
+
+def read_elsewhere(x: Tensor) -> Tensor:
+    q, k, v, g = torch.split(x, 4, dim=-1)
+    return q * k * v * g + q.sum()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        read_elsewhere,
+        lambda x: reduce(torch.mul, x.chunk(4, -1)[1:]),  # one part is not read
+        lambda x: torch.add(*x.chunk(2, -1)),  # no product of two
+        lambda x: reduce(torch.mul, x.reshape(5, 4, 16).chunk(4, 1)),  # of another dim
+    ],
+)
+def test_other_parts_are_read_as_they_are(other: Callable[[Tensor], Tensor]) -> None:
+    assert all("parts:" not in text for text in texts_of(captured(lambda x: other(x) * 2, X)))
+
+
 def test_each_value_of_a_long_product_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are 2^24 ways from the last value to the first."""
 
@@ -210,6 +254,17 @@ class Clamped(nn.Module):
         return x + self.down(clamped(3 * self.up(x)))
 
 
+class Highway(nn.Module):
+    """A gate between what is new and what was there, all of one projection, and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm = nn.Linear(15, 15), nn.LayerNorm(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(highway(self.up(x)))
+
+
 class Channels(nn.Module):
     """A gate of halves of the channels, as torch has it, and a residual of the halves' shape."""
 
@@ -248,7 +303,8 @@ class Classes(nn.Module):
 MODELS: dict[str, tuple[type[nn.Module], Tensor, set[str]]] = {
     "mlp": (Mlp, X, {"swiglu", "layer_norm"}),
     "neighbours": (Neighbours, X, {"swiglu", "layer_norm"}),
-    "clamped": (Clamped, X, {"glu"}),
+    "clamped": (Clamped, X, {"gate"}),
+    "of three": (Highway, X[..., :15], {"gate", "layer_norm"}),
     "channels": (Channels, IMAGE, {"glu", "add"}),
     "two gates": (TwoGates, X, {"swiglu", "glu", "tanh", "add"}),
     "normed": (Normed, X, {"swiglu", "layer_norm"}),
