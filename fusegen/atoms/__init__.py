@@ -7,7 +7,7 @@ of what cancels (`complements.py`) and choices that keep a derivative of 0 (`cho
 from __future__ import annotations
 
 from fusegen.atoms.absolute_value import absolute, sign, softsign
-from fusegen.atoms.constant_parts import detach
+from fusegen.atoms.constant_parts import detach, straight_through
 from fusegen.atoms.declare import ATOMS, Atom, Cancels, Pointwise, Shape
 from fusegen.atoms.elementary import exp, expm1, log, log1p, rsqrt, sqrt
 from fusegen.atoms.halves import (
@@ -127,6 +127,7 @@ __all__ = [
     "softplus",
     "softsign",
     "sqrt",
+    "straight_through",
     "tanh",
     "tanh_softplus",
     "tanh_softplus_slope",

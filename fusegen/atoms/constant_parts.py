@@ -6,7 +6,7 @@ import sympy as sp
 
 from fusegen.atoms.declare import Atom, Pointwise, Shape
 
-__all__ = ["detach"]
+__all__ = ["detach", "straight_through"]
 
 
 @Atom(
@@ -24,3 +24,22 @@ class detach(Pointwise):
     """x, of which derivatives of every order are 0."""
 
     nargs = 1
+
+
+@Atom(
+    derivative=(lambda shown, moving: sp.Integer(0), lambda shown, moving: sp.Integer(1)),
+    value=lambda shown, moving: shown,
+    torch=lambda torch, shown, moving: shown,
+    cpp="T({0})",
+    calls=0,
+    fitted=False,
+    exact=True,
+)
+class straight_through(Pointwise):
+    """The first argument, with the derivative of the second, which equals it.
+
+    The second is left out of all programs once derivatives are taken (`program/by_value.py`). (Bengio,
+    Leonard & Courville 2013, arXiv:1308.3432, name an estimator so. Here it is exact.)
+    """
+
+    nargs = 2

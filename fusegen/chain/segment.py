@@ -16,6 +16,7 @@ from fusegen.chain.segment_program import forward_program, tracked
 from fusegen.chain.third_axis import takes_reordered, with_axis
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
+from fusegen.program.by_value import by_value
 from fusegen.program.calculus import vjp
 from fusegen.program.kept_values import read_kept
 from fusegen.program.shared_gradients import share_gradients
@@ -165,8 +166,7 @@ def _mode(
     layout, last = span.layout, span.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
     forward = forward_program(spec, f"forward{suffix}", span, steps, operands, streams)
-    followed = dict(zip(tracked(spec, steps), forward.saved, strict=False))  # none in evaluation
-    programs = [forward := replace(forward, saved=())]
+    whole, programs = forward, [forward := replace(forward, saved=())]
     _check_size(spec, last, 0, forward)
     for order in range(1, spec.order + 1):
         name = f"{OPERATORS[order]}{suffix}"
@@ -176,6 +176,9 @@ def _mode(
             derived = read_kept(forward, derived)
         programs.append(share_gradients(derived))
         _check_size(spec, last, order, programs[-1])
+    whole, programs = by_value(whole), [by_value(p) for p in programs]
+    followed = dict(zip(tracked(spec, steps), whole.saved, strict=False))  # none in evaluation
+    forward = replace(whole, saved=())
     averaged = tuple(dict.fromkeys(followed.values()))
     known = [v.name for v in averaged]
     later = {v.name for p in programs[1:] for v in p.nodes(p.named(known))}

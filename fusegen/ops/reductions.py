@@ -21,6 +21,7 @@ from fusegen.atoms import (
     row_shift,
     row_sum,
     sqrt,
+    straight_through,
     total,
     undefined,
     where,
@@ -71,11 +72,11 @@ def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
 
 
 def _first(x: sp.Expr, ranked: sp.Expr, sign: int) -> sp.Expr:
-    """The first of the elements of which `ranked` is the largest, itself: of -0 a negative would be 0."""
+    """The largest of `ranked`, in its sign, with the derivative of the first of the elements that have it."""
     largest = row_shift(ranked)
     place = let("place", where(ranked < largest, COLS, where(ranked >= largest, COLUMN, -1)))
     first = let("first", -row_shift(-place))
-    return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), sign * largest)
+    return straight_through(sign * largest, row_sum(where(sp.Eq(COLUMN, first), x, 0)))
 
 
 @op("argmax", dims=("dim",), indexes=True)

@@ -18,6 +18,9 @@ TEXTS = {
     # A sum over all elements beside those of channels.
     "shifted_by_channel": "dims: 4\norder: 1\noperands: {factor: scalar, bias: channel}\n"
     "chain:\n  - mul: factor\n  - add: bias\n  - tanh\n",
+    # A number that follows from such a sum, by how many elements the call has.
+    "averaged_by_channel": "dims: 4\norder: 1\noperands: {scale: channel, bias: channel}\n"
+    "chain:\n  - mul: scale\n  - add: bias\n  - tanh\n  - mean\n",
 }
 DTYPES = (torch.float32, torch.bfloat16)
 #: Channels that accesses hold a whole number of, and others; places that blocks hold, and some left over.

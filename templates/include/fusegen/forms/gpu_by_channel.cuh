@@ -194,7 +194,8 @@ struct ByChannelOf {
       return launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, policy, plan.walk,
                     partial);
     });
-    add_up<D, S>(summed, plan, partial, stream, plan.run);
+    add_parts<D, S>(summed, plan, partial, stream, plan.run);
+    finish_call<D, S>(args, stream);  // a mean is over the call's own rows
   }
 };
 template <class D, class L, class S>

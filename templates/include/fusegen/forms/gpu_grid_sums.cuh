@@ -74,11 +74,11 @@ constexpr int all_additions(List<Items...>) {
   return (0 + ... + additions_of(typename Items::results{}));
 }
 
-// Adds up the partial sums, then computes what depends on them. `run` parts of a column lie side by
-// side.
+// Adds up the partial sums. `run` parts of a column lie side by side.
 template <class D, class S, class Plan>
-void add_up(const typename D::Args& args, const Plan& plan,
-            const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream, int64_t run = 1) {
+void add_parts(const typename D::Args& args, const Plan& plan,
+               const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream,
+               int64_t run = 1) {
   using P = GpuParts<D, S>;
   using T = typename P::T;
   constexpr int count = all_additions(typename P::Partials{});
@@ -119,9 +119,22 @@ void add_up(const typename D::Args& args, const Plan& plan,
     });
     launch_partial_sums<S, T, count>(sums, stream);
   }
+}
+
+// Computes what depends on the sums of a call.
+template <class D, class S>
+void finish_call(const typename D::Args& args, cudaStream_t stream) {
   if constexpr (Only<ResultsOf<D>, Role::final_lines>::size > 0) {
     launch(finish<D, S>, stream, 1, 1, 0, 1, args);
   }
+}
+
+// Adds up the partial sums, then computes what depends on them.
+template <class D, class S, class Plan>
+void add_up(const typename D::Args& args, const Plan& plan,
+            const typename GpuParts<D, S>::Partial& partial, cudaStream_t stream) {
+  add_parts<D, S>(args, plan, partial, stream);
+  finish_call<D, S>(args, stream);
 }
 
 // Stores the block's part of every total.
