@@ -11,7 +11,7 @@ from fusegen.atoms.halves import parts_held
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout, channel_from_end
-from fusegen.chain.third_axis import kind_along
+from fusegen.chain.third_axis import kind_along, kind_of_dims
 from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.model import Operand, Ref, Spec, Step
@@ -127,16 +127,19 @@ def _of_submodule(spec: Spec, span: Span, step: Step, *, whole: bool) -> Iterato
         own = step.op.operands[name]
         if step.by_channel or own is None:  # not falsy: that is a scalar's kind
             own = Kind.CHANNEL
-        kind = _resolved(own, layout)
+        dims = (step.channel,) if step.is_source and step.channel < 0 <= layout.rank - 3 else None
+        kind = _resolved(own if dims is None else kind_of_dims(dims, layout), layout)
+        parts = _parts_beside_x(layout, kind, dims) if whole else _parts_of_rows(span, kind)
         yield SegmentOperand(
             f"{step.label}_{attribute}",
             f"{spec.code(step.label)}_{attribute}",
-            kind,
+            Kind.FULL if parts > 1 and kind is Kind.ROW else kind,  # it is expanded
             differentiable=attribute not in held.buffers,
             owner=f"{step.place}.{attribute}",
-            parts=_parts_beside_x(layout, kind) if whole else _parts_of_rows(span, kind),
+            parts=parts,
             float32=step.float32,
-            channels=own is Kind.CHANNEL,
+            dims=dims,
+            channels=own is Kind.CHANNEL and dims is None,
         )
 
 

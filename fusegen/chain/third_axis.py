@@ -24,7 +24,7 @@ from fusegen.chain.layout import Layout
 from fusegen.program import Kind, Program
 from fusegen.spec.model import Operand, Spec, Step
 
-__all__ = ["kind_along", "takes_reordered", "with_axis"]
+__all__ = ["kind_along", "kind_of_dims", "takes_reordered", "with_axis"]
 
 
 def with_axis(spec: Spec, span: Span) -> Span:
@@ -62,20 +62,23 @@ def with_axis(spec: Spec, span: Span) -> Span:
 
 
 def kind_along(operand: Operand, layout: Layout) -> Kind:
-    """Return the kind of an operand in a segment.
+    """Return the kind of an operand in a segment."""
+    return operand.kind if operand.dims is None else kind_of_dims(operand.dims, layout)
+
+
+def kind_of_dims(dims: tuple[int, ...], layout: Layout) -> Kind:
+    """Return the kind of an operand that varies along some dims.
 
     If no axis has its dims, it is expanded to one that has them and others: rows, or columns, or the third
     axis where this orders the rows. So it makes no value larger whose columns were reduced.
     """
-    if operand.dims is None:
-        return operand.kind
-    found = _own_kind(operand.dims, layout)
+    found = _own_kind(dims, layout)
     if found is not None:
         return found
     axes = [Kind.ROW, Kind.COL] if layout.groups is None else []
     if layout.reordered or layout.by_sample:
         axes = [*axes[1:], Kind.CHANNEL]
-    wider = (axis for axis in axes if layout.dims_of(axis).issuperset(operand.dims))
+    wider = (axis for axis in axes if layout.dims_of(axis).issuperset(dims))
     return next(wider, Kind.FULL)
 
 

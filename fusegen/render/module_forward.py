@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain
 from fusegen.chain.channels_last import reading_of
-from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.program import Kind
 from fusegen.render.places import kept_at, text_of
 from fusegen.spec.model import INPUT, Factor, Ref, Spec, Step
@@ -105,10 +104,10 @@ def source_of(chain: Chain) -> Source | None:
     held = local(step.label)
     geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
     bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
-    channel = CHANNEL_DIM if step.dims >= 3 else -1
+    channel = step.channel
     arguments = ("x", f"{held}.weight", *geometry)
     # A convolution of images or volumes may run in another memory format than its input has.
-    reading = reading_of(chain) if step.dims in (4, 5) else ""
+    reading = reading_of(chain) if step.op.rank in (4, 5) else ""
     return Source(
         function, arguments, _held(step, step, {}), bias, channel, reading, _full_inputs(chain)
     )

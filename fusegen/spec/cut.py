@@ -16,7 +16,7 @@ from fusegen.spec.computed_size import computed_size
 from fusegen.spec.dims import DimError, check_dim
 from fusegen.spec.drafts import Draft
 from fusegen.spec.keys import OF
-from fusegen.spec.model import NO_PART, Factor, Ref, Setting, Step
+from fusegen.spec.model import INPUT, NO_PART, Factor, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
 
 __all__ = [
@@ -158,12 +158,13 @@ def start_before(step: Step, before: Sequence[Step]) -> Step | None:
     It goes on if it names a value of that chain, and one that is as wide as the others there.
     """
     here, widths = _widths(before)
-    named = [name for name in step.mentions if name in widths]
+    given = [INPUT] if INPUT in step.tensors else []  # where the first step is a source
+    named = [name for name in (*step.mentions, *given) if name in widths]
     if step.takes_x or not named:
         return None
     first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
     own = {name for other in before[first:] for name in other.names}
-    apart = first > 0 and own.isdisjoint(step.mentions)
+    apart = (first > 0 or bool(given)) and own.isdisjoint(step.mentions)
     wider = any(other.op is CUT for other in before) and here not in map(widths.get, named)
     if not (apart or wider or before[-1].op is CUT):
         return None
@@ -188,8 +189,8 @@ def start_before(step: Step, before: Sequence[Step]) -> Step | None:
 
 def _widths(before: Sequence[Step]) -> tuple[object, Mapping[str, object]]:
     """Return what the chain is as wide as, and each value that has a name."""
-    here: object = None
-    found: dict[str, object] = {}
+    here: object = INPUT
+    found: dict[str, object] = {INPUT: INPUT}
     for step in before:
         if step.op is CUT:
             for part, size in zip(step.parts, sizes_of(step), strict=True):

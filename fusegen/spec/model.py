@@ -248,6 +248,11 @@ class Step:
         return self.op is not None and self.op.source
 
     @property
+    def channel(self) -> int:
+        """The dim of the channels of what a source gives: the last one of a product of matrices."""
+        return 1 if self.op is not None and self.op.rank >= 3 else -1
+
+    @property
     def takes_x(self) -> bool:
         """Whether its value depends on the value before it. A formula may name earlier values instead."""
         return self.formula is None or sp.Symbol("x", real=True) in self.formula.free_symbols

@@ -279,7 +279,8 @@ def _dims_before(step: Step, before: Sequence[Step]) -> int:
         return step.dims
     found = {INPUT: before[0].dims, **{other.label: _dims_after(other) for other in before}}
     found |= {part: other.dims for other in before for part in other.parts}
-    return max((found[name] for name in step.mentions), default=step.dims)
+    named = (*step.mentions, *(name for name in step.tensors if name == INPUT))
+    return max((found[name] for name in named), default=step.dims)
 
 
 def _dims_after(step: Step) -> int:

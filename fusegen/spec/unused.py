@@ -41,7 +41,7 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
                 "out"
             )
             raise document.error(("chain", number_of(chain, place)), message)
-        needed |= {*named_by(step)}
+        needed |= {*named_by(step), *step.tensors}
         if step.takes_x and place and not (step.is_source and OF in step.factors):
             needed.add(chain[place - 1].label)
 

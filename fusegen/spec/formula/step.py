@@ -24,7 +24,7 @@ from fusegen.spec.formula.of_parts import (
     names_of_parts,
     op_of_parts,
 )
-from fusegen.spec.model import NO_PART, Ref
+from fusegen.spec.model import INPUT, NO_PART, Ref
 from fusegen.spec.scope import Names
 from fusegen.spec.yaml import Place
 
@@ -103,7 +103,7 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
         if symbols[name] not in expr.free_symbols:
             message = f"the formula {_short(text)!r} does not depend on {name}: leave it out"
             raise names.document.error(place, message)
-    if not {*own, *names.values} & {*read.names}:
+    if not {*own, *names.values, INPUT} & {*read.names}:
         message = f"the formula {_short(text)!r} does not depend on x, nor on the value of a step"
         raise names.document.error(place, message)
     refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}

@@ -65,7 +65,7 @@ def run_chain(
                     x = _run_formula(step, x, given, attributes, drawn, columns)
                     stream += 1
             else:
-                value = _run_step(spec, step, x, given, attributes, columns, training=training)
+                value = _run_step(step, x, given, attributes, columns, training=training)
                 if step.indexes and step is not spec.steps[-1]:
                     named[step.label] = value  # the next step goes on from other values
                     continue
@@ -86,7 +86,6 @@ def _drawn(numbers: Tensor, stream: int) -> Tensor:
 
 
 def _run_step(
-    spec: Spec,
     step: Step,
     x: Tensor,
     operands: Mapping[str, Tensor],
@@ -101,7 +100,7 @@ def _run_step(
         return value_of_text(step.text, {"x": x, **named}, attributes, columns)
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
-        return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
+        return x if bias is None else x + bias.reshape(-1, *[1] * max(step.op.rank - 2, 0))
     if step.split:
         taken = parts_taken(step, x)
         given = {**operands, **{ending(n): part for n, part in enumerate(taken) if n}}
