@@ -103,14 +103,26 @@ def test_a_comparison_in_a_kernel_is_not_computed_again() -> None:
 
 def test_one_op_that_no_spec_says_is_left_alone() -> None:
     def tricked(x: Tensor, y: Tensor) -> Tensor:
-        return (x * 2).tanh() + 0 * y
+        return (x * 2).tanh() + y**0
 
     used = FusegenBackend(everything=True)
     torch.compile(tricked, backend=used)(X, Y)
     assert [region.ops for region in used.report.fused] == [("mul", "tanh", "add")]
     ((name, reason),) = used.report.left
-    assert name == "mul"
+    assert name == "pow"
     assert "does not depend on x" in reason
+
+
+def test_a_product_with_0_is_torchs() -> None:
+    """It is NaN where the other factor is infinite."""
+
+    def unused(x: Tensor, y: Tensor) -> Tensor:
+        return (x * 2).tanh() + 0 * y
+
+    used, infinite = FusegenBackend(everything=True), Y / 0
+    found = torch.compile(unused, backend=used)(X, infinite)
+    assert torch.equal(found.isnan(), unused(X, infinite).isnan()) and found.isnan().all()
+    assert [region.ops for region in used.report.fused] == [("mul", "tanh", "mul", "add")]
 
 
 def test_numbers_of_modules_are_known_though_sizes_change() -> None:
