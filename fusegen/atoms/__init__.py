@@ -1,7 +1,6 @@
 """Atoms: the functions that formulas are made of, as sympy functions, each with its derivative in atoms.
 
-In: sympy. Out: atoms, each one declaration (`declare.py`), their values at numbers (`values.py`), the forms
-of what cancels (`complements.py`) and choices that keep a derivative of 0 (`choices.py`).
+In: sympy. Out: atoms, each one declaration (`declare.py`), and what is known of them, a subject each file.
 """
 
 from __future__ import annotations

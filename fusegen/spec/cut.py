@@ -160,7 +160,7 @@ def start_before(step: Step, before: Sequence[Step]) -> Step | None:
     here, widths = _widths(before)
     given = [INPUT] if INPUT in step.tensors else []  # where the first step is a source
     named = [name for name in (*step.mentions, *given) if name in widths]
-    if step.takes_x or not named:
+    if step.takes_x or not named or not before:
         return None
     first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
     own = {name for other in before[first:] for name in other.names}

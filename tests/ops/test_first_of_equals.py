@@ -1,4 +1,4 @@
-"""max and min over a dim: the value alone forward, the gradient to the first of equal elements, as in torch."""
+"""max and min over a dim: the value alone forward, the gradient to the first of equal ones, as in torch."""
 
 from __future__ import annotations
 
