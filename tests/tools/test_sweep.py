@@ -189,7 +189,7 @@ def test_a_broadcast_operand_is_smaller() -> None:
             2 * 120 + 30,
             120 + 30 + 120 + 150,
         ),
-        ("chain:\n  - mean\n", (10, 8), 81, 80 + 1 + 80),
+        ("chain:\n  - mean\n", (10, 8), 81, 1 + 80),
     ],
 )
 def test_bytes_that_must_move(

@@ -18,6 +18,7 @@ from fusegen.runtime.loading import load_package
 from fusegen.toolchain import pipeline
 from fusegen.tools.bench import compiling, plain
 from fusegen.tools.bench.cells import Group
+from fusegen.tools.bench.spared import spared_bytes
 from fusegen.tools.bench.timing import Prepare, sets_beyond_caches
 from fusegen.tools.check.compare import Values, each, function_of
 from fusegen.tools.check.random_operands import random_operands
@@ -52,6 +53,7 @@ class Set:
         out: the target of the copy.
         linear: the tensors with gradients if only the linear of a model is timed.
         further: the gradients of further results.
+        spared: the bytes that a backward pass need not move (`spared.py`).
     """
 
     given: tuple[Tensor, ...]
@@ -60,6 +62,7 @@ class Set:
     out: Tensor
     linear: tuple[Tensor, ...] = ()
     further: tuple[Tensor, ...] = ()
+    spared: int = 0
 
     @property
     def cotangents(self) -> tuple[Tensor, ...]:
@@ -67,12 +70,13 @@ class Set:
         return (self.cotangent, *self.further)
 
     def bytes_moved(self, direction: str) -> int:
-        """Return the bytes that a tail must move: each tensor that it reads or writes, once."""
+        """Return the bytes that a tail must move: each tensor that it reads or writes, once, but for those
+        that its backward pass need not move."""
         read = sum(t.nbytes for t in self.given)
         results = sum(t.nbytes for t in self.cotangents)
         if direction == "forward":
             return read + results
-        return read + results + sum(t.nbytes for t in self.moving)
+        return read + results + sum(t.nbytes for t in self.moving) - self.spared
 
 
 class Subject:
@@ -213,7 +217,8 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         values = _smooth(by_hand(x, *operands))
         cotangent, *further = [torch.randn_like(value) for value in values]
         out = torch.empty_like(x, requires_grad=False)
-        return Set((x, *operands), tuple(moving), cotangent, out, further=tuple(further))
+        spared = spared_bytes(chain, x.nbytes)
+        return Set((x, *operands), tuple(moving), cotangent, out, (), tuple(further), spared)
 
     return _subject(functions, tensors, choice)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
+from fusegen.tools.bench.spared import spared_bytes
 from fusegen.tools.bench.subjects import Set
 from fusegen.tools.bench.sweep.cases import Case
 from fusegen.tools.check.random_operands import random_operands
@@ -72,7 +73,7 @@ def bytes_that_must_move(chain: Chain, tensors: Set, direction: str) -> int:
     moved = read + tensors.cotangent.nbytes
     read_again, between = read, 2
     if direction == "backward":
-        moved += sum(t.nbytes for t in tensors.moving)
+        moved += sum(t.nbytes for t in tensors.moving) - spared_bytes(chain, x.nbytes)
         read_again, between = read + tensors.cotangent.nbytes, 3  # a value, and its gradient twice
     handed = 0
     for number, (segment, shape) in enumerate(
