@@ -16,7 +16,6 @@ from fusegen.render.module import (
     constructor_of,
     inputs_of,
     lines_in_torch,
-    members_of,
     module_context,
     summary_of,
 )
@@ -27,6 +26,7 @@ from fusegen.render.module_forward import (
     parameters_of,
     pooled_text,
 )
+from fusegen.render.module_members import members_of
 from fusegen.render.module_names import RESULT
 from fusegen.render.places import kept_at
 from fusegen.spec.cut import CUT, sizes_of
