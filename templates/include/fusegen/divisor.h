@@ -48,14 +48,18 @@ struct SmallDivisor {
 };
 
 // The channel of a row, row / run % channels, for all numbers below 2^31: kernels whose rows are
-// short divide as often as they compute.
+// short divide as often as they compute. A tensor without channels has no rows to ask for.
 struct ChannelOfRow {
   SmallDivisor run, channels;
   uint32_t count = 1;
 
   ChannelOfRow() = default;
-  ChannelOfRow(int64_t run, int64_t channels)
-      : run(run), channels(channels), count(uint32_t(channels)) {}
+  ChannelOfRow(int64_t run, int64_t channels) {
+    if (run < 1 || channels < 1 || (run | channels) >> 31) return;
+    this->run = SmallDivisor(run);
+    this->channels = SmallDivisor(channels);
+    count = uint32_t(channels);
+  }
 
   FUSEGEN_FN uint32_t operator()(uint32_t row) const {
     const uint32_t place = run.quotient(row);
