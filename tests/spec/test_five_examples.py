@@ -50,7 +50,7 @@ EXAMPLES: dict[
 ] = {
     "a bias": ("add: bias\n  - rms_norm", (5, 8), biased),
     "group norm": ("group_norm: {num_groups: 4, features: 32}\n  - mul", (2, 32, 3, 5), grouped),
-    "modulation by sample": ("x * (1 + scale) + shift", (3, 5, 8), modulated),
+    "modulation by sample": ("scale: {dims: [0, 2]}, shift", (3, 5, 8), modulated),
     "rotary position embedding": ("rope(x, cos, sin)", (2, 3, 5, 8), turned),
     "a residual and its norm": ("outputs: [norm, total]", (5, 8), normed),
 }

@@ -144,9 +144,9 @@ def test_what_is_too_much_is_refused_soon(name: str) -> None:
 
 def test_a_program_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse("chain:\n  - gelu\n  - mish\n  - swish\n", "lengthy")
-    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 120)
+    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 100)
     remedy = (
-        r"double_backward has \d+ operations, at most 120; set order: 1, or make several chains"
+        r"double_backward has \d+ operations, at most 100; set order: 1, or make several chains"
     )
     with pytest.raises(SpecError, match=remedy) as found:
         chain.derive(spec)
