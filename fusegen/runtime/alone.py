@@ -20,7 +20,7 @@ from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import as_tuple
+from fusegen.runtime.operators import as_tuple, kept_tensors
 
 
 class Mode:
@@ -182,10 +182,8 @@ class Fused(torch.autograd.Function):
         ctx.called = operators, mode, order, count
         ctx.numbers = rest[mode.random :]
         ctx.outputs = [(o.shape, o.dtype) for o in out[:own]]
-        kept = list(args[:count])
-        if order == 0 and len(mode.operators) > 1:
-            for place, output in mode.operators[1].kept:
-                kept[place] = out[output]
+        following = mode.operators[order + 1 : order + 2]
+        kept = kept_tensors(following[0].kept if following else (), args[:count], out)
         ctx.save_for_backward(*kept, *statistics, *rest[: mode.random])
         ctx.mark_non_differentiable(*out[own:])
         ctx.set_materialize_grads(False)

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from fusegen.runtime.batching import batched
 from fusegen.runtime.forward_mode import push
-from fusegen.runtime.operators import BoundOperator, as_tuple
+from fusegen.runtime.operators import BoundOperator, as_tuple, kept_tensors
 from fusegen.runtime.zeros import zeros
 
 _is_compiling = torch.compiler.is_compiling
@@ -99,18 +99,6 @@ def remember(
     saved = (*kept, *statistics, *seed, *origins)
     ctx.save_for_backward(*saved)
     return saved
-
-
-def kept_tensors(
-    kept: Sequence[tuple[int, int]], tensors: Sequence[Tensor], out: Any
-) -> Sequence[Tensor]:
-    """Return the tensors that a derivative takes: those of the call, and an output in the place of some."""
-    if not kept:
-        return tensors
-    found, outputs = list(tensors), as_tuple(out)
-    for place, output in kept:
-        found[place] = outputs[output]
-    return found
 
 
 def mark_outputs(ctx: Any, operator: BoundOperator, out: Any) -> None:

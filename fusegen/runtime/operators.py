@@ -232,6 +232,18 @@ def as_tuple(out: Any) -> tuple[Tensor, ...]:
     return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
+def kept_tensors(
+    kept: Sequence[tuple[int, int]], tensors: Sequence[Tensor], out: Any
+) -> Sequence[Tensor]:
+    """Return the tensors that a derivative takes: those of the call, and an output in the place of some."""
+    if not kept:
+        return tensors
+    found, outputs = list(tensors), as_tuple(out)
+    for place, output in kept:
+        found[place] = outputs[output]
+    return found
+
+
 def computed_in(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which kernels compute: float32, or float64 for an activation of that."""
     return torch.float64 if dtype is torch.float64 else torch.float32

@@ -13,8 +13,8 @@ import sympy as sp
 
 from fusegen.ops import Op
 from fusegen.spec.computed_size import computed_size
-from fusegen.spec.dims import DimError, check_dim
 from fusegen.spec.drafts import Draft
+from fusegen.spec.formula.of_parts import checked_dim
 from fusegen.spec.keys import OF
 from fusegen.spec.model import INPUT, NO_PART, Factor, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
@@ -114,15 +114,7 @@ def dim_of_parts(names: Names, draft: Draft) -> int:
     Raises:
         SpecError: there is none.
     """
-    dim = draft.given.get("dim", -1)
-    here = (*draft.place, "dim")
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        message = f"'dim' of expr must be the dim of the parts, not {shown(dim)}"
-        raise names.document.error(here, message)
-    try:
-        check_dim("dim", dim, names.dims, "the parts of [rows, cols] are along the last dim")
-    except DimError as error:
-        raise names.document.error(here, str(error)) from None
+    dim = checked_dim(names, draft.place, draft.given.get("dim", -1))
     return dim % names.dims - names.dims if names.dims >= 2 else -1
 
 

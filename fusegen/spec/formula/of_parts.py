@@ -20,7 +20,7 @@ from fusegen.spec.names import problem
 from fusegen.spec.scope import Names, shown
 from fusegen.spec.yaml import Place
 
-__all__ = ["are_alternating", "dim_of_parts", "names_of_parts", "op_of_parts"]
+__all__ = ["are_alternating", "checked_dim", "dim_of_parts", "names_of_parts", "op_of_parts"]
 
 
 def names_of_parts(names: Names, place: Place, given: Any) -> tuple[str, ...]:
@@ -62,8 +62,15 @@ def dim_of_parts(names: Names, place: Place, expr: sp.Expr, dim: Any) -> int:
             "whole: make a step of its own of that, after it"
         )
         raise names.document.error(place, message)
-    if dim is None:
-        return -1
+    return -1 if dim is None else checked_dim(names, place, dim)
+
+
+def checked_dim(names: Names, place: Place, dim: Any) -> int:
+    """Return the dim of a step's parts, as it is given.
+
+    Raises:
+        SpecError: it is no whole number, or the activation has no such dim.
+    """
     here = (*place, "dim")
     if isinstance(dim, bool) or not isinstance(dim, int):
         message = f"'dim' of expr must be the dim of the parts, not {shown(dim)}"

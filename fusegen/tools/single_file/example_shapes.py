@@ -181,7 +181,7 @@ def parts_of_shape(
     sizes = [number_of(size, numbers) for size in sizes_of(step)]
     if REST in sizes:
         sizes[sizes.index(REST)] = shape[dim] - sum(size for size in sizes if size != REST)
-    parts = torch.empty(shape, device="meta").split(sizes, dim)  # type: ignore[no-untyped-call]
+    parts = torch.empty(shape, device="meta").split(sizes, dim)  # type: ignore[no-untyped-call] # torch says no types
     return {name: tuple(part.shape) for name, part in zip(step.parts, parts, strict=True)}
 
 
