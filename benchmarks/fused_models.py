@@ -1,122 +1,176 @@
-"""Times whole models on a GPU: eager, torch.compile, and fusegen with eager or Inductor for the rest.
+"""The blocks of `examples/` on a GPU: eager, torch.compile, and fusegen with eager or Inductor for the rest.
 
-python benchmarks/fused_models.py FOLDER_OF_PACKAGES [NAME …]
+python benchmarks/fused_models.py warm    FOLDER [--shard i/n] [NAME …]
+python benchmarks/fused_models.py measure FOLDER --output RECORD.json [NAME …]
 
-Each model runs a forward pass without gradients, and a forward and a backward pass, in bfloat16 (convolutions
-in float32 with TF32). All subjects run in one process, in turn; medians of the GPU's time, in microseconds,
-with the host ahead of the GPU.
+Each block of blocks.py runs in bfloat16, as `fusegen bench MODEL` does it: all subjects in one process, in
+turns; medians of the GPU's time, and the most memory that a pass allocates. Before it is timed, each gradient
+is held against the model in float32, beside eager's own error. FOLDER holds the packages. fused_models.sh
+calls both.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
 import functools
-import statistics
+import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from blocks import BLOCKS, Block
 from torch import Tensor, nn
-from versions import timed
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from shared.model_zoo import Cell, Decoder, Diffusion, Gpt, Residual, Unet
-
+from fusegen.base.files import write_if_different
 from fusegen.models import FusegenBackend
+from fusegen.tools.against_eager.bench import bench, compile_all
+from fusegen.tools.against_eager.original import Original, changed, through
+from fusegen.tools.bench import compiling, machine, timing
+from fusegen.tools.bench.record import rounded
 
-ROUNDS, WARM = 15, 4
-#: How long the GPU waits before a call: a whole model has hundreds of launches.
-CYCLES = 20_000_000
-
-
-class Stack(nn.Module):
-    """Blocks one after the other, with the same further inputs."""
-
-    def __init__(self, *blocks: nn.Module) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
-        """Return what the last block returns."""
-        for block in self.blocks:
-            x = block(x, *rest)
-        return x
+DTYPE = torch.bfloat16
+say = functools.partial(print, flush=True)
 
 
-def models() -> dict[str, tuple[nn.Module, list[tuple[int, ...]], torch.dtype]]:
-    """Return each model with the shapes of its inputs and its dtype."""
-    half, single = torch.bfloat16, torch.float32
+def backends(folder: Path) -> dict[str, FusegenBackend | str | None]:
+    """Return the back end of each subject, by its name in a cell."""
     return {
-        "decoder": (Stack(*(Decoder(2048, 16) for _ in range(4))), [(4, 2048, 2048)], half),
-        "gpt": (Stack(*(Gpt(1024, 16) for _ in range(4))), [(8, 1024, 1024)], half),
-        "diffusion": (
-            Stack(*(Diffusion(1152) for _ in range(4))),
-            [(16, 1024, 1152), (16, 1152)],
-            half,
-        ),
-        "cell": (Cell(1024), [(8192, 1024)] * 3, half),
-        "residual": (Stack(*(Residual(64) for _ in range(4))), [(64, 64, 56, 56)], single),
-        "unet": (Stack(*(Unet(128) for _ in range(3))), [(16, 128, 64, 64), (16, 16)], single),
+        "eager": None,
+        "compile": "inductor",
+        "fusegen": FusegenBackend(folder, 1),  # one package for both passes
+        "fusegen_inductor": FusegenBackend(folder, 1, rest="inductor"),
     }
 
 
-def forward(model: Callable[..., Any], inputs: list[Tensor]) -> Any:
-    """Return the model's value, without gradients."""
-    with torch.no_grad():
-        return model(*inputs)
+def original_of(block: Block) -> Original:
+    """Return a block as the command line would make it."""
+    torch.manual_seed(0)
+    return Original(block.title, block.make(), block.inputs, "cuda")
 
 
-def step(model: Callable[..., Any], inputs: list[Tensor]) -> None:
-    """Run a forward and a backward pass, with random cotangents."""
-    given = [t.detach().requires_grad_() for t in inputs]
-    out = model(*given)
-    outs = [out] if isinstance(out, Tensor) else list(out)
-    torch.autograd.backward(outs, [o.detach() for o in outs])
+def _without_chance(model: nn.Module) -> nn.Module:
+    """Return a model that draws no random numbers."""
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif getattr(part, "drop", 0.0):
+            part.drop = 0.0
+    return model
 
 
-def subjects(model: nn.Module, folder: Path) -> dict[str, tuple[Callable[..., Any], Any]]:
-    """Return what is timed by name, each with its back end."""
-    found: dict[str, tuple[Callable[..., Any], Any]] = {"eager": (model, None)}
-    found["compile"] = (torch.compile(copy.deepcopy(model)), None)
-    for rest in ("eager", "inductor"):
-        backend = FusegenBackend(folder, 1, rest=rest)  # for both passes
-        found[f"fusegen+{rest}"] = (torch.compile(copy.deepcopy(model), backend=backend), backend)
-    return found
+def _gradients(call: Any, model: nn.Module, given: Any) -> list[Tensor]:
+    """Return the outputs and the gradients of the parameters, in float32."""
+    model.zero_grad()
+    out = call(*given.args, **given.kwargs)
+    out.backward(torch.sin(torch.arange(out.numel(), device=out.device)).view_as(out).to(out.dtype))
+    found = [out, *(p.grad for p in model.parameters() if p.grad is not None)]
+    return [t.detach().float() for t in found]
+
+
+def errors(original: Original, folder: Path) -> float:
+    """Return the largest error of a result, in units of eager's: both as Frobenius norms, against float32."""
+
+    def results(dtype: torch.dtype, backend: FusegenBackend | None) -> list[Tensor]:
+        model = _without_chance(original.copy(DTYPE, train=True).to(dtype))
+        call = model if backend is None else through(model, backend)
+        return _gradients(call, model, changed(original.given(DTYPE), lambda t: t.to(dtype)))
+
+    truth = results(torch.float32, None)
+    eager = results(DTYPE, None)
+    fused = results(DTYPE, FusegenBackend(folder, 1))
+    assert len(truth) == len(eager) == len(fused)
+    worst = 0.0
+    for exact, one, other in zip(truth, eager, fused, strict=True):
+        unit = torch.linalg.vector_norm(one - exact) + torch.linalg.vector_norm(exact) * 2**-9
+        worst = max(worst, float(torch.linalg.vector_norm(other - exact) / unit))
+    return worst
+
+
+def measured(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Return a block's cells: one for each pass."""
+    block = BLOCKS[name]
+    original, subjects = original_of(block), backends(folder)
+    error = errors(original, folder)
+    compiling.forget()
+    cells = []
+    for timed in bench(original, subjects, DTYPE, say):
+        cell = {"model": name, "title": block.title, "inputs": block.inputs, "pass": timed.name}
+        cell |= {"dtype": timed.dtype, "error_in_units_of_eager": round(error, 2)}
+        cell |= {f"{label}_ms": rounded(ms) for label, ms in timed.ms.items()}
+        cell |= {f"{label}_peak_mb": round(peak / 1e6) for label, peak in timed.peak.items()}
+        cells.append(cell)
+    report = subjects["fusegen"].report  # type: ignore[union-attr]
+    fused = sum(not region.reason for region in report.regions)
+    for cell in cells:
+        cell["regions"] = f"{fused} of {len(report.regions)} fused"
+    return cells
+
+
+def row(cell: Mapping[str, Any]) -> str:
+    """Return a cell as a line: times and memory of torch.compile's."""
+    parts = [f"{cell['model']} {cell['pass']}: compile {cell.get('compile_ms')} ms"]
+    for label in ("eager", "fusegen", "fusegen_inductor"):
+        if "compile_ms" in cell and f"{label}_ms" in cell:
+            ratio = cell[f"{label}_ms"] / cell["compile_ms"]
+            memory = cell[f"{label}_peak_mb"] / cell["compile_peak_mb"]
+            parts.append(f"{label} {ratio:.3f} (memory {memory:.2f})")
+    return f"{', '.join(parts)}; error {cell['error_in_units_of_eager']}; {cell['regions']}"
+
+
+def measure(names: list[str], folder: Path, output: Path) -> None:
+    """Measure the blocks and write the record after each."""
+    record: dict[str, Any] = {"machine": machine.describe("cuda"), "cells": []}
+    for name in names:
+        begun = time.monotonic()
+        try:
+            found = measured(name, folder)
+        except Exception as error:  # whatever it is, the other blocks go on
+            if "CUDA error" in str(error):
+                raise  # nothing works in this process any more
+            say(f"{name} fails: {type(error).__name__}: {str(error)[:300]}")
+            continue
+        finally:
+            compiling.forget()
+        record["cells"] += found
+        cells = ",\n".join(json.dumps(cell) for cell in record["cells"])
+        about = json.dumps(record["machine"], indent=1)
+        write_if_different(output, f'{{"machine": {about},\n"cells": [\n{cells}\n]}}\n')
+        for cell in found:
+            say(row(cell))
+        say(f"{name}: {time.monotonic() - begun:.0f} s")
+
+
+def warm(names: list[str], folder: Path) -> None:
+    """Compile what the blocks need, without timing."""
+    for name in names:
+        begun = time.monotonic()
+        compile_all(original_of(BLOCKS[name]), backends(folder), DTYPE)
+        compiling.forget()
+        say(f"{name}: compiled in {time.monotonic() - begun:.0f} s")
 
 
 def main() -> None:
-    """Print a line for each model and subject."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    folder, chosen = Path(sys.argv[1]), sys.argv[2:]
-    for name, (model, shapes, dtype) in models().items():
-        if chosen and name not in chosen:
-            continue
-        torch.manual_seed(0)
-        torch._dynamo.reset()
-        model = model.cuda().to(dtype).train()
-        inputs = [torch.randn(s, device="cuda", dtype=dtype) for s in shapes]
-        compared = subjects(model, folder)
-        for what, call in (("forward", forward), ("forward + backward", step)):
-            model.train(what != "forward")
-            for subject, _ in compared.values():
-                getattr(subject, "_orig_mod", subject).train(what != "forward")
-                for _ in range(WARM):
-                    call(subject, inputs)
-            times: dict[str, list[float]] = {key: [] for key in compared}
-            for _ in range(ROUNDS):
-                for key, (subject, _) in compared.items():
-                    times[key].append(timed(functools.partial(call, subject, inputs), None, CYCLES))
-            medians = {key: statistics.median(t) for key, t in times.items()}
-            row = ", ".join(f"{k} {medians[k]:.0f}" for k in medians)
-            ratio = ", ".join(
-                f"{k} {medians[k] / medians['compile']:.3f}" for k in medians if k != "compile"
-            )
-            print(
-                f"{name} {str(dtype)[6:]} {what}: {row} us; of torch.compile: {ratio}", flush=True
-            )
-        print(compared["fusegen+eager"][1].report, flush=True)
+    """Run one mode."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=("warm", "measure"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--shard", default="1/1", metavar="i/n", help="every n-th from the i-th on")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BLOCKS)}")
+    given = parser.parse_args()
+    if unknown := [name for name in given.names if name not in BLOCKS]:
+        sys.exit(f"no block is called {unknown[0]}; there are {', '.join(BLOCKS)}")
+    first, count = map(int, given.shard.split("/"))
+    names = (given.names or list(BLOCKS))[first - 1 :: count]
+    compiling.set_up(one_thread=given.mode == "warm")
+    if given.mode == "warm":
+        warm(names, given.folder)
+    else:
+        measure(names, given.folder, given.output)
 
 
-main()
+if __name__ == "__main__":
+    main()
