@@ -66,7 +66,7 @@ def _efficientnet() -> nn.Module:
     return MobileBlock(40, nn.SiLU, Excite(160, nn.SiLU, nn.Sigmoid), 0.2)
 
 
-#: Hidden sizes from 1024, sequences of 2048 where the model has such, and what is left of images of 224 x 224.
+#: Hidden sizes from 1024, sequences of 2048 where a model has such, and what is left of images of 224 x 224.
 BLOCKS = {
     "Llama": Block(
         "4 blocks of width 2048", _many(4, lambda: LlamaBlock(2048, 16, 8)), "4x2048x2048"

@@ -1,4 +1,4 @@
-"""The blocks of `examples/` on a GPU: eager, torch.compile, and fusegen with eager or Inductor for the rest.
+"""The blocks of `examples/` on a GPU: eager, torch.compile and fusegen.
 
 python benchmarks/fused_models.py warm    FOLDER [--shard i/n] [NAME …]
 python benchmarks/fused_models.py measure FOLDER --output RECORD.json [NAME …]
@@ -28,7 +28,7 @@ from fusegen.base.files import write_if_different
 from fusegen.models import FusegenBackend
 from fusegen.tools.against_eager.bench import bench, compile_all
 from fusegen.tools.against_eager.original import Original, changed, through
-from fusegen.tools.bench import compiling, machine, timing
+from fusegen.tools.bench import compiling, machine
 from fusegen.tools.bench.record import rounded
 
 DTYPE = torch.bfloat16
@@ -41,7 +41,6 @@ def backends(folder: Path) -> dict[str, FusegenBackend | str | None]:
         "eager": None,
         "compile": "inductor",
         "fusegen": FusegenBackend(folder, 1),  # one package for both passes
-        "fusegen_inductor": FusegenBackend(folder, 1, rest="inductor"),
     }
 
 
@@ -51,14 +50,9 @@ def original_of(block: Block) -> Original:
     return Original(block.title, block.make(), block.inputs, "cuda")
 
 
-def _without_chance(model: nn.Module) -> nn.Module:
-    """Return a model that draws no random numbers."""
-    for part in model.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif getattr(part, "drop", 0.0):
-            part.drop = 0.0
-    return model
+def _is_random(model: nn.Module) -> bool:
+    """Whether a model draws random numbers, other ones than itself fused."""
+    return any(isinstance(m, nn.Dropout) or getattr(m, "drop", 0.0) for m in model.modules())
 
 
 def _gradients(call: Any, model: nn.Module, given: Any) -> list[Tensor]:
@@ -70,11 +64,16 @@ def _gradients(call: Any, model: nn.Module, given: Any) -> list[Tensor]:
     return [t.detach().float() for t in found]
 
 
-def errors(original: Original, folder: Path) -> float:
-    """Return the largest error of a result, in units of eager's: both as Frobenius norms, against float32."""
+def largest_error(original: Original, folder: Path) -> float | None:
+    """Return the largest error of a result, in units of eager's: both as Frobenius norms, against float32.
+
+    A model that draws random numbers has none.
+    """
+    if _is_random(original.model):
+        return None
 
     def results(dtype: torch.dtype, backend: FusegenBackend | None) -> list[Tensor]:
-        model = _without_chance(original.copy(DTYPE, train=True).to(dtype))
+        model = original.copy(DTYPE, train=True).to(dtype)
         call = model if backend is None else through(model, backend)
         return _gradients(call, model, changed(original.given(DTYPE), lambda t: t.to(dtype)))
 
@@ -93,12 +92,12 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
     """Return a block's cells: one for each pass."""
     block = BLOCKS[name]
     original, subjects = original_of(block), backends(folder)
-    error = errors(original, folder)
+    error = largest_error(original, folder)
     compiling.forget()
     cells = []
     for timed in bench(original, subjects, DTYPE, say):
         cell = {"model": name, "title": block.title, "inputs": block.inputs, "pass": timed.name}
-        cell |= {"dtype": timed.dtype, "error_in_units_of_eager": round(error, 2)}
+        cell |= {"dtype": timed.dtype, "error_in_units_of_eager": error and round(error, 2)}
         cell |= {f"{label}_ms": rounded(ms) for label, ms in timed.ms.items()}
         cell |= {f"{label}_peak_mb": round(peak / 1e6) for label, peak in timed.peak.items()}
         cells.append(cell)
@@ -112,7 +111,7 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
 def row(cell: Mapping[str, Any]) -> str:
     """Return a cell as a line: times and memory of torch.compile's."""
     parts = [f"{cell['model']} {cell['pass']}: compile {cell.get('compile_ms')} ms"]
-    for label in ("eager", "fusegen", "fusegen_inductor"):
+    for label in ("eager", "fusegen"):
         if "compile_ms" in cell and f"{label}_ms" in cell:
             ratio = cell[f"{label}_ms"] / cell["compile_ms"]
             memory = cell[f"{label}_peak_mb"] / cell["compile_peak_mb"]
@@ -147,7 +146,7 @@ def warm(names: list[str], folder: Path) -> None:
     """Compile what the blocks need, without timing."""
     for name in names:
         begun = time.monotonic()
-        compile_all(original_of(BLOCKS[name]), backends(folder), DTYPE)
+        compile_all(original_of(BLOCKS[name]), backends(folder), DTYPE, say)
         compiling.forget()
         say(f"{name}: compiled in {time.monotonic() - begun:.0f} s")
 

@@ -13,9 +13,9 @@ export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
 folder=/tmp/fusegen_blocks most=${FUSEGEN_BENCH_SECONDS:-570}
 mkdir -p "$out"; rm -f /tmp/warm_blocks*.txt
 if [ "$mode" != measure ]; then
-  shards=$((cores < 15 ? cores : 15))
+  shards=$(($# ? $# : 15))
   for n in $(seq "$shards"); do
-    TORCHINDUCTOR_COMPILE_THREADS=1 MAX_JOBS=2 timeout $((most - 60)) \
+    TORCHINDUCTOR_COMPILE_THREADS=1 MAX_JOBS=4 timeout $((most - 60)) \
       python3 benchmarks/fused_models.py warm "$folder" --shard "$n/$shards" "$@" > "/tmp/warm_blocks$n.txt" 2>&1 &
   done
   wait

@@ -27,6 +27,11 @@ def binding() -> Path:
     return include() / "fusegen" / "binding.cpp"
 
 
+def shared_kernels() -> Path:
+    """Return the source of the GPU's kernels that all packages share."""
+    return include() / "fusegen" / "shared_kernels.cu"
+
+
 def foreign(files: Iterable[str]) -> set[Path]:
     """Return those of some source files, resolved, that are not fusegen's own."""
     return {p for p in (Path(file).resolve() for file in files) if package() not in p.parents}

@@ -52,7 +52,7 @@ class Stamp:
         fusegen: the version that generated it.
         machine: the architecture, such as "x86_64".
         features: what the processor must have, where it was compiled for one machine alone.
-        headers: a hash of fusegen's own headers, and of what bindings share.
+        headers: a hash of fusegen's own headers, and of what packages share.
         packages: of each package in it, a hash of each file by the file's name.
         dtypes: of each package, the dtypes that it was compiled for.
         architectures: the GPUs that it has machine code for, such as ("80", "90"). It has PTX, which newer
@@ -109,9 +109,9 @@ def hashes(package: Path) -> dict[str, str]:
 
 
 def headers_hash(include: Path) -> str:
-    """Return a hash of fusegen's own headers and of binding.cpp, which lie in `include`."""
+    """Return a hash of fusegen's own headers and of what packages share, which lie in `include`."""
     total = hashlib.sha256()
-    for path in sorted(p for p in include.rglob("*") if p.suffix in (".h", ".cuh", ".cpp")):
+    for path in sorted(p for p in include.rglob("*") if p.suffix in (".h", ".cuh", ".cpp", ".cu")):
         total.update(f"{path.relative_to(include)}:{sha(path)}\n".encode())
     return total.hexdigest()
 

@@ -89,16 +89,18 @@ class Compilers:
         flags += [f"-isystem{d}" for d in torch_includes()]
         return [*flags, *(["-DUSE_CUDA"] if device == "cuda" else [])]
 
-    def shared_key(self, sources: str) -> str:
-        """Return a hash of what the command that compiles `paths.binding` does not say.
+    def shared_key(self, sources: str, *, cuda: bool = False) -> str:
+        """Return a hash of what a command that compiles what packages share does not say.
 
         Args:
             sources: a hash of the sources.
+            cuda: whether they are CUDA's.
         """
-        status = self.cxx.resolve().stat()
-        compiler = f"{status.st_size} {status.st_mtime_ns}"
+        used = (self.cxx, self.nvcc) if cuda else (self.cxx,)
+        statuses = [path.resolve().stat() for path in used if path is not None]
+        compiled_by = [f"{status.st_size} {status.st_mtime_ns}" for status in statuses]
         torch = (torch_root() / "version.py").read_text()
-        return hashlib.sha256(f"{sources}\n{compiler}\n{torch}".encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join([sources, *compiled_by, torch]).encode()).hexdigest()[:16]
 
     def cuda_flags(self, architectures: Sequence[str]) -> list[str]:
         """Return the flags of kernel.cu for compute capabilities such as "90"."""

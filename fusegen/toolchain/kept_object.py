@@ -1,6 +1,6 @@
-"""Keeps the object of what bindings share (fusegen/binding.cpp) for the next folder of packages.
+"""Keeps the objects that packages share (of fusegen/*.cpp and *.cu) for the next folder of packages.
 
-It is the same for all packages of a device. So a build takes it from `FUSEGEN_OBJECTS`, by default
+Each is the same for all packages of a device. So a build takes it from `FUSEGEN_OBJECTS`, by default
 ~/.cache/fusegen/objects, and compiles it only where it is not there; `FUSEGEN_OBJECTS=0` keeps nothing. This
 file needs nothing of fusegen: ninja runs it by itself, as `kept_object.py KEY OBJECT COMPILER…`. The key
 stands for what the command does not say: the sources, and the versions of the compiler and of torch.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 _VARIABLE = "FUSEGEN_OBJECTS"
 _DIGEST = hashlib.sha256().digest_size
-#: How many objects are kept, those used last. One has 50 kB.
+#: How many objects are kept, those used last. They have 50 to 200 kB.
 _MOST = 32
 #: Their names, and those of such that are being written.
 _OWN = re.compile(r"[0-9a-f]{32}\.o(\..+)?")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths, stamp
-from fusegen.base.dtypes import DTYPES, STORED
+from fusegen.base.dtypes import BYTES, DTYPES, STORED
 from fusegen.toolchain import ccache, kept_object
 from fusegen.toolchain.compilers import Compilers, cpu_isas
 from fusegen.toolchain.source_hash import SourceHashes
@@ -50,11 +50,17 @@ def ninja_text(
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, architectures)
     hashes = SourceHashes(paths.include())
+    binding_key = compilers.shared_key(hashes.of(paths.binding()))
     for device in ("cpu", "cuda") if architectures else ("cpu",):
-        lines += _shared(device, compilers, hashes)
+        compiler = _joined([str(compilers.cxx), *compilers.shared_flags(device)])
+        lines += _shared(f"binding_{device}", paths.binding(), compiler, binding_key)
     if architectures:
         assert compilers.nvcc is not None
         nvcc = _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)])
+        kernels_key = compilers.shared_key(hashes.of(paths.shared_kernels()), cuda=True)
+        for size in sorted(set(BYTES.values())):
+            compiler = f"{nvcc} -DFUSEGEN_BYTES={size}"
+            lines += _shared(f"kernels_{size}", paths.shared_kernels(), compiler, kernels_key)
         for dtype, stored in STORED.items():
             lines += _rule(
                 f"kernel_{dtype}", f"{nvcc} -DFUSEGEN_STORED={stored}", f"CUDA $in {dtype}"
@@ -117,26 +123,27 @@ def _link_rules(compilers: Compilers, architectures: Sequence[str]) -> list[str]
     return lines
 
 
-def _shared(device: str, compilers: Compilers, hashes: SourceHashes) -> list[str]:
-    """Return what makes the object that the bindings for a device share.
+def _shared(name: str, source: Path, compiler: str, key: str) -> list[str]:
+    """Return what makes an object that packages share.
 
     The command and its key say all that it is compiled from, so no depfile is needed.
     """
-    flags = _joined([str(compilers.cxx), *compilers.shared_flags(device)])
     finder = _joined([sys.executable, "-I", "-S", kept_object.__file__])
     return [
-        f"rule shared_{device}",
-        f"  command = {finder} $key $out {_LAUNCHER} {flags} -c $in -o $out",
-        "  description = C++  $in",
+        f"rule shared_{name}",
+        f"  command = {finder} $key $out {_LAUNCHER} {compiler} -c $in -o $out",
+        f"  description = {'CUDA' if source.suffix == '.cu' else 'C++ '} $in",
         "",
-        f"build {_shared_object(device)}: shared_{device} {_escaped(paths.binding())}",
-        f"  key = {compilers.shared_key(hashes.of(paths.binding()))}",
+        f"build .build/{name}.o: shared_{name} {_escaped(source)}",
+        f"  key = {key}",
         "",
     ]
 
 
-def _shared_object(device: str) -> str:
-    return f".build/binding_{device}.o"
+def _shared_objects(device: str, dtypes: Sequence[str]) -> list[str]:
+    """Return the objects that libraries for a device and some dtypes share."""
+    sizes = sorted({BYTES[dtype] for dtype in dtypes}) if device == "cuda" else []
+    return [f".build/{name}.o" for name in (f"binding_{device}", *(f"kernels_{s}" for s in sizes))]
 
 
 def _escaped(path: Path) -> str:
@@ -160,7 +167,7 @@ def _library(folder: Path, device: str, hashes: SourceHashes, dtypes: Sequence[s
         lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")
         lines.append(f"  sources = {hashes.of(folder / source)}")
     own_objects = [f".build/{name}/{part}.o" for part in (*compiled, "stamp")]
-    objects = " ".join([*own_objects, _shared_object(device)])
+    objects = " ".join([*own_objects, *_shared_objects(device, own)])
     stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
     stamp_file = f".build/{name}/library.json"
     return [

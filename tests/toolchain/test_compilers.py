@@ -201,16 +201,20 @@ def test_what_bindings_share_depends_on_sources_compiler_and_torch(
     monkeypatch.setattr(compilers, "torch_root", lambda: torch.parent)
     torch.write_text("2.11.0")
 
-    def key(sources: str = "a hash") -> str:
-        return Compilers(gxx, None).shared_key(sources)
+    nvcc = program("bin/nvcc", "")
+
+    def key(sources: str = "a hash", *, cuda: bool = False) -> str:
+        return Compilers(gxx, nvcc).shared_key(sources, cuda=cuda)
 
     found = [key(), key("another")]
     gxx.write_text("another version")
     found.append(key())
     torch.write_text("2.13.0")
-    found.append(key())
+    found += [key(), key(cuda=True)]
+    nvcc.write_text("another version")
+    found.append(key(cuda=True))
     assert len(set(found)) == len(found)
-    assert key() == found[-1]
+    assert key() == found[3]  # C++ alone does not depend on nvcc
 
 
 # CUDA

@@ -130,15 +130,21 @@ def bench(
 
 
 def compile_all(
-    original: Original, backends: Mapping[str, FusegenBackend | str | None], dtype: torch.dtype
+    original: Original,
+    backends: Mapping[str, FusegenBackend | str | None],
+    dtype: torch.dtype,
+    say: Callable[[str], None],
 ) -> None:
     """Compile what `bench` would, without timing, so that it finds it in the caches."""
     given = original.given(dtype)
-    for backend in backends.values():
+    for label, backend in backends.items():
         subject = _subject(original, backend, dtype)
         for run, train in (PASSES["forward"], PASSES["forward + backward"]):
             subject.model.train(train)
-            _prepared(run, subject, given, train)()
+            try:
+                _prepared(run, subject, given, train)()
+            except Exception as error:  # as in `bench`
+                say(f"{label} fails: {one_line(error)}")
 
 
 def _may_wait(backend: FusegenBackend | str | None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from fusegen.base import paths
 
-__all__ = ["CppParts", "cpp_parts", "shared_sources"]
+__all__ = ["CppParts", "cpp_parts", "shared_kernels", "shared_sources"]
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"[^\n]*$', re.MULTILINE)
 _CONDITION = re.compile(r"^\s*#\s*(if|endif)")
@@ -17,9 +17,13 @@ CppParts = dict[str, str]
 
 
 def shared_sources() -> list[str]:
-    """Return the sources among fusegen's headers, which are compiled into each library."""
-    root = paths.include()
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.cpp"))
+    """Return the C++ sources among fusegen's headers, which are part of each library."""
+    return [paths.binding().relative_to(paths.include()).as_posix()]
+
+
+def shared_kernels() -> list[str]:
+    """Return the CUDA sources among fusegen's headers, which are part of each library for a GPU."""
+    return [paths.shared_kernels().relative_to(paths.include()).as_posix()]
 
 
 def cpp_parts(given: Mapping[str, str], units: Iterable[str]) -> CppParts:

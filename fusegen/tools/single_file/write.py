@@ -16,7 +16,7 @@ from fusegen.render.files import context_of, environment
 from fusegen.render.module import helpers_in
 from fusegen.render.package_module import contexts_of, method_text, original_lines
 from fusegen.toolchain import tuned
-from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
+from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_kernels, shared_sources
 from fusegen.tools.single_file.example_sizes import example_of
 from fusegen.tools.single_file.python_parts import python_parts
 
@@ -70,7 +70,7 @@ def _text(
     package = shared["namespace"]
     given = {**files, "kernel.cu": _ENTRY_POINT.sub("", files["kernel.cu"])}
     units = ("element.h", "kernel.h", "form.h", "kernel.cpp", "binding.cpp", "kernel.cu")
-    sources = cpp_parts(given, [*units, *shared_sources()])
+    sources = cpp_parts(given, [*units, *shared_sources(), *shared_kernels()])
     sources = {name: sources[name] for name in units} | sources
     wanted = [(_ALONE, name) for name in ("Activation", "Chain", "Mode", "Operand", "Operator")]
     helpers = dict.fromkeys([*helpers_in(in_torch), *context["helpers"]])
@@ -99,6 +99,7 @@ def _text(
         "schemas": [*(op.schema for op in shared["operators"]), _CHANNELS_LAST],  # type: ignore[attr-defined]
         "compiled_dtypes": dtypes,
         "shared": tuple(shared_sources()),
+        "shared_kernels": tuple(shared_kernels()),
         "sources": sources,
         "entry_points": f"namespace {package} {{\n\n{entries}\n}}  // namespace {package}\n",
     }

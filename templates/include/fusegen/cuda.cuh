@@ -20,5 +20,4 @@
 #include "fusegen/reads.cuh"
 #include "fusegen/run_sums.cuh"
 #include "fusegen/team.cuh"
-#include "fusegen/transposed.cuh"
 #include "fusegen/vector.cuh"

@@ -126,8 +126,4 @@ const char* transposed_cuda(const Transposition& copy, void* stream) {
   return launch_tiles<Bytes<SIZE>, 64>(copy, on);
 }
 
-#if defined(FUSEGEN_STORED)
-template const char* transposed_cuda<sizeof(FUSEGEN_STORED)>(const Transposition&, void*);
-#endif
-
 }  // namespace fusegen
