@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="every n-th from the i-th on")
     parser.add_argument("--output", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BLOCKS)}")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if unknown := [name for name in given.names if name not in BLOCKS]:
         sys.exit(f"no block is called {unknown[0]}; there are {', '.join(BLOCKS)}")
     first, count = map(int, given.shard.split("/"))
