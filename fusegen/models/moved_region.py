@@ -109,7 +109,7 @@ def _is_viewed(
     assert tensor is not None
     if image_of(steps, tuple(tensor.shape)) is None:
         return False
-    value = viewed_value(tensor, steps, sizes)
+    value = viewed_value(tensor, steps, sizes, broadcasts=True)
     if value is None:
         return False
     if TIMES * numel(tuple(tensor.shape)) <= numel(region.shape):
@@ -146,7 +146,7 @@ def move(
             condition = _condition(node) if isinstance(call.condition, Comparison) else None
             for used in call.inputs:
                 if used not in new:
-                    new[used] = viewed(graph, used, steps, sizes)
+                    new[used] = viewed(graph, used, steps, sizes, broadcasts=True)
             if condition is not None and condition not in new:
                 new[condition] = _copied(graph, condition, new, steps, sizes)
             new[node] = _copied(graph, node, new, steps, sizes)

@@ -22,7 +22,7 @@ def sizes_of(graph: fx.Graph) -> dict[str, fx.Node]:
 
 
 def viewed_value(
-    value: Tensor, steps: Sequence[Step], sizes: Mapping[str, fx.Node]
+    value: Tensor, steps: Sequence[Step], sizes: Mapping[str, fx.Node], *, broadcasts: bool = False
 ) -> Tensor | None:
     """Return what steps make of a fake tensor; None if they cannot be written.
 
@@ -30,15 +30,21 @@ def viewed_value(
         value: the tensor.
         steps: the steps.
         sizes: the sizes of the graph that change from call to call.
+        broadcasts: whether all that reads it broadcasts it, so that dims of size 1 at its start may be missing.
     """
-    calls = _calls(tuple(value.shape), steps, sizes)
+    calls = _calls(tuple(value.shape), steps, sizes, broadcasts=broadcasts)
     for name, argument in calls or ():
         value = getattr(value, name)(argument)
     return value if calls is not None else None
 
 
 def viewed(
-    graph: fx.Graph, node: fx.Node, steps: Sequence[Step], sizes: Mapping[str, fx.Node]
+    graph: fx.Graph,
+    node: fx.Node,
+    steps: Sequence[Step],
+    sizes: Mapping[str, fx.Node],
+    *,
+    broadcasts: bool = False,
 ) -> fx.Node:
     """Add the nodes of some steps to a graph, where it is being inserted into; return the last.
 
@@ -49,10 +55,11 @@ def viewed(
         node: the node whose value takes the steps.
         steps: the steps. They can be written.
         sizes: the sizes of the graph that change from call to call.
+        broadcasts: whether all that reads it broadcasts it, so that dims of size 1 at its start may be missing.
     """
     tensor = tensor_of(node)
     assert tensor is not None
-    calls = _calls(tuple(tensor.shape), steps, sizes)
+    calls = _calls(tuple(tensor.shape), steps, sizes, broadcasts=broadcasts)
     assert calls is not None
     for name, argument in calls:
         node = _viewed_once(graph, node, name, argument, sizes)
@@ -78,7 +85,7 @@ def _viewed_once(
 
 
 def _calls(
-    shape: Shape, steps: Sequence[Step], known: Mapping[str, fx.Node]
+    shape: Shape, steps: Sequence[Step], known: Mapping[str, fx.Node], *, broadcasts: bool
 ) -> list[tuple[str, Shape]] | None:
     """Return the methods that take a tensor of a shape through steps; None if they cannot be written."""
     image = image_of(steps, shape)
@@ -86,11 +93,10 @@ def _calls(
         return None
     if not steps or not same(shape, steps[0].before):
         # A tensor with few dims that are not 1, whose order stays: one regrouping, or nothing.
-        short = _without_leading(image)
-        if same(short, _without_leading(shape)) and len(shape) <= len(image):
+        if _has_shape(shape, image, broadcasts=broadcasts):
             return []
         if _stays_in_order(shape, steps):
-            sizes = _sizes(short, known)
+            sizes = _sizes(_without_leading(image) if broadcasts else image, known)
             return None if sizes is None else [("reshape", sizes)]
     found: list[tuple[str, Shape]] = []
     for step in steps:
@@ -110,6 +116,13 @@ def _calls(
             found.append(("reshape", sizes))
         shape = after
     return found
+
+
+def _has_shape(shape: Shape, wanted: Shape, *, broadcasts: bool) -> bool:
+    """Return whether a tensor has a shape, or is one that is broadcast to the same."""
+    if not broadcasts:
+        return same(shape, wanted)
+    return len(shape) <= len(wanted) and same(_without_leading(shape), _without_leading(wanted))
 
 
 def _without_leading(shape: Shape) -> Shape:

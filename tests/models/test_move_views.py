@@ -102,6 +102,11 @@ def sizes_of_one(x: Tensor, y: Tensor) -> Tensor:
     return functional.layer_norm((one * other).squeeze(0), NORMALISED).unsqueeze(-1) * 2
 
 
+def reduced_with_a_dim_before(x: Tensor, y: Tensor) -> Any:
+    total = (x + y).unsqueeze(0)
+    return total.amax((2, 3), keepdim=True), torch.relu(total) * y
+
+
 @pytest.mark.parametrize(
     ("form", "inputs"),
     [
@@ -118,6 +123,7 @@ def sizes_of_one(x: Tensor, y: Tensor) -> Tensor:
         (undone, (TOKENS, OTHER)),
         (by_none, (TOKENS, OTHER)),
         (sizes_of_one, (TOKENS, OTHER)),
+        (reduced_with_a_dim_before, (TOKENS, OTHER)),
     ],
 )
 def test_a_view_is_moved_and_all_is_one_region(
