@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import maybe_get_fake_mode
+from torch.utils import _pytree
 
 from fusegen.models.arguments import tensor_of
 
@@ -59,4 +62,7 @@ def value_of(node: fx.Node, others: Mapping[fx.Node, fx.Node]) -> Any:
 
     args, kwargs = fx.map_arg((node.args, node.kwargs), value)
     function = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
-    return function(*args, **kwargs)
+    # `torch.where(mask, x, 0.0)` makes a tensor of the number, which is a fake one within the mode alone.
+    modes = (maybe_get_fake_mode(leaf) for leaf in _pytree.tree_leaves((args, kwargs)))
+    with next(filter(None, modes), nullcontext()):
+        return function(*args, **kwargs)

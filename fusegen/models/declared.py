@@ -8,8 +8,8 @@ import torch
 from torch import fx
 
 from fusegen.models.arguments import tensor_of
-from fusegen.models.operands import Held, how_held
-from fusegen.models.region_dtype import has_channels, is_wide
+from fusegen.models.operands import Held, has_channels, how_held
+from fusegen.models.region_dtype import is_wide
 from fusegen.models.regions import Region
 
 __all__ = ["dims_text", "kind_text", "needs_dims", "outputs_text", "stays_float32"]

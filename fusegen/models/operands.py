@@ -9,10 +9,11 @@ import torch
 from torch import fx
 
 from fusegen.models.arguments import tensor_of
+from fusegen.models.calls import Call
 from fusegen.models.regions import Region
 from fusegen.models.shapes import Shape, equal, is_reduced, same
 
-__all__ = ["Held", "how_held", "is_small", "of_channels"]
+__all__ = ["Held", "has_channels", "how_held", "is_small", "of_channels"]
 
 #: What the graph does to a tensor before the call: nothing, a view with one dim, a view without dims, a view
 #: [C, 1, …], or a broadcast to the activation's shape.
@@ -94,6 +95,16 @@ def _as_number(node: fx.Node, shape: Shape, region: Region, is_image: bool) -> H
 def of_channels(node: fx.Node, region: Region) -> Held:
     """Return a tensor with one number for each channel as an operand."""
     return Held(node, "channel", "channel", inner=max(len(region.shape) - 2, 0))
+
+
+def has_channels(call: Call) -> bool:
+    """Return whether a call that a formula writes has tensors with one number for each channel."""
+    if call.name == "batch_norm":
+        return not call.training
+    if call.name != "prelu":
+        return False
+    weight = tensor_of(call.operands["weight"])
+    return weight is not None and not all(size == 1 for size in weight.shape)
 
 
 def is_small(node: fx.Node, region: Region, is_image: bool) -> bool:

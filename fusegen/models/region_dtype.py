@@ -10,11 +10,11 @@ from torch import fx
 from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call
-from fusegen.models.operands import is_small
+from fusegen.models.operands import has_channels, is_small
 from fusegen.models.regions import Region
 from fusegen.models.small_tensors import leaves
 
-__all__ = ["dtype_of", "has_channels", "is_wide"]
+__all__ = ["dtype_of", "is_wide"]
 
 
 def dtype_of(
@@ -52,16 +52,6 @@ def is_wide(node: fx.Node, region: Region) -> bool:
     """Return whether a result is a loss or the like that the model has in float32."""
     tensor = tensor_of(node)
     return region.calls[node].ends and tensor is not None and tensor.dtype is torch.float32
-
-
-def has_channels(call: Call) -> bool:
-    """Return whether a call that a formula writes has tensors with one number for each channel."""
-    if call.name == "batch_norm":
-        return not call.training
-    if call.name != "prelu":
-        return False
-    weight = tensor_of(call.operands["weight"])
-    return weight is not None and not all(size == 1 for size in weight.shape)
 
 
 def _read_by_channel(region: Region) -> set[fx.Node]:

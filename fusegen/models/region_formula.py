@@ -13,8 +13,8 @@ from fusegen.models.calls import Call, Comparison
 from fusegen.models.declared import needs_dims, stays_float32
 from fusegen.models.effects import Effects
 from fusegen.models.naming import Naming
-from fusegen.models.operands import Held, how_held, of_channels
-from fusegen.models.region_dtype import dtype_of, has_channels
+from fusegen.models.operands import Held, has_channels, how_held, of_channels
+from fusegen.models.region_dtype import dtype_of
 from fusegen.models.regions import Region
 from fusegen.models.shapes import same
 from fusegen.models.small_tensors import inlined

@@ -13,7 +13,7 @@ from fusegen.models import patterns
 from fusegen.models.arguments import tensor_of
 from fusegen.models.calls import Call, call_or_none
 from fusegen.models.effects import Effects
-from fusegen.models.operands import is_small
+from fusegen.models.operands import has_channels, is_small
 from fusegen.models.regions import Region, rounds
 from fusegen.models.shapes import numel
 
@@ -55,7 +55,7 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
             return set()
         if call is None or call.dims or call.ends or call.condition is not None:
             return None
-        if call.name in patterns.KEPT:
+        if call.name in patterns.KEPT or not _has_channels_of(region, node, call):
             return None
         if not all(is_small(i, region, is_image) or _is_broadcast(i, region) for i in call.inputs):
             return None
@@ -80,6 +80,12 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
         if node not in rounded:
             varying(node, DEPTH)
     return _of_whole_regions(found, region)
+
+
+def _has_channels_of(region: Region, node: fx.Node, call: Call) -> bool:
+    """Return whether dim 1 of a tensor is that of the activation, if its op has a number for each channel."""
+    tensor = tensor_of(node)
+    return not has_channels(call) or (tensor is not None and tensor.dim() == len(region.shape))
 
 
 def _is_rounded(node: fx.Node, user: Call) -> bool:

@@ -30,7 +30,7 @@ def viewed_value(
         value: the tensor.
         steps: the steps.
         sizes: the sizes of the graph that change from call to call.
-        broadcasts: whether all that reads it broadcasts it, so that dims of size 1 at its start may be missing.
+        broadcasts: whether all that reads it broadcasts it: dims of size 1 at its start may be missing.
     """
     calls = _calls(tuple(value.shape), steps, sizes, broadcasts=broadcasts)
     for name, argument in calls or ():
@@ -55,7 +55,7 @@ def viewed(
         node: the node whose value takes the steps.
         steps: the steps. They can be written.
         sizes: the sizes of the graph that change from call to call.
-        broadcasts: whether all that reads it broadcasts it, so that dims of size 1 at its start may be missing.
+        broadcasts: whether all that reads it broadcasts it: dims of size 1 at its start may be missing.
     """
     tensor = tensor_of(node)
     assert tensor is not None
@@ -119,9 +119,9 @@ def _calls(
 
 
 def _has_shape(shape: Shape, wanted: Shape, *, broadcasts: bool) -> bool:
-    """Return whether a tensor has a shape, or is one that is broadcast to the same."""
+    """Return whether a tensor has a shape, is one number, or is broadcast to the same."""
     if not broadcasts:
-        return same(shape, wanted)
+        return not shape or same(shape, wanted)  # the mean of all elements has no dims in any view
     return len(shape) <= len(wanted) and same(_without_leading(shape), _without_leading(wanted))
 
 

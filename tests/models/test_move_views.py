@@ -107,6 +107,10 @@ def reduced_with_a_dim_before(x: Tensor, y: Tensor) -> Any:
     return total.amax((2, 3), keepdim=True), torch.relu(total) * y
 
 
+def mean_of_a_view(x: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([x, y]).amax(0).mean()
+
+
 @pytest.mark.parametrize(
     ("form", "inputs"),
     [
@@ -124,6 +128,7 @@ def reduced_with_a_dim_before(x: Tensor, y: Tensor) -> Any:
         (by_none, (TOKENS, OTHER)),
         (sizes_of_one, (TOKENS, OTHER)),
         (reduced_with_a_dim_before, (TOKENS, OTHER)),
+        (mean_of_a_view, (ROW, ROW.roll(1))),
     ],
 )
 def test_a_view_is_moved_and_all_is_one_region(

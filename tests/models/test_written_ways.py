@@ -245,3 +245,20 @@ def test_a_cosine_of_tensors_that_are_shorter_than_its_eps() -> None:
         return functional.cosine_similarity(x, y, dim=-1, eps=2.0).exp() + 1
 
     held(alike, (X / 9, Y))
+
+
+def test_a_choice_of_a_number_beside_what_is_broadcast() -> None:
+    """torch makes a tensor of the number, which is to be as fake as what a broadcast is left out of."""
+
+    def chosen(x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(y > 0, x[:1].expand_as(x), 0.0).tanh()
+
+    assert "where" in held(chosen, (X, Y)).fused[0].ops
+
+
+def test_channels_of_a_small_tensor_that_are_no_channels_of_the_activation() -> None:
+    def rectified(x: Tensor, row: Tensor, slope: Tensor) -> Tensor:
+        return torch.minimum(x, functional.prelu(row, slope)).exp() + 1
+
+    row = torch.linspace(-1, 1, X.shape[-1], dtype=X.dtype)[None]
+    assert held(rectified, (X, row, row[0].cos())).fused[0].ops == ("minimum", "exp", "add")
