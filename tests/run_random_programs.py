@@ -40,6 +40,7 @@ def main() -> int:
         processes=options.processes,
         seconds=options.seconds,
         quick=options.quick,
+        named=options.named,
         keep=options.keep,
         say=_say,
         note=note,
@@ -64,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=math.inf, help="when no other one begins")
     parser.add_argument("--at-most", type=float, help="seconds after which it ends with an error")
     parser.add_argument("--quick", action="store_true", help="-O1, and one of two dtypes in turn")
+    parser.add_argument("--named", action="store_true", help="programs of named values")
     parser.add_argument("--keep", type=Path, help="a folder in which what is built stays")
     parser.add_argument("--shrink", type=Path, help="a folder for failing programs made smaller")
     return parser.parse_args()
@@ -86,6 +88,7 @@ def _record(outcome: Outcome, options: argparse.Namespace, seconds: float) -> di
         "steps": dict(sorted(steps.items())),
         "dtypes": ["float64", "float32", "bfloat16"],
         "quick": options.quick,
+        "named": options.named,
         "refused steps": dict(outcome.refusals.most_common()),
         **origin(seconds),
     }

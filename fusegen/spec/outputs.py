@@ -26,8 +26,8 @@ def outputs(
         chain: its steps.
 
     Raises:
-        SpecError: a label is of no step or given twice, a value is split into parts, or the last step is
-            missing.
+        SpecError: a label is of no step or given twice, a value is split into parts, a part is to be of
+            float32, or the last step is missing.
     """
     if given is None:
         return (), frozenset()
@@ -53,6 +53,11 @@ def outputs(
         if label not in labels and label not in parts:
             near = nearest(label, [*labels, *parts])
             raise document.error(where, f"no step is called {label!r}{near}")
+        if given[place].dtype and label in parts:
+            message = (
+                f"{label!r} is a part, and has the dtype of what it is part of: leave out the dtype"
+            )
+            raise document.error(where, message)
         if label in names[:place]:
             raise document.error(where, f"{label!r} is given twice")
         if label in split:

@@ -161,6 +161,10 @@ def restrided(tensor: Tensor, rng: random.Random, *, reordered: bool = True) -> 
     way = rng.choice((*ways, "permuted", "channels_last") if reordered else ways)
     if tensor.dim() == 0 or tensor.numel() == 0:
         return tensor.clone()
+    for dim in range(tensor.dim()):  # what is the same along a dim may be expanded along it
+        first = tensor.narrow(dim, 0, 1)
+        if reordered and tensor.shape[dim] > 1 and bool((tensor == first).all()):
+            return first.expand(tensor.shape)
     if way == "permuted":
         order = list(range(tensor.dim()))
         rng.shuffle(order)

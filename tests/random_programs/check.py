@@ -17,6 +17,7 @@ from fusegen.chain.cut_into_segments import spans_of
 from random_programs import noise, reference
 from random_programs.calls import Case, apply, cases, restrided
 from random_programs.modules import module_case
+from random_programs.named_calls import NamedChain, named_calls
 from random_programs.program import Program
 
 #: How many runs with noise an error is held against at most, and how many times their spread it may be.
@@ -25,9 +26,10 @@ RUNS, FACTOR = 64, 10.0
 #: function, as that of x - mean(x), which only its inputs' noise has.
 FACTOR_OF_TIES = 30.0
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
-Function = Callable[[dict[str, Tensor]], Tensor]
+Results = Tensor | tuple[Tensor, ...]
+Function = Callable[[dict[str, Tensor]], Results]
 #: The same by torch, to which may be given what becomes of a step's value, and whether norms are written out.
-Wanted = Callable[..., Tensor]
+Wanted = Callable[..., Results]
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,20 @@ class Report:
 
 def check(
     program: Program,
-    chain: Chain,
+    chain: Chain | None,
     package: ModuleType,
     dtypes: Sequence[torch.dtype] = DTYPES,
 ) -> Report:
     """Return what is wrong with a built program: with `apply`, and with its Module in float64."""
     report = Report()
 
-    def compared(case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted) -> None:
+    def compared(
+        case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted, about: Any = chain
+    ) -> None:
         what = f"{case.label}, {str(dtype).removeprefix('torch.')}"
         report.calls += 1
         try:
-            wrong, results = _compare(chain, case, dtype, ours, wanted)
+            wrong, results = _compare(about, case, dtype, ours, wanted)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             report.failures.append(Failure(program.name, what, text, float("inf")))
@@ -81,6 +85,13 @@ def check(
         for name, found in wrong.items():
             report.failures.append(Failure(program.name, f"{what}, {name}", *found))
 
+    if program.tensors is not None:
+        about = NamedChain.of(program)
+        for case, ours, wanted in named_calls(program, package):
+            for dtype in dtypes:
+                compared(case, dtype, ours, wanted, about)
+        return report
+    assert chain is not None
     for case in cases(program, chain):
         for dtype in dtypes:
             compared(case, dtype, functools.partial(apply, package, case), _by_torch(program, case))
@@ -115,16 +126,20 @@ def _by_torch(program: Program, case: Case) -> Wanted:
 
 
 def _compare(
-    chain: Chain, case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted
+    chain: Chain | NamedChain, case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted
 ) -> tuple[dict[str, tuple[str, float]], int]:
     """Return what is wrong with a call, by the result's name, and how many results were compared."""
     precision = noise.PRECISIONS[dtype]
-    wide = {o.name for o in chain.operands if o.float32}
+    wide = chain.wide if isinstance(chain, NamedChain) else _float32(chain)
     computed = torch.promote_types(dtype, torch.float32)
     own = {n: computed if n in wide else dtype for n in case.tensors}
     tensors = {n: t.to(own[n]) if t.is_floating_point() else t for n, t in case.tensors.items()}
     cotangents = _Cotangents(case)
-    between = _handed(chain)
+    between = chain.between if isinstance(chain, NamedChain) else _handed(chain)
+    if isinstance(chain, NamedChain):
+        own |= dict.fromkeys(chain.wide_results, computed) | dict.fromkeys(
+            chain.indexes, torch.int64
+        )
 
     def start(compute: torch.dtype) -> dict[str, Tensor]:
         return {n: t.to(compute) if t.is_floating_point() else t for n, t in tensors.items()}
@@ -143,8 +158,10 @@ def _compare(
         lying = {n: restrided(t, strides, reordered=not chain.random) for n, t in tensors.items()}
     results = derivatives(ours, lying, case, cotangents, strides)
     with torch.no_grad():
-        results["value without gradients"] = ours(dict(lying))
-    truths["value without gradients"] = truths["value"]
+        again = _values(ours(dict(lying)))
+    for name, value in again.items():
+        results[f"{name} without gradients"] = value
+        truths[f"{name} without gradients"] = truths[name]
 
     runs = _runs(wanted, start(precision.compute), case, cotangents, precision, between)
     spread = {n: torch.zeros_like(t) for n, t in truths.items()}
@@ -154,7 +171,7 @@ def _compare(
     overflows = not finite and noise.leaves_range(lambda: wanted(start(precision.compute)))
     for found in runs:  # most results need few of them
         for name, truth in truths.items():
-            away = _distance(found["value" if name.startswith("value") else name], truth)
+            away = _distance(found[name.removesuffix(" without gradients")], truth)
             spread[name] = torch.maximum(spread[name], away)
         widened = {n: _widened(spread[n], t) for n, t in truths.items()}
         if case.exact:
@@ -164,7 +181,7 @@ def _compare(
                 results[n],
                 t,
                 factor * widened[n],
-                own.get(n.rpartition(" of ")[2], dtype),
+                own.get(n.removesuffix(" without gradients").rpartition(" of ")[2], dtype),
                 precision,
                 gradient=not n.startswith("value"),
                 overflows=overflows,
@@ -200,6 +217,11 @@ def _handed(chain: Chain) -> set[int]:
     return {place for place, step in enumerate(chain.spec.steps) if step.label in labels}
 
 
+def _float32(chain: Chain) -> set[str]:
+    """Return the operands that are of float32 beside an x of 16 bits."""
+    return {operand.name for operand in chain.operands if operand.float32}
+
+
 class _Cotangents:
     """Random cotangents, the same for every dtype: of few digits."""
 
@@ -228,28 +250,38 @@ def derivatives(
         else t.detach().clone().requires_grad_(n in case.moving)
         for n, t in tensors.items()
     }
-    value = function(dict(leaves))
+    values = _values(function(dict(leaves)))
     moving = [leaves[n] for n in case.moving]
-    along = cotangents.like(value, 0)
+    found = {n: v.detach() for n, v in values.items()}
+    moved = [v for v in values.values() if v.requires_grad]
+    # The cotangent of a sole value is the one that it always had.
+    along = [cotangents.like(v, -100 * n) for n, v in enumerate(moved)]
     if strides is not None:
-        along = restrided(along, strides)
-    if not value.requires_grad:
-        return {"value": value.detach()}
-    along.requires_grad_(case.twice)
+        along = [restrided(t, strides) for t in along]
+    if not moved:
+        return found
+    for cotangent in along:
+        cotangent.requires_grad_(case.twice)
     grads = torch.autograd.grad(
-        value, moving, along, create_graph=case.twice, allow_unused=True, materialize_grads=True
+        moved, moving, along, create_graph=case.twice, allow_unused=True, materialize_grads=True
     )
-    found = {"value": value.detach()}
     found |= {f"grad of {n}": g.detach() for n, g in zip(case.moving, grads, strict=True)}
     if case.twice:
         pushed = sum((g * cotangents.like(g, i + 1)).sum() for i, g in enumerate(grads))
         assert isinstance(pushed, Tensor)
         if pushed.requires_grad:
-            inputs = [*moving, along]
+            inputs = [*moving, *along]
             second = torch.autograd.grad(pushed, inputs, allow_unused=True, materialize_grads=True)
-            names = [*case.moving, "cotangent"]
+            names = [*case.moving, *(f"cotangent{n or ''}" for n in range(len(along)))]
             found |= {f"second of {n}": g.detach() for n, g in zip(names, second, strict=True)}
     return found
+
+
+def _values(results: Results) -> dict[str, Tensor]:
+    """Return what a function returns, by name."""
+    if isinstance(results, Tensor):
+        return {"value": results}
+    return {f"value {n}": value for n, value in enumerate(results)}
 
 
 def _runs(
@@ -265,9 +297,8 @@ def _runs(
     # Written out, a gradient that is 0 may be so without an error; by torch's own kernels it has one.
     if case.exact:
 
-        def by_kernels(given: dict[str, Tensor]) -> Tensor:
-            found: Tensor = function(given, written_out=False)
-            return found
+        def by_kernels(given: dict[str, Tensor]) -> Any:
+            return function(given, written_out=False)
 
         yield derivatives(by_kernels, tensors, case, cotangents)
     for run in range(RUNS):
@@ -282,9 +313,8 @@ def _runs(
         }
         norms = case.exact or run % 2 == 1  # by torch's kernels, then by operations
 
-        def noisy(given: dict[str, Tensor], hand: Any = hand, norms: bool = norms) -> Tensor:
-            found: Tensor = function(given, hand, norms)
-            return found
+        def noisy(given: dict[str, Tensor], hand: Any = hand, norms: bool = norms) -> Any:
+            return function(given, hand, norms)
 
         with mode:
             found = derivatives(noisy, moved, case, cotangents)
@@ -337,6 +367,9 @@ def _wrong(
         return f"{result.dtype}", float("inf")
     if result.shape != truth.shape:
         return f"shape {tuple(result.shape)}, not {tuple(truth.shape)}", float("inf")
+    if not dtype.is_floating_point:  # the numbers of columns
+        count = int((result != truth).sum())
+        return (f"{count} of {truth.numel()} differ", float("inf")) if count else None
     if truth.numel() == 0:
         return None
     info = torch.finfo(dtype)

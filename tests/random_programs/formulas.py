@@ -99,13 +99,24 @@ def names_of(text: str) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def evaluate(text: str, values: Mapping[str, Any], dims: tuple[int, ...]) -> Tensor:
+#: Computes a call of an op, given its name, its arguments, its keywords, and the dims of a row.
+Called = Callable[[str, list[Any], dict[str, Any], tuple[int, ...]], Tensor]
+
+
+def _refused(name: str, *_: Any) -> Tensor:
+    raise NotImplementedError(name)
+
+
+def evaluate(
+    text: str, values: Mapping[str, Any], dims: tuple[int, ...], called: Called = _refused
+) -> Tensor:
     """Return a formula's value.
 
     Args:
         text: the formula.
         values: what its names stand for, x among them: tensors that broadcast with one another, and numbers.
         dims: the dims that its functions of a row reduce over.
+        called: computes its calls of ops.
     """
     like = values["x"]
 
@@ -125,14 +136,25 @@ def evaluate(text: str, values: Mapping[str, Any], dims: tuple[int, ...]) -> Ten
         name = node.func.id
         if name == "where":
             condition, *branches = node.args
-            assert isinstance(condition, ast.Compare)
-            left, right = (tensor(walk(s)) for s in (condition.left, condition.comparators[0]))
-            holds = _COMPARE[type(condition.ops[0])](left, right)
+            if isinstance(condition, ast.Compare):
+                left, right = (tensor(walk(s)) for s in (condition.left, condition.comparators[0]))
+                holds = _COMPARE[type(condition.ops[0])](left, right)
+            else:
+                holds = walk(condition) != 0
             return torch.where(holds, *(tensor(walk(branch)) for branch in branches))
         argument = tensor(walk(node.args[0]))
+        if node.keywords or not (name in _POINTWISE or name in _OF_ROWS):
+            keywords = {k.arg: _word_or(k.value, walk) for k in node.keywords if k.arg}
+            return called(name, [argument, *map(walk, node.args[1:])], keywords, dims)
         if name in _POINTWISE:
             return _POINTWISE[name](argument)
         aligned = argument.reshape([1] * (like.dim() - argument.dim()) + list(argument.shape))
         return _OF_ROWS[name](aligned, dims)
 
     return tensor(walk(ast.parse(text, mode="eval").body))
+
+
+def _word_or(node: ast.AST, walk: Callable[[ast.AST], Any]) -> Any:
+    """Return an attribute's value: a flag, which is a name in a formula, or else a value."""
+    flags = {"true": True, "false": False}
+    return flags[node.id] if isinstance(node, ast.Name) and node.id in flags else walk(node)

@@ -229,7 +229,7 @@ class Range(TorchDispatchMode):
         return found
 
 
-def leaves_range(function: Callable[[], Tensor]) -> bool:
+def leaves_range(function: Callable[[], Any]) -> bool:
     """Whether a value between is infinite where what it is computed from is not."""
     with Range() as seen, torch.no_grad():
         function()

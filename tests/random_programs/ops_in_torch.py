@@ -56,6 +56,10 @@ def _where(x: Tensor, condition: Value, other: Value) -> Tensor:
     return torch.where(_tensor(condition, x) != 0, x, other)  # type: ignore[arg-type]
 
 
+def _masked_fill(x: Tensor, mask: Value, *, value: float) -> Tensor:
+    return torch.where(_tensor(mask, x) != 0, value, x)
+
+
 # Where torch's own function is one operation whose derivative has a root, it is written out here: the noise
 # then moves the terms that cancel.
 
@@ -230,6 +234,33 @@ def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
     return x.masked_fill(position.reshape(x.shape) < 0, -math.inf)
 
 
+def _rotate_half(x: Tensor, *, interleaved: bool) -> Tensor:
+    if interleaved:
+        return torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
+    first, second = x.chunk(2, -1)
+    return torch.cat((-second, first), -1)
+
+
+def _rope(
+    x: Tensor,
+    cos: Value,
+    sin: Value,
+    *,
+    interleaved: bool,
+    partial_rotary_factor: float,
+    per_pair: bool,
+) -> Tensor:
+    width = round(x.shape[-1] * partial_rotary_factor)
+    turned, rest = x[..., :width], x[..., width:]
+    tables = [_tensor(t, x).detach() for t in (cos, sin)]
+    if per_pair:
+        tables = [
+            t.repeat_interleave(2, -1) if interleaved else torch.cat((t, t), -1) for t in tables
+        ]
+    found = turned * tables[0] + _rotate_half(turned, interleaved=interleaved) * tables[1]
+    return torch.cat((found, rest), -1)
+
+
 #: Ops that torch has under another form, or not at all.
 OWN: dict[str, Callable[..., Tensor]] = {
     "causal_mask": _causal_mask,
@@ -250,9 +281,12 @@ OWN: dict[str, Callable[..., Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "reglu": lambda x, gate: x * F.relu(_tensor(gate, x)),
     "rms_norm": _rms_norm,
+    "rope": _rope,
+    "rotate_half": _rotate_half,
     "swiglu": lambda x, gate, beta: x * _swish(_tensor(gate, x), beta),
     "swish": _swish,
     "where": _where,
+    "masked_fill": _masked_fill,
     **{
         name: _elementwise(name)
         for name in (

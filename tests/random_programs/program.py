@@ -24,6 +24,8 @@ class Program:
         numbers: the values of its arguments.
         positive: the operands that hold positive numbers alone.
         seed: of the numbers in its tensors.
+        tensors: the shapes of its inputs beside x, for `shape` and for `other`; None if they follow from the
+            chain's layout. With them it is called by its Module alone, which may have several chains.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Program:
     numbers: Mapping[str, float] = field(default_factory=dict)
     positive: tuple[str, ...] = ()
     seed: int = 0
+    tensors: Mapping[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -42,6 +45,8 @@ class Program:
     def save(self, path: Path) -> None:
         """Write it to a file: the spec, and before it what it is called with, as a comment."""
         called = {n: _plain(getattr(self, n)) for n in _CALLED}
+        if self.tensors is not None:
+            called["tensors"] = dict(self.tensors)
         path.write_text(f"# {json.dumps(called)}\n{self.text}")
 
     @classmethod

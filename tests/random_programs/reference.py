@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.ops import Op, find
+from fusegen.ops import Op, find, registry
 from fusegen.tools.check.philox import uniform
 from random_programs.formulas import evaluate, names_of
 from random_programs.ops_in_torch import OWN, WRITTEN_OUT, affine, as_dims, declared
@@ -61,17 +61,45 @@ def run(
     return _Run(document, call).value(x, hand)
 
 
+def outputs(
+    document: Mapping[str, Any], x: Tensor, call: Call, hand: Hand = lambda _, value: value
+) -> tuple[Tensor, ...]:
+    """Return the values that a spec returns; see `run`. Products are computed if `call` has their weights."""
+    running = _Run(document, call)
+    last = running.value(x, hand)
+    named = [n["name"] if isinstance(n, dict) else n for n in document.get("outputs", [])]
+    return tuple(running.named[n] for n in named) or (last,)
+
+
+def values_of(document: Mapping[str, Any], x: Tensor, call: Call) -> dict[str, Tensor]:
+    """Return all values of a spec's chain by name, the last one under "x"."""
+    running = _Run(document, call)
+    last = running.value(x, lambda _, value: value)
+    return {**running.named, "x": last}
+
+
+#: The words for what takes a row as a whole.
+_OF_ROWS = {op.name for op in registry().values() if op.dims or op.over} | {"max", "min"}
+
+
 class _Run:
     def __init__(self, document: Mapping[str, Any], call: Call) -> None:
         self.document, self.call = document, call
         self.named: dict[str, Tensor] = {}
         self.left: dict[int, list[int]] = {}  # of so many dims, those that later steps did not drop
         self.stream = 0
+        self.full = {
+            n
+            for n, o in document.get("operands", {}).items()
+            if (o.get("kind") if isinstance(o, dict) else o) == "full"
+        }
 
     def value(self, x: Tensor, hand: Hand) -> Tensor:
         source = find(_word(self.document["chain"][0])[0])
         self.named["input"] = x
-        if source is not None and source.source:
+        first = _word(self.document["chain"][0])[1] or {}
+        weight = f"{first.get('name')}_weight" if isinstance(first, dict) else ""
+        if source is not None and source.source and weight not in self.call.operands:
             self.named.pop("input")
             if "input" in self.call.operands:
                 self.named["input"] = self.call.operands["input"]
@@ -108,6 +136,10 @@ class _Run:
                 operands[name] = self._held(f"{label}_{held}", x, rank)
         if op.source:
             bias = operands.get("bias")
+            if (weight := self.call.operands.get(f"{label}_weight")) is not None:
+                start = given.get("of", "")
+                x = self.named.get(start, self.call.operands.get(start, x))
+                return F.linear(x, weight, self.call.operands.get(f"{label}_bias")), (), label
             return x if bias is None else x + bias, (), label
         if op.eval_mode == "identity":
             return self._drop(op.name, x, attributes), (), label
@@ -136,11 +168,33 @@ class _Run:
         text, dims = given, (-1,)
         if isinstance(given, dict):
             text = given["formula"]
-            self.named |= _parts(given, x)
+            whole = given.get("of", "")
+            self.named |= _parts(given, self.named.get(whole, self.call.operands.get(whole, x)))
             dims = as_dims(given.get("dim", -1))
         known = {*self.call.operands, *self.named, *self.call.numbers}
         values = {name: self._given(name, x) for name in names_of(text) if name in known}
-        return evaluate(text, {"x": x, **values}, dims)
+        # A function of a row takes an operand as it is declared, not as large as a call happens to pass it.
+        for name in self.full & set(values) if _OF_ROWS & names_of(text) else ():
+            shape = torch.broadcast_shapes(values[name].shape, x.shape)
+            values[name] = values[name].expand(shape)
+        return evaluate(text, {"x": x, **values}, dims, self._called)
+
+    def _called(
+        self, name: str, arguments: list[Any], keywords: dict[str, Any], dims: tuple[int, ...]
+    ) -> Tensor:
+        """Return the value of a call of an op in a formula."""
+        op = find(name)
+        assert op is not None
+        x, *rest = arguments
+        given = dict(zip(op.operands, rest, strict=False)) | keywords
+        operands = [given.get(n) for n in op.operands]
+        attributes = {n: given.get(n, v) for n, v in op.attributes.items() if n not in op.of_parts}
+        attributes |= dict.fromkeys(op.dims, dims if op.several else dims[0])
+        attributes |= {"keepdim": True} if "keepdim" in attributes else {}
+        function = OWN.get(name) or functools.partial(declared, op)
+        if self.call.written_out:
+            function = WRITTEN_OUT.get(name, function)
+        return function(x, *operands, **attributes)
 
     def _given(self, value: Any, x: Tensor) -> Value:
         """Return what fills an operand's place, as it broadcasts with x."""
@@ -231,6 +285,10 @@ def _parts(given: Mapping[str, Any], x: Tensor) -> dict[str, Tensor]:
     named = given.get("parts", [])
     if given.get("alternating"):
         return dict(zip(named, (x[..., ::2], x[..., 1::2]), strict=True))
+    if isinstance(named, dict):
+        sizes, dim = list(named.values()), given.get("dim", -1)
+        rest = x.shape[dim] - sum(n for n in sizes if n > 0)
+        return dict(zip(named, x.split([n if n > 0 else rest for n in sizes], dim), strict=True))
     parts = x.chunk(len(named), given.get("dim", -1)) if named else ()
     return dict(zip(named, parts, strict=True))
 

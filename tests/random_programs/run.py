@@ -23,6 +23,7 @@ from fusegen.toolchain import pipeline
 from random_programs.build import COMPUTED, Dtypes, compile_together, in_turn, write_package
 from random_programs.check import Failure, check
 from random_programs.generate import CrashError, Generator
+from random_programs.generate_named import NamedGenerator
 from random_programs.program import Program
 
 
@@ -53,13 +54,14 @@ class Outcome:
         self.results += other.results
 
 
-def generate(seeds: Sequence[int], outcome: Outcome) -> dict[str, Program]:
-    """Return a program for each seed; one that ends in a traceback is a failure."""
+def generate(seeds: Sequence[int], outcome: Outcome, named: bool = False) -> dict[str, Program]:
+    """Return a program for each seed, or one of named values; one that ends in a traceback is a failure."""
     made = {}
     for seed in seeds:
-        name = f"random_{seed}"
+        name = f"{'named' if named else 'random'}_{seed}"
+        generator = NamedGenerator if named else Generator
         try:
-            made[name] = Generator(name, seed, outcome.refusals).program()
+            made[name] = generator(name, seed, outcome.refusals).program()
         except CrashError as error:
             outcome.programs[name] = error.program
             outcome.failures.append(Failure(name, "derive", str(error), float("inf")))
@@ -74,6 +76,7 @@ def run(
     processes: int = 1,
     seconds: float = math.inf,
     quick: bool = False,
+    named: bool = False,
     keep: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     note: Callable[[Outcome], None] = lambda _: None,
@@ -86,6 +89,7 @@ def run(
         processes: how many libraries are built and checked at the same time.
         seconds: after how many no other library begins.
         quick: compile with -O1, and each for float64 and one other dtype: in half of the time.
+        named: draw programs of named values.
         keep: the folder of what is built; by default one that is removed.
         say: where to say how far it is.
         note: called with what is known after each library.
@@ -94,7 +98,7 @@ def run(
     parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
 
     def in_time(part: Sequence[int]) -> Outcome:
-        return _apart(part, keep, quick) if time.monotonic() < ends else Outcome()
+        return _apart(part, keep, quick, named) if time.monotonic() < ends else Outcome()
 
     with ThreadPoolExecutor(processes) as pool:
         for done in pool.map(in_time, parts):
@@ -106,31 +110,31 @@ def run(
     return outcome
 
 
-def _apart(seeds: Sequence[int], keep: Path | None, quick: bool) -> Outcome:
+def _apart(seeds: Sequence[int], keep: Path | None, quick: bool, named: bool) -> Outcome:
     """Return what became of some seeds, in a process of their own: a package may end it."""
     context = multiprocessing.get_context("spawn")  # torch has threads, which a fork lacks
     try:
         with ProcessPoolExecutor(1, mp_context=context) as process:
-            return process.submit(_part, seeds, keep, quick).result()
+            return process.submit(_part, seeds, keep, quick, named).result()
     except BrokenProcessPool:
         outcome = Outcome()
         if len(seeds) > 1:  # which of them it was shows alone
             for seed in seeds:
-                outcome.add(_apart([seed], keep, quick))
+                outcome.add(_apart([seed], keep, quick, named))
             return outcome
-        for name in generate(seeds, outcome):
+        for name in generate(seeds, outcome, named):
             outcome.failures.append(Failure(name, "call", "the process ended", float("inf")))
         return outcome
 
 
-def _part(seeds: Sequence[int], keep: Path | None, quick: bool) -> Outcome:
+def _part(seeds: Sequence[int], keep: Path | None, quick: bool, named: bool) -> Outcome:
     """Return what became of the programs of seeds that share a library."""
     torch.set_num_threads(2)
     warnings.filterwarnings("ignore", message="Using a target size")
     outcome = Outcome()
     folder = keep / str(seeds[0]) if keep else Path(tempfile.mkdtemp(prefix="random_"))
     try:
-        check_all(generate(seeds, outcome), folder, outcome, quick)
+        check_all(generate(seeds, outcome, named), folder, outcome, quick)
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,6 +149,9 @@ def check_all(
     dtypes = dict.fromkeys(programs, COMPUTED)
     if quick:
         dtypes = in_turn(programs)
+        # What is new in programs of named values is in their formulas, which float64 shows.
+        few = [n for n, p in programs.items() if p.tensors is not None and p.seed % 4]
+        dtypes |= dict.fromkeys(few, ("float64",))
     for name, program in programs.items():
         path = folder / "specs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +166,8 @@ def check_all(
             outcome.failures.append(Failure(name, "render", what, float("inf")))
     out = folder / "generated"
     for name, program in _compiled(good, out, outcome, dtypes, quick).items():
-        chain = pipeline.derive(folder / "specs" / f"{name}.yaml")
+        spec = folder / "specs" / f"{name}.yaml"
+        chain = pipeline.derive(spec) if program.tensors is None else None
         given = [getattr(torch, dtype) for dtype in dtypes[name]]
         report = check(program, chain, load(name, out), given)
         outcome.failures += report.failures

@@ -389,6 +389,18 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("outputs: [swish, tahn]\nchain:\n  - swish\n  - tanh\n", "no step is called 'tahn'", 1),
     ("outputs:\n  - tanh\n  - tanh\nchain:\n  - tanh\n", "'tanh' is given twice", 3),
     ("outputs: [swish]\nchain:\n  - swish\n  - tanh\n", "the last step, tanh, is no output", 1),
+    (
+        "outputs: [{name: up, dtype: float32}, y]\nchain:\n"
+        "  - expr: {name: y, formula: up * tanh(gate), parts: [gate, up]}\n",
+        "'up' is a part, and has the dtype of what it is part of: leave out the dtype",
+        1,
+    ),
+    (
+        "outputs: [{name: up, dtype: float32}, y]\nchain:\n"
+        "  - expr: {name: y, formula: up * tanh(up), parts: {up: 1, _1: -1}}\n",
+        "'up' is a part, and has the dtype of what it is part of",
+        1,
+    ),
     ("outputs: [input, tanh]\nchain:\n  - tanh\n", "the chain's input is no output", 1),
     (
         "arguments: {in_features: int, out_features: int}\noutputs: [gemm, glu]\n"

@@ -20,11 +20,12 @@ from shared.command import fusegen_here
 from torch import Tensor
 
 from fusegen.base.errors import UserError
-from fusegen.chain import derive
+from fusegen.chain import derive, derive_all
 from fusegen.spec import parse
 from fusegen.tools.single_file import single_file
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
 from fusegen.tools.single_file.example_shapes import shapes_of
+from fusegen.tools.single_file.example_sizes import example_of
 from fusegen.tools.single_file.python_parts import python_parts
 
 #: Running averages, a parameter, an input beside x, outputs with and without a gradient, and a derivative of
@@ -290,3 +291,24 @@ def test_an_example_has_all_parts(text: str, shape: list[int]) -> None:
     declared = "operands: {w: {kind: col, init: ones, shape: [8]}}\n" if "add: w" in text else ""
     derived = derive(parse(f"{declared}{text}\n", "example"))
     assert shapes_of(derived, {}, (16, 32))[0] == shape
+
+
+def test_an_example_has_the_columns_of_a_linear_layer() -> None:
+    """A linear layer takes the last dim of x, however many dims x has, and an operand has those it lists."""
+    alone = """
+arguments: {width: {type: int, default: 48}}
+dims: 3
+chain: [linear: {out_features: 8, in_features: width}, gelu]
+"""
+    found = example_of(derive_all(parse(alone, "example")), {"rows": 2, "image": 5})
+    assert found.inputs == ["torch.randn([2, 64, 48])"]
+    text = """
+dims: 3
+operands: {c: {dims: [0, 2]}}
+chain:
+  - layer_norm: {name: normed, eps: 1e-6}
+  - linear: {name: ada, of: c, in_features: 6, out_features: 64}
+  - expr: {formula: "normed * (1 + a) + b", parts: [a, b], of: ada}
+"""
+    found = example_of(derive_all(parse(text, "example")), {"rows": 2, "image": 32})
+    assert found.inputs == ["torch.randn([2, 64, 32])", "torch.randn([2, 1, 6])"]

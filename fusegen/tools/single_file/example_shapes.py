@@ -26,6 +26,7 @@ __all__ = [
     "shape_argument",
     "shapes_of",
     "whole_of",
+    "with_width",
 ]
 
 #: How many channels or columns there are, of rows and of images.
@@ -130,11 +131,22 @@ def shapes_of(
         columns = CHANNELS[False]
         beside = f"torch.randn([{rows}, {columns}, {columns}])"
         return [rows, WIDE, columns], [rows, WIDE, columns], [beside]
-    held = step.op.submodule
-    width = step.settings.get(held.sized_by[0]) if held.operands else None
     usual = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
-    x = (rows, usual if width is None else number_of(width, numbers), *wide)
+    x = with_width(step, (rows, usual, *wide), numbers)
     return x, _after_module(chain.spec, step, x, numbers), []
+
+
+def with_width(step: Step, shape: Sequence[int], numbers: Mapping[str, int]) -> tuple[int, ...]:
+    """Return a shape with as many channels or columns as a product takes, if it says so.
+
+    A convolution takes channels, and a linear layer the last dim.
+    """
+    held = step.op.submodule if step.op else None
+    width = step.settings.get(held.sized_by[0]) if held and held.operands else None
+    if width is None:
+        return tuple(shape)
+    place = step.channel % len(shape)
+    return tuple(number_of(width, numbers) if d == place else n for d, n in enumerate(shape))
 
 
 def _after_module(

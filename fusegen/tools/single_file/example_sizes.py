@@ -14,7 +14,7 @@ from fusegen.chain.chains import larger_operands
 from fusegen.chain.layout import channel_from_end
 from fusegen.spec.cut import CUT, REST, sizes_of
 from fusegen.spec.factor import OF
-from fusegen.spec.model import INPUT, Ref, Spec, Step
+from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 from fusegen.tools.single_file.example_shapes import (
     CHANNELS,
     SIZES,
@@ -26,6 +26,7 @@ from fusegen.tools.single_file.example_shapes import (
     shape_argument,
     shapes_of,
     whole_of,
+    with_width,
 )
 
 __all__ = ["Example", "example_of"]
@@ -144,8 +145,9 @@ def _of_pieces(
             inputs[INPUT] = f"torch.randn({list(x)})"
         if step is not None:
             if OF in step.factors and (name := step.factors[OF].name) not in values:
-                values[name] = _given_start(step, values[INPUT], numbers)
-                if all(o.init is None for o in spec.operands if o.name == name):
+                declared = [o for o in spec.operands if o.name == name]
+                values[name] = _along(declared, with_width(step, values[INPUT], numbers))
+                if all(o.init is None for o in declared):
                     inputs[name] = f"torch.randn({list(values[name])})"
             start = values[step.factors[OF].name] if OF in step.factors else shape
             try:
@@ -168,14 +170,12 @@ def _of_pieces(
     return inputs, constant, reached
 
 
-def _given_start(step: Step, x: tuple[int, ...], numbers: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the shape of an operand that a product starts from: x's, with channels for the product."""
-    held = step.op.submodule if step.op else None
-    width = step.settings.get(held.sized_by[0]) if held and held.operands else None
-    if width is None:
-        return x
-    place = 1 if step.dims >= 3 else len(x) - 1
-    return tuple(number_of(width, numbers) if d == place else n for d, n in enumerate(x))
+def _along(declared: Sequence[Operand], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape with size 1 along the dims that an operand does not list, if it lists some."""
+    listed = next((o.dims for o in declared if o.dims is not None), None)
+    if listed is None:
+        return shape
+    return tuple(n if d in {i % len(shape) for i in listed} else 1 for d, n in enumerate(shape))
 
 
 def _start(
@@ -188,12 +188,9 @@ def _start(
     wide = [image] * max(step.dims - 2, 0)
     if step.op is CUT:
         return _whole(step, (rows, CHANNELS[step.dims >= 3], *wide), numbers)
-    width = (
-        step.settings.get(step.op.submodule.sized_by[0]) if step.op and step.op.submodule else None
-    )
     held = factor_shape(spec, step, numbers)
     usual = CHANNELS[step.dims >= 3] if held is None else held[0]
-    return (rows, usual if width is None else number_of(width, numbers), *wide)
+    return with_width(step, (rows, usual, *wide), numbers)
 
 
 def _whole(step: Step, shape: tuple[int, ...], numbers: Mapping[str, int]) -> tuple[int, ...]:

@@ -86,7 +86,8 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
   computed_ = stored_as[dtype_ == DType::float64 ? 0 : 1];
   std::vector<int64_t> sizes(sizes_, sizes_ + dims_);
   if (halved_ >= 0) sizes[halved_] /= layout.parts;
-  if (halved_ >= 0 && (layout.parts > 2 || !layout.alternating)) {
+  const bool apart = halved_ >= 0 && (layout.parts > 2 || !layout.alternating);
+  if (apart) {
     int64_t together = 1;
     for (int64_t dim = halved_; dim < dims_; ++dim) together *= sizes[dim];
     shortest_ = std::min(shortest_, together);
@@ -104,8 +105,10 @@ Activation::Activation(Call& call, Tensor x, const Layout& layout)
     if (dim > last && (column(last) || !column(dim))) channel_run_ *= sizes[dim];
     if (dim > dims_ + layout.last) matrix_ *= sizes[dim];
   }
-  // Rows of one column are neighbours: those of a sample lie side by side.
-  if (layout.memory_format == MemoryFormat::strided && width_ == 1 && numel_ && !column(0)) {
+  // Rows of one column are neighbours: those of a sample lie side by side, but for parts of one
+  // column.
+  if (layout.memory_format == MemoryFormat::strided && width_ == 1 && numel_ && !column(0) &&
+      !(apart && halved_ > 0)) {
     matrix_ = height_ / sizes[0];
   }
   inner_ = matrix_;
