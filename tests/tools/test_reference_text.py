@@ -48,6 +48,8 @@ TEXTS = [
     ("gelu(x, approximate='tanh')", (-1,), functional.gelu(X, approximate="tanh")),
     ("clamp(x, min=-s, max=v)", (-1,), X.clamp(-0.5, 2.0)),
     ("layer_norm(x, w, eps=s)", (-1,), functional.layer_norm(X, (5,), W, None, 0.5)),
+    ("layer_norm(x, one)", (-1,), functional.layer_norm(X, (5,)) * W[1]),
+    ("rms_norm(x, row, eps=s)", (-1,), functional.rms_norm(X, (5,), None, 0.5) * X[..., :1]),
     ("swish(x, beta=1.5)", (-1,), X * torch.sigmoid(1.5 * X)),
     ("mse_loss(x, w, reduction=none)", (-1,), (X - W).square()),
 ]
@@ -55,7 +57,9 @@ TEXTS = [
 
 @pytest.mark.parametrize(("text", "columns", "wanted"), TEXTS)
 def test_text_by_torch(text: str, columns: tuple[int, ...], wanted: Tensor) -> None:
-    found = value_of_text(text, {"x": X, "w": W}, {"s": 0.5, "v": 2.0}, columns)
+    found = value_of_text(
+        text, {"x": X, "w": W, "one": W[1], "row": X[..., :1]}, {"s": 0.5, "v": 2.0}, columns
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-13, atol=1e-13)
 
 

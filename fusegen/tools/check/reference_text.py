@@ -173,10 +173,12 @@ class _Reader:
         usual = columns == (-1,) if not op.dims or op.takes_shape else bool(columns)
         held = any(op.operands[name] is not None for name in operands) and not op.takes_shape
         plain = (usual or not of_rows) and not held and not (op.coarse and x.is_cuda)
+        tensors = {name: v for name, v in operands.items() if isinstance(v, Tensor)}
+        if op.takes_shape:  # torch's norms want a weight for each column
+            plain = plain and all(v.shape == x.shape[-1:] for v in tensors.values())
         call = torch_call(op, attributes, training=False) if plain else None
         if call is None:
             return self._by_formula(op, x, operands, attributes)
-        tensors = {name: v for name, v in operands.items() if isinstance(v, Tensor)}
         if tensors and not op.takes_shape:  # torch's losses warn of shapes that differ
             x, *spread = torch.broadcast_tensors(x, *tensors.values())  # type: ignore[no-untyped-call] # torch says no types
             operands = {**operands, **dict(zip(tensors, spread, strict=True))}
