@@ -217,13 +217,33 @@ def _masking(graph: fx.Graph, found: _Scores, q: fx.Node) -> tuple[fx.Node, fx.N
     the logarithm that torch keeps of the row's sum.
     """
     if found.mask is None:
-        return q, found.bias
+        return q, None if found.bias is None else _as_kernels_take_it(graph, found.bias, found.bias)
     hidden, value = found.mask
     seen = graph.call_function(torch.logical_not, (hidden,))
     if value == float("-inf"):
-        return q, seen
+        return q, _as_kernels_take_it(graph, seen, hidden)
     empty = graph.call_method("all", (hidden,), {"dim": -1, "keepdim": True})
-    return (
-        graph.call_method("masked_fill", (q, empty, 0.0)),
-        graph.call_function(torch.logical_or, (seen, empty)),
+    seen = graph.call_function(torch.logical_or, (seen, empty))
+    return graph.call_method("masked_fill", (q, empty, 0.0)), _as_kernels_take_it(
+        graph, seen, hidden
     )
+
+
+def _as_kernels_take_it(graph: fx.Graph, mask: fx.Node, given: fx.Node) -> fx.Node:
+    """Return a mask as torch's kernels for a GPU take it; for others torch writes the weights, in float32.
+
+    They want two dims or four, and adjacent columns (`check_attn_mask_shape` and
+    `check_last_dim_stride_equals_1_dense` in aten/src/ATen/native/transformers/sdp_utils_cpp.h).
+
+    Args:
+        graph: the graph.
+        mask: the mask.
+        given: a node with its shape and strides.
+    """
+    tensor = tensor_of(given)
+    assert tensor is not None  # `_fits` has seen it
+    if tensor.dim() == 3:
+        mask = graph.call_method("unsqueeze", (mask, 0))
+    if tensor.shape[-1] != 1 and tensor.stride(-1) != 1:
+        mask = graph.call_method("contiguous", (mask,))
+    return mask

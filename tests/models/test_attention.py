@@ -129,3 +129,24 @@ def test_a_bias_without_gradients() -> None:
     with torch.no_grad():
         torch.testing.assert_close(run(Q, K, V, bias), wide(Q, K, V, bias))
     assert counts == [1]
+
+
+@pytest.mark.parametrize("form", [wide, masked_by_a_number])
+def test_a_mask_is_as_kernels_for_a_gpu_take_it(form: Callable[..., Any]) -> None:
+    """Of three dims or with columns apart, as of a table of distances: torch would write the weights."""
+    given = torch.randn(5, 7, 3).permute(2, 0, 1)
+    mask = given if form is wide else given > 0
+    taken: list[Tensor] = []
+    attend = functional.scaled_dot_product_attention
+
+    def noting(*args: Any, **kwargs: Any) -> Tensor:
+        taken.append(kwargs["attn_mask"])
+        return attend(*args, **kwargs)
+
+    run, counts = replacing(form)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        exact = form(Q, K, V, mask)
+        patch.setattr("fusegen.models.attention.functional.scaled_dot_product_attention", noting)
+        torch.testing.assert_close(run(Q, K, V, mask), exact)
+    assert counts == [1]
+    assert [(mask.dim(), mask.stride(-1)) for mask in taken] == [(4, 1)]
