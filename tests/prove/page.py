@@ -60,8 +60,8 @@ def _summary() -> str:
         *(_sampled(samples) for samples in _all("samples*")),
     ]
     for programs in _all("programs_*"):
-        quick = " --quick" if programs.get("quick") else ""
-        count = f"--seed {programs['seed']} --count {programs['count']}{quick}"
+        flags = "".join(f" --{flag}" for flag in ("quick", "named") if programs.get(flag))
+        count = f"--seed {programs['seed']} --count {programs['count']}{flags}"
         said = (
             f"{programs['programs']} programs, {programs['calls']} calls, {programs['results']} results "
             f"compared; {_wrong(programs, 'failed')}"
