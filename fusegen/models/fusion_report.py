@@ -16,6 +16,7 @@ __all__ = [
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
     "RECOMPUTED",
+    "UNBOUND",
     "VIEWS",
     "FusedRegion",
     "Report",
@@ -27,6 +28,7 @@ BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
 RECOMPUTED = "activations, computed again in another region"
+UNBOUND = "tensors, now taken apart at once"
 VIEWS = "views, moved out from between ops"
 
 

@@ -34,6 +34,7 @@ from fusegen.models.fusion_report import (
     CHANNEL_NORMS,
     CHANNELS_LAST,
     RECOMPUTED,
+    UNBOUND,
     VIEWS,
     FusedRegion,
     Report,
@@ -54,6 +55,7 @@ from fusegen.models.siblings import join_siblings
 from fusegen.models.spec_text import RegionSpec
 from fusegen.models.spellings import write_plainly
 from fusegen.models.sum_by_parts import sum_by_parts
+from fusegen.models.unbound import take_apart
 
 __all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
 
@@ -87,34 +89,7 @@ def plan_of(
         report: takes what is left, with the reasons.
         everything: fuse what the estimate says is slower, too.
     """
-    leave_out_unread(graph)
-    write_out_of_place(graph)
-    write_extremes(graph)
-    before = effects_of(graph, inputs)
-    if write_numbers(graph, before):
-        before = effects_of(graph, inputs)
-    for tidy in (write_detached, write_plainly, keep_dims):
-        tidy(graph, before)
-    leave_out_broadcasts(graph)
-    draw_row_masks(graph, before)
-    apply_by_parts(graph, before)
-    if not before.stretch.keys() >= set(graph.nodes):
-        before = effects_of(graph, inputs)  # of the nodes that are new, too
-    report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
-    sum_by_parts(graph, before)
-    write_rotations(graph, before)
-    write_ropes(graph, before)
-    write_gates(graph, before)
-    write_other_gates(graph, before)
-    leave_out_unread(graph)
-    if order == 1:
-        report.changed[ATTENTION] += use_attention(graph, before)
-    report.changed[BIASES] += take_biases(graph, before)
-    report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
-    report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
-    leave_out_broadcasts(graph)
-    drop_dims(graph)
-    leave_out_unread(graph)
+    _tidy(graph, inputs, order, report)
     report.changed[RECOMPUTED] += recompute(
         graph,
         effects_of(graph, inputs),
@@ -144,7 +119,41 @@ def plan_of(
     for region, reason in (*unfit, *others):
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
-    return Plan(effects, [(r, s) for r, s in specs if not inside.issuperset(r.calls)])
+    specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
+    report.changed[UNBOUND] += take_apart(graph, effects, {n for r, _ in specs for n in r.calls})
+    return Plan(effects, specs)
+
+
+def _tidy(graph: fx.Graph, inputs: Sequence[Any], order: int, report: Report) -> None:
+    """Write a graph in the way in which regions are found, and replace what would be slow; see `plan_of`."""
+    leave_out_unread(graph)
+    write_out_of_place(graph)
+    write_extremes(graph)
+    before = effects_of(graph, inputs)
+    if write_numbers(graph, before):
+        before = effects_of(graph, inputs)
+    for tidy in (write_detached, write_plainly, keep_dims):
+        tidy(graph, before)
+    leave_out_broadcasts(graph)
+    draw_row_masks(graph, before)
+    apply_by_parts(graph, before)
+    if not before.stretch.keys() >= set(graph.nodes):
+        before = effects_of(graph, inputs)  # of the nodes that are new, too
+    report.changed[CHANNEL_NORMS] += write_channel_norms(graph, before)
+    sum_by_parts(graph, before)
+    write_rotations(graph, before)
+    write_ropes(graph, before)
+    write_gates(graph, before)
+    write_other_gates(graph, before)
+    leave_out_unread(graph)
+    if order == 1:
+        report.changed[ATTENTION] += use_attention(graph, before)
+    report.changed[BIASES] += take_biases(graph, before)
+    report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
+    report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
+    leave_out_broadcasts(graph)
+    drop_dims(graph)
+    leave_out_unread(graph)
 
 
 def _worth(
@@ -243,7 +252,7 @@ def _shown(call: Call) -> str:
 
 def _not_worth(cost: Cost, *, everything: bool) -> str | None:
     """Return why a region is not worth a package; None if it is."""
-    if cost.launches < 2:
+    if cost.launches < 2 and cost.seconds_saved <= 0:
         return ""  # the nodes say it
     if everything or cost.seconds_saved > 0:
         return None
