@@ -1,6 +1,6 @@
-// The kernels that all packages share: they move elements and know no formula. They are compiled once
-// for elements of FUSEGEN_BYTES bytes, or of every size where that is not given, and linked to the
-// libraries of all packages whose dtypes have such elements.
+// The kernels that all packages share: they move elements and know no formula. They are compiled
+// once for elements of FUSEGEN_BYTES bytes, or of every size where that is not given, and linked to
+// the libraries of all packages whose dtypes have such elements.
 #include "fusegen/transposed.cuh"
 
 namespace fusegen {
