@@ -5,51 +5,45 @@ python benchmarks/fused_models_table.py
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {
-    "decoder": "Llama-like, 4 blocks of width 2048",
-    "gpt": "GPT with attention spelled out, 4 blocks of width 1024",
-    "diffusion": "diffusion transformer, 4 blocks of width 1152",
-    "residual": "ResNet, 4 blocks of 64 channels",
-    "cell": "LSTM cell of width 1024",
-    "unet": "U-Net, 3 blocks of 128 channels",
-}
-SUBJECTS = ("eager", "compile", "fusegen+eager", "fusegen+inductor")
+SUBJECTS = ("eager", "compile", "fusegen")
+#: What the table shows; a training step is in the record.
+PASSES = ("forward", "forward + backward")
 
 
-def table(record: str) -> str:
-    """Return the table of a record, in milliseconds."""
-    found = {
-        (m["name"], m["what"]): [
-            float(re.search(rf"{re.escape(s)} (\d+)", m["times"])[1]) / 1e3 for s in SUBJECTS
-        ]
-        for m in re.finditer(
-            r"^(?P<name>\w+) \w+ (?P<what>forward.*?): (?P<times>.*?) us;", record, re.M
-        )
-    }
+def row(cell: Mapping[str, Any]) -> str:
+    """Return a cell as a row: the fastest is bold."""
+    times = [cell.get(f"{subject}_ms") for subject in SUBJECTS]
+    least = min(time for time in times if time is not None)
+    shown = ["–" if t is None else f"**{t:.2f}**" if t == least else f"{t:.2f}" for t in times]
+    peaks = [cell.get(f"{subject}_peak_mb") for subject in SUBJECTS]
+    memory = "–" if None in peaks else ", ".join(f"{peak / 1000:.2f}" for peak in peaks)
+    name = f"{cell['model']}, {cell['title']}, {cell['inputs']}"
+    return f"| {name} | {cell['pass']} | {' | '.join(shown)} | {memory} | {cell['commit']} |"
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Return the table of a record, in milliseconds and gigabytes; of cells alike the last."""
+    cells = {(cell["model"], cell["pass"]): cell for cell in record["cells"]}
+    about = record["machine"]
+    said = f"{about['chip']}, driver {about['driver']}, torch {about['torch']}."
     lines = [
-        '| ms | pass | eager | torch.compile | fusegen | fusegen, `rest="inductor"` |',
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| ms | pass | eager | torch.compile | fusegen | GB of the three | commit |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+        *(row(cell) for (_, name), cell in cells.items() if name in PASSES),
     ]
-    for name, words in NAMES.items():
-        for what in ("forward", "forward + backward"):
-            times = found[name, what]
-            cells = [f"**{t:.2f}**" if t == min(times) else f"{t:.2f}" for t in times]
-            lines.append(f"| {words} | {what} | {' | '.join(cells)} |")
-    versions = re.findall(r"^commit (\w+), torch (\S+)$", record, re.M)
-    machine = re.search(r"^NVIDIA .*$", record, re.M)
-    assert versions and machine
-    commits = ", ".join(commit for commit, _ in versions)
-    said = f"{machine[0].replace(', ', ', driver ')}, torch {versions[0][1]}, commits {commits}"
-    return "\n".join([f"{said}.", "", *lines])
+    return "\n".join([said, "", *lines])
 
 
 def main() -> None:
     """Replace what stands between the marks in both pages."""
-    text = table((ROOT / "benchmarks" / "fused_models.txt").read_text())
+    text = table(json.loads((ROOT / "benchmarks" / "fused_models.json").read_text()))
     for page in (ROOT / "README.md", ROOT / "docs" / "models.md"):
         old = page.read_text()
         new = re.sub(

@@ -42,6 +42,7 @@ from fusegen.models.fusion_report import (
 from fusegen.models.gates import write_gates
 from fusegen.models.kept_dims import drop_dims, keep_dims
 from fusegen.models.move_views import move_views
+from fusegen.models.norm_weights import give_weights
 from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
@@ -129,6 +130,7 @@ def _tidy(graph: fx.Graph, inputs: Sequence[Any], order: int, report: Report) ->
     leave_out_unread(graph)
     write_out_of_place(graph)
     write_extremes(graph)
+    give_weights(graph)
     before = effects_of(graph, inputs)
     if write_numbers(graph, before):
         before = effects_of(graph, inputs)

@@ -52,6 +52,20 @@ def test_a_fused_model_is_the_model(name: str) -> None:
     assert not [region.reason for region in used.report.regions if region.reason]
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_batch_norm_without_a_weight(train: bool) -> None:
+    """It has one of ones, and is fused; it moves its averages as in eager."""
+    norm = nn.BatchNorm2d(3, affine=False, momentum=0.3)
+    model = nn.Sequential(norm, nn.ReLU(), nn.Tanh()).double().train(train)
+    other, used = copy.deepcopy(model), FusegenBackend(everything=True)
+    compiled = torch.compile(other, backend=used)
+    for _ in range(2):
+        inputs = (torch.randn(2, 3, 5, 7, dtype=torch.float64) + 1,)
+        hold_seen(seen(other, inputs, compiled), seen(model, inputs, model))
+    (region,) = used.report.fused
+    assert region.ops == ("batch_norm", "relu", "tanh")
+
+
 def test_sizes_that_change() -> None:
     """A graph with symbols for sizes, among them those that a rotation and a view take."""
     model = ZOO["decoder"][0]().double()
