@@ -41,11 +41,9 @@ def take_apart(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node]) ->
     count = 0
     for (base, dim), selections in found.items():
         nodes = [node for _, node in selections]
-        tensor = tensor_of(base)
-        whole = tensor is not None and sorted(i for i, _ in selections) == [
-            *range(tensor.shape[dim])
-        ]
-        if not whole or len(nodes) < 2 or not all(map(effects.may_move, nodes)):
+        tensor, taken = tensor_of(base), {index for index, _ in selections}
+        whole = tensor is not None and len(taken) == tensor.shape[dim]
+        if not whole or len(taken) < 2 or not all(map(effects.may_move, nodes)):
             continue
         if not set(nodes).isdisjoint(fused) or len({effects.stretch[n] for n in nodes}) > 1:
             continue

@@ -45,7 +45,7 @@ def changed(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("form", "count"),
-    [(unpacked, 1), (selected, 1), (backwards, 1), (in_part, 0), (changed, 0)],
+    [(unpacked, 1), (selected, 1), (twice, 1), (backwards, 1), (in_part, 0), (changed, 0)],
 )
 def test_forms(form: Callable[..., Any], count: int) -> None:
     module = captured(form, X)
