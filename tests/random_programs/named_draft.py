@@ -1,0 +1,216 @@
+"""A program of named values on its way: its spec, its operands, and the shape of each value by its name."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fusegen import chain, spec
+from fusegen.base.errors import SpecError
+from random_programs.attributes import number
+from random_programs.generate import CrashError
+from random_programs.program import Program, spec_text
+from random_programs.reference import Call, values_of
+
+#: A shape, and another one for a second call.
+Shapes = tuple[tuple[int, ...], tuple[int, ...]]
+#: Sizes of dims, and how many elements an activation has at most.
+SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 31, 33)
+MOST = 3000
+
+
+class NamedDraft:
+    """Keeps a spec to which steps are added that the language takes, and draws operands for them.
+
+    Args:
+        name: the program's name.
+        seed: the seed.
+        refusals: counts the messages of the steps that were refused.
+    """
+
+    def __init__(self, name: str, seed: int, refusals: Counter[str] | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.name, self.seed = name, seed
+        self.refusals = Counter() if refusals is None else refusals
+        self.document: dict[str, Any] = {"chain": []}
+        self.numbers: dict[str, float] = {}
+        self.inputs: dict[str, tuple[tuple[int, ...], ...]] = {}  # of classes, their numbers too
+        self.held: dict[str, tuple[int, ...]] = {}  # parameters
+        self.values: dict[str, Shapes] = {}  # "x" is what reaches the next step
+        self.x: Shapes = ((), ())
+        self.ended = False
+
+    def made(self, document: dict[str, Any]) -> Program:
+        keys = ("order", "arguments", "dims", "operands", "outputs", "chain")
+        used = spec_text({"chain": document["chain"]})
+        ordered = {k: document[k] for k in keys if document.get(k)}
+        for section in ("operands", "arguments"):
+            if section in ordered:
+                known = ordered.pop(section)
+                ordered[section] = {n: o for n, o in known.items() if re.search(rf"\b{n}\b", used)}
+        ordered = {k: ordered[k] for k in keys if ordered.get(k)}
+        tensors = {n: s for n, s in self.inputs.items() if n in ordered.get("operands", {})}
+        numbers = {n: v for n, v in self.numbers.items() if n in ordered.get("arguments", {})}
+        return Program(
+            self.name, ordered, *self.x, numbers, tuple(self._positive()), self.seed, tensors
+        )
+
+    def _positive(self) -> list[str]:
+        return [name for name in self.inputs if name.endswith("_p")]
+
+    def begin(self) -> None:
+        rng = self.rng
+        rank = rng.choice((2, 2, 3, 3, 4, 5))
+        self.document["dims"] = 0 if rank == 2 or (rank == 3 and rng.random() < 0.4) else rank
+        times = [1] * rank
+        for _ in range(rng.choice((1, 1, 2))):  # dims that can be cut into parts
+            times[rng.choice((-1, rng.randrange(rank)))] *= rng.choice((2, 2, 3, 4))
+        shapes = [self._sizes(times) for _ in range(2)]
+        if rng.random() < 0.6:  # parameters may be as wide
+            shapes[1] = (*shapes[1][:-1], shapes[0][-1])
+        self.x = (shapes[0], shapes[1])
+        self.values = {"x": self.x, "input": self.x}
+
+    def _sizes(self, times: Sequence[int]) -> tuple[int, ...]:
+        while True:
+            found = tuple(self.rng.choice(SIZES) * n for n in times)
+            if math.prod(found) <= MOST:
+                return found
+
+    def tried(self, draw: Callable[[], list[Any]]) -> bool:
+        """Draw steps, and add them where the language takes them."""
+        kept = copy.deepcopy((self.document, self.numbers, self.inputs, self.held, self.ended))
+        steps = draw()
+        document = {**self.document, "chain": [*self.document["chain"], *steps]}
+        if (steps or draw is list) and self.accepted(document):
+            self.document = document
+            return True
+        self.document, self.numbers, self.inputs, self.held, self.ended = kept
+        return False
+
+    def accepted(self, document: dict[str, Any]) -> bool:
+        program = self.made({**document, "order": 1})
+        try:
+            chain.derive_all(spec.parse(program.text, self.name))
+        except SpecError as error:
+            message = str(error).split(": ", 1)[-1]
+            self.refusals[" ".join(w for w in message.split() if "'" not in w)[:90]] += 1
+            return False
+        except Exception as error:
+            raise CrashError(program, error) from error
+        try:
+            first, second = (self._shapes(program, place) for place in range(2))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            self.refusals[f"torch: {error}"[:90]] += 1
+            return False
+        # A later step cannot start again from a whole that was taken apart, nor mix ranks.
+        self.values = {n: (first[n], second[n]) for n in first if n in second}
+        return True
+
+    def _shapes(self, program: Program, place: int) -> dict[str, tuple[int, ...]]:
+        operands = {
+            n: torch.rand(shapes[place]) + 0.5 for n, shapes in (program.tensors or {}).items()
+        }
+        operands |= {n: torch.rand(shape) + 0.5 for n, shape in self.held.items()}
+        operands = {n: t.round().long() * 0 if "target" in n else t for n, t in operands.items()}
+        found = values_of(
+            program.document, torch.rand(self.x[place]) + 0.5, Call(operands, self.numbers)
+        )
+        return {n: tuple(t.shape) for n, t in found.items() if n}
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether there is a product: after it the channels are the last dim."""
+        return "linear" in spec_text({"chain": self.document["chain"]})
+
+    @property
+    def here(self) -> Shapes:
+        """The shapes of what reaches the next step."""
+        return self.values["x"]
+
+    def fresh(self, stem: str) -> str:
+        """Return a name that nothing has."""
+        text = spec_text(self.document) + " ".join([*self.inputs, *self.held])
+        return next(n for n in (f"{stem}{i}" for i in range(1, 999)) if n not in text)
+
+    def name_of_x(self) -> str:
+        """Return the name by which a step can also call what it is given; "" if there is none."""
+        return next((n for n, s in self.values.items() if n != "x" and s == self.here), "")
+
+    def operand(self, op: None, name: str) -> Any:
+        """Return what fills a place in a formula: a tensor, an earlier value, or a number."""
+        del op, name
+        rng, here = self.rng, self.here
+        draw = rng.random()
+        if draw < 0.3:
+            names = [n for n, s in self.values.items() if n != "x" and len(s[0]) == len(here[0])]
+            return rng.choice(names) if names else number(rng)
+        if draw < 0.4:
+            return self.argument(abs(number(rng)) + 0.25)
+        known = [n for n in self.inputs if n.startswith("t")]
+        if draw < 0.55 and known:
+            return rng.choice(known)
+        return self.operand_like(here, float)
+
+    def argument(self, value: float) -> str:
+        """Declare a new float argument."""
+        arguments = self.document.setdefault("arguments", {})
+        name = f"factor_{len(arguments) + 1}a"
+        arguments[name] = "float"
+        self.numbers[name] = float(f"{value:.3g}")
+        return name
+
+    def operand_like(self, like: Shapes, dtype: type) -> str:
+        """Declare an operand that broadcasts to some shapes: its dims are any of theirs."""
+        rng, rank = self.rng, len(like[0])
+        keep = [rng.random() < 0.55 for _ in range(rank)]
+        shapes = [tuple(n if k else 1 for n, k in zip(s, keep, strict=True)) for s in like]
+        declared: dict[str, Any] = {"kind": "full"}
+        if self.document["dims"] and rng.random() < 0.6 and any(keep) and not all(keep):
+            declared = {"dims": [d for d in range(rank) if keep[d]]}
+        elif rank == 2 and not self.document["dims"] and keep[0] != keep[1] and like[0][1] > 1:
+            declared = {"kind": "row" if keep[0] else "col"}
+        elif self.document["dims"] and not self.multiplied and rng.random() < 0.2:
+            shapes = [(s[1], *[1] * (rank - 2)) for s in like]
+            declared = {"kind": "channel"}
+        if rng.random() < 0.4 and declared.get("kind") != "row":  # without leading dims
+            while shapes[0] and all(s[:1] == (1,) for s in shapes):
+                shapes = [s[1:] for s in shapes]
+        if dtype is bool:
+            declared["dtype"] = "bool"
+        elif rng.random() < 0.12:
+            declared["gradient"] = False
+        elif declared != {"kind": "full"} and rng.random() < 0.3:
+            declared["dtype"] = "float32"
+        return self.tensor(shapes, declared, "mask" if dtype is bool else "t")
+
+    def tensor(
+        self,
+        shapes: Sequence[Sequence[int]],
+        declared: Any,
+        stem: str = "t",
+        *,
+        of_rows: bool = False,
+    ) -> str:
+        """Declare an operand of these shapes."""
+        name = self.fresh(stem + "_" if stem == "t" else stem)
+        fixed = tuple(shapes[0]) == tuple(shapes[1]) and len(shapes[0]) > 0
+        entry: Any = dict(declared) if isinstance(declared, dict) else {"kind": declared}
+        plain = not {"gradient"} & set(entry) and entry.get("dtype", "float32") == "float32"
+        can = entry.get("kind") in ("col", "channel") or "dims" in entry
+        if fixed and plain and can and self.rng.random() < 0.25:
+            entry |= {"init": "randn", "shape": list(shapes[0])}
+            self.held[name] = tuple(shapes[0])
+        else:
+            self.inputs[name] = (tuple(shapes[0]), tuple(shapes[1]))
+        if of_rows and self.rng.random() < 0.3:
+            entry["dtype"] = "float32"
+        self.document.setdefault("operands", {})[name] = entry
+        return name
