@@ -62,7 +62,7 @@ __all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
 
 #: Why an op is in no region.
 ALONE = "nothing beside it to be fused with"
-APART = "no kernel computes it with what is beside it"
+APART = "a product lies between it and what is beside it, or no kernel computes both"
 
 
 @dataclass(frozen=True)
