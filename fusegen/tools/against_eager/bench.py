@@ -17,7 +17,7 @@ from fusegen.models.call_once import copied
 from fusegen.tools.against_eager.original import Original, one_line, through
 from fusegen.tools.bench import timing
 
-__all__ = ["PASSES", "Timed", "bench", "compile_all"]
+__all__ = ["PASSES", "Timed", "bench", "compile_all", "prepared"]
 
 
 @dataclass
@@ -136,15 +136,28 @@ def compile_all(
     say: Callable[[str], None],
 ) -> None:
     """Compile what `bench` would, without timing, so that it finds it in the caches."""
-    given = original.given(dtype)
-    for label, backend in backends.items():
-        subject = _subject(original, backend, dtype)
-        for run, train in (PASSES["forward"], PASSES["forward + backward"]):
-            subject.model.train(train)
+    for name in ("forward", "forward + backward"):
+        for label, prepare in prepared(original, backends, dtype, name).items():
             try:
-                _prepared(run, subject, given, train)()
+                prepare()()
             except Exception as error:  # as in `bench`
                 say(f"{label} fails: {one_line(error)}")
+
+
+def prepared(
+    original: Original,
+    backends: Mapping[str, FusegenBackend | str | None],
+    dtype: torch.dtype,
+    name: str,
+) -> dict[str, timing.Prepare]:
+    """Return what prepares a call of a pass, one of `PASSES`, for each back end's own copy of the model."""
+    (run, train), given = PASSES[name], original.given(dtype)
+    found: dict[str, timing.Prepare] = {}
+    for label, backend in backends.items():
+        subject = _subject(original, backend, dtype)
+        subject.model.train(train)
+        found[label] = functools.partial(_prepared, run, subject, given, train)
+    return found
 
 
 def _may_wait(backend: FusegenBackend | str | None) -> bool:
