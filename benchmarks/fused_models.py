@@ -101,7 +101,9 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
         cell |= {f"{label}_ms": rounded(ms) for label, ms in timed.ms.items()}
         cell |= {f"{label}_peak_mb": round(peak / 1e6) for label, peak in timed.peak.items()}
         cells.append(cell)
-    report = subjects["fusegen"].report  # type: ignore[union-attr]
+    used = subjects["fusegen"]
+    assert isinstance(used, FusegenBackend)
+    report = used.report
     fused = sum(not region.reason for region in report.regions)
     for cell in cells:
         cell["regions"] = f"{fused} of {len(report.regions)} fused"

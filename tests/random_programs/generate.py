@@ -12,6 +12,7 @@ from fusegen import chain, spec
 from fusegen.base.errors import SpecError
 from fusegen.ops import Op, find, registry
 from random_programs.attributes import attributes_of, number
+from random_programs.draft import CrashError, Draft
 from random_programs.formula_text import Formulas
 from random_programs.program import Program, spec_text
 
@@ -29,29 +30,11 @@ _KINDS = ("full", "full", "row", "col", "col", "channel", "scalar")
 _TRIES = 12
 
 
-class CrashError(Exception):
-    """A spec that ended in something else than a message: `program` is the spec."""
-
-    def __init__(self, program: Program, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.program = program
-
-
-class Generator:
-    """Draws one program.
-
-    Args:
-        name: the program's name.
-        seed: the seed.
-        refusals: counts the messages of the steps that were refused.
-    """
+class Generator(Draft):
+    """Draws one program; see `Draft`."""
 
     def __init__(self, name: str, seed: int, refusals: Counter[str] | None = None) -> None:
-        self.rng = random.Random(seed)
-        self.name, self.seed = name, seed
-        self.refusals = Counter() if refusals is None else refusals
-        self.document: dict[str, Any] = {"chain": []}
-        self.numbers: dict[str, float] = {}
+        super().__init__(name, seed, refusals)
         self.positive: list[str] = []
         self.values: list[str] = []  # the names of earlier values
         self.features = 0
@@ -59,7 +42,6 @@ class Generator:
         self.rank = 0  # the dims that reach the next step, 0 for any
         self.scalar = False  # whether one number reaches it
         self.dropped = False  # whether the row was dropped
-        self.ended = False
         self.shape: tuple[int, ...] = ()
 
     def program(self) -> Program:
@@ -268,8 +250,7 @@ class Generator:
         try:
             derived = chain.derive(spec.parse(program.text, self.name))
         except SpecError as error:
-            message = str(error).split(": ", 1)[-1]
-            self.refusals[" ".join(w for w in message.split() if "'" not in w)[:90]] += 1
+            self.refused(error)
             return False
         except Exception as error:
             raise CrashError(program, error) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import torch
 from fusegen import chain, spec
 from fusegen.base.errors import SpecError
 from random_programs.attributes import number
-from random_programs.generate import CrashError
+from random_programs.draft import CrashError, Draft
 from random_programs.program import Program, spec_text
 from random_programs.reference import Call, values_of
 
@@ -26,26 +25,15 @@ SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 31, 33)
 MOST = 3000
 
 
-class NamedDraft:
-    """Keeps a spec to which steps are added that the language takes, and draws operands for them.
-
-    Args:
-        name: the program's name.
-        seed: the seed.
-        refusals: counts the messages of the steps that were refused.
-    """
+class NamedDraft(Draft):
+    """Takes the steps that the language takes, and draws operands for them; see `Draft`."""
 
     def __init__(self, name: str, seed: int, refusals: Counter[str] | None = None) -> None:
-        self.rng = random.Random(seed)
-        self.name, self.seed = name, seed
-        self.refusals = Counter() if refusals is None else refusals
-        self.document: dict[str, Any] = {"chain": []}
-        self.numbers: dict[str, float] = {}
+        super().__init__(name, seed, refusals)
         self.inputs: dict[str, tuple[tuple[int, ...], ...]] = {}  # of classes, their numbers too
         self.held: dict[str, tuple[int, ...]] = {}  # parameters
         self.values: dict[str, Shapes] = {}  # "x" is what reaches the next step
         self.x: Shapes = ((), ())
-        self.ended = False
 
     def made(self, document: dict[str, Any]) -> Program:
         keys = ("order", "arguments", "dims", "operands", "outputs", "chain")
@@ -100,8 +88,7 @@ class NamedDraft:
         try:
             chain.derive_all(spec.parse(program.text, self.name))
         except SpecError as error:
-            message = str(error).split(": ", 1)[-1]
-            self.refusals[" ".join(w for w in message.split() if "'" not in w)[:90]] += 1
+            self.refused(error)
             return False
         except Exception as error:
             raise CrashError(program, error) from error

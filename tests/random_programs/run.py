@@ -22,7 +22,8 @@ from fusegen.base.errors import SpecError
 from fusegen.toolchain import pipeline
 from random_programs.build import COMPUTED, Dtypes, compile_together, in_turn, write_package
 from random_programs.check import Failure, check
-from random_programs.generate import CrashError, Generator
+from random_programs.draft import CrashError
+from random_programs.generate import Generator
 from random_programs.generate_named import NamedGenerator
 from random_programs.program import Program
 
