@@ -87,7 +87,8 @@ class _Run:
         self.document, self.call = document, call
         self.named: dict[str, Tensor] = {}
         self.left: dict[int, list[int]] = {}  # of so many dims, those that later steps did not drop
-        self.stream = 0
+        self.stream = self.place = 0
+        self.hand: Hand = lambda _, value: value
         self.full = {
             n
             for n, o in document.get("operands", {}).items()
@@ -95,6 +96,7 @@ class _Run:
         }
 
     def value(self, x: Tensor, hand: Hand) -> Tensor:
+        self.hand = hand
         source = find(_word(self.document["chain"][0])[0])
         self.named["input"] = x
         first = _word(self.document["chain"][0])[1] or {}
@@ -104,6 +106,7 @@ class _Run:
             if "input" in self.call.operands:
                 self.named["input"] = self.call.operands["input"]
         for place, step in enumerate(self.document["chain"]):
+            self.place = place
             word, given = _word(step)
             dims = x.dim()
             x, dropped, label = self._step(word, given, x)
@@ -139,7 +142,7 @@ class _Run:
             if (weight := self.call.operands.get(f"{label}_weight")) is not None:
                 start = given.get("of", "")
                 x = self.named.get(start, self.call.operands.get(start, x))
-                return F.linear(x, weight, self.call.operands.get(f"{label}_bias")), (), label
+                return self._product(x, weight, self.call.operands.get(f"{label}_bias")), (), label
             return x if bias is None else x + bias, (), label
         if op.eval_mode == "identity":
             return self._drop(op.name, x, attributes), (), label
@@ -163,6 +166,11 @@ class _Run:
         if self.call.written_out:
             function = WRITTEN_OUT.get(op.name, function)
         return function(x, *operands.values(), **attributes), dims, label
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return a linear layer's value: torch stores the product, to which a kernel adds the bias."""
+        found = F.linear(x, weight)
+        return found if bias is None else self.hand(self.place, found) + bias
 
     def _formula(self, given: Any, x: Tensor) -> Tensor:
         text, dims = given, (-1,)
