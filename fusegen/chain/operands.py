@@ -59,6 +59,12 @@ class SegmentOperand:
         dims = self.axis or (self.dims if self.kind is Kind.CHANNEL else None)
         return f"({', '.join(map(str, dims))},)" if dims is not None else f'"{self.kind.label}"'
 
+    @property
+    def alone(self) -> tuple[int, ...]:
+        """The dims with which alone a call may pass it, if it is not by these that torch aligns it."""
+        own = self.dims or ()
+        return () if own == tuple(range(-len(own), 0)) else own
+
     def access(self, layout: Layout) -> Access:
         """Return how its values lie in it; if each column has its own channel, it varies along columns."""
         stored: Stored = "int64" if self.integer else "computed" if self.float32 else "x"

@@ -10,7 +10,7 @@ from fusegen.render.places import kept_sizes
 from fusegen.spec.cut import REST
 from fusegen.spec.model import PartsOf, Setting
 
-__all__ = ["cut_line", "cut_lines", "taken_apart"]
+__all__ = ["cut_line", "cut_lines", "given_along", "taken_apart", "torch_aligns"]
 
 
 def cut_line(
@@ -50,7 +50,25 @@ def taken_apart(chain: Chain) -> list[PartsOf]:
 def cut_lines(chain: Chain) -> list[str]:
     """Return the lines that cut what a chain takes parts of."""
     held = parameters_of(chain.spec)
-    return [
-        cut_line(cut.names, cut.sizes, cut.dim, held.get(cut.whole, cut.whole), cut.label)
-        for cut in taken_apart(chain)
-    ]
+    lines = []
+    for cut in taken_apart(chain):
+        text = held.get(cut.whole, cut.whole)
+        if cut.dims is not None and not torch_aligns(cut.dims):
+            text = f"along_dims({text}, {cut.dims}, x.shape, {cut.dim})"
+        lines.append(cut_line(cut.names, cut.sizes, cut.dim, text, cut.label))
+    return lines
+
+
+def given_along(chain: Chain) -> dict[str, tuple[int, ...]]:
+    """Return the dims of those inputs of a `Module` that a call may pass with these alone.
+
+    What is taken apart gets x's dims as it is cut.
+    """
+    parts = {name for cut in taken_apart(chain) for name in cut.names}
+    given = [o for o in chain.operands if o.owner is None and o.name not in parts]
+    return {o.name: o.alone for o in given if o.alone}
+
+
+def torch_aligns(dims: Sequence[int]) -> bool:
+    """Whether torch aligns a tensor that has these dims alone, counted from the end, with x."""
+    return [*dims] == [*range(-len(dims), 0)]

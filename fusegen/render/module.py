@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from fusegen.chain import Chain
-from fusegen.render.cuts import cut_lines, taken_apart
+from fusegen.render.cuts import cut_lines, given_along, taken_apart
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import (
     fused_submodules,
@@ -22,7 +22,10 @@ from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Argument, Ref, Spec, Step
 
-_HELPERS = ("beside", "column_numbers", "in_rows", "one_a_row", "operand_beside", "widened")
+_HELPERS = (
+    *("along_dims", "beside", "column_numbers", "in_rows", "one_a_row", "operand_beside"),
+    "widened",
+)
 _PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Sequence[int]"}
 
 
@@ -51,7 +54,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     fused = fused_submodules(chain, training)
     stepwise = lines_in_torch(chain) if fused else []
     outputs = [name if name in spec.further_outputs else "x" for name in spec.outputs]
-    later = spec.number > 1
+    later, cuts = spec.number > 1, cut_lines(chain)
     places = {o.name: text_of(o.place) for o in spec.operands}
     return {
         "function": spec.function,
@@ -87,10 +90,10 @@ def module_context(chain: Chain) -> dict[str, object]:
         "keeps_input": not later and any(o.name == INPUT for o in chain.operands),
         "source": source_of(chain),
         "larger": [],
-        "cuts": cut_lines(chain),
+        "cuts": cuts,
         "fused": fused,
         "stepwise": stepwise,
-        "helpers": helpers_in(stepwise),
+        "helpers": helpers_in([*cuts, *stepwise]),
         "training": f"{local(training[0])}.training" if training else "",
         "held_operands": {
             o.name: places[o.name] if o.owner == o.name else o.name for o in chain.operands
@@ -106,9 +109,8 @@ def lines_in_torch(chain: Chain) -> list[str]:
     """Return the lines of a `Module` that compute the chain's value step by step in torch."""
     places = {o.name: text_of(o.place) for o in chain.spec.operands}
     tensors = {o.name: places.get(o.name, "") if o.owner else o.name for o in chain.operands}
-    return cut_lines(chain) + stepwise_lines(
-        chain.spec, tensors, _held_attributes(chain) | _held_groups(chain)
-    )
+    numbers = _held_attributes(chain) | _held_groups(chain)
+    return stepwise_lines(chain.spec, tensors, numbers, cut_lines(chain), given_along(chain))
 
 
 def helpers_in(lines: Sequence[str]) -> list[str]:

@@ -107,6 +107,8 @@ def _taken(operand: SegmentOperand, segment: Segment) -> str:
         return operand.name
     if operand.channels:
         return f"rows_first({operand.name}, {layout.order}, per_channel=True)"
+    if operand.alone:
+        return f"rows_first({operand.name}, {layout.order}, alone={tuple_text(operand.alone)}, beside=x)"
     if operand.kind is Kind.ROW:
         return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)})"
     return f"rows_first({operand.name}, {layout.order})"

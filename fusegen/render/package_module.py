@@ -11,9 +11,10 @@ import jinja2
 
 from fusegen.chain import Chain, Chains
 from fusegen.chain.chains import larger_operands
-from fusegen.render.cuts import cut_line
+from fusegen.render.cuts import cut_line, torch_aligns
 from fusegen.render.module import (
     constructor_of,
+    helpers_in,
     inputs_of,
     lines_in_torch,
     module_context,
@@ -82,13 +83,15 @@ def contexts_of(
             _convolve_first(context, chain.spec.steps[0], convolution)
         own.append(context)
     one = len(chains.pieces) == 1
+    forward = [] if one else _forward(chains, _calls, by_kernels=by_kernels)
     package = own[0] if one else {**common, **_package_context(chains, own)}
     package |= {
         "functions": [context["function"] for context in own],
         "has_products": any(context["source"] for context in own),
-        "forward": [] if one else _forward(chains, _calls, by_kernels=by_kernels),
+        "forward": forward,
         "helpers": sorted(
             {name for context in own for name in context["helpers"]}
+            | {*helpers_in(forward)}
             | ({"as_large_as"} if any(context["larger"] for context in own) else set())
         ),
         "submodule_helpers": _submodule_helpers(own),
@@ -234,7 +237,7 @@ def _forward(
         if by_kernels and after and _pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
-        start = parameters_of(spec).get(start, start)
+        start = _along_dims(spec, start, parameters_of(spec).get(start, start))
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         elif own.steps[0].op is CUT:
@@ -252,6 +255,15 @@ def _forward(
     last = spec.steps[-1].label
     outputs = ["x" if label == last else label for label in spec.outputs or (last,)]
     return [*lines, f"return {', '.join(outputs)}"]
+
+
+def _along_dims(spec: Spec, name: str, text: str) -> str:
+    """Return the text of what a chain starts from, with as many dims as x if it is an operand that lists its
+    own."""
+    dims = next((o.dims for o in spec.operands if o.name == name), None)
+    if dims is None or torch_aligns(dims):
+        return text
+    return f"along_dims({text}, {dims}, {(-1,) * spec.dims})"
 
 
 def _taken_later(chains: Chains) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import sympy as sp
 
@@ -26,7 +27,13 @@ from fusegen.spec.model import INPUT, Ref, Spec, Step
 _RANK = "rank_"
 
 
-def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> list[str]:
+def stepwise_lines(
+    spec: Spec,
+    tensors: Mapping[str, str],
+    numbers: Mapping[str, str],
+    cuts: Sequence[str] = (),
+    along: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> list[str]:
     """Return the lines that compute the chain's value from `x`, and leave it in `x`.
 
     Other outputs are left in variables with the names of their steps.
@@ -35,8 +42,16 @@ def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str,
         spec: the spec.
         tensors: the text of each declared operand.
         numbers: the text of each argument that steps take.
+        cuts: the lines that take operands apart, which read the shape of what the source gives.
+        along: the dims of those operands that a call may pass with these alone.
     """
     writer = _Writer(spec, tensors, numbers)
+    for place, (name, dims) in enumerate(along.items()):
+        writer.beside.append(f"along{place}_ = along_dims({tensors[name]}, {dims}, x.shape)")
+        writer.tensors[name] = f"along{place}_"
+    writer.beside = [*cuts, *writer.beside]
+    if not spec.steps[0].is_source:
+        writer.lines += writer.beside
     for span in spans_of(spec):
         writer.add_span(span)
     return writer.lines
@@ -47,6 +62,7 @@ class _Writer:
 
     Attributes:
         lines: the lines so far.
+        beside: those that make operands ready, once x is the activation.
         reduced: whether the value may have lost dims since the span began.
         wide: whether the step is computed in float32 where x has 16 bits, because an operand or its value is
             of float32.
@@ -55,6 +71,7 @@ class _Writer:
     def __init__(self, spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> None:
         self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
         self.lines: list[str] = []
+        self.beside: list[str] = []
         self.reduced = self.wide = False
         self.float32 = {o.name for o in spec.operands if o.float32}
         self.mentioned = {name for step in spec.steps for name in step.mentions}
@@ -87,6 +104,7 @@ class _Writer:
             if step.label in self.mentioned:
                 self.lines.append(f"{step.label} = x")
                 self.tensors[step.label] = step.label
+            self.lines += self.beside
             return
         returned = step.label in self.spec.float32
         self.wide = returned or not self.float32.isdisjoint(step.tensors)
@@ -100,6 +118,7 @@ class _Writer:
             self.lines += ["x = x.to(dtype_)"] * self.wide
             return
         self.lines.append(f"x = {value}")
+        self.lines += self.beside if step.is_source else ()
         if self.wide and not returned:
             self.lines.append("x = x.to(dtype_)")
         self.reduced = self.reduced or _reduces(step)

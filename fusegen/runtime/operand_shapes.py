@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fusegen.runtime.along_dims import along_dims
 from fusegen.runtime.operators import computed_in, half_shape
 
 #: The dtypes of an activation.
@@ -36,6 +37,8 @@ class Operand:
         float32: whether it is of float32 where x has 16 bits, as the kernels compute.
         per_channel: whether it is given with one number per channel, [C, 1, 1] or [C], and expanded to its
             kind.
+        dims: the dims along which it varies, counted from the end, if the spec lists them: a call may pass
+            it with these alone.
 
     Attributes:
         typed: whether its dtype may be another than x's.
@@ -50,8 +53,9 @@ class Operand:
         mask: bool = False,
         float32: bool = False,
         per_channel: bool = False,
+        dims: tuple[int, ...] = (),
     ) -> None:
-        self.name, self.kind, self.per_channel = name, kind, per_channel
+        self.name, self.kind, self.per_channel, self.dims = name, kind, per_channel, dims
         self.integer, self.parts, self.mask, self.float32 = integer, parts, mask, float32
         self.typed = integer or float32  # each call asks for it: a property would take 50 ns
 
@@ -183,8 +187,11 @@ def adapted(
             if operand.per_channel:
                 own = _by_channel(own, len(whole))
             shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
-            fits = has_shape(operand, own, shape, columns)
-            found.append(own if fits else _expanded(own, operand.kind, shape, columns))
+            placed = along_dims(own, operand.dims, shape) if operand.dims else own
+            if not has_shape(operand, placed, shape, columns):
+                larger = _expanded(placed, operand.kind, shape, columns)
+                placed = own if larger is placed else larger  # a message then says what was given
+            found.append(placed)
     return tuple(found)
 
 

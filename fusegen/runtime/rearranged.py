@@ -6,17 +6,31 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fusegen.runtime.along_dims import along_dims
+
 __all__ = ["restored", "rows_alone", "rows_first"]
 
 
-def rows_first(tensor: Tensor, order: Sequence[int], *, per_channel: bool = False) -> Tensor:
+def rows_first(
+    tensor: Tensor,
+    order: Sequence[int],
+    *,
+    per_channel: bool = False,
+    alone: tuple[int, ...] = (),
+    beside: Tensor | None = None,
+) -> Tensor:
     """Return a view of a tensor in another order of dims, of which the last ones are a row.
 
     Args:
         tensor: the activation, or an operand that broadcasts with it.
         order: the dims of the activation in the order of the view.
         per_channel: whether a tensor of one dim has a number for each channel.
+        alone: the dims of the activation that an operand may have alone.
+        beside: the view of the activation, beside which it has them.
     """
+    if beside is not None:
+        sizes = dict(zip(order, beside.shape, strict=True))
+        tensor = along_dims(tensor, alone, [sizes[dim] for dim in sorted(sizes)])
     rank, dims = len(order), tensor.dim()
     if not dims or dims > rank:
         return tensor

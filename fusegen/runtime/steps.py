@@ -8,7 +8,19 @@ import math
 import torch
 from torch import Tensor
 
+from fusegen.runtime.along_dims import along_dims
 from fusegen.runtime.operators import computed_in
+
+__all__ = [
+    "along_dims",
+    "as_large_as",
+    "beside",
+    "column_numbers",
+    "in_rows",
+    "one_a_row",
+    "operand_beside",
+    "widened",
+]
 
 
 def as_large_as(x: Tensor, other: Tensor) -> Tensor:

@@ -122,6 +122,7 @@ class PartsOf:
         sizes: the sizes of the parts; none if they are of one width.
         dim: the dim that they are along, counted from the end.
         label: the step that takes it apart.
+        dims: the dims along which it varies, counted from the end, if the spec lists them.
     """
 
     whole: str
@@ -129,6 +130,7 @@ class PartsOf:
     sizes: tuple[Setting, ...]
     dim: int
     label: str
+    dims: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec.cut import dim_of_parts, sizes_of_parts
+from fusegen.spec.dims_along import dims_along
 from fusegen.spec.drafts import Draft
 from fusegen.spec.formula.of_parts import names_of_parts
 from fusegen.spec.keys import OF
@@ -20,8 +21,16 @@ __all__ = ["check_parts_used", "operands_of_parts", "parts_of_operand", "taking_
 _WHOLE = "parts"
 
 
-def parts_of_operand(names: Names, draft: Draft, label: str) -> PartsOf | None:
+def parts_of_operand(
+    names: Names, draft: Draft, label: str, before: Sequence[Step]
+) -> PartsOf | None:
     """Return what a formula takes apart beside x, or None if it takes nothing apart.
+
+    Args:
+        names: the spec's names.
+        draft: the step of the formula.
+        label: its label.
+        before: the steps before it.
 
     Raises:
         SpecError: if it is no operand of several numbers, nor the value of an earlier chain.
@@ -52,21 +61,17 @@ def parts_of_operand(names: Names, draft: Draft, label: str) -> PartsOf | None:
         sizes=tuple(sizes_of_parts(names, draft)) if sized else (),
         dim=dim_of_parts(names, draft),
         label=label,
+        dims=operand.dims if operand is not None else dims_along(whole, before, names.operands),
     )
 
 
 def operands_of_parts(
-    cut: PartsOf, declared: Mapping[str, Operand], before: Sequence[Step], line: int
+    cut: PartsOf, declared: Mapping[str, Operand], line: int
 ) -> dict[str, Operand]:
-    """Return the parts as operands.
-
-    Those of an earlier value vary along the dims of what its product starts from, if these are listed.
-    """
+    """Return the parts as operands."""
     whole = declared.get(cut.whole)
     if whole is None:
-        start = _start_of(cut.whole, before)
-        dims = declared[start].dims if start in declared else None
-        whole = Operand(cut.whole, Kind.FULL, None, None, line, dims=dims)
+        whole = Operand(cut.whole, Kind.FULL, None, None, line, dims=cut.dims)
     if whole.dims is not None and set(cut.sizes) == {
         1
     }:  # a part of size 1 is broadcast along that dim
@@ -93,10 +98,3 @@ def check_parts_used(
             if name != NO_PART and name not in used:
                 message = f"no step uses {name}, a part of {cut.whole}: use it, or call it {NO_PART} in parts"
                 raise names.document.error((*draft.place, "parts"), message)
-
-
-def _start_of(value: str, before: Sequence[Step]) -> str:
-    """Return what the chain starts from that computes a value, if it says so."""
-    place = next((n for n, step in enumerate(before) if step.label == value), 0)
-    source = next((step for step in reversed(before[: place + 1]) if step.is_source), None)
-    return source.factors[OF].name if source is not None and OF in source.factors else ""

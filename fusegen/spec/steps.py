@@ -85,8 +85,8 @@ def steps(
         doing(f"reading step {number + 1}")
         unnamed = unnamed_of(drafts, labels, number)
         names = replace(names, values=values, unnamed=unnamed, operands=declared)
-        if taken := parts_of_operand(names, draft, label):
-            declared |= operands_of_parts(taken, declared, done, document.line(draft.place))
+        if taken := parts_of_operand(names, draft, label, done):
+            declared |= operands_of_parts(taken, declared, document.line(draft.place))
             apart[label], names = (draft, taken), replace(names, operands=declared)
             draft = draft.without_parts()
         if cut := cut_of(names, draft, label):
