@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator, Mapping
 
-from fusegen.chain.cut_into_segments import Span
+from fusegen.chain.span import Span
 from fusegen.ops import find
 from fusegen.ops.autocast import IN_FLOAT32, LOWERED
 from fusegen.spec.model import Ref, Spec, Step

@@ -6,56 +6,18 @@ broadcast a reduced value, or to use an earlier value that has neither one numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
-from fusegen.atoms import HALVES, Partition
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
 from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
+from fusegen.chain.span import Span
 from fusegen.program import Kind
 from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT, Ref, Spec, Step
-
-
-@dataclass(frozen=True)
-class Span:
-    """Consecutive steps with one layout.
-
-    Args:
-        steps: the steps.
-        layout: which dims are their rows and columns.
-        broadcast: the dims along which its activation is larger than the value that reaches it, from the end.
-        broadcasters: the operands and values of its first step that make it larger.
-        expanded: whether that value varies along some of the columns; it is expanded before the operator.
-        handed: the values of earlier spans that it uses, each with its kind here.
-        begins: the names of the value that reaches it, if a later span uses that value or it is an output.
-        returned: the names of values that it returns beside its last one: for later spans, or as outputs.
-        still: the names of those values, its last one included, that get no gradient: later steps only
-            compare or detach them.
-    """
-
-    steps: tuple[Step, ...]
-    layout: Layout
-    broadcast: tuple[int, ...] = ()
-    broadcasters: tuple[str, ...] = ()
-    expanded: bool = False
-    handed: Mapping[str, Kind] = field(default_factory=dict)
-    begins: tuple[str, ...] = ()
-    returned: tuple[str, ...] = ()
-    still: frozenset[str] = frozenset()
-
-    @cached_property
-    def paired(self) -> bool:
-        """Whether each value that varies along a row is computed part by part."""
-        return any(step.paired for step in self.steps)
-
-    @cached_property
-    def partition(self) -> Partition:
-        """How its rows are cut into parts, where they are."""
-        return next((s.partition for s in self.steps if s.partition), HALVES)
+from fusegen.spec.parts_of_start import by_element
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:
@@ -103,7 +65,7 @@ class _Walk:
         expanded = bool(broadcast) and not self.value.varies.isdisjoint(layout.columns)
         self.opens, self.reach = None, reach
         handed: dict[str, Kind] = {}
-        count = 0
+        count, by_elements = 0, bool(broadcast)
         for step in steps:
             self._check_dims(step)
             self._check_state(step)
@@ -122,6 +84,13 @@ class _Walk:
                     handed[name] = Kind.FULL if kind is None else kind  # it is expanded
             named = (*step.tensors, *step.mentions)
             start, before = self._start(step), self.value
+            if by_elements and count:
+                added = [
+                    n for n in named if {*broadcast} & self._dims(n, layout.columns, start.rank)
+                ]
+                outside = [n for n in added if n in step.tensors or n in handed]
+                broadcasters = (*dict.fromkeys([*broadcasters, *outside]),)
+            by_elements = by_elements and by_element(step) and not self._is_named(step)
             given = {name: self._dims(name, layout.columns, start.rank) for name in named}
             self.value = extent_after(step, start, given, layout)
             self._check_without_x(step, layout, reach)
@@ -135,6 +104,11 @@ class _Walk:
         made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, expanded, handed)
         self.found.append(made)
         return count, needed
+
+    def _is_named(self, step: Step) -> bool:
+        """Whether a step's value is returned, or named by another: it must have its own size."""
+        named = {name for other in self.spec.steps for name in other.mentions}
+        return step.label in named | self.spec.further_outputs
 
     def spans(self) -> tuple[Span, ...]:
         """Return the spans, with the values that each hands on."""

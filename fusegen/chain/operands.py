@@ -9,8 +9,8 @@ import sympy as sp
 
 from fusegen.atoms.halves import parts_held
 from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout, channel_from_end
+from fusegen.chain.span import Span
 from fusegen.chain.third_axis import kind_along, kind_of_dims
 from fusegen.program import WHOLE, Access, Kind, Stored
 from fusegen.spec.columns import columns_problem

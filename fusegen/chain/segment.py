@@ -9,10 +9,10 @@ from typing import get_args
 from fusegen.atoms.constants import parts
 from fusegen.base.activity import doing
 from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.chain.segment_program import forward_program, tracked
+from fusegen.chain.span import Span
 from fusegen.chain.third_axis import takes_reordered, with_axis
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value

@@ -13,10 +13,10 @@ from fusegen.chain.axes_of_reductions import (
     NamedValue,
     reduced_already,
 )
-from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.outline import kind_of_outline, outline_after
+from fusegen.chain.span import Span
 from fusegen.chain.step_value import named_symbol, parts_of, step_value
 from fusegen.program import Access, Input, Kind, Outline, Output, Program, Value, ending
 from fusegen.program.builder import Builder

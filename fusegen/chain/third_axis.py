@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
+from fusegen.chain.span import Span
 from fusegen.program import Kind, Program
 from fusegen.spec.model import Operand, Spec, Step
 

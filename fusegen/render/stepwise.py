@@ -13,8 +13,9 @@ from types import MappingProxyType
 import sympy as sp
 
 from fusegen import ops
-from fusegen.chain.cut_into_segments import Span, spans_of
+from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.outline import names_reduced
+from fusegen.chain.span import Span
 from fusegen.ops import Op
 from fusegen.program import Kind
 from fusegen.render.module_forward import factors_of, parameters_of

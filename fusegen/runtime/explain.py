@@ -134,7 +134,7 @@ def explain(
         if not has_shape(operand, tensor, shape, columns):
             raise ValueError(
                 f"{place}: expected {_expected(operand, shape, columns)} for {name} of shape "
-                f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand, tensor, shape)}"
+                f"{tuple(whole)}, got {tuple(tensor.shape)}{_rule(operand, tensor, shape, activation)}"
             )
     raise ValueError(f"{package}: {name}: expected a tensor on cpu or cuda, got one on {x.device}")
 
@@ -155,12 +155,17 @@ def _expected(operand: Operand, x: Sequence[int], columns: tuple[int, int]) -> s
     return f"shape {shape if kind in ('full', 'row') else without_ones(shape)}"
 
 
-def _rule(operand: Operand, tensor: Tensor, x: Sequence[int]) -> str:
+def _rule(operand: Operand, tensor: Tensor, x: Sequence[int], activation: Activation) -> str:
     """Return which other shapes an operand may have, for a message."""
     if tensor.dim() > len(x):
         return f"; in torch the result would have {tensor.dim()} dims, and a chain adds none"
     if operand.integer or operand.kind == "scalar" or operand.per_channel:
         return ""
+    if activation.broadcasters and operand.kind == "full":
+        return (
+            "; steps after one that reduces, or whose value is returned or named, make nothing larger: put "
+            "them into a spec of their own"
+        )
     along = isinstance(operand.kind, tuple)
     what = f"an operand of dims {operand.kind}" if along else f"a {operand.kind} operand"
     return f"; {what} may have any shape that torch broadcasts to the expected one"

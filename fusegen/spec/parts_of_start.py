@@ -11,7 +11,7 @@ from fusegen.spec.drafts import Draft
 from fusegen.spec.model import INPUT, Step
 from fusegen.spec.yaml import Document
 
-__all__ = ["check_parts", "check_step_of_parts"]
+__all__ = ["by_element", "check_parts", "check_step_of_parts"]
 
 
 def check_parts(document: Document, drafts: Sequence[Draft], chain: Sequence[Step]) -> None:
@@ -54,7 +54,7 @@ def _check_before(document: Document, draft: Draft, step: Step, before: Sequence
         SpecError: an earlier step takes parts of its own, or more than an element at a time.
     """
     first = start_of_chain([*before, step], len(before))
-    other = next((s for s in before[first:] if not _is_alike_in_parts(s)), None)
+    other = next((s for s in before[first:] if not by_element(s)), None)
     if other is None:
         return
     second = "" if draft.op is None else f", or give it a second input: {{{step.split[0]}: ...}}"
@@ -66,8 +66,8 @@ def _check_before(document: Document, draft: Draft, step: Step, before: Sequence
     raise document.error(draft.place, message)
 
 
-def _is_alike_in_parts(step: Step) -> bool:
-    """Whether a step's value in each part of a row is computed from that part alone, in one way."""
+def by_element(step: Step) -> bool:
+    """Whether each element of a step's value is computed from one element of what reaches it, in one way."""
     op = step.op
     if op is not None and op.source:
         return True

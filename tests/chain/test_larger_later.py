@@ -1,0 +1,129 @@
+"""A mean of rows that operands make larger again, of which the first may be of size 1."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from conftest import once, shared
+from random_programs.build import build_specs
+from torch import Tensor
+
+from fusegen import load
+
+SPECS = {
+    "larger_twice": """
+dims: 3
+operands: {a: full, b: full}
+chain:
+  - mean: {dim: 1, keepdim: true}
+  - add: a
+  - tanh
+  - mul: b
+""",
+    # By a value of another segment, beside one that is returned.
+    "larger_by_value": """
+dims: 3
+operands: {a: full, b: full}
+outputs: [m, e]
+chain:
+  - mean: {dim: 2, keepdim: true, name: m}
+  - expr: "x * tanh(a)"
+  - expr: "x + b"
+  - expr: {name: e, formula: "x * sigmoid(input)"}
+""",
+    # What would be another value if it were larger.
+    "larger_too_late": """
+dims: 3
+operands: {a: full, b: full}
+chain:
+  - mean: {dim: 1, keepdim: true}
+  - add: a
+  - softmax: {dim: 1}
+  - mul: b
+""",
+    "larger_and_returned": """
+dims: 3
+operands: {a: full, b: full}
+outputs: [sum, product]
+chain:
+  - mean: {dim: 1, keepdim: true}
+  - add: {name: sum, other: a}
+  - mul: {name: product, other: b}
+""",
+}
+
+
+def later(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return (x.mean(1, keepdim=True) + a).tanh() * b
+
+
+def by_value(x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    m = x.mean(2, keepdim=True)
+    return m, (m * a.tanh() + b) * x.sigmoid()
+
+
+def too_late(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return (x.mean(1, keepdim=True) + a).softmax(1) * b
+
+
+def returned(x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    total = x.mean(1, keepdim=True) + a
+    return total, total * b
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
+    folder = shared(tmp_path_factory) / "larger_later"
+
+    def build() -> None:
+        folder.mkdir()
+        for name, text in SPECS.items():
+            (folder / f"{name}.yaml").write_text(text)
+        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
+
+    once(tmp_path_factory, "larger_later", build)
+    return {name: load(name, folder / "out") for name in SPECS}
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("larger_twice", later),
+        ("larger_by_value", by_value),
+        ("larger_too_late", too_late),
+        ("larger_and_returned", returned),
+    ],
+)
+def test_operands_of_any_sizes_give_what_torch_gives_or_a_message(
+    packages: dict[str, ModuleType], name: str, same: Callable[..., Any]
+) -> None:
+    torch.manual_seed(1)
+    model, refused = packages[name].Module().double(), 0
+    for a, b in itertools.product(itertools.product((1, 3), (1, 5), (1, 7)), repeat=2):
+        inputs = [
+            torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 5, 7), a, b)
+        ]
+
+        def derivatives(found: Any, inputs: list[Tensor] = inputs) -> list[Tensor]:
+            torch.manual_seed(2)
+            values = found if isinstance(found, tuple) else (found,)
+            loss = sum((torch.randn(v.shape, dtype=v.dtype) * v.sin()).sum() for v in values)
+            first = torch.autograd.grad(loss, inputs, create_graph=True)
+            again = sum((torch.randn(v.shape, dtype=v.dtype) * v).sum() for v in first)
+            return [*values, *first, *torch.autograd.grad(again, inputs)]
+
+        if a[1] == 1 and b[1] == 5 and same in (too_late, returned):
+            refused += 1
+            with pytest.raises(ValueError, match="put them into a spec of their own"):
+                model(*inputs)
+            continue
+        for value, expected in zip(
+            derivatives(model(*inputs)), derivatives(same(*inputs)), strict=True
+        ):
+            torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+    assert refused in (0, 16)
