@@ -7,6 +7,7 @@ value that the steps after it go on from. In a chain, that value has its own nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sympy as sp
@@ -16,7 +17,7 @@ from fusegen.spec.computed_size import computed_size
 from fusegen.spec.drafts import Draft
 from fusegen.spec.formula.of_parts import checked_dim
 from fusegen.spec.keys import OF
-from fusegen.spec.model import INPUT, NO_PART, Factor, Ref, Setting, Step
+from fusegen.spec.model import INPUT, NO_PART, Factor, Operand, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     "number_of",
     "sizes_of",
     "sizes_of_parts",
-    "start_before",
+    "with_start",
 ]
 
 #: The size of the part that has what the others leave.
@@ -144,7 +145,26 @@ def number_of(chain: Sequence[Step], place: int) -> int:
     return sum(step.op not in (CUT, START) for step in chain[:place])
 
 
-def start_before(step: Step, before: Sequence[Step]) -> Step | None:
+def with_start(
+    step: Step, before: Sequence[Step], operands: Mapping[str, Operand], dims: int
+) -> list[Step]:
+    """Return a step, after the step that starts a chain for it if there must be one.
+
+    Args:
+        step: the step; if it is a formula of operands alone, its factor is the one that it starts from.
+        before: the steps before it.
+        operands: the operands.
+        dims: the number of dims of x.
+    """
+    if OF not in step.factors or step.is_source:
+        start = _start_before(step, before)
+        return [step] if start is None else [start, step]
+    rank = 0 if operands[step.factors[OF].name].factor else dims
+    start = _start(f"{step.label}_start", step.factors[OF], {}, step.line, rank)
+    return [start, replace(step, factors={}, dims=rank)]
+
+
+def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
     """Return the step that starts a chain for a formula without x, or None if that goes on with a chain.
 
     It goes on if it names a value of that chain, and one that is as wide as the others there.
@@ -165,17 +185,24 @@ def start_before(step: Step, before: Sequence[Step]) -> Step | None:
     for cut in (other for other in before if other.op is CUT and start in other.parts):
         if cut.attributes["dim"] == (1 - cut.dims if cut.dims >= 3 else -1):
             size = cut.settings[str(cut.parts.index(start))]
+    settings = {} if size == REST else {"features": size}
+    return _start(start, Factor(start, is_step=True), settings, step.line, step.dims)
+
+
+def _start(
+    label: str, factor: Factor, settings: Mapping[str, Setting], line: int, dims: int
+) -> Step:
     return Step(
-        label=start,
+        label=label,
         op=START,
         formula=None,
-        text=start,
+        text=label,
         operands={},
         attributes={},
-        settings={} if size == REST else {"features": size},
-        line=step.line,
-        dims=step.dims,
-        factors={OF: Factor(start, is_step=True)},
+        settings=settings,
+        line=line,
+        dims=dims,
+        factors={OF: factor},
     )
 
 
@@ -188,7 +215,7 @@ def _widths(before: Sequence[Step]) -> tuple[object, Mapping[str, object]]:
             for part, size in zip(step.parts, sizes_of(step), strict=True):
                 found[part] = (step.attributes["dim"], size if size != REST else step.label)
         elif step.op is START:
-            here = found[step.label]
+            here = found.get(step.label, step.label)
         elif step.is_source:
             here = step.label
         elif step.split:

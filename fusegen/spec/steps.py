@@ -13,12 +13,12 @@ from fusegen.program import Kind
 from fusegen.spec.bind import bind, taking
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.constant_arguments import with_constants
-from fusegen.spec.cut import cut_of, start_before
+from fusegen.spec.cut import cut_of, with_start
 from fusegen.spec.dotted_names import check_containers, dotted_name
 from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
 from fusegen.spec.formula.step import check_op, read_formula
-from fusegen.spec.model import INPUT, NO_PART, Argument, Operand, PartsOf, Step
+from fusegen.spec.model import INPUT, NO_PART, Argument, Factor, Operand, PartsOf, Step
 from fusegen.spec.parts_of_operand import (
     check_parts_used,
     operands_of_parts,
@@ -97,8 +97,7 @@ def steps(
             names = replace(names, dims=dims_there, taken=_arguments_taken(done))
         step = _step(names, draft, label, done)
         step = taking_apart(step, taken, values) if taken else step
-        start = start_before(step, done)
-        done += [step] if start is None else [start, step]
+        done += with_start(step, done, declared, dims)
         of_drafts += [draft] * (len(done) - len(of_drafts))
         names = replace(names, dims=_dims_after(done[-1]))
         parts = draft.parts if cut else [part for part in step.parts if part != NO_PART]
@@ -228,6 +227,7 @@ def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Ste
             line=line,
             dims=names.dims,
             parts=read.parts,
+            factors={OF: Factor(read.start)} if read.start else {},
         )
         start = _dims_before(step, before)
         if start != names.dims:

@@ -18,6 +18,7 @@ from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.bind import Bound
 from fusegen.spec.dims import DimError, are_dims, check_dim, dims_in_order
 from fusegen.spec.formula import parser as formula
+from fusegen.spec.formula.of_operand import start_of_formula
 from fusegen.spec.formula.of_parts import (
     are_alternating,
     dim_of_parts,
@@ -49,6 +50,7 @@ class InlineFormula:
         dims: its `dim`.
         op: if it is of the parts of x, the op that stands for it.
         parts: the names of these.
+        start: the operand that stands for x in it, if it is of operands alone.
     """
 
     expr: sp.Expr
@@ -57,6 +59,7 @@ class InlineFormula:
     dims: Dims
     op: Op | None = None
     parts: tuple[str, ...] = ()
+    start: str = ""
 
 
 def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
@@ -103,9 +106,11 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
         if symbols[name] not in expr.free_symbols:
             message = f"the formula {_short(text)!r} does not depend on {name}: leave it out"
             raise names.document.error(place, message)
+    start = ""
     if not {*own, *names.values, INPUT} & {*read.names}:
-        message = f"the formula {_short(text)!r} does not depend on x, nor on the value of a step"
-        raise names.document.error(place, message)
+        start = start_of_formula(names, place, _short(text), used)
+        expr = expr.xreplace({symbols[start]: _X})
+        used.remove(start)
     refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
     kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     kinds |= {symbols[name]: Kind.FULL for name in names.values}
@@ -113,7 +118,7 @@ def read_formula(names: Names, place: Place, given: Any) -> InlineFormula:
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
     if not parts:
-        return InlineFormula(expr, text, refs, _dims(names, place, expr, keys))
+        return InlineFormula(expr, text, refs, _dims(names, place, expr, keys), start=start)
     dim = dim_of_parts(names, place, expr, keys.get("dim"))
     if isinstance(keys["parts"], dict):  # they are cut before
         return InlineFormula(expr, text, refs, {})

@@ -12,7 +12,7 @@ from fusegen.base.errors import UserError, nearest
 from fusegen.chain import Chain, Chains
 from fusegen.chain.chains import larger_operands
 from fusegen.chain.layout import channel_from_end
-from fusegen.spec.cut import CUT, REST, sizes_of
+from fusegen.spec.cut import CUT, REST, START, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 from fusegen.tools.single_file.example_shapes import (
@@ -146,7 +146,8 @@ def _of_pieces(
         if step is not None:
             if OF in step.factors and (name := step.factors[OF].name) not in values:
                 declared = [o for o in spec.operands if o.name == name]
-                values[name] = _along(declared, with_width(step, values[INPUT], numbers))
+                wide = with_width(_taking(spec, own, step), values[INPUT], numbers)
+                values[name] = _along(declared, wide)
                 if all(o.init is None for o in declared):
                     inputs[name] = f"torch.randn({list(values[name])})"
             start = values[step.factors[OF].name] if OF in step.factors else shape
@@ -168,6 +169,14 @@ def _of_pieces(
             shape = found[own.steps[-1].label]
         values[own.steps[-1].label] = shape
     return inputs, constant, reached
+
+
+def _taking(spec: Spec, own: Spec, step: Step) -> Step:
+    """Return the source that says how wide the operand is that a chain starts from: it, or a later one."""
+    if step.op is not START:
+        return step
+    taking = (s for s in spec.steps if OF in s.factors and s.factors[OF].name in own.computed)
+    return next(taking, step)
 
 
 def _along(declared: Sequence[Operand], shape: tuple[int, ...]) -> tuple[int, ...]:
