@@ -147,12 +147,15 @@ class Layout:
     def strided(self) -> bool:
         """Whether a row's columns may be non-adjacent in memory, also if the channel comes after them.
 
+        Columns that are no neighbours are adjacent in some orders of strides: with channels last, all dims
+        but these are.
+
         Kernels read halves that alternate in vectors of both, which must be adjacent.
         """
         if self.halved and self.partition.alternating:
             return False
         after = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
-        return self.last < -1 or (after and self.groups is None)
+        return self.last < -1 or bool(self.apart) or (after and self.groups is None)
 
     def shape_after(self, shape: Sequence[int], outline: Outline) -> tuple[int, ...]:
         """Return the shape of an outline for a tensor of this shape."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fusegen.runtime.along_dims import along_dims
@@ -47,6 +48,9 @@ def rows_alone(tensor: Tensor, order: Sequence[int], columns: int) -> Tensor:
 
 
 def restored(tensor: Tensor, order: Sequence[int]) -> Tensor:
-    """Return a result of kernels in the order of the activation's dims."""
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return tensor.permute(*back).contiguous()
+    """Return a result of kernels in the order of the activation's dims, in a memory format of torch."""
+    found = tensor.permute(*sorted(range(len(order)), key=order.__getitem__))
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(found.dim())
+    if last is not None and found.is_contiguous(memory_format=last):
+        return found
+    return found.contiguous()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import once, shared
 from random_programs.build import build_specs
+from shared.layouts import channels_last, copied
 from torch import Tensor
 
 from fusegen import load
@@ -147,6 +148,21 @@ def test_a_row_operand_may_lack_the_dims_of_a_row(packages: dict[str, ModuleType
     expected = packages["apart_operands"].apply(**given)
     given["rows"] = given["rows"].detach().reshape(5, 7)
     torch.testing.assert_close(packages["apart_operands"].apply(**given), expected)
+
+
+def test_channels_last_is_read_where_it_lies(packages: dict[str, ModuleType]) -> None:
+    given = tensors("apart_channels", last=True)
+    full = given["residual"].detach().expand(given["x"].shape)
+    given["residual"] = channels_last(full).requires_grad_()
+    packages["apart_channels"].apply(**given)  # the first call loads more
+    with torch.profiler.profile() as forward:
+        _, y = packages["apart_channels"].apply(**given)
+    cotangent = channels_last(torch.randn(y.shape, dtype=torch.float64))
+    with torch.profiler.profile() as backward:
+        grads = torch.autograd.grad(y, [given["x"], given["residual"]], cotangent)
+    assert not copied(forward) and not copied(backward)
+    for found in (y, *grads):
+        assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_results_lie_as_torchs(packages: dict[str, ModuleType]) -> None:
