@@ -184,7 +184,7 @@ def _returned_values(chain: Chain, outputs: Sequence[str]) -> list[str]:
 
 def rearranging(segments: Sequence[SegmentContext]) -> list[str]:
     """Return the functions of `fusegen.runtime.rearranged` that calls of segments need."""
-    found = {text.split("(")[0] for s in segments if s.order for text in s.taken if "(" in text}
+    found = {text.split("(")[0] for s in segments for text in s.taken if "(" in text}
     found |= {"rows_first" for s in segments if s.order}
     found |= {"restored" for s in segments if s.restored}
     return sorted(found)

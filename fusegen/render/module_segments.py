@@ -103,6 +103,8 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
 def _taken(operand: SegmentOperand, segment: Segment) -> str:
     """Return the text of an operand as a segment's call takes it."""
     layout = segment.layout
+    if operand.alone and segment.span.broadcast and not layout.order:
+        return f"along_dims({operand.name}, {tuple_text(operand.alone)}, x.shape)"
     if not layout.order or operand.integer or operand.kind is Kind.SCALAR:
         return operand.name
     if operand.channels:

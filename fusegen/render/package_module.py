@@ -95,9 +95,10 @@ def contexts_of(
             | ({"as_large_as"} if any(context["larger"] for context in own) else set())
         ),
         "submodule_helpers": _submodule_helpers(own),
-        "rearranging": sorted({name for context in own for name in context["rearranging"]}),
         "reading": any(context["source"] and context["source"].reading for context in own),
     }
+    moved = {name for context in own for name in context["rearranging"]}
+    package["rearranging"] = sorted(moved.difference(package["helpers"]))
     return own, package
 
 

@@ -123,10 +123,10 @@ class Chain:
         mode, start, taken = self.modes[name], x, operands
         activation = self.activation
         if activation.broadcasters:
-            declared = [self.operands[place] for place in activation.broadcasters]
+            kinds = [self.operands[place].kind for place in activation.broadcasters]
             operands = (x, *operands)
             larger = [operands[place] for place in activation.broadcasters]
-            x = broadcast(x, larger, declared, activation.columns)
+            x = broadcast(x, larger, kinds, activation.columns)
         own = [self.operands[i] for i in mode.operands]
         given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
         given = adapted(x, own, given, activation.columns, activation.halved, activation.parts)

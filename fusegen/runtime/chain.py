@@ -212,10 +212,10 @@ class Chain:
         """Return the arguments of the forward operator, with x in float32 if an operand asks for it."""
         start, taken, activation = x, operands, self.activation
         if activation.broadcasters:
-            declared = [self.operands[place] for place in activation.broadcasters]
+            kinds = [self.operands[place].kind for place in activation.broadcasters]
             operands = (x, *operands)
             larger = [operands[place] for place in activation.broadcasters]
-            x = broadcast(x, larger, declared, activation.columns)
+            x = broadcast(x, larger, kinds, activation.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if bound.masks:
             given = masks_as_numbers(self.package, x, bound.operands, given)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusegen.runtime.along_dims import along_dims
 
-__all__ = ["restored", "rows_alone", "rows_first"]
+__all__ = ["along_dims", "restored", "rows_alone", "rows_first"]
 
 
 def rows_first(
