@@ -84,21 +84,18 @@ def contexts_of(
         own.append(context)
     one = len(chains.pieces) == 1
     forward = [] if one else _forward(chains, _calls, by_kernels=by_kernels)
+    helpers = {name for context in own for name in context["helpers"]} | {*helpers_in(forward)}
+    helpers |= {"as_large_as"} if any(context["larger"] for context in own) else set()
     package = own[0] if one else {**common, **_package_context(chains, own)}
     package |= {
         "functions": [context["function"] for context in own],
         "has_products": any(context["source"] for context in own),
         "forward": forward,
-        "helpers": sorted(
-            {name for context in own for name in context["helpers"]}
-            | {*helpers_in(forward)}
-            | ({"as_large_as"} if any(context["larger"] for context in own) else set())
-        ),
+        "helpers": sorted(helpers),
+        "rearranging": sorted({n for one in own for n in one["rearranging"]} - helpers),
         "submodule_helpers": _submodule_helpers(own),
         "reading": any(context["source"] and context["source"].reading for context in own),
     }
-    moved = {name for context in own for name in context["rearranging"]}
-    package["rearranging"] = sorted(moved.difference(package["helpers"]))
     return own, package
 
 
