@@ -33,9 +33,11 @@ def give_weights(graph: fx.Graph) -> None:
             continue
         if given["weight"] is not None or given["bias"] is not None:
             continue
+        # In the averages' dtype, which under autocast is not x's; but made of x, as the averages will change.
+        like = (x, tuple(average.shape))
         with graph.inserting_before(node):
             ones, zeros = (
-                added(graph, x, name, (x, tuple(average.shape)))  # the averages are about to change
+                added(graph, x, name, like, {"dtype": average.dtype})
                 for name in ("new_ones", "new_zeros")
             )
         args = [ones if p == 3 else zeros if p == 4 else a for p, a in enumerate(node.args)]

@@ -66,6 +66,20 @@ def test_a_batch_norm_without_a_weight(train: bool) -> None:
     assert region.ops == ("batch_norm", "relu", "tanh")
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_batch_norm_without_a_weight_under_autocast(train: bool) -> None:
+    """What it is given has the dtype of its averages, as torch's kernel asks for, whether fused or not."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6, affine=False), nn.Tanh()).train(train)
+    for everything in (True, False):
+        torch._dynamo.reset()
+        other, used = copy.deepcopy(model), FusegenBackend(everything=everything)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = torch.compile(other, backend=used)(x := torch.randn(5, 6))
+            wanted = copy.deepcopy(model)(x)
+        assert found.dtype is wanted.dtype is torch.bfloat16
+        torch.testing.assert_close(found, wanted)
+
+
 def test_sizes_that_change() -> None:
     """A graph with symbols for sizes, among them those that a rotation and a view take."""
     model = ZOO["decoder"][0]().double()
