@@ -106,6 +106,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     given: set[int] = set()
     passed: set[fx.Node] = set()
     drawn: tuple[fx.Node, ...] = ()
+    averaged: dict[fx.Node, fx.Node] = {}  # by an average, the norm that was the last to move it
     for node in graph.nodes:
         if node.op not in ("call_function", "call_method"):
             given |= storages(node) if node.op != "output" else set()
@@ -119,6 +120,10 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
         if _draws(node):
             before[node] += drawn
             drawn = (node,)
+        for average in _averages(node):
+            if average in averaged:
+                before[node] += (averaged[average],)
+            averaged[average] = node
         passed.add(node)
     return Effects(before, stretch, frozenset(fixed), frozenset(nested), frozenset(gradless))
 
@@ -256,8 +261,8 @@ def _changed_by(node: fx.Node) -> Iterator[fx.Node]:
     if body is not None:
         yield from _changed_inside(node, body)
     for average in _averages(node):
-        if len(average.users) > 1:  # a norm alone reads them: nobody else can tell when they change
-            yield average
+        if any(average not in _averages(user) for user in average.users):
+            yield average  # otherwise norms alone read it: nobody else can tell when it changes
 
 
 def _changed_inside(node: fx.Node, body: fx.GraphModule) -> Iterator[fx.Node]:

@@ -80,6 +80,31 @@ def test_a_batch_norm_without_a_weight_under_autocast(train: bool) -> None:
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_batch_norm_that_is_called_twice(train: bool, reads: bool) -> None:
+    """Its averages move in the order of the calls; only where another reads them does it stay as it is."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(6, momentum=0.3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Any:
+            last = self.norm(y).tanh()
+            both = torch.relu(self.norm(torch.relu(self.norm(x) + 1))), last
+            return (*both, self.norm.running_mean * 2) if reads else both
+
+    model = Twice().double().train(train)
+    other, used = copy.deepcopy(model), FusegenBackend(everything=True)
+    compiled = torch.compile(other, backend=used)
+    for _ in range(2):
+        inputs = tuple(torch.randn(5, 6, dtype=torch.float64) for _ in range(2))
+        hold_seen(seen(other, inputs, compiled), seen(model, inputs, model))
+    norms = [region.ops.count("batch_norm") for region in used.report.fused]
+    assert sum(norms) == (0 if reads else 3)
+
+
 def test_sizes_that_change() -> None:
     """A graph with symbols for sizes, among them those that a rotation and a view take."""
     model = ZOO["decoder"][0]().double()
