@@ -10,6 +10,7 @@ from sympy.core.relational import Relational
 
 from fusegen import atoms
 from fusegen.atoms import ATOMS, TORCH_HALVES, TORCH_REDUCTIONS
+from fusegen.atoms.values import constant
 from fusegen.render.call_text import call_text
 
 #: The exponents for which torch has a function of its own.
@@ -46,8 +47,8 @@ class TorchText:
             return f'float("{expr.value}")'
         if expr.is_Integer:
             return f"({expr})" if expr.is_negative else str(expr)
-        if expr.is_number:
-            return f"({float(expr)!r})"
+        if expr.is_number and (value := constant(expr)) is not None:
+            return f"({value!r})"
         if isinstance(expr, sp.Piecewise):
             return self._piecewise(expr)
         if expr.is_Pow and expr.exp in _POWERS:
@@ -80,7 +81,8 @@ class TorchText:
         text = self._tensor(last)
         for value, condition in reversed(cases):
             assert isinstance(condition, Relational)
-            holds = f"{self.write(condition.lhs)} {condition.rel_op} {self.write(condition.rhs)}"
+            left = self._tensor if condition.rhs.is_number else self.write
+            holds = f"{left(condition.lhs)} {condition.rel_op} {self.write(condition.rhs)}"
             text = f"torch.where({holds}, {self._tensor(value)}, {text})"
         return text
 

@@ -8,12 +8,14 @@ import pytest
 import sympy as sp
 
 from fusegen.atoms import rsqrt
+from fusegen.chain import derive
 from fusegen.lower import LoweringError, lower
 from fusegen.lower.kernel.code import Code
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
 from fusegen.lower.kernel.results import Results
 from fusegen.program import Kind, Output, Program
 from fusegen.program.builder import Builder
+from fusegen.spec import parse
 
 
 def normalised(*, exp_by_row: bool, saved: bool = False) -> Program:
@@ -66,6 +68,24 @@ def test_a_later_part_takes_what_an_earlier_one_has_handed_on() -> None:
     first, last = ({r.name for r in parts[n].results} for n in (0, 2))
     assert first and last and not first & last
     assert first | last <= {f.name for f in parts[3].inputs.saved if f.handed}
+
+
+def test_what_an_earlier_part_has_stored_is_not_stored_again() -> None:
+    """A batch norm after another: what the first saves is known before it is returned."""
+    text = """
+outputs: [v1, bn2]
+chain:
+  - batch_norm: {name: bn1, features: 5}
+  - std: {name: v1, dim: -1, keepdim: true}
+  - expr: {name: w1, formula: input * tanh(v1)}
+  - softmax: {dim: -1}
+  - batch_norm: {name: bn2, features: 5}
+"""
+    (segment,) = derive(parse(text, "twice")).segments
+    for mode in segment.modes:
+        for kernel in mode.kernels:
+            stored = [r.name for part in kernel.parts for r in part.results]
+            assert len(stored) == len({*stored})
 
 
 def test_a_name_that_an_earlier_part_uses_otherwise_is_left_in_place() -> None:

@@ -157,3 +157,8 @@ def test_the_input_after_a_source() -> None:
     text = "chain: [{conv2d: {name: conv, in_channels: 3, out_channels: 3, kernel_size: 1}}, {add: input}]"
     lines = stepwise_lines(parse(text, "residual"), {"input": "input"}, {})
     assert lines[:2] == ["input = x", "x = self.conv(x)"]
+
+
+def test_an_op_of_a_constant_that_a_formula_calls() -> None:
+    """What it compares is a function of a number, which sympy does not evaluate."""
+    agree(parse("chain: [{expr: 'lerp(x**2, 4 / (1 + x**2), 0.25)'}, tanh]", "constants"))

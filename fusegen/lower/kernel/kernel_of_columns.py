@@ -58,9 +58,10 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
         col_lines=(),
         results=Results(r for r in kernel.results if r not in results),
     )
-    there = known | {r.name for r in results}
-    new = tuple(_handed(name) for name in handed if name not in there)
-    return (_columns(kernel, (*results, *new)), rest) if results or new else (rest,)
+    own = tuple(r for r in results if r.name not in known)  # the others are stored already
+    there = known | {r.name for r in own}
+    new = (*own, *(_handed(name) for name in handed if name not in there))
+    return (_columns(kernel, new), rest) if new else (rest,)
 
 
 def _columns(kernel: Kernel, results: tuple[Result, ...]) -> Kernel:
