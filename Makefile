@@ -24,7 +24,7 @@ LESSER = $(shell grep -qs avx512f /proc/cpuinfo && echo avx2)
 SEED ?= 0
 RECORDS ?= build/prove
 # The parts of `make prove`, each of which is a target: `make prove-specs`.
-PROVED = samples programs sanitizers inputs models faults specs
+PROVED = samples programs named sanitizers inputs models faults specs
 # Collecting all tests takes pytest five seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
@@ -76,6 +76,9 @@ prove-samples:
 prove-programs:
 	$(PROVE) tests/run_random_programs.py $(AT_MOST) --seed $(SEED) --count 200 --together 20 --quick \
 	  --record $(RECORDS)/programs_$(SEED).json
+prove-named:
+	$(PROVE) tests/run_random_programs.py $(AT_MOST) --seed $(SEED) --count 40 --together 20 --quick --named \
+	  --record $(RECORDS)/named_$(SEED).json
 prove-models:
 	$(PROVE) -m prove models $(AT_MOST) --seed $(SEED) --count 48 --record $(RECORDS)/models_$(SEED).json
 prove-faults:

@@ -77,6 +77,7 @@ class _Walk:
                     step,
                     "it takes the halves of a row, and makes what reaches it larger: make two chains of it",
                 )
+            self._check_width(step, layout)
             for name in step.mentions:
                 where, extent = self.named[name]
                 if max(where, 0) < here:
@@ -266,6 +267,23 @@ class _Walk:
                     step,
                     f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
                     "it before that step",
+                )
+
+    def _check_width(self, step: Step, layout: Layout) -> None:
+        """Refuse a norm's weight, which is as wide as a row, of rows that are reduced to one element.
+
+        Raises:
+            SpecError: the step has such a weight.
+        """
+        start = self._start(step)
+        if step.op is None or not step.op.dims or not start.varies.isdisjoint(layout.columns):
+            return
+        for name, kind in step.op.operands.items():
+            if kind is Kind.COL and name in step.operands:
+                raise self._refused(
+                    step,
+                    f"its {name} has a number for each column, and an earlier step has reduced these to one; "
+                    "put it before that step, or leave its weight out and multiply after it",
                 )
 
     def _refused(self, step: Step, message: str) -> SpecError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import sympy as sp
 
 from fusegen.spec.chains import named_by
-from fusegen.spec.cut import number_of
+from fusegen.spec.cut import START, number_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import EXPR, NO_PART, Step
 from fusegen.spec.yaml import Document
@@ -34,7 +34,7 @@ def check_used(document: Document, chain: Sequence[Step], outputs: Sequence[str]
     for place in reversed(range(len(chain))):
         step = chain[place]
         if needed.isdisjoint(step.names):
-            after = chain[place + 1].label
+            after = next(later.label for later in chain[place + 1 :] if later.op is not START)
             message = (
                 f"nothing uses the value of {step.label}: {after}, the step after it, is a formula without x "
                 "or starts from another value; use the value by name, list it in outputs, or leave the step "

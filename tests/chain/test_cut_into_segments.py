@@ -161,6 +161,11 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, segments: list[str]) -
             "batch_norm: its running_mean holds a number for each channel",
         ),
         (
+            "amin: {dim: -1, keepdim: true}, rms_norm: {dim: -1, weight: w, eps: 0.1}",
+            "dims: 3\noperands: {w: col}\n",
+            "rms_norm: its weight has a number for each column, and an earlier step has reduced these",
+        ),
+        (
             "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
             "dims: 4\n",
             "instance_norm needs dims after the channel",

@@ -63,6 +63,9 @@ class NamedGenerator(NamedDraft):
             self._product: 2,
             self._loss: 1,
             self._gate: 1,
+            self._dropout: 2,
+            self._batch_norm: 3,
+            self._alone: 2,
             self._largest: 1 if not self.document["chain"] else 0,
         }
         return self.rng.choices([*kinds], [*kinds.values()])[0]()
@@ -196,6 +199,28 @@ class NamedGenerator(NamedDraft):
         name = self.rng.choice(names)
         return self._expr(self.rng.choice(("{0}", "tanh({0})", "{0} * sigmoid({0})")).format(name))
 
+    def _alone(self) -> list[Any]:
+        """Go on from an operand alone, perhaps from its product, and from the value before it."""
+        last = self.document["chain"][-1:]
+        given = next(iter(last[0].values())) if last and isinstance(last[0], dict) else None
+        before = given.get("name") if isinstance(given, dict) else None
+        if before not in self.values:
+            return []
+        name = self.operand_like(self.here, float)
+        declared = self.document["operands"][name]
+        if declared.get("kind") not in (None, "full") or name in self.held:
+            return []
+        text = self.rng.choice(("swish({0})", "tanh({0}) * {0}", "softplus({0}) + softmax({0})"))
+        steps = self._expr(text.format(name))
+        width = self.here[0][-1]
+        wide = len(self.inputs[name][0]) and self.inputs[name][0][-1] == width
+        if wide and width == self.here[1][-1] and self.rng.random() < 0.5:
+            steps += [self._linear("", width, width)]
+        ((_, made),) = steps[-1].items()
+        together = self._expr(f"{before} * tanh({made['name']})")
+        together[0]["expr"]["name"] += "b"
+        return [*steps, *together]
+
     def _masked(self) -> list[Any]:
         mask = self.operand_like(self.here, bool)
         return self._named("masked_fill", {"mask": mask, "value": self.rng.choice((0.0, -3.0))})
@@ -257,6 +282,22 @@ class NamedGenerator(NamedDraft):
         given: dict[str, Any] = {"gate_first": True} if self.rng.random() < 0.5 else {}
         dim = self._part_dim()
         return self._named(word, given | ({"dim": dim} if dim != -1 else {}))
+
+    def _dropout(self) -> list[Any]:
+        word = self.rng.choice(("dropout", "dropout", "alpha_dropout"))
+        return [{word: {"name": self.fresh("d"), "p": self.rng.choice((0.1, 0.5, 0.8))}}]
+
+    def _batch_norm(self) -> list[Any]:
+        """Return a batch norm, whose Module must know the channels."""
+        first, second = self.here
+        if not 2 <= len(first) <= 5 or first[1] != second[1]:
+            return []
+        if len(first) > 2 and not self.document["dims"]:
+            return []
+        name, momentum = self.fresh("bn"), self.rng.choice((0.1, 0.3))
+        for held in ("weight", "bias", "running_mean", "running_var"):
+            self.held[f"{name}_{held}"] = (first[1],)
+        return [{"batch_norm": {"name": name, "features": first[1], "momentum": momentum}}]
 
     def _loss(self) -> list[Any]:
         rng, rank = self.rng, len(self.here[0])

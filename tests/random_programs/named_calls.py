@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
+from fusegen.chain import derive_all
+from fusegen.spec import parse
 from random_programs import reference
 from random_programs.calls import Case
 from random_programs.program import Program
@@ -25,7 +28,7 @@ class NamedChain:
 
     Args:
         wide: its tensors of float32 beside an x of 16 bits.
-        wide_results: the results of float32, as "value" or "value 0".
+        wide_results: the results of float32, as "value" or "value 0", and their cotangents.
         indexes: the results of int64.
         between: the places of the steps whose values may be stored, and rounded: all.
         random: whether it draws random numbers.
@@ -54,19 +57,24 @@ class NamedChain:
             (f"value {n}" if len(outputs) > 1 else "value"): entry
             for n, entry in enumerate(outputs)
         }
+        wide = frozenset(n for n, entry in results.items() if isinstance(entry, dict))
+        indexes = frozenset(
+            n
+            for n, entry in results.items()
+            if isinstance(entry, str) and words.get(entry) in ("argmax", "argmin")
+        )
+        values = [n for n in results if n not in indexes]
+        along = range(len(values))  # the places of cotangents
         return cls(
             wide=frozenset(
                 n
                 for n, o in operands.items()
                 if isinstance(o, dict) and o.get("dtype") == "float32"
             ),
-            wide_results=frozenset(n for n, entry in results.items() if isinstance(entry, dict)),
-            indexes=frozenset(
-                n
-                for n, entry in results.items()
-                if isinstance(entry, str) and words.get(entry) in ("argmax", "argmin")
-            ),
+            wide_results=wide | {f"cotangent{n or ''}" for n in along if values[n] in wide},
+            indexes=indexes,
             between=frozenset(range(len(document["chain"]))),
+            random="dropout" in program.text,
         )
 
 
@@ -75,7 +83,11 @@ def named_calls(
 ) -> Iterator[tuple[Case, Callable[..., Results], Callable[..., Results]]]:
     """Yield calls of a program's Module, itself as a function of tensors, and the same by torch."""
     made: nn.Module = package.Module(**program.numbers).double()
+    streams = _streams(program)
+    modes = streams or any(True for _ in made.buffers())
     taken = inspect.signature(made.forward).parameters
+    buffers = [n for n, t in made.named_buffers() if t.is_floating_point()]
+    still = _still(program) | {*buffers}
     rng = random.Random(program.seed)
     scale = rng.choice((1e-3, 30.0, 1e3))
     plans: list[tuple[str, int, dict[str, Any]]] = [
@@ -84,12 +96,15 @@ def named_calls(
         ("ties", 0, {"exact": True}),
         (f"scale {scale:g}", 0, {}),
     ]
+    if modes:
+        plans += [(f"{name}, training", *rest) for name, *rest in plans[:2]]  # type: ignore[misc] # two more
     for label, place, more in plans:
+        training = "training" in label
         tensors = _tensors(program, made, place, scale if "scale" in label else 1.0, more)
         moving = tuple(
             n
             for n, t in tensors.items()
-            if t.is_floating_point() and n not in _still(program) and not n.startswith("mask")
+            if t.is_floating_point() and n not in still and not n.startswith("mask")
         )
         rest = {n: t for n, t in tensors.items() if n != "x"}
         case = Case(
@@ -97,26 +112,38 @@ def named_calls(
             tensors["x"],
             rest,
             dict(program.numbers),
-            False,
+            training,
             program.seed,
             moving=moving,
             **more,
         )
 
-        def ours(given: dict[str, Tensor]) -> Results:
+        def ours(given: dict[str, Tensor], training: bool = training) -> Results:
             called = {n: given[n] for n in taken}
             state = {n: t for n, t in given.items() if n not in called}
-            found: Results = torch.func.functional_call(made, state, kwargs=called)
-            return found
+            averages = {n: state[n].clone() for n in buffers} if training else {}
+            with mock.patch("fusegen.runtime.chain.seed_tensor", _fixed(program.seed)):
+                made.train(training)
+                found: Results = torch.func.functional_call(made, state | averages, kwargs=called)
+            return (
+                (*found, *averages.values())
+                if averages and isinstance(found, tuple)
+                else ((found, *averages.values()) if averages else found)
+            )
 
         def wanted(
             given: dict[str, Tensor],
             hand: reference.Hand = lambda _, value: value,
             written_out: bool = case.exact,
+            training: bool = training,
         ) -> Results:
             operands = {n.replace(".", "_"): t for n, t in given.items() if n != "x"}
-            call = reference.Call(operands, program.numbers, written_out=written_out)
+            call = reference.Call(
+                operands, program.numbers, training, program.seed, streams, written_out=written_out
+            )
             found = reference.outputs(program.document, given["x"], call, hand)
+            if training:
+                found = (*found, *(call.moved[n.replace(".", "_")] for n in buffers))
             return found if len(found) > 1 else found[0]
 
         yield case, ours, wanted
@@ -159,6 +186,28 @@ def _tensors(
         else:
             found = drawn(shape)
             tensors[name] = found.abs() + 0.5 if name.endswith("_p") else found
-    for name, parameter in made.named_parameters():
-        tensors[name] = drawn(tuple(parameter.shape))
+    for name, held in (*made.named_parameters(), *made.named_buffers()):
+        if held.is_floating_point():
+            found = drawn(tuple(held.shape))
+            tensors[name] = found.abs() + 0.5 if name.endswith("running_var") else found
     return tensors
+
+
+def _streams(program: Program) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Return of each step that drops elements the stream of its chain, and in which order dims are drawn."""
+    found = {}
+    if "dropout" not in program.text:
+        return {}
+    for one in derive_all(parse(program.text, program.name)).fused:
+        count = 0
+        for segment in one.segments:
+            for step in segment.steps:
+                if step.op is not None and step.op.eval_mode == "identity":
+                    found[step.label] = (count, segment.layout.order)
+                    count += 1
+    return found
+
+
+def _fixed(seed: int) -> Callable[..., Tensor]:
+    """Return what draws the seed of every call of kernels: the same number."""
+    return lambda _, x: torch.full((1,), seed, dtype=torch.int64, device=x.device)

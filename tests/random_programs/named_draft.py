@@ -16,7 +16,7 @@ from fusegen.base.errors import SpecError
 from random_programs.attributes import number
 from random_programs.draft import CrashError, Draft
 from random_programs.program import Program, spec_text
-from random_programs.reference import Call, values_of
+from random_programs.reference import OWN_DIMS, Call, values_of
 
 #: A shape, and another one for a second call.
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
@@ -167,7 +167,11 @@ class NamedDraft(Draft):
         elif self.document["dims"] and not self.multiplied and rng.random() < 0.2:
             shapes = [(s[1], *[1] * (rank - 2)) for s in like]
             declared = {"kind": "channel"}
-        if rng.random() < 0.4 and declared.get("kind") != "row":  # without leading dims
+        stem = "mask" if dtype is bool else "t"
+        if "dims" in declared and rng.random() < 0.4:  # with its own dims alone
+            shapes = [tuple(s[d] for d in declared["dims"]) for s in shapes]
+            stem += OWN_DIMS
+        elif rng.random() < 0.4 and declared.get("kind") != "row":  # without leading dims
             while shapes[0] and all(s[:1] == (1,) for s in shapes):
                 shapes = [s[1:] for s in shapes]
         if dtype is bool:
@@ -176,7 +180,7 @@ class NamedDraft(Draft):
             declared["gradient"] = False
         elif declared != {"kind": "full"} and rng.random() < 0.3:
             declared["dtype"] = "float32"
-        return self.tensor(shapes, declared, "mask" if dtype is bool else "t")
+        return self.tensor(shapes, declared, stem)
 
     def tensor(
         self,
@@ -187,12 +191,12 @@ class NamedDraft(Draft):
         of_rows: bool = False,
     ) -> str:
         """Declare an operand of these shapes."""
-        name = self.fresh(stem + "_" if stem == "t" else stem)
+        name = self.fresh(stem + "_" if stem[:1] == "t" and stem != "target" else stem)
         fixed = tuple(shapes[0]) == tuple(shapes[1]) and len(shapes[0]) > 0
         entry: Any = dict(declared) if isinstance(declared, dict) else {"kind": declared}
         plain = not {"gradient"} & set(entry) and entry.get("dtype", "float32") == "float32"
         can = entry.get("kind") in ("col", "channel") or "dims" in entry
-        if fixed and plain and can and self.rng.random() < 0.25:
+        if fixed and plain and can and OWN_DIMS not in stem and self.rng.random() < 0.25:
             entry |= {"init": "randn", "shape": list(shapes[0])}
             self.held[name] = tuple(shapes[0])
         else:

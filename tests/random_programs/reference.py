@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ class Call:
         numbers: the float and int arguments, by name.
         training: the mode.
         seed: the seed of dropout's numbers.
+        streams: of each step that drops elements, the stream of its numbers, and the order of dims in which
+            these are drawn; by default steps take streams in turn.
         moved: filled with the running averages that training leaves, by name.
         written_out: whether norms are, so that each of their operations is moved, and few digits stay exact.
     """
@@ -43,6 +45,7 @@ class Call:
     numbers: Mapping[str, float]
     training: bool = False
     seed: int = 0
+    streams: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
     moved: dict[str, Tensor] = field(default_factory=dict)
     written_out: bool = False
 
@@ -78,13 +81,27 @@ def values_of(document: Mapping[str, Any], x: Tensor, call: Call) -> dict[str, T
     return {**running.named, "x": last}
 
 
+#: In the names of operands that have only the dims that they list.
+OWN_DIMS = "own"
+
+
+def _placed(document: Mapping[str, Any], call: Call) -> Call:
+    """Return a call whose operands have all dims."""
+    found = dict(call.operands)
+    for name, entry in document.get("operands", {}).items():
+        if name in found and OWN_DIMS in name:
+            sizes = dict(zip(entry["dims"], found[name].shape, strict=True))
+            found[name] = found[name].reshape([sizes.get(d, 1) for d in range(document["dims"])])
+    return replace(call, operands=found)
+
+
 #: The words for what takes a row as a whole.
 _OF_ROWS = {op.name for op in registry().values() if op.dims or op.over} | {"max", "min"}
 
 
 class _Run:
     def __init__(self, document: Mapping[str, Any], call: Call) -> None:
-        self.document, self.call = document, call
+        self.document, self.call = document, _placed(document, call)
         self.named: dict[str, Tensor] = {}
         self.left: dict[int, list[int]] = {}  # of so many dims, those that later steps did not drop
         self.stream = self.place = 0
@@ -145,7 +162,7 @@ class _Run:
                 return self._product(x, weight, self.call.operands.get(f"{label}_bias")), (), label
             return x if bias is None else x + bias, (), label
         if op.eval_mode == "identity":
-            return self._drop(op.name, x, attributes), (), label
+            return self._drop(op.name, label, x, attributes), (), label
         if op.trained is not None:
             return self._batch_norm(label, x, attributes), (), label
         if op.parts:
@@ -244,10 +261,13 @@ class _Run:
             return float(value) if value in ("inf", "-inf") else value
         return value
 
-    def _drop(self, name: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
+    def _drop(self, name: str, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         if not self.call.training:
             return x
-        drawn = uniform(self.call.seed, self.stream, x.shape)
+        stream, order = self.call.streams.get(label, (self.stream, ()))
+        dims = [d % x.dim() for d in order] or list(range(x.dim()))
+        drawn = uniform(self.call.seed, stream, tuple(x.shape[d] for d in dims))
+        drawn = drawn.permute([dims.index(d) for d in range(x.dim())])
         self.stream += 1
         p = attributes["p"]
         dropped = drawn < p
