@@ -87,6 +87,16 @@ def alone(spec: Spec) -> bool:
     return len(spec.steps) == 1 and spec.steps[0].is_source
 
 
+def smaller_outputs(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
+    """Return the values that a chain returns and computes before what reaches it becomes larger."""
+    if not larger_operands(chain, handed):
+        return []
+    steps = chain.spec.steps
+    first = next(n for n, step in enumerate(steps) if any(map(handed, step.tensors)))
+    before = {name for step in steps[:first] for name in step.names}
+    return [name for name in chain.spec.outputs if name in before]
+
+
 def larger_operands(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
     """Return the values of earlier chains that may be larger than what reaches a chain.
 

@@ -15,9 +15,9 @@ from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.chain.span import Span
 from fusegen.program import Kind
+from fusegen.spec.by_element import by_element
 from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT, Ref, Spec, Step
-from fusegen.spec.parts_of_start import by_element
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:

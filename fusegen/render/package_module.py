@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 from fusegen.chain import Chain, Chains
-from fusegen.chain.chains import larger_operands
-from fusegen.render.cuts import cut_line, torch_aligns
+from fusegen.chain.chains import larger_operands, smaller_outputs
+from fusegen.render.cuts import cut_line
 from fusegen.render.module import (
     constructor_of,
     helpers_in,
@@ -30,7 +30,7 @@ from fusegen.render.module_forward import (
 from fusegen.render.module_members import members_of
 from fusegen.render.module_names import RESULT
 from fusegen.render.places import kept_at
-from fusegen.spec.cut import CUT, sizes_of
+from fusegen.spec.cut import CUT, START, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec, Step
 
@@ -77,7 +77,9 @@ def contexts_of(
     own: list[dict[str, Any]] = []
     for chain in chains.fused:
         context = {**common, **module_context(chain)}
-        context["larger"] = larger_operands(chain, chains.spec.computed.__contains__)
+        handed = chains.spec.computed.__contains__
+        context["larger"] = larger_operands(chain, handed)
+        context["smaller"] = smaller_outputs(chain, handed)
         convolution = _pooled_by(chains, chain) if by_kernels else None
         if convolution is not None:
             _convolve_first(context, chain.spec.steps[0], convolution)
@@ -86,6 +88,7 @@ def contexts_of(
     forward = [] if one else _forward(chains, _calls, by_kernels=by_kernels)
     helpers = {name for context in own for name in context["helpers"]} | {*helpers_in(forward)}
     helpers |= {"as_large_as"} if any(context["larger"] for context in own) else set()
+    helpers |= {"as_small_as"} if any(context["smaller"] for context in own) else set()
     package = own[0] if one else {**common, **_package_context(chains, own)}
     package |= {
         "functions": [context["function"] for context in own],
@@ -235,7 +238,7 @@ def _forward(
         if by_kernels and after and _pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
-        start = _along_dims(spec, start, parameters_of(spec).get(start, start))
+        start = _along_dims(spec, own.steps[0], start)
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         elif own.steps[0].op is CUT:
@@ -255,12 +258,14 @@ def _forward(
     return [*lines, f"return {', '.join(outputs)}"]
 
 
-def _along_dims(spec: Spec, name: str, text: str) -> str:
+def _along_dims(spec: Spec, step: Step, name: str) -> str:
     """Return the text of what a chain starts from, with as many dims as x if it is an operand that lists its
-    own."""
-    dims = next((o.dims for o in spec.operands if o.name == name), None)
-    if dims is None or torch_aligns(dims):
+    own, or of which the first step is a formula."""
+    text = parameters_of(spec).get(name, name)
+    operand = next((o for o in spec.operands if o.name == name and not o.factor), None)
+    if operand is None or not spec.dims or (operand.dims is None and step.op is not START):
         return text
+    dims = operand.dims or tuple(range(-spec.dims, 0))
     return f"along_dims({text}, {dims}, {(-1,) * spec.dims})"
 
 

@@ -14,6 +14,7 @@ from fusegen.runtime.operators import computed_in
 __all__ = [
     "along_dims",
     "as_large_as",
+    "as_small_as",
     "beside",
     "column_numbers",
     "in_rows",
@@ -28,6 +29,14 @@ def as_large_as(x: Tensor, other: Tensor) -> Tensor:
     if x.shape == other.shape:
         return x
     return x.expand(torch.broadcast_shapes(x.shape, other.shape))
+
+
+def as_small_as(value: Tensor, shape: torch.Size) -> Tensor:
+    """Return a value without the dims along which it was only repeated, because x was, in the shape of x."""
+    for dim, size in enumerate(shape):
+        if size == 1 and value.shape[dim] != 1:
+            value = value.narrow(dim, 0, 1)
+    return value
 
 
 def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:

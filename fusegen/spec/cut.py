@@ -13,6 +13,7 @@ from typing import Any
 import sympy as sp
 
 from fusegen.ops import Op
+from fusegen.spec.by_element import by_element
 from fusegen.spec.computed_size import computed_size
 from fusegen.spec.drafts import Draft
 from fusegen.spec.formula.of_parts import checked_dim
@@ -178,7 +179,10 @@ def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
     own = {name for other in before[first:] for name in other.names}
     apart = (first > 0 or bool(given)) and own.isdisjoint(step.mentions)
     wider = any(other.op is CUT for other in before) and here not in map(widths.get, named)
-    if not (apart or wider or before[-1].op is CUT):
+    # What starts from an operand is small, and may become larger only before what reduces.
+    small = before[first].op is START and not before[first].factors[OF].is_step
+    small = small and not {*step.mentions} <= own and not all(by_element(s) for s in before[first:])
+    if not (apart or wider or small or before[-1].op is CUT):
         return None
     start = named[0]
     size: Setting = REST

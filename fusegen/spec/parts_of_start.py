@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusegen.atoms import COLUMN, HALF_FUNCTIONS, ROW_FUNCTIONS, Rng, Total
-from fusegen.atoms.constants import parts
+from fusegen.spec.by_element import by_element
 from fusegen.spec.chains import named_by, start_of_chain
 from fusegen.spec.drafts import Draft
 from fusegen.spec.model import INPUT, Step
 from fusegen.spec.yaml import Document
 
-__all__ = ["by_element", "check_parts", "check_step_of_parts"]
+__all__ = ["check_parts", "check_step_of_parts"]
 
 
 def check_parts(document: Document, drafts: Sequence[Draft], chain: Sequence[Step]) -> None:
@@ -64,19 +63,6 @@ def _check_before(document: Document, draft: Draft, step: Step, before: Sequence
         f"{why}: put it first, or make two specs of it{second}"
     )
     raise document.error(draft.place, message)
-
-
-def by_element(step: Step) -> bool:
-    """Whether each element of a step's value is computed from one element of what reaches it, in one way."""
-    op = step.op
-    if op is not None and op.source:
-        return True
-    if step.split or (op is not None and (op.trained or op.groups or op.over)):
-        return False
-    if COLUMN in step.expr.free_symbols:
-        return False
-    whole = (*ROW_FUNCTIONS, *HALF_FUNCTIONS, Rng, Total)
-    return not any(isinstance(part, whole) for part in parts(step.expr))
 
 
 def _check_alternating(document: Document, draft: Draft, step: Step) -> None:

@@ -44,6 +44,19 @@ chain:
   - gelu: {name: last}
   - expr: {name: end, formula: "exp(up) + sum(last)"}
 """,
+    # Smaller than what it is then combined with, and returned as it is, also after a step of rows.
+    "operand_smaller": """
+arguments: {width: int}
+dims: 3
+operands: {c: {dims: [0, 2]}, d: {dims: [2]}}
+outputs: [ada, soft, y]
+chain:
+  - layer_norm: {name: normed, eps: 1e-6}
+  - linear: {name: ada, of: c, in_features: width, out_features: width, bias: false}
+  - expr: {name: larger, formula: "normed * tanh(ada)"}
+  - expr: {name: soft, formula: "softmax(d) * d"}
+  - expr: {name: y, formula: "larger + exp(soft)"}
+""",
     # Without a product, beside x, with steps of its own rows.
     "operand_beside_x": """
 dims: 4
@@ -84,6 +97,13 @@ def of_any_shape(model: Any, x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     return act, model.up(x).exp() + last.sum(-1, keepdim=True)
 
 
+def smaller(model: Any, x: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+    ada = model.ada(c)[:, None]
+    soft = d.softmax(-1) * d
+    normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return ada, soft[None, None], normed * ada.tanh() + soft.exp()
+
+
 def beside_x(_: Any, x: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
     m = (c * c.sigmoid() + d[..., None, None]).mean((0, 2), keepdim=True)
     return m, x.tanh() * m
@@ -95,6 +115,8 @@ CASES: list[tuple[str, Callable[..., tuple[Tensor, ...]], tuple[tuple[int, ...],
     ("operand_alone", modulated, ((5, 5, 5), (5, 5))),
     ("operand_alone", modulated, ((1, 4, 3), (1, 3))),
     ("operand_of_any_shape", of_any_shape, ((6, 5), (6, 5))),
+    ("operand_smaller", smaller, ((3, 5, 7), (3, 7), (7,))),
+    ("operand_smaller", smaller, ((4, 4, 4), (4, 4), (4,))),
     ("operand_beside_x", beside_x, ((2, 3, 5, 7), (2, 3, 5, 7), (2, 3))),
 ]
 

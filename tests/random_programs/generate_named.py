@@ -12,6 +12,7 @@ from typing import Any
 from random_programs.formula_of_values import FormulaOfValues
 from random_programs.named_draft import MOST, SIZES, NamedDraft, Shapes
 from random_programs.program import Program
+from random_programs.reference import OWN_DIMS
 
 _TRIES = 6
 _POINTWISE = ("gelu", "swish", "mish", "tanh", "softplus", "relu", "square", "hardswish", "elu")
@@ -210,6 +211,8 @@ class NamedGenerator(NamedDraft):
         declared = self.document["operands"][name]
         if declared.get("kind") not in (None, "full") or name in self.held:
             return []
+        if OWN_DIMS not in name and len(self.inputs[name][0]) < len(self.here[0]):
+            return []
         text = self.rng.choice(("swish({0})", "tanh({0}) * {0}", "softplus({0}) + softmax({0})"))
         steps = self._expr(text.format(name))
         width = self.here[0][-1]
@@ -308,7 +311,7 @@ class NamedGenerator(NamedDraft):
             steps = self._named(word, {"target": target, "reduction": "none"})
         else:
             dim = 1 if self.document["dims"] else rank - 1
-            if rank > 2 and not self.document["dims"]:
+            if rank > 2 and (not self.document["dims"] or self.multiplied):
                 return []
             word = rng.choice(("cross_entropy", "nll_loss"))
             shapes = [(*s[:dim], *s[dim + 1 :]) for s in self.here]

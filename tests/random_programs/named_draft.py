@@ -160,11 +160,12 @@ class NamedDraft(Draft):
         keep = [rng.random() < 0.55 for _ in range(rank)]
         shapes = [tuple(n if k else 1 for n, k in zip(s, keep, strict=True)) for s in like]
         declared: dict[str, Any] = {"kind": "full"}
+        several = rank > 1 and all(s[1] > 1 for s in like)  # else it makes what is reduced larger
         if self.document["dims"] and rng.random() < 0.6 and any(keep) and not all(keep):
             declared = {"dims": [d for d in range(rank) if keep[d]]}
         elif rank == 2 and not self.document["dims"] and keep[0] != keep[1] and like[0][1] > 1:
             declared = {"kind": "row" if keep[0] else "col"}
-        elif self.document["dims"] and not self.multiplied and rng.random() < 0.2:
+        elif self.document["dims"] and not self.multiplied and rng.random() < 0.2 and several:
             shapes = [(s[1], *[1] * (rank - 2)) for s in like]
             declared = {"kind": "channel"}
         stem = "mask" if dtype is bool else "t"
