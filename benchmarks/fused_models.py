@@ -1,4 +1,4 @@
-"""The blocks of `examples/` on a GPU: eager, torch.compile and fusegen.
+"""The blocks of `examples/` on a GPU: eager, torch.compile and fusegen, with eager and with Inductor for the rest.
 
 python benchmarks/fused_models.py warm    FOLDER [--shard i/n] [NAME …]
 python benchmarks/fused_models.py measure FOLDER --output RECORD.json [NAME …]
@@ -41,6 +41,7 @@ def backends(folder: Path) -> dict[str, FusegenBackend | str | None]:
         "eager": None,
         "compile": "inductor",
         "fusegen": FusegenBackend(folder, 1),  # one package for both passes
+        "fusegen_inductor": FusegenBackend(folder, 1, rest="inductor"),
     }
 
 
@@ -113,7 +114,7 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
 def row(cell: Mapping[str, Any]) -> str:
     """Return a cell as a line: times and memory of torch.compile's."""
     parts = [f"{cell['model']} {cell['pass']}: compile {cell.get('compile_ms')} ms"]
-    for label in ("eager", "fusegen"):
+    for label in ("eager", "fusegen", "fusegen_inductor"):
         if "compile_ms" in cell and f"{label}_ms" in cell:
             ratio = cell[f"{label}_ms"] / cell["compile_ms"]
             memory = cell[f"{label}_peak_mb"] / cell["compile_peak_mb"]

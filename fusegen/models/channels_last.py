@@ -34,6 +34,8 @@ _FOLLOWING = frozenset(
         *(torch.max_pool2d, torch.max_pool3d, functional.interpolate, torch.cat),
     }
 )
+#: Functions whose result is in the order of its dims, whatever they read.
+_DENSE = frozenset({functional.layer_norm, functional.linear, torch.layer_norm})
 #: Of the ops that are steps of their own, those whose kernels read channels-last as it is.
 _KEPT = frozenset({"batch_norm", "group_norm", "instance_norm", "dropout", "masked_fill"})
 
@@ -157,12 +159,19 @@ def _follows(node: fx.Node, effects: Effects) -> bool:
 def _minds(node: fx.Node, effects: Effects) -> bool:
     """Return whether a node that reads an image must find it in the format that it had.
 
-    What is permuted and then copied is the same in any format, and less work if the channels are last.
+    What is permuted and then read by functions that copy it is the same in any format, and less work if the
+    channels are last.
     """
     if _follows(node, effects):
         return False
-    copied = all(user.target == "contiguous" and len(user.args) == 1 for user in node.users)
-    return node.target != "permute" or not copied or any(user.kwargs for user in node.users)
+    return node.target != "permute" or not all(map(_makes_dense, node.users))
+
+
+def _makes_dense(node: fx.Node) -> bool:
+    """Return whether a function's result has the order of its dims, whatever it reads."""
+    if node.target == "contiguous":
+        return len(node.args) == 1 and not node.kwargs
+    return node.target in _DENSE
 
 
 def _images(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:

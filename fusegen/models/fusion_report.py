@@ -15,6 +15,7 @@ __all__ = [
     "BIASES",
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
+    "MOVED",
     "RECOMPUTED",
     "UNBOUND",
     "VIEWS",
@@ -27,6 +28,7 @@ ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
+MOVED = "copies, parts and biases, now by kernels of packages"
 RECOMPUTED = "activations, computed again in another region"
 UNBOUND = "tensors, now taken apart at once"
 VIEWS = "views, moved out from between ops"

@@ -33,6 +33,7 @@ from fusegen.models.fusion_report import (
     BIASES,
     CHANNEL_NORMS,
     CHANNELS_LAST,
+    MOVED,
     RECOMPUTED,
     UNBOUND,
     VIEWS,
@@ -42,6 +43,7 @@ from fusegen.models.fusion_report import (
 from fusegen.models.gates import write_gates
 from fusegen.models.kept_dims import drop_dims, keep_dims
 from fusegen.models.move_views import move_views
+from fusegen.models.movement import move_by_kernels
 from fusegen.models.norm_weights import give_weights
 from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
@@ -121,7 +123,9 @@ def plan_of(
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
     specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
-    report.changed[UNBOUND] += take_apart(graph, effects, {n for r, _ in specs for n in r.calls})
+    fused = {node for region, _ in specs for node in region.calls}
+    report.changed[UNBOUND] += take_apart(graph, effects, fused)
+    report.changed[MOVED] += move_by_kernels(graph, effects, fused)
     return Plan(effects, specs)
 
 

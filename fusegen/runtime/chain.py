@@ -24,6 +24,7 @@ from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.modes import Modes
+from fusegen.runtime.movement import offer_movement
 from fusegen.runtime.operand_shapes import (
     Operand,
     adapted,
@@ -100,6 +101,7 @@ class Chain:
         namespace = getattr(torch.ops, self.namespace)
         if self._has_cuda:
             offer_converter(namespace, self._dtypes)
+            offer_movement(namespace, self._dtypes)
             if pools:
                 offer_windows(namespace, self._dtypes)
         self._modes = Modes[_Bound](package)

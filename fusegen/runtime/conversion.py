@@ -12,26 +12,31 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import FORMATS, converters, is_transformed
+from fusegen.runtime.memory_format import FORMATS, converted, converters, is_transformed
 from fusegen.runtime.observers import untraced
 
 __all__ = ["is_plain_on_gpu", "offer_converter"]
 
 
 class _Converted(torch.autograd.Function):
-    """The conversion in plain eager; its gradient may have any strides, as that of torch's."""
+    """The conversion in plain eager.
+
+    The gradient is converted back. That of torch's keeps its format, and whatever reads it beside tensors in
+    the other format, such as a sum of two gradients, then reads single elements.
+    """
 
     @staticmethod
-    def forward(ctx: Any, overload: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, overload: Callable[[Tensor], Tensor], x: Tensor, given: torch.memory_format
+    ) -> Tensor:
         """Return the tensor in the other format."""
-        del ctx
+        ctx.given = given
         return overload(x)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
-        """Return the gradient as it is."""
-        del ctx
-        return None, cotangent
+        """Return the gradient in the format of what was converted."""
+        return None, converted(cotangent, ctx.given), None
 
 
 def is_plain_on_gpu(x: Tensor) -> bool:
@@ -58,7 +63,7 @@ def offer_converter(namespace: Any, dtypes: Iterable[torch.dtype]) -> None:
             return x.contiguous(memory_format=memory_format)
         overload = to_first if back else to_last
         if torch.is_grad_enabled() and x.requires_grad:
-            found: Tensor = _Converted.apply(overload, x)
+            found: Tensor = _Converted.apply(overload, x, given)
             return found
         return overload(x)
 

@@ -60,6 +60,19 @@ def normalised(x: Tensor, w: Tensor) -> Tensor:
     return functional.conv2d(h, w, padding=1)
 
 
+def permuted(x: Tensor, w: Tensor) -> Tensor:
+    """As a ConvNeXt block: its channels are last where they are normalised, and come back."""
+    for _ in range(2):
+        h = functional.conv2d(x, w, padding=1).permute(0, 2, 3, 1)
+        x = x + functional.layer_norm(h, (4,)).permute(0, 3, 1, 2)
+    return x
+
+
+def permuted_and_computed(x: Tensor, w: Tensor) -> Tensor:
+    h = functional.conv2d(x, w, padding=1).permute(0, 2, 3, 1)
+    return functional.conv2d((h * 2).permute(0, 3, 1, 2), w).flatten(1)
+
+
 def transposed(x: Tensor, w: Tensor) -> Tensor:
     h = functional.conv_transpose2d(x, w, padding=1).sigmoid()
     return functional.conv2d(h, w, padding=1).mean((2, 3))
@@ -78,6 +91,8 @@ def of_volumes(x: Tensor, w: Tensor) -> Tensor:
         (pooled, (IMAGE, KERNEL), 1),
         (before_and_after, (IMAGE, KERNEL), 3),
         (normalised, (IMAGE, KERNEL), 2),
+        (permuted, (IMAGE, KERNEL), 2),
+        (permuted_and_computed, (IMAGE, KERNEL), 0),
         (transposed, (IMAGE, KERNEL), 2),
         (of_volumes, (VOLUME, CUBE), 2),
         (residual, (IMAGE.contiguous(memory_format=torch.channels_last), KERNEL), 0),

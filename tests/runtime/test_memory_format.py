@@ -189,10 +189,14 @@ def test_compiled_exported_and_traced(shaped_packages: Path) -> None:
 
 
 def test_a_conversion_hands_its_gradient_on() -> None:
+    """In the format of what was converted: beside a gradient in another one, torch adds single elements."""
     x = torch.randn(2, 3, 4, 5, requires_grad=True)
-    found = Converted.apply(lambda t: t.contiguous(memory_format=torch.channels_last), x)
-    cotangent = torch.randn(2, 3, 4, 5)
+    found = Converted.apply(
+        lambda t: t.contiguous(memory_format=torch.channels_last), x, torch.contiguous_format
+    )
+    cotangent = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     (gradient,) = torch.autograd.grad((found.square() * cotangent).sum(), x, create_graph=True)
+    assert gradient.is_contiguous()
     torch.testing.assert_close(gradient, 2 * x * cotangent)
     (second,) = torch.autograd.grad(gradient.sum(), x)
     torch.testing.assert_close(second, 2 * cotangent)

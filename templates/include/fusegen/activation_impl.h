@@ -17,6 +17,7 @@
 #include "fusegen/check.h"
 #include "fusegen/results.h"
 #include "fusegen/transposed_impl.h"
+#include "fusegen/runs_impl.h"
 
 namespace fusegen {
 namespace {
@@ -54,6 +55,7 @@ Tensor copied_into(Call& call, const Tensor& copy, const Tensor& from) {
     transpose(from, copy, found);
     return copy;
   }
+  if (copied_in_runs(from, copy)) return copy;
   StableIValue stack[] = {shared(copy), shared(from), 0};  // not non_blocking
   return call.keep(dispatched("aten::copy_", stack));
 }
@@ -306,14 +308,7 @@ Tensor Activation::copied(Tensor t) const {
 // The tensor, or a contiguous copy.
 Tensor Activation::contiguous(Tensor t) const {
   if (t.is_contiguous()) return t;
-  Transposition found;
-  if (transposable(t, packed_strides(t.dim(), t.sizes()).data(), found)) {
-    const Tensor copy = fresh(t.dim(), t.sizes(), t.dtype());
-    transpose(t, copy, found);
-    return copy;
-  }
-  StableIValue stack[] = {shared(t), StableIValue(aoti_torch_memory_format_contiguous_format())};
-  return call_.keep(dispatched("aten::contiguous", stack));
+  return copied_into(call_, fresh(t.dim(), t.sizes(), t.dtype()), t);
 }
 
 // A new tensor in x's memory format, but without gaps.

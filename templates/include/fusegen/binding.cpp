@@ -8,39 +8,17 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fusegen/activation_impl.h"
 #include "fusegen/check.h"
 #include "fusegen/choose_isa.h"
+#include "fusegen/movement_impl.h"
 #include "fusegen/tensor_impl.h"
 #include "fusegen/windows_impl.h"
 
 namespace fusegen {
-namespace {
-
-#if defined(FUSEGEN_CUDA)
-
-// The operators `channels_last` and `channels_first`: a copy of images or volumes in that format.
-void in_format(uint64_t* stack, bool last) {
-  Call call(stack);
-  const Tensor x = call.tensor();
-  FUSEGEN_CHECK(x.dim() > 2, "x: expected channels and space");
-  const std::vector<int64_t> strides = packed_strides(x.dim(), x.sizes(), last);
-  const Tensor copy = call.keep(new_tensor(
-      {x.dim(), x.sizes(), strides.data(), x.dtype(), x.device_type(), x.device_index()}));
-  call.returns({copied_into(call, copy, x)});
-}
-void channels_last(uint64_t* stack, uint64_t, uint64_t) {
-  in_format(stack, true);
-}
-void channels_first(uint64_t* stack, uint64_t, uint64_t) {
-  in_format(stack, false);
-}
-
-#endif
-
-}  // namespace
 
 Registered::Registered(const char* space, const Operator* operators, int count, const char* file) {
 #if defined(FUSEGEN_CPU)
@@ -53,6 +31,7 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
   }
   for (const char* const schema :
        {"channels_last(Tensor x) -> Tensor", "channels_first(Tensor x) -> Tensor",
+        "copy_into(Tensor(a!) to, Tensor x) -> ()", "sum_rows(Tensor x) -> Tensor",
         "windows(Tensor x, Tensor bias, Tensor found, int reading, int channels_last, int finds,"
         " int counts_padding, int i0, int i1, int i2, int o0, int o1, int o2, int k0, int k1,"
         " int k2, int s0, int s1, int s2, int p0, int p1, int p2, int d0, int d1, int d2)"
@@ -72,11 +51,13 @@ Registered::Registered(const char* space, const Operator* operators, int count, 
         torch_library_impl(kernels, name.c_str(), operators[n].call, TORCH_ABI_VERSION));
   }
 #if defined(FUSEGEN_CUDA)
-  TORCH_ERROR_CODE_CHECK(
-      torch_library_impl(kernels, "channels_last", channels_last, TORCH_ABI_VERSION));
-  TORCH_ERROR_CODE_CHECK(
-      torch_library_impl(kernels, "channels_first", channels_first, TORCH_ABI_VERSION));
-  TORCH_ERROR_CODE_CHECK(torch_library_impl(kernels, "windows", windows, TORCH_ABI_VERSION));
+  const std::pair<const char*, decltype(&windows)> shared[] = {{"channels_last", channels_last},
+                                                               {"channels_first", channels_first},
+                                                               {"copy_into", copy_into},
+                                                               {"sum_rows", sum_rows},
+                                                               {"windows", windows}};
+  for (const auto& [name, call] : shared)
+    TORCH_ERROR_CODE_CHECK(torch_library_impl(kernels, name, call, TORCH_ABI_VERSION));
 #endif
 }
 

@@ -1,0 +1,123 @@
+"""Lets kernels of packages move the elements of large tensors on a GPU, where a graph leaves that to torch.
+
+These are rolls, copies that make a reshaped tensor contiguous, the gradients of a tensor's parts and those of
+biases; see runtime/movement.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import functional
+
+from fusegen.models.arguments import name_of, tensor_of
+from fusegen.models.effects import Effects
+from fusegen.models.shapes import numel
+from fusegen.runtime import movement
+
+__all__ = ["move_by_kernels"]
+
+_LINEAR = frozenset({functional.linear, torch._C._nn.linear})
+_ROLL = frozenset({"roll", torch.roll})
+_APART = frozenset(
+    {"unbind", "split", "chunk", torch.unbind, torch.split, torch.chunk, torch.functional.split}
+)
+#: Their arguments after the tensor.
+_ARGUMENTS = {
+    "unbind": ("dim",),
+    "split": ("split_size_or_sections", "dim"),
+    "chunk": ("chunks", "dim"),
+}
+#: Functions of which the result is a copy where the strides of what they are given allow no view.
+_RESHAPES = frozenset({"reshape", "flatten", "contiguous", torch.reshape, torch.flatten})
+
+
+def move_by_kernels(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node]) -> int:
+    """Replace functions of torch by those of runtime/movement.py; return how many.
+
+    The nodes stay the same, but for new ones before copies.
+
+    Args:
+        graph: the graph. It is changed.
+        effects: what may not be moved; it gets to know the new nodes.
+        fused: the nodes that packages compute.
+    """
+    count = 0
+    for node in list(graph.nodes):
+        if node in fused or not effects.may_move(node) or not _is_large(node):
+            continue
+        if node.target in _LINEAR:
+            _replace(node, movement.linear, node.args, node.kwargs)
+        elif node.target in _ROLL:
+            _replace(node, movement.roll, node.args, node.kwargs)
+        elif node.target in _APART and (found := _parts(node)) is not None:
+            _replace(node, movement.parts, (node.args[0], *found))
+        elif node.target in _RESHAPES and _copies(node):
+            _compact_before(graph, node, effects)
+        else:
+            continue
+        count += 1
+    return count
+
+
+def _is_large(node: fx.Node) -> bool:
+    """Whether a function reads a tensor on a GPU first for which kernels are worth it."""
+    given = node.args[0] if node.args else None
+    tensor = tensor_of(given) if isinstance(given, fx.Node) else None
+    return tensor is not None and tensor.is_cuda and numel(tensor.shape) >= movement.FEW
+
+
+def _replace(node: fx.Node, function: Any, args: tuple[Any, ...], kwargs: Any = None) -> None:
+    node.op, node.target = "call_function", function
+    node.args, node.kwargs = args, dict(kwargs or {})
+
+
+def _parts(node: fx.Node) -> tuple[tuple[int, ...] | None, int] | None:
+    """Return the sizes of the parts into which a node takes a tensor apart, None for selections, and the dim.
+
+    None if they are not known in advance.
+    """
+    name = name_of(node)
+    places = zip(("x", *_ARGUMENTS[name]), node.args, strict=False)
+    given = dict(places) | node.kwargs
+    dim, tensor = given.get("dim", 0), tensor_of(node.args[0])
+    if tensor is None or type(dim) is not int:
+        return None
+    if name == "unbind":
+        return None, dim
+    parts = node.meta.get("example_value")
+    sizes = tuple(part.shape[dim] for part in parts) if isinstance(parts, (list, tuple)) else ()
+    return (sizes, dim) if sizes and all(type(size) is int for size in sizes) else None
+
+
+def _copies(node: fx.Node) -> bool:
+    """Return whether a reshaped tensor is a copy, whatever its sizes are."""
+    before, after = tensor_of(node.args[0]), tensor_of(node)
+    if before is None or after is None or before.numel() != after.numel():
+        return False
+    if any(type(n) is not int for n in (*before.shape, *before.stride(), *after.shape)):
+        return False
+    if node.target == "contiguous":
+        return len(node.args) == 1 and not node.kwargs
+    try:
+        torch.empty_strided(before.shape, before.stride(), device="meta").view(after.shape)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _compact_before(graph: fx.Graph, node: fx.Node, effects: Effects) -> None:
+    """Let a node read a contiguous copy, which it then makes none of."""
+    given = node.args[0]
+    assert isinstance(given, fx.Node)
+    with graph.inserting_before(node):
+        copy = graph.call_function(movement.compacted, (given,))
+    tensor = tensor_of(given)
+    assert tensor is not None
+    copy.meta = {**given.meta, "example_value": torch.empty_like(tensor).contiguous()}
+    effects.before[copy] = effects.before.get(node, ())
+    effects.stretch[copy] = effects.stretch[node]
+    node.replace_input_with(given, copy)

@@ -1,0 +1,111 @@
+"""What of a graph kernels move instead of torch: which functions are replaced, and that nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from shared.captured import captured, outcome, tidied
+from torch import Tensor, fx
+from torch.nn import functional
+
+from fusegen.models import movement as pass_
+from fusegen.models.movement import move_by_kernels
+from fusegen.models.unbound import take_apart
+from fusegen.runtime import movement
+
+X, WEIGHT, BIAS = torch.randn(3, 2, 5, 4), torch.randn(6, 4), torch.randn(6)
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tensor is large, and torch's functions are the kernels."""
+    monkeypatch.setattr(pass_, "_is_large", lambda node: bool(node.args))
+    monkeypatch.setattr(movement, "_copies", {4: lambda to, x: to.copy_(x)})
+    monkeypatch.setattr(movement, "_sums", {4: lambda x: x.sum(0)})
+    monkeypatch.setattr(movement, "FEW", 1)
+    monkeypatch.setattr(movement, "is_plain_on_gpu", lambda x: type(x) is Tensor)
+
+
+def biased(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return functional.linear(x, w, b) + functional.linear(x, w)
+
+
+def rolled(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    del w, b
+    return torch.roll(x, (1, -2), dims=(1, 2)) * x.roll(1, 0)
+
+
+def reshaped(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """Of four, two are copies."""
+    del w, b
+    copies = x.transpose(1, 2).reshape(3, 10, 4) + x.mT.flatten(1).view(3, 10, 4)
+    return copies * x.reshape(3, 10, 4) * x.flatten(1, 2)
+
+
+def contiguous(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    del w, b
+    return x.transpose(0, 3).contiguous().view(-1) * 2
+
+
+def apart(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """Three at once, which torch captures as three selections; others by their sizes."""
+    del w, b
+    q, k, v = x.permute(0, 2, 1, 3)
+    first, second = (q @ k.mT @ v).split([2, 3], 0)
+    return first.sum() * second.sum()
+
+
+def changed(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """What is changed through a view stays."""
+    y = functional.linear(x, w, b)
+    y[0] += 1
+    return y * 2
+
+
+@pytest.mark.parametrize(
+    ("form", "functions"),
+    [
+        (biased, ["linear", "linear"]),
+        (rolled, ["roll", "roll"]),
+        (reshaped, ["compacted", "compacted"]),
+        (contiguous, ["compacted"]),
+        (apart, ["parts", "parts"]),
+        (changed, []),
+    ],
+)
+def test_forms(form: Callable[..., Any], functions: list[str]) -> None:
+    module = captured(form, X, WEIGHT, BIAS)
+    effects = tidied(module)
+    take_apart(module.graph, effects, ())
+    assert move_by_kernels(module.graph, effects, ()) == len(functions)
+    assert (
+        sorted(map(_name, module.graph.nodes))[-len(functions) or len(module.graph.nodes) :]
+        == functions
+    )
+    module.graph.lint()
+    module.recompile()
+    inputs = [p.name for p in module.graph.nodes if p.op == "placeholder"]
+    given = {"x": X, "w": WEIGHT, "b": BIAS}
+
+    def call(*tensors: Tensor) -> Any:
+        by_name = dict(zip(given, tensors, strict=True))
+        return module(*(by_name[name.split("_")[1]] for name in inputs))[0]
+
+    found, wanted = outcome(call, tuple(given.values())), outcome(form, tuple(given.values()))
+    for value, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(value, other)
+
+
+def _name(node: fx.Node) -> str:
+    """Return the name of a function of runtime/movement.py; empty for another node."""
+    own = getattr(node.target, "__module__", "") == movement.__name__
+    return node.target.__name__ if own else ""  # type: ignore[union-attr]
+
+
+def test_what_a_package_computes_stays() -> None:
+    module = captured(biased, X, WEIGHT, BIAS)
+    effects = tidied(module)
+    assert move_by_kernels(module.graph, effects, set(module.graph.nodes)) == 0
