@@ -84,7 +84,7 @@ def named_calls(
     """Yield calls of a program's Module, itself as a function of tensors, and the same by torch."""
     made: nn.Module = package.Module(**program.numbers).double()
     streams = _streams(program)
-    modes = streams or any(True for _ in made.buffers())
+    modes = streams is not None and (streams or any(True for _ in made.buffers()))
     taken = inspect.signature(made.forward).parameters
     buffers = [n for n, t in made.named_buffers() if t.is_floating_point()]
     still = _still(program) | {*buffers}
@@ -139,7 +139,12 @@ def named_calls(
         ) -> Results:
             operands = {n.replace(".", "_"): t for n, t in given.items() if n != "x"}
             call = reference.Call(
-                operands, program.numbers, training, program.seed, streams, written_out=written_out
+                operands,
+                program.numbers,
+                training,
+                program.seed,
+                streams or {},
+                written_out=written_out,
             )
             found = reference.outputs(program.document, given["x"], call, hand)
             if training:
@@ -193,17 +198,20 @@ def _tensors(
     return tensors
 
 
-def _streams(program: Program) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Return of each step that drops elements the stream of its chain, and in which order dims are drawn."""
-    found = {}
+def _streams(program: Program) -> dict[str, int] | None:
+    """Return of each step that drops elements its stream in its chain; None if memory decides the order of
+    numbers, as where the dims of a row are no neighbours."""
+    found: dict[str, int] = {}
     if "dropout" not in program.text:
-        return {}
+        return found
     for one in derive_all(parse(program.text, program.name)).fused:
         count = 0
         for segment in one.segments:
             for step in segment.steps:
                 if step.op is not None and step.op.eval_mode == "identity":
-                    found[step.label] = (count, segment.layout.order)
+                    if segment.layout.order:
+                        return None
+                    found[step.label] = count
                     count += 1
     return found
 

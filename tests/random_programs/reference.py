@@ -35,8 +35,7 @@ class Call:
         numbers: the float and int arguments, by name.
         training: the mode.
         seed: the seed of dropout's numbers.
-        streams: of each step that drops elements, the stream of its numbers, and the order of dims in which
-            these are drawn; by default steps take streams in turn.
+        streams: of each step that drops elements, the stream of its numbers; by default each takes the next.
         moved: filled with the running averages that training leaves, by name.
         written_out: whether norms are, so that each of their operations is moved, and few digits stay exact.
     """
@@ -45,7 +44,7 @@ class Call:
     numbers: Mapping[str, float]
     training: bool = False
     seed: int = 0
-    streams: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    streams: Mapping[str, int] = field(default_factory=dict)
     moved: dict[str, Tensor] = field(default_factory=dict)
     written_out: bool = False
 
@@ -199,7 +198,9 @@ class _Run:
         known = {*self.call.operands, *self.named, *self.call.numbers}
         values = {name: self._given(name, x) for name in names_of(text) if name in known}
         # A function of a row takes an operand as it is declared, not as large as a call happens to pass it.
-        for name in self.full & set(values) if _OF_ROWS & names_of(text) else ():
+        # One of operands alone starts from what it is passed.
+        beside = not names_of(text).isdisjoint({"x", *self.named})
+        for name in self.full & set(values) if beside and _OF_ROWS & names_of(text) else ():
             shape = torch.broadcast_shapes(values[name].shape, x.shape)
             values[name] = values[name].expand(shape)
         return evaluate(text, {"x": x, **values}, dims, self._called)
@@ -264,10 +265,7 @@ class _Run:
     def _drop(self, name: str, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         if not self.call.training:
             return x
-        stream, order = self.call.streams.get(label, (self.stream, ()))
-        dims = [d % x.dim() for d in order] or list(range(x.dim()))
-        drawn = uniform(self.call.seed, stream, tuple(x.shape[d] for d in dims))
-        drawn = drawn.permute([dims.index(d) for d in range(x.dim())])
+        drawn = uniform(self.call.seed, self.call.streams.get(label, self.stream), x.shape)
         self.stream += 1
         p = attributes["p"]
         dropped = drawn < p
