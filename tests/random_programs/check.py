@@ -253,9 +253,10 @@ def derivatives(
     values = _values(function(dict(leaves)))
     moving = [leaves[n] for n in case.moving]
     found = {n: v.detach() for n, v in values.items()}
+    # A value's cotangent goes by its place: of what gets no gradient a package may say that it does.
+    places = [n for n, v in enumerate(values.values()) if v.requires_grad]
     moved = [v for v in values.values() if v.requires_grad]
-    # The cotangent of a sole value is the one that it always had.
-    along = [cotangents.like(v, -100 * n) for n, v in enumerate(moved)]
+    along = [cotangents.like(v, -100 * n) for n, v in zip(places, moved, strict=True)]
     if strides is not None:
         along = [restrided(t, strides) for t in along]
     if not moved:
@@ -272,7 +273,7 @@ def derivatives(
         if pushed.requires_grad:
             inputs = [*moving, *along]
             second = torch.autograd.grad(pushed, inputs, allow_unused=True, materialize_grads=True)
-            names = [*case.moving, *(f"cotangent{n or ''}" for n in range(len(along)))]
+            names = [*case.moving, *(f"cotangent{n or ''}" for n in places)]
             found |= {f"second of {n}": g.detach() for n, g in zip(names, second, strict=True)}
     return found
 

@@ -63,15 +63,14 @@ class NamedChain:
             for n, entry in results.items()
             if isinstance(entry, str) and words.get(entry) in ("argmax", "argmin")
         )
-        values = [n for n in results if n not in indexes]
-        along = range(len(values))  # the places of cotangents
         return cls(
             wide=frozenset(
                 n
                 for n, o in operands.items()
                 if isinstance(o, dict) and o.get("dtype") == "float32"
             ),
-            wide_results=wide | {f"cotangent{n or ''}" for n in along if values[n] in wide},
+            wide_results=wide
+            | {f"cotangent{n or ''}" for n, name in enumerate(results) if name in wide},
             indexes=indexes,
             between=frozenset(range(len(document["chain"]))),
             random="dropout" in program.text,
