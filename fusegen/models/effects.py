@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.nn import functional
 from torch.utils import _pytree
 
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
+from fusegen.models.averages import averages_of
 from fusegen.models.calls import call_or_none
 
 __all__ = [
@@ -120,7 +120,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
         if _draws(node):
             before[node] += drawn
             drawn = (node,)
-        for average in _averages(node):
+        for average in averages_of(node):
             if average in averaged:
                 before[node] += (averaged[average],)
             averaged[average] = node
@@ -155,7 +155,7 @@ def changed_places(graph: fx.Graph) -> set[int]:
     """Return which inputs a graph changes, by their places."""
     last: set[int] = set(_last_changes(graph, ()))
     for node in graph.nodes:
-        last |= {storage for average in _averages(node) for storage in storages(average)}
+        last |= {storage for average in averages_of(node) for storage in storages(average)}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     return {n for n, given in enumerate(placeholders) if not last.isdisjoint(storages(given))}
 
@@ -260,8 +260,8 @@ def _changed_by(node: fx.Node) -> Iterator[fx.Node]:
     body = body_of(node)
     if body is not None:
         yield from _changed_inside(node, body)
-    for average in _averages(node):
-        if any(average not in _averages(user) for user in average.users):
+    for average in averages_of(node):
+        if any(average not in averages_of(user) for user in average.users):
             yield average  # otherwise norms alone read it: nobody else can tell when it changes
 
 
@@ -272,13 +272,6 @@ def _changed_inside(node: fx.Node, body: fx.GraphModule) -> Iterator[fx.Node]:
         yield from (n for place in changed if isinstance(n := given[place], fx.Node))
     elif changed:  # it takes its inputs in another way than a checkpoint
         yield from node.all_input_nodes
-
-
-def _averages(node: fx.Node) -> Iterator[fx.Node]:
-    """Yield the running averages that a norm in training updates."""
-    if node.target in (functional.batch_norm, torch.batch_norm, functional.instance_norm):
-        given = (*node.args[1:3], node.kwargs.get("running_mean"), node.kwargs.get("running_var"))
-        yield from (n for n in given if isinstance(n, fx.Node))
 
 
 def _overlapping(graph: fx.Graph, inputs: Sequence[Any]) -> list[set[int]]:

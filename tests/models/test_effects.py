@@ -55,6 +55,24 @@ def test_what_comes_from_outside_is_read_where_it_was() -> None:
     assert found["mul_1"]
 
 
+@pytest.mark.parametrize(
+    "function", [functional.batch_norm, torch.batch_norm, torch.native_batch_norm]
+)
+def test_a_norm_changes_its_averages_whatever_it_is_called_by(function: Any) -> None:
+    """Who reads an average before the norm stays there; the weight, which is read too, does not change."""
+
+    def form(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor) -> Any:
+        before, scaled = mean * 2, weight * 2
+        if function is functional.batch_norm:
+            return function(x, mean, var, weight, weight, True), before, scaled
+        rest = (True, 0.1, 1e-5, *(False,) * (function is torch.batch_norm))
+        return function(x, weight, weight, mean, var, *rest), before, scaled
+
+    found = movable(form, X, *(torch.ones(6, dtype=torch.float64) for _ in range(3)))
+    assert not found["before"]
+    assert found["scaled"]
+
+
 @pytest.mark.usefixtures("specs_by_torch")
 def test_who_reads_a_changed_tensor_waits_for_the_change() -> None:
     """The change waits for a region whose last op comes after the reader."""
