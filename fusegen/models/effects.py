@@ -20,8 +20,8 @@ from torch.utils import _pytree
 
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
-from fusegen.models.averages import averages_of
 from fusegen.models.calls import call_or_none
+from fusegen.models.hidden_changes import hidden_changes
 
 __all__ = [
     "Effects",
@@ -106,7 +106,7 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     given: set[int] = set()
     passed: set[fx.Node] = set()
     drawn: tuple[fx.Node, ...] = ()
-    averaged: dict[fx.Node, fx.Node] = {}  # by an average, the norm that was the last to move it
+    changed_at: dict[fx.Node, fx.Node] = {}  # by what changes unseen, who was the last to change it
     for node in graph.nodes:
         if node.op not in ("call_function", "call_method"):
             given |= storages(node) if node.op != "output" else set()
@@ -120,10 +120,10 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
         if _draws(node):
             before[node] += drawn
             drawn = (node,)
-        for average in averages_of(node):
-            if average in averaged:
-                before[node] += (averaged[average],)
-            averaged[average] = node
+        for moved in hidden_changes(node):
+            if moved in changed_at:
+                before[node] += (changed_at[moved],)
+            changed_at[moved] = node
         passed.add(node)
     return Effects(before, stretch, frozenset(fixed), frozenset(nested), frozenset(gradless))
 
@@ -155,7 +155,7 @@ def changed_places(graph: fx.Graph) -> set[int]:
     """Return which inputs a graph changes, by their places."""
     last: set[int] = set(_last_changes(graph, ()))
     for node in graph.nodes:
-        last |= {storage for average in averages_of(node) for storage in storages(average)}
+        last |= {storage for moved in hidden_changes(node) for storage in storages(moved)}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     return {n for n, given in enumerate(placeholders) if not last.isdisjoint(storages(given))}
 
@@ -260,9 +260,9 @@ def _changed_by(node: fx.Node) -> Iterator[fx.Node]:
     body = body_of(node)
     if body is not None:
         yield from _changed_inside(node, body)
-    for average in averages_of(node):
-        if any(average not in averages_of(user) for user in average.users):
-            yield average  # otherwise norms alone read it: nobody else can tell when it changes
+    for moved in hidden_changes(node):
+        if any(moved not in hidden_changes(user) for user in moved.users):
+            yield moved  # otherwise norms alone read it: nobody else can tell when it changes
 
 
 def _changed_inside(node: fx.Node, body: fx.GraphModule) -> Iterator[fx.Node]:

@@ -73,6 +73,17 @@ def test_a_norm_changes_its_averages_whatever_it_is_called_by(function: Any) -> 
     assert found["scaled"]
 
 
+def test_an_embedding_with_a_largest_norm_changes_its_weight() -> None:
+    def form(ids: Tensor, weight: Tensor, other: Tensor) -> Any:
+        early, free = weight * 2, other * 2
+        rows = functional.embedding(ids, weight, max_norm=1.0)
+        return early, free, rows + functional.embedding(ids, other)
+
+    found = movable(form, torch.tensor([0, 2]), X.clone(), Y.clone())
+    assert not found["early"]
+    assert found["free"]
+
+
 @pytest.mark.usefixtures("specs_by_torch")
 def test_who_reads_a_changed_tensor_waits_for_the_change() -> None:
     """The change waits for a region whose last op comes after the reader."""
