@@ -263,10 +263,11 @@ def _along_dims(spec: Spec, step: Step, name: str) -> str:
     own, or of which the first step is a formula."""
     text = parameters_of(spec).get(name, name)
     operand = next((o for o in spec.operands if o.name == name and not o.factor), None)
-    if operand is None or not spec.dims or (operand.dims is None and step.op is not START):
+    if operand is None or (operand.dims is None and step.op is not START):
         return text
-    dims = operand.dims or tuple(range(-spec.dims, 0))
-    return f"along_dims({text}, {dims}, {(-1,) * spec.dims})"
+    rank = spec.dims if operand.dims is not None else step.dims
+    dims = operand.dims or tuple(range(-rank, 0))
+    return f"along_dims({text}, {dims}, {(-1,) * rank})" if rank else text
 
 
 def _taken_later(chains: Chains) -> set[str]:

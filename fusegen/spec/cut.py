@@ -160,7 +160,9 @@ def with_start(
     if OF not in step.factors or step.is_source:
         start = _start_before(step, before)
         return [step] if start is None else [start, step]
-    rank = 0 if operands[step.factors[OF].name].factor else dims
+    operand = operands[step.factors[OF].name]
+    rank = dims if operand.dims is not None else step.dims  # full is what reaches the step
+    rank = 0 if operand.factor else rank
     start = _start(f"{step.label}_start", step.factors[OF], {}, step.line, rank)
     return [start, replace(step, factors={}, dims=rank)]
 

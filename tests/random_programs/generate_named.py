@@ -284,6 +284,10 @@ class NamedGenerator(NamedDraft):
         word = self.rng.choice(("glu", "geglu", "swiglu", "reglu"))
         given: dict[str, Any] = {"gate_first": True} if self.rng.random() < 0.5 else {}
         dim = self._part_dim()
+        if any(
+            shape[dim] % 2 for shape in self.here
+        ):  # the reference would cut it in unequal halves
+            return []
         return self._named(word, given | ({"dim": dim} if dim != -1 else {}))
 
     def _dropout(self) -> list[Any]:
