@@ -1,16 +1,17 @@
 """Lets kernels of packages move the elements of large tensors on a GPU, where a graph leaves that to torch.
 
-These are rolls, copies that make a reshaped tensor contiguous, the gradients of a tensor's parts and those of
-biases; see runtime/movement.py.
+These are rolls, the copies that torch makes of what is reshaped or multiplied, the gradients of a tensor's
+parts and those of biases; see runtime/movement.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import operator
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.nn import functional
 
 from fusegen.models.arguments import name_of, tensor_of
@@ -31,6 +32,8 @@ _ARGUMENTS = {
     "split": ("split_size_or_sections", "dim"),
     "chunk": ("chunks", "dim"),
 }
+#: Products that read batches of matrices, whose batches torch makes one dim.
+_MATMUL = frozenset({"matmul", operator.matmul, torch.matmul})
 #: Functions of which the result is a copy where the strides of what they are given allow no view.
 _RESHAPES = frozenset({"reshape", "flatten", "contiguous", torch.reshape, torch.flatten})
 
@@ -56,7 +59,10 @@ def move_by_kernels(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node
         elif node.target in _APART and (found := _parts(node)) is not None:
             _replace(node, movement.parts, (node.args[0], *found))
         elif node.target in _RESHAPES and _copies(node):
-            _compact_before(graph, node, effects)
+            _compact_before(graph, node, node.args[0], effects)
+        elif node.target in _MATMUL and (copied := _copied_batches(node)):
+            for given in copied:
+                _compact_before(graph, node, given, effects)
         else:
             continue
         count += 1
@@ -102,17 +108,35 @@ def _copies(node: fx.Node) -> bool:
         return False
     if node.target == "contiguous":
         return len(node.args) == 1 and not node.kwargs
+    return not _is_viewable(before, after.shape)
+
+
+def _is_viewable(tensor: Tensor, shape: Sequence[int]) -> bool:
+    """Return whether there is a view of a tensor with another shape."""
     try:
-        torch.empty_strided(before.shape, before.stride(), device="meta").view(after.shape)
+        torch.empty_strided(tensor.shape, tensor.stride(), device="meta").view(shape)
     except RuntimeError:
-        return True
-    return False
+        return False
+    return True
 
 
-def _compact_before(graph: fx.Graph, node: fx.Node, effects: Effects) -> None:
-    """Let a node read a contiguous copy, which it then makes none of."""
-    given = node.args[0]
-    assert isinstance(given, fx.Node)
+def _copied_batches(node: fx.Node) -> list[fx.Node]:
+    """Return what a product of batches of matrices copies, since no stride leads from batch to batch."""
+    found = []
+    for given in dict.fromkeys(node.args):
+        tensor = tensor_of(given) if isinstance(given, fx.Node) else None
+        if tensor is None or tensor.dim() < 4 or tensor.numel() == 0:
+            continue
+        sizes = (*tensor.shape, *tensor.stride())
+        known = all(type(n) is int for n in sizes) and 0 not in tensor.stride()
+        if known and not _is_viewable(tensor, (-1, *tensor.shape[-2:])):
+            assert isinstance(given, fx.Node)
+            found.append(given)
+    return found
+
+
+def _compact_before(graph: fx.Graph, node: fx.Node, given: Any, effects: Effects) -> None:
+    """Let a node read a contiguous copy of what it is given, which it then makes none of."""
     with graph.inserting_before(node):
         copy = graph.call_function(movement.compacted, (given,))
     tensor = tensor_of(given)

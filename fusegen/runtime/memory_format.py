@@ -121,7 +121,8 @@ def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:
     """Return whether a convolution of images or volumes, transposed or not, is faster in channels-last.
 
     Inductor measured which are not (`decide_layout_opt` in torch/_inductor/graph.py): those in several groups
-    of more than one channel, and in training those with half as many outputs as inputs.
+    of more than one channel, and in training those with half as many outputs as inputs. The latter holds for
+    float32 alone: in 16 bits cuDNN transposes images for all its kernels (docs/notes/2026-12-02_movement.md).
     """
     if not x.is_cuda or x.dtype is torch.float64 or x.dim() not in FORMATS:
         return False
@@ -130,7 +131,7 @@ def is_faster(x: Tensor, weight: Tensor, groups: int) -> bool:
     outputs, inputs, *kernel = weight.shape
     if groups != 1 and inputs > 1:
         return False
-    fewer = groups == 1 and outputs * 2 <= inputs and kernel[0] > 1
+    fewer = groups == 1 and outputs * 2 <= inputs and kernel[0] > 1 and x.itemsize > 2
     return not (fewer and torch.is_grad_enabled())
 
 

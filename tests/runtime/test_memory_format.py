@@ -165,7 +165,9 @@ def test_the_rule(
     with FakeTensorMode():
         for dtype in (torch.float32, torch.bfloat16):
             tensors = [torch.empty(s, device="cuda", dtype=dtype) for s in (x, weight)]
-            assert is_faster(*tensors, groups) is training
+            # In 16 bits cuDNN transposes for all its kernels, so that what holds without gradients holds.
+            wanted = inference if dtype is torch.bfloat16 else training
+            assert is_faster(*tensors, groups) is wanted
             with torch.no_grad():
                 assert is_faster(*tensors, groups) is inference
         single, double = (t.float() for t in tensors), [t.double() for t in tensors]
