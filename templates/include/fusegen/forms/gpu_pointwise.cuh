@@ -113,6 +113,12 @@ struct PointwisePlan : PartialCounts {
   int width;           // elements of one access
   dim3 threads, grid;  // of the launch
 
+  // The batches of rows that a thread takes at least, if that leaves enough blocks: what it loads
+  // and derives once for a column should cost a quarter of what its rows do.
+  static constexpr int of_column = P::Cols::size + P::DerivedCols::size;
+  static constexpr int least_batches =
+      std::clamp(4 * of_column / std::max(1, P::Fulls::size + P::Stores::size), 1, 16);
+
   // Accesses of a thread in a row.
   static constexpr int accesses(int width) { return width == 1 ? 4 : 1; }
 
@@ -128,8 +134,8 @@ struct PointwisePlan : PartialCounts {
     while (across < L::threads_across && columns / (2 * across) >= L::tiles) across *= 2;
     threads = dim3(across, L::block / across);
     const int64_t tiles = (columns + across - 1) / across;
-    // Each thread takes one batch of rows, so that late blocks go where there is room; and more if
-    // that keeps the partial sums few.
+    // Each thread takes few batches of rows, so that late blocks go where there is room; and more
+    // if that keeps the partial sums few.
     int64_t down = (args.rows + threads.y * flight - 1) / (threads.y * flight);
     if constexpr (P::ColSums::size + P::Totals::size > 0) {
       const int64_t resident =
@@ -137,6 +143,9 @@ struct PointwisePlan : PartialCounts {
       // Round down: a few blocks more than the chip holds would take as long again as all the
       // others.
       down = std::min(down / L::batches + 1, std::max<int64_t>(1, resident * L::waves / tiles));
+    } else {
+      const int64_t enough = (8 * chip().multiprocessors + tiles - 1) / tiles;
+      down = std::max((down + least_batches - 1) / least_batches, std::min(down, enough));
     }
     grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     groups = grid.y;
