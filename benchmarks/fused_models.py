@@ -1,4 +1,4 @@
-"""The blocks of `examples/` on a GPU: eager, torch.compile and fusegen, with eager and with Inductor for the rest.
+"""The blocks of `examples/` on a GPU: eager, torch.compile, and fusegen, with eager or Inductor for the rest.
 
 python benchmarks/fused_models.py warm    FOLDER [--shard i/n] [NAME …]
 python benchmarks/fused_models.py measure FOLDER --output RECORD.json [NAME …]
@@ -16,7 +16,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,15 @@ DTYPE = torch.bfloat16
 say = functools.partial(print, flush=True)
 
 
-def backends(folder: Path) -> dict[str, FusegenBackend | str | None]:
-    """Return the back end of each subject, by its name in a cell."""
-    return {
+def backends(folder: Path, without: Collection[str] = ()) -> dict[str, FusegenBackend | str | None]:
+    """Return the back end of each subject, by its name in a cell; some are left out."""
+    found: dict[str, FusegenBackend | str | None] = {
         "eager": None,
         "compile": "inductor",
         "fusegen": FusegenBackend(folder, 1),  # one package for both passes
         "fusegen_inductor": FusegenBackend(folder, 1, rest="inductor"),
     }
+    return {name: backend for name, backend in found.items() if name not in without}
 
 
 def original_of(block: Block) -> Original:
@@ -89,10 +90,10 @@ def largest_error(original: Original, folder: Path) -> float | None:
     return worst
 
 
-def measured(name: str, folder: Path) -> list[dict[str, Any]]:
+def measured(name: str, folder: Path, without: Collection[str]) -> list[dict[str, Any]]:
     """Return a block's cells: one for each pass."""
     block = BLOCKS[name]
-    original, subjects = original_of(block), backends(folder)
+    original, subjects = original_of(block), backends(folder, without)
     error = largest_error(original, folder)
     compiling.forget()
     cells = []
@@ -122,13 +123,13 @@ def row(cell: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)}; error {cell['error_in_units_of_eager']}; {cell['regions']}"
 
 
-def measure(names: list[str], folder: Path, output: Path) -> None:
+def measure(names: list[str], folder: Path, output: Path, without: Collection[str]) -> None:
     """Measure the blocks and write the record after each."""
     record: dict[str, Any] = {"machine": machine.describe("cuda"), "cells": []}
     for name in names:
         begun = time.monotonic()
         try:
-            found = measured(name, folder)
+            found = measured(name, folder, without)
         except Exception as error:  # whatever it is, the other blocks go on
             if "CUDA error" in str(error):
                 raise  # nothing works in this process any more
@@ -145,11 +146,11 @@ def measure(names: list[str], folder: Path, output: Path) -> None:
         say(f"{name}: {time.monotonic() - begun:.0f} s")
 
 
-def warm(names: list[str], folder: Path) -> None:
+def warm(names: list[str], folder: Path, without: Collection[str]) -> None:
     """Compile what the blocks need, without timing."""
     for name in names:
         begun = time.monotonic()
-        compile_all(original_of(BLOCKS[name]), backends(folder), DTYPE, say)
+        compile_all(original_of(BLOCKS[name]), backends(folder, without), DTYPE, say)
         compiling.forget()
         say(f"{name}: compiled in {time.monotonic() - begun:.0f} s")
 
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="every n-th from the i-th on")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--without", action="append", default=[], metavar="SUBJECT")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BLOCKS)}")
     given = parser.parse_intermixed_args()
     if unknown := [name for name in given.names if name not in BLOCKS]:
@@ -169,9 +171,9 @@ def main() -> None:
     names = (given.names or list(BLOCKS))[first - 1 :: count]
     compiling.set_up(one_thread=given.mode == "warm")
     if given.mode == "warm":
-        warm(names, given.folder)
+        warm(names, given.folder, given.without)
     else:
-        measure(names, given.folder, given.output)
+        measure(names, given.folder, given.output, given.without)
 
 
 if __name__ == "__main__":
