@@ -279,7 +279,9 @@ class _Walk:
         if step.op is None or not step.op.dims or not start.varies.isdisjoint(layout.columns):
             return
         for name, kind in step.op.operands.items():
-            if kind is Kind.COL and name in step.operands:
+            given = step.operands.get(name)
+            known = self.declared.get(given.name) if isinstance(given, Ref) else None
+            if kind is Kind.COL and known is not None and known.kind is Kind.COL:
                 raise self._refused(
                     step,
                     f"its {name} has a number for each column, and an earlier step has reduced these to one; "
