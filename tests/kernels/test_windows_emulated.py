@@ -3,73 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from typing import Any
 
 import pytest
 import torch
+from shared.emulated import emulated
 from shared.poolings import POOLS, drawn
 from torch import Tensor, nn
 
-from fusegen.base import paths
 from fusegen.runtime import windows
-from fusegen.toolchain.compilers import find_compilers
 
-#: What CUDA has and the kernels use.
-CUDA = """
-#pragma once
-#include <cmath>
-#include <cstdint>
-#define __global__
-#define __device__
-#define __forceinline__ inline
-#define __launch_bounds__(...)
-struct dim3 { unsigned x = 1, y = 1; dim3(unsigned x, unsigned y = 1) : x(x), y(y) {} };
-struct uint4 { uint32_t x, y, z, w; };
-using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess };
-inline const char* cudaGetErrorString(cudaError_t) { return ""; }
-inline dim3 blockIdx(0), threadIdx(0), blockDim(1);
-using std::min, std::max;
-"""
-#: Runs a kernel for each thread of each block.
-LAUNCH = """
-#pragma once
-#include <cuda_runtime.h>
-namespace fusegen {
-inline void await_kernels_before() {}
-template <class Kernel, class... Arguments>
-cudaError_t launch(Kernel* kernel, cudaStream_t, dim3 grid, dim3 threads, size_t, int,
-                   const Arguments&... arguments) {
-  blockDim = threads;
-  for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
-    for (threadIdx.y = 0; threadIdx.y < threads.y; ++threadIdx.y)
-      for (threadIdx.x = 0; threadIdx.x < threads.x; ++threadIdx.x) kernel(arguments...);
-  return cudaSuccess;
-}
-}  // namespace fusegen
-"""
-VECTOR = """
-#pragma once
-#include "fusegen/storage.h"
-namespace fusegen {
-template <class T, int V> struct Vector { T value[V]; };
-template <class S, int V> struct Packed { S value[V]; };
-template <int V, class S> Packed<S, V> load_packed(const S* from) {
-  Packed<S, V> found;
-  for (int v = 0; v < V; ++v) found.value[v] = from[v];
-  return found;
-}
-template <class S, int V> Vector<compute_t<S>, V> unpack(const Packed<S, V>& packed) {
-  Vector<compute_t<S>, V> found;
-  for (int v = 0; v < V; ++v) found.value[v] = Storage<S>::load(packed.value[v]);
-  return found;
-}
-template <int V, class S> void store_vector(S* to, const Vector<compute_t<S>, V>& from) {
-  for (int v = 0; v < V; ++v) to[v] = Storage<S>::store(from.value[v]);
-}
-}  // namespace fusegen
-"""
 MAIN = """
 #include "fusegen/windows.cuh"
 extern "C" const char* run(const long* s, int reading, void* from, void* to, void* bias,
@@ -87,19 +30,7 @@ extern "C" const char* run(const long* s, int reading, void* from, void* to, voi
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("emulated")
-    files = {"cuda_runtime.h": CUDA, "fusegen/launch.cuh": LAUNCH, "fusegen/vector.cuh": VECTOR}
-    (folder / "fusegen").mkdir()
-    for name, text in {**files, "main.cpp": MAIN}.items():
-        (folder / name).write_text(text)
-    flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-DFUSEGEN_STORED=double"]
-    includes = [f"-I{folder}", f"-I{paths.include()}"]
-    library = folder / "emulated.so"
-    compiler = str(find_compilers().cxx)
-    subprocess.run(
-        [compiler, *flags, *includes, str(folder / "main.cpp"), "-o", str(library)], check=True
-    )
-    found = ctypes.CDLL(str(library)).run
+    found = emulated(tmp_path_factory.mktemp("emulated"), MAIN, "-DFUSEGEN_STORED=double").run
     found.restype = ctypes.c_char_p
     return found
 

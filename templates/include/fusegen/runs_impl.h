@@ -1,13 +1,10 @@
-// Finds the runs of copies, and copies them on the GPU. Only binding.cpp includes it.
+// Copies tensors in runs on the GPU, where they have such. Only binding.cpp includes it.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/headeronly/util/shim_utils.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "fusegen/check.h"
 #include "fusegen/runs.h"
@@ -29,41 +26,6 @@ namespace {
   return found;
 }
 
-// Whether a copy between two tensors of the same sizes has runs; it then fills `found`.
-[[maybe_unused]] bool has_runs(const Tensor& from, const Tensor& to, Runs& found) {
-  const int64_t* const sizes = from.sizes();
-  const int64_t *const reads = from.strides(), *const writes = to.strides();
-  std::vector<int64_t> dims;
-  for (int64_t dim = 0; dim < from.dim(); ++dim) {
-    if (sizes[dim] != 1) dims.push_back(dim);
-  }
-  std::stable_sort(dims.begin(), dims.end(),
-                   [&](int64_t a, int64_t b) { return writes[a] > writes[b]; });
-  std::vector<int64_t> size, read, write;
-  for (const int64_t dim : dims) {
-    const bool joined = !size.empty() && read.back() == sizes[dim] * reads[dim] &&
-                        write.back() == sizes[dim] * writes[dim];
-    if (joined) {
-      size.back() *= sizes[dim];
-      read.back() = reads[dim];
-      write.back() = writes[dim];
-    } else {
-      size.push_back(sizes[dim]);
-      read.push_back(reads[dim]);
-      write.push_back(writes[dim]);
-    }
-  }
-  const size_t outer = size.empty() ? 0 : size.size() - 1;
-  if (size.empty() || read.back() != 1 || write.back() != 1 || outer > size_t(Runs::most))
-    return false;
-  found.run = size.back();
-  found.dims = int(outer);
-  std::copy_n(size.begin(), outer, found.sizes);
-  std::copy_n(read.begin(), outer, found.reads);
-  std::copy_n(write.begin(), outer, found.writes);
-  return true;
-}
-
 // Copies a tensor into one of the same sizes by that kernel, if it can; returns whether it did.
 [[maybe_unused]] bool copied_in_runs([[maybe_unused]] const Tensor& from,
                                      [[maybe_unused]] const Tensor& to) {
@@ -71,7 +33,8 @@ namespace {
   Runs copy{};
   int size = 0;
   const auto kernel = run_copier_of(from, size);
-  if (from.numel() < few_elements || from.numel() >> 31 || !kernel || !has_runs(from, to, copy))
+  if (from.numel() < few_elements || from.numel() >> 31 || !kernel ||
+      !find_runs(from.dim(), from.sizes(), from.strides(), to.strides(), copy))
     return false;
   copy.from = from.const_data_ptr();
   copy.to = to.mutable_data_ptr();
