@@ -50,9 +50,13 @@ def move_by_kernels(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node
     """
     count = 0
     for node in list(graph.nodes):
-        if node in fused or not effects.may_move(node) or not _is_large(node):
+        if node in fused or not effects.may_move(node) or not _is_on_gpu(node):
             continue
-        if node.target in _LINEAR:
+        if not _is_large(node):
+            if node.target not in _APART or not (of_one_copy := _equal_parts(node, fused)):
+                continue
+            _replace(node, movement.parts_by_one_copy, (node.args[0], *of_one_copy))
+        elif node.target in _LINEAR:
             _replace(node, movement.linear, node.args, node.kwargs)
         elif node.target in _ROLL:
             _replace(node, movement.roll, node.args, node.kwargs)
@@ -69,11 +73,47 @@ def move_by_kernels(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node
     return count
 
 
-def _is_large(node: fx.Node) -> bool:
-    """Whether a function reads a tensor on a GPU first for which kernels are worth it."""
+def _first(node: fx.Node) -> Tensor | None:
+    """Return the tensor that a function reads first."""
     given = node.args[0] if node.args else None
-    tensor = tensor_of(given) if isinstance(given, fx.Node) else None
-    return tensor is not None and tensor.is_cuda and numel(tensor.shape) >= movement.FEW
+    return tensor_of(given) if isinstance(given, fx.Node) else None
+
+
+def _is_on_gpu(node: fx.Node) -> bool:
+    """Whether a function reads a tensor on a GPU first."""
+    tensor = _first(node)
+    return tensor is not None and tensor.is_cuda
+
+
+def _is_large(node: fx.Node) -> bool:
+    """Whether kernels are worth it for what a function reads first."""
+    tensor = _first(node)
+    return tensor is not None and numel(tensor.shape) >= movement.FEW
+
+
+def _equal_parts(node: fx.Node, fused: Collection[fx.Node]) -> tuple[int, int] | None:
+    """Return how many equal parts a node takes from a tensor with gaps between them, and along which dim.
+
+    None if they are not known, or something other than packages reads them.
+    """
+    found, tensor = _parts(node), _first(node)
+    if found is None or tensor is None:
+        return None
+    sizes, dim = found
+    if sizes is None:
+        return None
+    even = len(sizes) > 1 and len(set(sizes)) == 1
+    gaps = any(size != 1 for size in tensor.shape[: dim % tensor.dim()])
+    read = all(_read_by(part, fused) for part in node.users)
+    return (len(sizes), dim) if even and gaps and read else None
+
+
+def _read_by(node: fx.Node, fused: Collection[fx.Node]) -> bool:
+    """Return whether packages alone read a node, or views of it."""
+    views = ("unsqueeze", "view", "reshape", operator.getitem, torch.unsqueeze)
+    return bool(node.users) and all(
+        user in fused or (user.target in views and _read_by(user, fused)) for user in node.users
+    )
 
 
 def _replace(node: fx.Node, function: Any, args: tuple[Any, ...], kwargs: Any = None) -> None:

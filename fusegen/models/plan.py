@@ -125,6 +125,7 @@ def plan_of(
     specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
     fused = {node for region, _ in specs for node in region.calls}
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
+    fused.update(node for _, spec in specs for node in spec.inlined)
     report.changed[MOVED] += move_by_kernels(graph, effects, fused)
     return Plan(effects, specs)
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fusegen.runtime.conversion import is_plain_on_gpu
 
-__all__ = ["FEW", "compacted", "linear", "offer_movement", "parts", "roll"]
+__all__ = ["FEW", "compacted", "linear", "offer_movement", "parts", "parts_by_one_copy", "roll"]
 
 #: The fewest elements for which a kernel is worth it: torch's own are as fast for tensors in a cache.
 FEW = 1 << 18
@@ -72,6 +72,17 @@ def parts(x: Tensor, sizes: Sequence[int] | None, dim: int) -> tuple[Tensor, ...
         return _apart(x, sizes, dim)
     found: tuple[Tensor, ...] = _Parts.apply(x, sizes, dim)
     return found
+
+
+def parts_by_one_copy(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+    """Return equal parts of a tensor along a dim, each contiguous.
+
+    Kernels copy an operand with gaps, in each pass; for a small one a launch costs more than its bytes.
+    """
+    dim %= x.dim()
+    apart: Tensor = x.unflatten(dim, (count, x.shape[dim] // count))
+    apart = apart.movedim(dim, 0)
+    return tuple(apart.contiguous().unbind(0))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from shared.captured import captured, outcome, tidied
 from torch import Tensor, fx
 from torch.nn import functional
 
+from fusegen.models import FusegenBackend
 from fusegen.models import movement as pass_
+from fusegen.models.fusion_report import MOVED
 from fusegen.models.movement import move_by_kernels
 from fusegen.models.unbound import take_apart
 from fusegen.runtime import movement
 
+sys.path.insert(0, str(ROOT / "examples"))
+from vision_transformers import DiTBlock, SwinBlock
+
+IS_LARGE = pass_._is_large
 X, WEIGHT, BIAS = torch.randn(3, 2, 5, 4), torch.randn(6, 4), torch.randn(6)
 
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor is large, and torch's functions are the kernels."""
+    monkeypatch.setattr(pass_, "_is_on_gpu", lambda node: bool(node.args))
     monkeypatch.setattr(pass_, "_is_large", lambda node: bool(node.args))
     monkeypatch.setattr(movement, "_copies", {4: lambda to, x: to.copy_(x)})
     monkeypatch.setattr(movement, "_sums", {4: lambda x: x.sum(0)})
@@ -113,7 +123,56 @@ def _name(node: fx.Node) -> str:
     return node.target.__name__ if own else ""  # type: ignore[union-attr]
 
 
+def modulated(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """Parts of a small tensor that a package reads, through views."""
+    del w, b
+    scale, shift = x[:, 0].chunk(2, -1)
+    return x.unflatten(-1, (2, 2)).sum(-1) * scale.unsqueeze(1) + shift[:, None]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_small_parts_that_packages_read(read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one copy, where a copy of each would come later."""
+    monkeypatch.setattr(pass_, "_is_large", lambda node: node is None)
+    module = captured(modulated, X, WEIGHT, BIAS)
+    effects = tidied(module)
+    names = ("mul", "add") if read else ("mul",)
+    fused = {n for n in module.graph.nodes if getattr(n.target, "__name__", "") in names}
+    assert move_by_kernels(module.graph, effects, fused) == read
+    module.graph.lint()
+    module.recompile()
+    (x,) = [X for n in module.graph.nodes if n.op == "placeholder"]
+    torch.testing.assert_close(module(x)[0], modulated(X, WEIGHT, BIAS))
+
+
 def test_what_a_package_computes_stays() -> None:
     module = captured(biased, X, WEIGHT, BIAS)
     effects = tidied(module)
     assert move_by_kernels(module.graph, effects, set(module.graph.nodes)) == 0
+
+
+@pytest.mark.slow  # packages are built
+@pytest.mark.parametrize("few", [1, 1000])
+@pytest.mark.parametrize("name", ["DiT", "Swin"])
+def test_blocks(name: str, few: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With all that kernels would move on a GPU: the same values and gradients as eager's."""
+    monkeypatch.setattr(pass_, "_is_large", IS_LARGE)
+    monkeypatch.setattr(pass_, "_is_on_gpu", lambda node: pass_._first(node) is not None)
+    monkeypatch.setattr(movement, "FEW", few)
+    monkeypatch.setattr(movement, "_copies", {8: lambda to, x: to.copy_(x)})
+    monkeypatch.setattr(movement, "_sums", {8: lambda x: x.sum(0)})
+    torch.manual_seed(0)
+    block = DiTBlock(32, 2) if name == "DiT" else SwinBlock(14, 32, 3, 7)
+    shapes = [(3, 4, 32), (3, 32)] if name == "DiT" else [(2, 14, 14, 32)]
+    block = block.double()
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    backend = FusegenBackend(tmp_path, 1, everything=True)
+    torch._dynamo.reset()
+    results = []
+    for call in (torch.compile(block, backend=backend), block):
+        out = call(*given)
+        leaves = [*given, *block.parameters()]
+        results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    assert backend.report.changed[MOVED]
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)

@@ -112,6 +112,17 @@ def test_parts(sizes: Any, dim: int, moved: list[Any]) -> None:
     assert gradient.stride() == x.stride()
 
 
+@pytest.mark.parametrize(("count", "dim"), [(2, 0), (5, -1), (3, 1), (1, 2)])
+def test_parts_by_one_copy(count: int, dim: int) -> None:
+    x = drawn(4, 3, 5)
+    found = movement.parts_by_one_copy(x, count, dim)
+    for one, other in zip(found, x.chunk(count, dim), strict=True):
+        assert torch.equal(one, other)
+        assert one.is_contiguous()
+    (gradient,) = torch.autograd.grad(found, x, [p.detach() * 2 for p in found])
+    assert torch.equal(gradient, x * 2)
+
+
 def test_a_part_that_nobody_reads(moved: list[Any]) -> None:
     """Its gradient is zero, and without any there is none."""
     x = drawn(3, 4)
