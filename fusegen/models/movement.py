@@ -1,7 +1,7 @@
 """Lets kernels of packages move the elements of large tensors on a GPU, where a graph leaves that to torch.
 
 These are rolls, the copies that torch makes of what is reshaped or multiplied, the gradients of a tensor's
-parts and those of biases; see runtime/movement.py.
+parts and those of biases; see runtime/movement.py. Small parts that packages read are copied at once.
 """
 
 from __future__ import annotations
@@ -142,13 +142,13 @@ def _parts(node: fx.Node) -> tuple[tuple[int, ...] | None, int] | None:
 def _copies(node: fx.Node) -> bool:
     """Return whether a reshaped tensor is a copy, whatever its sizes are."""
     before, after = tensor_of(node.args[0]), tensor_of(node)
-    if before is None or after is None or before.numel() != after.numel():
+    if before is None or after is None:
         return False
     if any(type(n) is not int for n in (*before.shape, *before.stride(), *after.shape)):
         return False
     if node.target == "contiguous":
-        return len(node.args) == 1 and not node.kwargs
-    return not _is_viewable(before, after.shape)
+        return len(node.args) == 1 and not node.kwargs and not before.is_contiguous()
+    return before.numel() == after.numel() and not _is_viewable(before, after.shape)
 
 
 def _is_viewable(tensor: Tensor, shape: Sequence[int]) -> bool:
