@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Parameter, functional
 
 from fusegen.runtime.conversion import is_plain_on_gpu
 
@@ -88,7 +88,9 @@ def parts_by_one_copy(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x times a weight and plus a bias; a kernel sums the gradient of the bias."""
     product = functional.linear
-    if bias is None or not (torch.is_grad_enabled() and bias.requires_grad and _may_move(x)):
+    if bias is None or type(bias) not in (Tensor, Parameter):  # a sharded one, say
+        return product(x, weight, bias)
+    if not (torch.is_grad_enabled() and bias.requires_grad and _may_move(x)):
         return product(x, weight, bias)
     found: Tensor = _Biased.apply(product(x, weight, bias.detach()), bias)
     return found

@@ -167,6 +167,20 @@ def test_what_is_frozen_or_not_there(moved: list[Any]) -> None:
     assert not moved
 
 
+def test_a_bias_of_another_class(moved: list[Any]) -> None:
+    """Its class decides what becomes of it."""
+
+    class Own(Tensor):
+        pass
+
+    x, weight = drawn(6, 3), drawn(5, 3)
+    bias = drawn(5).detach().as_subclass(Own).requires_grad_()
+    found = movement.linear(x, weight, bias)
+    (gradient,) = torch.autograd.grad(found, bias, torch.ones_like(found))
+    assert type(gradient) is Own
+    assert not moved
+
+
 def test_autocast_keeps_the_dtype_of_a_bias(
     monkeypatch: pytest.MonkeyPatch,
     moved: list[Any],
