@@ -14,6 +14,7 @@ from fusegen.spec.bind import bind, taking
 from fusegen.spec.columns import columns_problem
 from fusegen.spec.constant_arguments import with_constants
 from fusegen.spec.cut import cut_of, with_start
+from fusegen.spec.dims_of_steps import check_after_product, dims_after, dims_before
 from fusegen.spec.dotted_names import check_containers, dotted_name
 from fusegen.spec.drafts import Draft, drafts_of, labels_of, settings_of_products, unnamed_of
 from fusegen.spec.factor import OF
@@ -97,9 +98,10 @@ def steps(
             names = replace(names, dims=dims_there, taken=_arguments_taken(done))
         step = _step(names, draft, label, done)
         step = taking_apart(step, taken, values) if taken else step
+        check_after_product(document, draft.place, step, done, dims)
         done += with_start(step, done, declared, dims)
         of_drafts += [draft] * (len(done) - len(of_drafts))
-        names = replace(names, dims=_dims_after(done[-1]))
+        names = replace(names, dims=dims_after(done[-1]))
         parts = draft.parts if cut else [part for part in step.parts if part != NO_PART]
         values = (*values, *parts, *([label] if draft.named else []))
     check_parts(document, of_drafts, done)
@@ -229,7 +231,7 @@ def _step(names: Names, draft: Draft, label: str, before: Sequence[Step]) -> Ste
             parts=read.parts,
             factors={OF: Factor(read.start)} if read.start else {},
         )
-        start = _dims_before(step, before)
+        start = dims_before(step, before)
         if start != names.dims:
             return _step(replace(names, dims=start), draft, label, before)
         check_step_of_parts(names.document, draft, step, before)
@@ -270,27 +272,3 @@ def _reaching(draft: Draft, before: Sequence[Step]) -> Sequence[Step]:
         return before
     place = next((n for n, step in enumerate(before, 1) if step.label == start), 0)
     return before[:place]
-
-
-def _dims_before(step: Step, before: Sequence[Step]) -> int:
-    """Return the number of dims of what a step starts from, or 0 for any: of the values that it names, if it
-    is a formula without x."""
-    if step.takes_x or not before:
-        return step.dims
-    found = {INPUT: before[0].dims, **{other.label: _dims_after(other) for other in before}}
-    found |= {part: other.dims for other in before for part in other.parts}
-    named = (*step.mentions, *(name for name in step.tensors if name == INPUT))
-    return max((found[name] for name in named), default=step.dims)
-
-
-def _dims_after(step: Step) -> int:
-    """Return the number of dims of what the next step starts from, or 0 for any."""
-    if step.dims < 3 or step.op is None or step.indexes:
-        return step.dims
-    if step.op.over == "channel":
-        return step.dims - 1
-    if step.attributes.get("keepdim", True):
-        return step.dims
-    named = [step.attributes[name] for name in step.op.dims]
-    dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)
-    return step.dims - dropped
