@@ -42,7 +42,7 @@ def _keeps_dims(step: Step) -> bool:
     """Whether a step's value surely has as many dims as x."""
     op = step.op
     if op is None or op in (CUT, START):
-        return all(factor.is_step for factor in step.factors.values())
+        return step.dims >= 3 or all(factor.is_step for factor in step.factors.values())
     if op.source:  # a product with a weight of its own
         other = op.rank or op.takes_only_x or op.inputs
         return not other and (OF not in step.factors or step.factors[OF].is_step)
