@@ -76,18 +76,28 @@ void refuse_left_out(DType dtype) {
 
 #if defined(FUSEGEN_CUDA)
 
-Launch::Launch(const Activation& activation, bool built) : activation_(activation) {
-  if (!built) refuse_left_out(activation.dtype());
-  const int32_t device = activation.x().device_index();
+OnStream::OnStream(int32_t device) {
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream_));
   DeviceGuardHandle guard;
   TORCH_ERROR_CODE_CHECK(aoti_torch_create_device_guard(device, &guard));
   guard_ = guard;
 }
 
+OnStream::~OnStream() {
+  aoti_torch_delete_device_guard(static_cast<DeviceGuardHandle>(guard_));
+}
+
+void OnStream::check(const char* error) const {
+  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+}
+
+Launch::Launch(const Activation& activation, bool built)
+    : activation_(activation), on_(activation.x().device_index()) {
+  if (!built) refuse_left_out(activation.dtype());
+}
+
 Launch::~Launch() {
   if (scratch_) aoti_torch_delete_tensor_object(scratch_);
-  aoti_torch_delete_device_guard(static_cast<DeviceGuardHandle>(guard_));
 }
 
 void* Launch::scratch(int64_t bytes) {
@@ -99,10 +109,6 @@ void* Launch::scratch(int64_t bytes) {
   void* memory = nullptr;
   TORCH_ERROR_CODE_CHECK(torch_get_mutable_data_ptr(scratch_, &memory));
   return memory;
-}
-
-void Launch::check(const char* error) const {
-  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
 }
 
 #endif

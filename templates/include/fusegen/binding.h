@@ -8,6 +8,7 @@
 #include "fusegen/activation.h"
 #include "fusegen/dtype.h"
 #include "fusegen/isa.h"
+#include "fusegen/on_stream.h"
 #include "fusegen/tensor.h"
 
 namespace fusegen {
@@ -53,13 +54,13 @@ class Launch {
   Launch(const Launch&) = delete;
   Launch& operator=(const Launch&) = delete;
 
-  void* stream() const { return stream_; }
+  void* stream() const { return on_.stream(); }
   void* scratch(int64_t bytes);
-  void check(const char* error) const;
+  void check(const char* error) const { on_.check(error); }
 
  private:
   const Activation& activation_;
-  void *guard_ = nullptr, *stream_ = nullptr;
+  OnStream on_;
   AtenTensorOpaque* scratch_ = nullptr;
 };
 

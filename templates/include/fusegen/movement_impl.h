@@ -7,6 +7,7 @@
 
 #include "fusegen/activation_impl.h"
 #include "fusegen/check.h"
+#include "fusegen/on_stream.h"
 #include "fusegen/summed_rows.h"
 #include "fusegen/tensor.h"
 
@@ -62,10 +63,7 @@ void sum_rows(uint64_t* stack, uint64_t, uint64_t) {
   if (dtype == aoti_torch_dtype_float16())
     choose(summed_rows_parts<float16>, summed_rows_cuda<float16>);
   FUSEGEN_CHECK(kernel != nullptr, "x: the package has no kernel of sums for its dtype");
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
-  DeviceGuardHandle guard;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_create_device_guard(index, &guard));
+  const OnStream on(index);
   SummedRows sum{x.const_data_ptr(), nullptr, nullptr, x.sizes()[0], x.sizes()[1], 1};
   sum.parts = parts(sum.rows, sum.cols);
   const int64_t next = 1, partials[] = {sum.parts, sum.cols}, apart[] = {sum.cols, 1};
@@ -74,9 +72,7 @@ void sum_rows(uint64_t* stack, uint64_t, uint64_t) {
   const Tensor partial = call.keep(new_tensor({2, partials, apart, computed, device, index}));
   sum.to = total.mutable_data_ptr();
   sum.partial = partial.mutable_data_ptr();
-  const char* const error = kernel(sum, stream);
-  aoti_torch_delete_device_guard(guard);
-  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+  on.check(kernel(sum, on.stream()));
   call.returns({total});
 }
 

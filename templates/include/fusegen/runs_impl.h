@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "fusegen/check.h"
+#include "fusegen/on_stream.h"
 #include "fusegen/runs.h"
 #include "fusegen/tensor.h"
 
@@ -39,13 +39,8 @@ namespace {
   copy.from = from.const_data_ptr();
   copy.to = to.mutable_data_ptr();
   if (access_of(copy, size) == 0) return false;
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(from.device_index(), &stream));
-  DeviceGuardHandle guard;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_create_device_guard(from.device_index(), &guard));
-  const char* const error = kernel(copy, stream);
-  aoti_torch_delete_device_guard(guard);
-  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+  const OnStream on(from.device_index());
+  on.check(kernel(copy, on.stream()));
   return true;
 #else
   return false;

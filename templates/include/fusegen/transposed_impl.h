@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "fusegen/check.h"
+#include "fusegen/on_stream.h"
 #include "fusegen/tensor.h"
 #include "fusegen/transposed.h"
 
@@ -81,13 +81,8 @@ void transpose([[maybe_unused]] const Tensor& from, [[maybe_unused]] const Tenso
 #if defined(FUSEGEN_CUDA)
   copy.from = from.const_data_ptr();
   copy.to = to.mutable_data_ptr();
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(from.device_index(), &stream));
-  DeviceGuardHandle guard;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_create_device_guard(from.device_index(), &guard));
-  const char* const error = transposition_of(from)(copy, stream);
-  aoti_torch_delete_device_guard(guard);
-  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+  const OnStream on(from.device_index());
+  on.check(transposition_of(from)(copy, on.stream()));
 #endif
 }
 

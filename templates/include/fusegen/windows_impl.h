@@ -10,6 +10,7 @@
 #include "fusegen/activation_impl.h"
 #include "fusegen/check.h"
 #include "fusegen/dtype.h"
+#include "fusegen/on_stream.h"
 #include "fusegen/results.h"
 #include "fusegen/tensor.h"
 #include "fusegen/windows.h"
@@ -64,13 +65,8 @@ void windows(uint64_t* stack, uint64_t, uint64_t) {
   if (dtype == aoti_torch_dtype_bfloat16()) kernel = windows_cuda<bfloat16>;
   if (dtype == aoti_torch_dtype_float16()) kernel = windows_cuda<float16>;
   FUSEGEN_CHECK(kernel != nullptr, "x: the package has no kernels of windows for its dtype");
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.device_index(), &stream));
-  DeviceGuardHandle guard;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_create_device_guard(x.device_index(), &guard));
-  const char* const error = kernel(w, reading, stream);
-  aoti_torch_delete_device_guard(guard);
-  FUSEGEN_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+  const OnStream on(x.device_index());
+  on.check(kernel(w, reading, on.stream()));
   call.returns({to, which});
 }
 
