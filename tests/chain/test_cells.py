@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import once, shared
-from random_programs.build import build_specs
+from shared.chains_of_texts import packages_of_texts
 from torch import Tensor, nn
 
-from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.spec import parse
 
@@ -56,16 +54,8 @@ chain:
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = shared(tmp_path_factory) / "cells"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in SPECS.items():
-            (folder / f"{name}.yaml").write_text(HEAD + text)
-        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
-
-    once(tmp_path_factory, "cells", build)
-    return {name: load(name, folder / "out") for name in SPECS}
+    texts = {name: HEAD + text for name, text in SPECS.items()}
+    return packages_of_texts(tmp_path_factory, "cells", texts)
 
 
 def weights(model: Any) -> tuple[Tensor, ...]:

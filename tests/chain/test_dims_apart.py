@@ -7,12 +7,11 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import once, shared
-from random_programs.build import build_specs
+from conftest import shared
+from shared.chains_of_texts import packages_of_texts
 from shared.layouts import channels_last, copied
 from torch import Tensor
 
-from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.spec import parse
 from fusegen.toolchain import pipeline
@@ -56,16 +55,7 @@ chain:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = shared(tmp_path_factory) / "dims_apart"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in SPECS.items():
-            (folder / f"{name}.yaml").write_text(text)
-        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
-
-    once(tmp_path_factory, "dims_apart", build)
-    return {name: load(name, folder / "out") for name in SPECS}
+    return packages_of_texts(tmp_path_factory, "dims_apart", SPECS)
 
 
 def channels(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> tuple[Tensor, ...]:

@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import once, shared
-from random_programs.build import build_specs
+from shared.chains_of_texts import packages_of_texts
 from torch import Tensor
-
-from fusegen import load
 
 SPECS = {
     "larger_twice": """
@@ -78,16 +75,7 @@ def returned(x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = shared(tmp_path_factory) / "larger_later"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in SPECS.items():
-            (folder / f"{name}.yaml").write_text(text)
-        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
-
-    once(tmp_path_factory, "larger_later", build)
-    return {name: load(name, folder / "out") for name in SPECS}
+    return packages_of_texts(tmp_path_factory, "larger_later", SPECS)
 
 
 @pytest.mark.parametrize(

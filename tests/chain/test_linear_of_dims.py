@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import once, shared
-from random_programs.build import build_specs
+from shared.chains_of_texts import packages_of_texts
 from torch import Tensor
-
-from fusegen import load
 
 SPECS = {
     # Rows of the last dim.
@@ -50,16 +47,9 @@ chain:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = shared(tmp_path_factory) / "linear_of_dims"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in SPECS.items():
-            (folder / f"{name}.yaml").write_text(f"order: 1\n{text}")
-        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
-
-    once(tmp_path_factory, "linear_of_dims", build)
-    return {name: load(name, folder / "out") for name in SPECS}
+    return packages_of_texts(
+        tmp_path_factory, "linear_of_dims", {n: f"order: 1\n{text}" for n, text in SPECS.items()}
+    )
 
 
 def rows(model: Any, x: Tensor) -> tuple[Tensor, ...]:

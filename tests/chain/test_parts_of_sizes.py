@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import once, shared
-from random_programs.build import build_specs
+from shared.chains_of_texts import packages_of_texts
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen import load
 from fusegen.base.errors import SpecError
 from fusegen.spec import parse
 
@@ -73,16 +71,7 @@ chain:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
-    folder = shared(tmp_path_factory) / "parts_of_sizes"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in SPECS.items():
-            (folder / f"{name}.yaml").write_text(text)
-        build_specs([folder / f"{n}.yaml" for n in SPECS], folder / "out", dtypes=("float64",))
-
-    once(tmp_path_factory, "parts_of_sizes", build)
-    return {name: load(name, folder / "out") for name in SPECS}
+    return packages_of_texts(tmp_path_factory, "parts_of_sizes", SPECS)
 
 
 def heads(model: Any, x: Tensor) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from fusegen.models import FusegenBackend
 from fusegen.models import movement as pass_
+from fusegen.models.arguments import name_of
 from fusegen.models.fusion_report import MOVED
 from fusegen.models.movement import move_by_kernels
 from fusegen.models.unbound import take_apart
@@ -120,7 +121,7 @@ def test_forms(form: Callable[..., Any], functions: list[str]) -> None:
 def _name(node: fx.Node) -> str:
     """Return the name of a function of runtime/movement.py; empty for another node."""
     own = getattr(node.target, "__module__", "") == movement.__name__
-    return node.target.__name__ if own else ""  # type: ignore[union-attr]
+    return name_of(node) if own else ""
 
 
 def modulated(x: Tensor, w: Tensor, b: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def named_calls(
         (f"scale {scale:g}", 0, {}),
     ]
     if modes:
-        plans += [(f"{name}, training", *rest) for name, *rest in plans[:2]]  # type: ignore[misc] # two more
+        plans += [(f"{name}, training", place, more) for name, place, more in plans[:2]]
     for label, place, more in plans:
         training = "training" in label
         tensors = _tensors(program, made, place, scale if "scale" in label else 1.0, more)

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import once, shared
+from random_programs.build import build_specs
 from shared.vocabulary import build_for_devices
 
 from fusegen import load
@@ -17,6 +18,28 @@ from fusegen.tools.check import verify
 
 #: A chain and its package.
 Built = tuple[Chain, ModuleType]
+
+
+def packages_of_texts(
+    factory: pytest.TempPathFactory, name: str, texts: Mapping[str, str]
+) -> dict[str, ModuleType]:
+    """Return the package of each spec, by its name: for float64 on the CPU, built with those of its file.
+
+    Args:
+        factory: where folders come from.
+        name: what all of them are called together.
+        texts: the specs.
+    """
+    folder = shared(factory) / name
+
+    def build() -> None:
+        folder.mkdir()
+        for spec, text in texts.items():
+            (folder / f"{spec}.yaml").write_text(text)
+        build_specs([folder / f"{n}.yaml" for n in texts], folder / "out", dtypes=("float64",))
+
+    once(factory, name, build)
+    return {spec: load(spec, folder / "out") for spec in texts}
 
 
 def built_texts(
