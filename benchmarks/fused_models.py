@@ -4,9 +4,9 @@ python benchmarks/fused_models.py warm    FOLDER [--shard i/n] [NAME …]
 python benchmarks/fused_models.py measure FOLDER --output RECORD.json [NAME …]
 
 Each block of blocks.py runs in bfloat16, as `fusegen bench MODEL` does it: all subjects in one process, in
-turns; medians of the GPU's time, and the most memory that a pass allocates. Before it is timed, each gradient
-is held against the model in float32, beside eager's own error. FOLDER holds the packages. fused_models.sh
-calls both.
+turns; medians of the GPU's time, the time of passes that follow one another, and the most memory that a pass
+allocates. Before it is timed, each gradient is held against the model in float32, beside eager's own error.
+FOLDER holds the packages. fused_models.sh calls both.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def measured(name: str, folder: Path, without: Collection[str]) -> list[dict[str
         cell = {"model": name, "title": block.title, "inputs": block.inputs, "pass": timed.name}
         cell |= {"dtype": timed.dtype, "error_in_units_of_eager": error and round(error, 2)}
         cell |= {f"{label}_ms": rounded(ms) for label, ms in timed.ms.items()}
+        cell |= {f"{label}_wall_ms": rounded(ms) for label, ms in timed.wall.items()}
         cell |= {f"{label}_peak_mb": round(peak / 1e6) for label, peak in timed.peak.items()}
         cells.append(cell)
     used = subjects["fusegen"]
@@ -119,7 +120,8 @@ def row(cell: Mapping[str, Any]) -> str:
         if "compile_ms" in cell and f"{label}_ms" in cell:
             ratio = cell[f"{label}_ms"] / cell["compile_ms"]
             memory = cell[f"{label}_peak_mb"] / cell["compile_peak_mb"]
-            parts.append(f"{label} {ratio:.3f} (memory {memory:.2f})")
+            wall = cell[f"{label}_wall_ms"] / cell["compile_wall_ms"]
+            parts.append(f"{label} {ratio:.3f} (with the host {wall:.3f}, memory {memory:.2f})")
     return f"{', '.join(parts)}; error {cell['error_in_units_of_eager']}; {cell['regions']}"
 
 

@@ -19,6 +19,7 @@ from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.bind_operators import bind_operators
 from fusegen.runtime.broadcasting import broadcast
+from fusegen.runtime.checked_calls import CheckedCalls, signature
 from fusegen.runtime.conversion import offer_converter
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.derivative import call
@@ -221,15 +222,42 @@ class Chain:
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if bound.masks:
             given = masks_as_numbers(self.package, x, bound.operands, given)
-        if not fits(x, bound.operands, given, activation):
-            given = adapted(
-                x, bound.operands, given, activation.columns, activation.halved, activation.parts
-            )
-            if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
-                wide = start.to(torch.float32)
-                return self._arguments(bound, wide, taken, attributes, seed, groups)
-            if not fits(x, bound.operands, given, activation):
-                explain(self.package, x, bound.operands, given, activation)
+        checked = signature(x, given, groups)
+        if checked is None or checked not in bound.checked:  # a compiler would guard what is in it
+            if fits(x, bound.operands, given, activation):
+                self._check(x, groups)
+                if checked is not None:
+                    bound.checked.note(checked)
+            else:
+                given = adapted(
+                    x,
+                    bound.operands,
+                    given,
+                    activation.columns,
+                    activation.halved,
+                    activation.parts,
+                )
+                if torch.float32 in self._dtypes and asks_for_float32(x, bound.operands, given):
+                    wide = start.to(torch.float32)
+                    return self._arguments(bound, wide, taken, attributes, seed, groups)
+                if not fits(x, bound.operands, given, activation):
+                    explain(self.package, x, bound.operands, given, activation)
+                self._check(x, groups)
+        mode = bound.mode
+        args: tuple[Any, ...] = (x, *given)
+        if mode.random:
+            args += (seed_tensor(seed, x),)
+        if mode.attributes:
+            args += tuple([float(attributes[i]) for i in mode.attributes])
+        return (*args, groups) if activation.grouped else args
+
+    def _check(self, x: Tensor, groups: int) -> None:
+        """Refuse an activation that the package was not built for, or sizes that no kernel can compute.
+
+        Raises:
+            TypeError, ValueError: with the remedy.
+        """
+        activation = self.activation
         if x.dtype not in self._dtypes:
             own = str(x.dtype).removeprefix("torch.")
             raise TypeError(
@@ -244,13 +272,6 @@ class Chain:
             )
         if activation.grouped or activation.several_values or activation.indexes:
             activation.check(self.package, x, groups)
-        mode = bound.mode
-        args: tuple[Any, ...] = (x, *given)
-        if mode.random:
-            args += (seed_tensor(seed, x),)
-        if mode.attributes:
-            args += tuple([float(attributes[i]) for i in mode.attributes])
-        return (*args, groups) if activation.grouped else args
 
     def operators(self, mode: str) -> tuple[BoundOperator, ...]:
         """Return the operators of a mode: the forward and its derivatives, by order."""
@@ -267,6 +288,7 @@ class _Bound:
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands
         self.masks = any(operand.mask for operand in self.operands)
+        self.checked = CheckedCalls()
 
 
 def _values(forward: BoundOperator, out: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from fusegen.runtime.checked_calls import CheckedCalls, signature
+
 Package = Callable[[str], ModuleType]
 FIVE, GELU = "matmul_add_swish_tanh_gelu_hardtanh", "matmul_gelu_softmax"
 
@@ -92,3 +94,40 @@ def test_a_good_call_after_a_wrong_one_works(package: Package) -> None:
     with pytest.raises(ValueError, match="linear_bias"):
         package(GELU).apply(full(2, 4), full(5))
     torch.testing.assert_close(package(GELU).apply(full(2, 4), full(4)), full(2, 4) / 4)
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["inference", "training"])
+def test_a_call_that_was_checked_lets_no_other_pass(gradients: bool, package: Package) -> None:
+    """Its check is not repeated. Each thing that the check looks at makes another call of it."""
+    apply = package(GELU).apply
+    for _ in range(2):
+        apply(full(2, 4).requires_grad_(gradients), full(4))
+    for name, arguments, kind, message in WRONG:
+        if name == GELU:
+            with pytest.raises(kind, match=message):
+                apply(*arguments)
+    assert apply(full(3, 4), full(4)).shape == (3, 4)
+
+
+def test_groups_are_checked_with_each_shape() -> None:
+    x = full(2, 4, 3)
+    assert signature(x, (), 2) == signature(full(2, 4, 3), (), 2)
+    assert signature(x, (), 2) != signature(x, (), 3)
+    assert signature(x, (), 2) != signature(x.bfloat16(), (), 2)
+
+
+def test_what_is_no_tensor_of_torch_is_checked_each_time() -> None:
+    assert signature(torch.nested.nested_tensor([full(2), full(3)]), (), 1) is None
+    assert signature(full(2, 4), (torch.ones(3).as_subclass(Own),), 1) is None
+
+
+def test_shapes_that_change_with_each_call_do_not_fill_the_memory() -> None:
+    known = CheckedCalls()
+    for rows in range(2000):
+        known.note((rows,))
+    assert len(known) < 1000
+    assert (1999,) in known
+
+
+class Own(torch.Tensor):
+    """A subclass, as people write them."""

@@ -29,12 +29,15 @@ class Timed:
         name: which pass.
         ms: the median of each subject, in milliseconds.
         peak: the most bytes that each subject's pass allocates beside what is there before; on CUDA alone.
+        wall: the milliseconds of a pass when many follow one another, as in training: the longer of what the
+            host and the GPU need; on CUDA alone.
     """
 
     dtype: str
     name: str
     ms: dict[str, float]
     peak: dict[str, int] = field(default_factory=dict)
+    wall: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -51,7 +54,11 @@ class _Subject:
             return self.call(*args, **kwargs)
 
     def backward(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Run a forward and a backward pass."""
+        """Run a forward and a backward pass, into no gradients of a pass before."""
+        self.model.zero_grad(set_to_none=True)
+        for leaf in _pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                leaf.grad = None
         outs = [t for t in _pytree.tree_leaves(self.call(*args, **kwargs)) if isinstance(t, Tensor)]
         live = [o for o in outs if o.requires_grad]
         torch.autograd.backward(live, [o.detach() for o in live])
@@ -59,7 +66,6 @@ class _Subject:
     def step(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Run a training step. The learning rate is 0, so that all steps compute the same."""
         assert self.optimizer is not None
-        self.optimizer.zero_grad()
         self.backward(args, kwargs)
         self.optimizer.step()
 
@@ -124,8 +130,11 @@ def bench(
         say(shown)
         calls = {label: calls[label] for label in backends if label in calls}
         ms = timing.medians(calls, clock, rounds, until, shown)
-        peak = {k: _peak(c) for k, c in calls.items()} if original.device == "cuda" else {}
-        found.append(Timed(named, name, ms, peak))
+        timed = Timed(named, name, ms)
+        if original.device == "cuda":
+            timed.peak = {label: _peak(call) for label, call in calls.items()}
+            timed.wall = timing.walls(calls)
+        found.append(timed)
     return found
 
 

@@ -23,6 +23,7 @@ SHORT_MS = 0.1
 
 _FLUSHED_BYTES = 256 << 20  # several times the L2 of any GPU
 _TRIES = 8  # of a call for which the host was late
+_WALL_ROUNDS, _WALL_CALLS = 7, 10
 _FEWEST = 3  # rounds, whatever the time
 
 
@@ -163,6 +164,26 @@ def medians(
         calls = {label: variants[label]() for label in turn}
         for label in turn:
             times[label].append(_timed(calls.pop(label), variants[label], clock))
+    return {label: statistics.median(taken) for label, taken in times.items()}
+
+
+def walls(variants: Mapping[str, Prepare]) -> dict[str, float]:
+    """Return the milliseconds of each variant on CUDA when its calls follow one another: medians of rounds.
+
+    The GPU does not wait for the host to queue a call, as it does for `CudaClock`: this is the longer of the
+    two's times. Each variant is called on the same inputs.
+    """
+    calls = {label: prepare() for label, prepare in variants.items()}
+    times: dict[str, list[float]] = {label: [] for label in variants}
+    for _ in range(_WALL_ROUNDS):
+        for label, call in calls.items():
+            call()
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            for _ in range(_WALL_CALLS):
+                call()
+            torch.cuda.synchronize()
+            times[label].append((time.perf_counter() - started) * 1e3 / _WALL_CALLS)
     return {label: statistics.median(taken) for label, taken in times.items()}
 
 

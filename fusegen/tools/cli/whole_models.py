@@ -129,6 +129,10 @@ def _times(title: str, found: Sequence[Timed], left: Sequence[str]) -> Table:
             peaks = [timed.peak.get(label) for label in subjects]
             shown = ["" if peak is None else f"{peak / 2**20:.0f} MiB" for peak in peaks]
             table.add_row("", "  at its peak", *shown)
+        if timed.wall:
+            walls = [timed.wall.get(label) for label in subjects]
+            shown = ["" if wall is None else f"{wall:.4g}" for wall in walls]
+            table.add_row("", "  with the host's time", *shown)
     return table
 
 
