@@ -19,6 +19,7 @@ from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.by_value import by_value
 from fusegen.program.calculus import vjp
 from fusegen.program.kept_values import read_kept
+from fusegen.program.presence import is_presence
 from fusegen.program.shared_gradients import share_gradients
 from fusegen.spec.model import OPERATORS, Ref, Spec, Step
 
@@ -57,6 +58,11 @@ class Mode:
     def random(self) -> bool:
         """Whether the mode generates random numbers."""
         return any(i.source == "random" for i in self.programs[0].inputs)
+
+    @property
+    def told(self) -> bool:
+        """Whether its derivatives are told which cotangents of the outputs are present."""
+        return any(p.presence or any(map(is_presence, p.inputs)) for p in self.programs)
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,7 @@ def _check_counts(spec: Spec, span: Span, programs: Sequence[Program], statistic
         others = sum(i.source == "attribute" for i in program.inputs)
         others += any(i.source == "random" for i in programs[0].inputs)  # the seed
         others += span.layout.groups is not None
+        others += bool(order) and any(map(is_presence, program.inputs))
         count = len(program.tensors) + others + (statistics if order else 0)
         if count > MAX_ARGUMENTS:
             remedy = f"set order: {order - 1}, or " if order > 1 else ""

@@ -30,7 +30,7 @@ def inputs_of(program: Program, plan: Schedule) -> Inputs:
         ),
         taken=_taken(program, plan, of_columns),
         aside=aside,
-        attributes=_sourced(plan, "attribute"),
+        attributes=(*_sourced(plan, "attribute"), *_sourced(plan, "presence")),
         rng=_sourced(plan, "random"),
         extents=tuple(f.name for f in _sourced(plan, "extent")),
         indices=tuple(f.name for f in _sourced(plan, "index")),

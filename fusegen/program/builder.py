@@ -116,6 +116,16 @@ class Builder:
         """Return the input that holds the number of the column, from 0."""
         return self._known("column", Kind.COL, "index")
 
+    def presence(self, cotangent: str) -> Input:
+        """Return the input that says whether a cotangent is present: 1, or else 0."""
+        for made in self.inputs:
+            if made.source == "presence" and made.tensor == cotangent:
+                return made
+        name, access = self._unique(f"has_{cotangent}"), Access(cotangent, Kind.SCALAR)
+        flag = Input(name, Kind.SCALAR, access, "presence", differentiable=False)
+        self.inputs.append(self._keep(flag))
+        return flag
+
     def _known(self, name: str, kind: Kind, source: Source) -> Input:
         """Return an input that every kernel has, made at its first use."""
         existing = self._by_symbol.get(sp.Symbol(name, real=True))

@@ -7,10 +7,12 @@ Derivatives, 2008, ch. 3.)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import sympy as sp
 
+from fusegen.program import presence
 from fusegen.program.access import ending
 from fusegen.program.builder import Builder
 from fusegen.program.ir import (
@@ -25,13 +27,18 @@ from fusegen.program.ir import (
 )
 from fusegen.program.kind import Kind, joined
 from fusegen.program.node_derivatives import pull, push, put_back
+from fusegen.program.presence import Presence
+
+#: A term of an adjoint, and its presence.
+_Part = tuple[sp.Expr, Presence]
 
 
 def vjp(program: Program, name: str) -> Program:
     """Return the program of the vector-Jacobian product.
 
     Its inputs are the program's inputs and a cotangent `grad_<output>` for each output. Its outputs are
-    `grad_<input>` for each differentiable input that an output depends on.
+    `grad_<input>` for each differentiable input that an output depends on. Of the outputs of a forward pass
+    some cotangents may be absent (presence.py): zeros stand for these.
 
     Args:
         program: what to differentiate.
@@ -42,40 +49,85 @@ def vjp(program: Program, name: str) -> Program:
     builder.adopt((*program.inputs, *nodes))
     builder.inputs = list(program.inputs)
     active = _active(nodes)
-    adjoints: dict[Value, list[sp.Expr]] = {}
     cotangents = _cotangents(builder, program)
-    for output_name, output in program.outputs.items():
-        cotangent = cotangents[output_name]
-        arrived = builder.sum_to(
-            f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
-        )
-        adjoints.setdefault(output.value, []).append(arrived.symbol)
+    optional = program.optional or tuple(dict.fromkeys(c.tensor for c in cotangents.values()))
+    whole = presence.of(optional)
+    adjoints = _arriving(builder, program, cotangents, whole)
+    arrived = {term for parts in adjoints.values() for term, _ in parts}
     outputs: dict[Value, Value] = {}
+    made_of: dict[str, Presence] = {}
     for node in reversed(nodes):
         if node not in active or node not in adjoints:
             continue
-        total = _total(builder, node, adjoints.pop(node))
+        parts = adjoints.pop(node)
+        several = isinstance(node, Input) and node.access.count > 1  # one tensor for all parts
+        present = whole if several else presence.either(own for _, own in parts)
+        total = _total(builder, node, _where_present(builder, node, parts, present, arrived))
         if total is None:
             continue
         if isinstance(node, Input):
             outputs[node] = _spread(builder, node, total)
+            made_of |= {f"grad_{node.name}": present} if present != whole else {}
             continue
         if node in rows:
             row, index = rows[node]
-            adjoints.setdefault(row, []).append(put_back(builder, row, index, total))
+            adjoints.setdefault(row, []).append((put_back(builder, row, index, total), present))
             continue
+        needed = presence.needed_by(node)
+        passed = presence.both(present, needed)
         for arg in dict.fromkeys(arguments(node)):
             if arg in active:
-                part = pull(builder, node, arg, total, active)
-                if part != 0:
-                    adjoints.setdefault(arg, []).append(part)
+                selects = needed != presence.ALWAYS
+                term = total.symbol if selects else pull(builder, node, arg, total, active)
+                if term != 0:
+                    adjoints.setdefault(arg, []).append((term, passed))
     found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
     if not found:  # the derivative is 0 everywhere, as for sign
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
         moving = [i for i in program.inputs if i.differentiable]
         full = [i for i in moving if i.kind == Kind.FULL]
         found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
-    return Program(name, tuple(builder.inputs), _with_all_parts(builder, program, found))
+    made = Program(name, (), _with_all_parts(builder, program, found))
+    used = set(made.nodes())
+    inputs = tuple(i for i in builder.inputs if i in used or not presence.is_presence(i))
+    return replace(made, inputs=inputs, optional=optional, presence=made_of)
+
+
+def _where_present(
+    builder: Builder,
+    node: Value,
+    parts: list[_Part],
+    present: Presence,
+    arrived: Collection[sp.Basic],
+) -> list[sp.Expr]:
+    """Return the terms of a node's adjoint, each 0 where it is absent.
+
+    A cotangent itself is zeros then.
+
+    Args:
+        builder: where the nodes are made.
+        node: the node.
+        parts: the parts from all its uses, with the presence of each.
+        present: the presence of the adjoint. What has the same needs no selection.
+        arrived: the cotangents.
+    """
+    terms: dict[Presence, list[sp.Expr]] = {}
+    for term, own in parts:
+        zero = own == present or _is_cotangent(builder, term, arrived)
+        terms.setdefault(present if zero else own, []).append(term)
+    found = terms.pop(present, [])
+    for own, alike in terms.items():
+        added = _added(builder, node, alike)
+        if added != 0:
+            found.append(presence.selected(builder, f"grad_{node.name}", added, own))
+    return found
+
+
+def _is_cotangent(builder: Builder, term: sp.Expr, arrived: Collection[sp.Basic]) -> bool:
+    """Return whether a term is a cotangent, or one divided by the size of an axis."""
+    values = [builder.value(s) for s in term.free_symbols if s not in arrived]
+    extents = all(isinstance(v, Input) and v.source == "extent" for v in values)
+    return extents and (term.is_Mul or term.is_Symbol)
 
 
 def _rows_before_their_elements(
@@ -111,6 +163,28 @@ def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
     return found
 
 
+def _arriving(
+    builder: Builder, program: Program, cotangents: dict[str, Input], whole: Presence
+) -> dict[Value, list[_Part]]:
+    """Return what arrives at each value that is an output.
+
+    Args:
+        builder: where the nodes are made.
+        program: what is differentiated.
+        cotangents: the cotangent of each output.
+        whole: the presence of what any cotangent of the forward pass's outputs suffices for.
+    """
+    found: dict[Value, list[_Part]] = {}
+    for name, output in program.outputs.items():
+        cotangent = cotangents[name]
+        part = builder.sum_to(f"grad_{name}", cotangent, output.value.kind, cotangent.kind)
+        own = presence.of([cotangent.tensor])
+        if program.optional:  # an absent gradient has no cotangent; any other is taken for present
+            own = program.presence.get(name, whole)
+        found.setdefault(output.value, []).append((part.symbol, own))
+    return found
+
+
 def _with_all_parts(
     builder: Builder, program: Program, found: dict[str, Output]
 ) -> dict[str, Output]:
@@ -124,7 +198,7 @@ def _with_all_parts(
         name = f"grad_{source.name}"
         if name in found:
             outputs[name] = found[name]
-        elif source.tensor in known:
+        elif source.source == "tensor" and source.tensor in known:
             zero = builder.map("zero", sp.Integer(0), "nothing varies with this part")
             outputs[name] = Output(_spread(builder, source, zero), source)
     return outputs
@@ -191,18 +265,23 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
     an axis counts once for the whole axis. If it joins a sum over that axis, it is divided evenly among the
     elements.
     """
+    added = _added(builder, node, parts)
+    if added == 0:
+        return None
+    name = f"grad_{node.name}"
+    total = builder.map(name, added, "sum over all uses" if len(parts) > 1 else "")
+    return builder.sum_to(name, total, node.kind, joined(map(builder.kind, parts)))
+
+
+def _added(builder: Builder, node: Value, parts: list[sp.Expr]) -> sp.Expr:
+    """Return the sum of a node's parts before it is summed to the node's kind."""
     joint = joined(map(builder.kind, parts))
     spread = []
     for part in parts:
         missing = joint & ~builder.kind(part) & ~node.kind
         spread.append(part / sp.Mul(*(e.symbol for e in builder.extents(missing))))
     added = sp.Add(*spread)
-    if added == 0:
-        return None
-    name = f"grad_{node.name}"
-    note = "sum over all uses" if len(parts) > 1 else ""
-    total = builder.map(name, sp.factor_terms(added) if len(parts) > 1 else added, note)
-    return builder.sum_to(name, total, node.kind, joint)
+    return sp.factor_terms(added) if len(parts) > 1 else added
 
 
 def _spread(builder: Builder, node: Input, total: Value) -> Value:

@@ -37,8 +37,8 @@ class Value:
 
 
 #: Where an input comes from: a tensor, a number passed at the call, the random number generator, the
-#: activation's own extent, or the number of the column.
-Source = Literal["tensor", "attribute", "random", "extent", "index"]
+#: activation's own extent, the number of the column, or whether a cotangent is present.
+Source = Literal["tensor", "attribute", "random", "extent", "index", "presence"]
 #: The shape of an output: the shape of an input, the activation's shape without its columns (the dim dropped,
 #: or kept with size 1), a single number, or one half of a tensor with two.
 Outline = Literal["like", "row", "keepdim", "scalar", "half"]
@@ -49,7 +49,7 @@ class Input(Value):
     """A value that comes from outside.
 
     Args:
-        access: how it lies in its tensor, if it is of one.
+        access: how it lies in its tensor, if it is of one. A presence has the tensor of its cotangent.
         source: where it comes from.
         differentiable: whether `vjp` computes its gradient.
         stream: for a random input, which of the chain's rng streams it is.
@@ -212,6 +212,9 @@ class Program:
         shared: of a derivative, by name, the gradients that are other tensors of it.
         kept: of the first derivative, by name, the tensors of the forward pass in whose place it takes an
             output of that, with the output's name.
+        optional: of a derivative, the cotangents of the forward pass's outputs, some of which may be absent.
+        presence: of a derivative, by name, of which of them a gradient is made, if not of any (presence.py).
+            Without them it has no value.
     """
 
     name: str
@@ -221,6 +224,8 @@ class Program:
     notes: tuple[str, ...] = ()
     shared: Mapping[str, Shared] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    presence: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
 
     def nodes(self, given: Collection[Value] = ()) -> list[Value]:
         """Return every value that the outputs need if some are given, each after its arguments."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 from sympy.core.relational import Relational
 
+from fusegen.atoms.special import where
 from fusegen.program.builder import Builder
 from fusegen.program.ir import (
     Input,
@@ -208,6 +209,11 @@ class _Rewriting:
         if self.inverse.divisor is None:
             return sp.S.One, expr
         symbol = self.inverse.divisor.symbol
+        if isinstance(expr, sp.Piecewise):  # of what is not selected, 0 is any multiple
+            (chosen, condition), *others = expr.args
+            if [value for value, _ in others] == [0]:
+                power, rest = self._without_divisor(chosen)
+                return power, where(condition, rest, 0)
         power = symbol ** expr.as_powers_dict().get(symbol, 0)
         return power, expr / power
 

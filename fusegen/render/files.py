@@ -56,6 +56,8 @@ class Operator:
         layout: the rows and columns of its activation.
         schema: its schema, as torch's dispatcher reads it.
         taken_tensors, taken_numbers: its arguments, in the order of the schema.
+        told: whether its last argument says which cotangents are present, a bit for each.
+        flags: the names of those that its kernels ask for, with their bits.
         returned: the results that it returns, in the order of the schema.
     """
 
@@ -72,6 +74,8 @@ class Operator:
     schema: str
     taken_tensors: tuple[str, ...]
     taken_numbers: tuple[str, ...]
+    told: bool
+    flags: Mapping[str, int]
     returned: tuple[str, ...]
 
     @property
@@ -197,7 +201,8 @@ def _chain_lines(chain: Chain | Chains) -> list[str]:
 
 
 def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = False) -> Operator:
-    """Return an operator as the binding declares it: tensors, saved statistics, seed, attributes, groups.
+    """Return an operator as the binding declares it: tensors, saved statistics, seed, attributes, groups, and
+    which cotangents are present.
 
     With `value_alone`, this is the forward pass for a call without derivatives.
     """
@@ -212,6 +217,10 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
     name = f"{kernel.name}_value" if value_alone else kernel.name
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     typed += ["int groups"] if grouped else []
+    typed += ["int present"] if order and mode.told else []
+    flags = {
+        i.name: program.optional.index(i.tensor) for i in program.inputs if i.source == "presence"
+    }
     together = ", ".join(["Tensor"] * len(results))
     returned = together if len(results) == 1 else f"({together})"
     dropped = kernel.droppable if value_alone else ()
@@ -232,6 +241,8 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         schema=f"{name}({', '.join(typed)}) -> {returned}",
         taken_tensors=tuple(tensors),
         taken_numbers=tuple(numbers),
+        told=bool(order) and mode.told,
+        flags=flags,
         returned=tuple(results),
     )
 

@@ -184,9 +184,10 @@ def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         zeros = f", still={still}" if order == 1 and still else ""
         same = f", shared={pairs}" if (pairs := _shared(program)) else ""
         held = f", kept={pairs}" if (pairs := _kept(forward, program)) else ""
-        operators.append(
-            f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held})'
-        )
+        told = ", told=True" if order and mode.told else ""
+        needed = f", needs={bits}" if (bits := _needed_cotangents(program)) else ""
+        declared = f"{like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held}{told}{needed}"
+        operators.append(f'Operator("{program.name}", {declared})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
@@ -217,6 +218,17 @@ def _kept(forward: Program, derivative: Program) -> tuple[tuple[int, int], ...]:
         (forward.tensors.index(tensor), outputs.index(name))
         for tensor, name in derivative.kept.items()
     )
+
+
+def _needed_cotangents(program: Program) -> tuple[tuple[int, ...], ...]:
+    """Return for each gradient which cotangents of the forward's outputs it needs, a bit for each.
+
+    Any alternative is enough; () stands for any cotangent.
+    """
+    bits = {name: 1 << place for place, name in enumerate(program.optional)}
+    found = [program.presence.get(name, ()) for name in program.returned]
+    needed = [tuple(sorted(sum(bits[n] for n in own) for own in any_of)) for any_of in found]
+    return tuple(needed) if any(needed) else ()
 
 
 #: Inputs that depend on a column's position in the whole row.

@@ -20,7 +20,7 @@ from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import as_tuple, kept_tensors
+from fusegen.runtime.operators import as_tuple, bits_of, existing, kept_tensors
 
 
 class Mode:
@@ -200,16 +200,20 @@ class Fused(torch.autograd.Function):
             saved[0].new_zeros(shape, dtype=dtype) if cotangent is None else cotangent
             for cotangent, (shape, dtype) in zip(cotangents, ctx.outputs, strict=False)
         ]
-        args = (*saved[:count], *given, *saved[count:], *ctx.numbers)
-        found = Fused.apply(operators, mode, order + 1, count + len(given), *args)
-        taken = len(args) - len(given) - (0 if order else len(mode.saved))
+        numbers = ctx.numbers
+        if following.told and not order:
+            numbers = (*numbers, bits_of(cotangents[: len(given)]))
+        args = (*saved[:count], *given, *saved[count:], *numbers)
+        out = Fused.apply(operators, mode, order + 1, count + len(given), *args)
+        found = existing(out, following.needs, numbers[-1]) if following.needs else out
+        taken = len(saved) + len(ctx.numbers) - (0 if order else len(mode.saved))
         gradients: list[Tensor | None] = [None] * taken
         for place, gradient in zip(following.like, found, strict=True):
             gradients[place] = gradient
         for place in following.still:
             gradients[place] = torch.zeros_like(saved[place])
         for place, source in following.shared:
-            gradients[place] = gradients[source] if source < count else given[source - count]
+            gradients[place] = gradients[source] if source < count else cotangents[source - count]
         return (None, None, None, None, *gradients)
 
 

@@ -25,6 +25,10 @@ class Operator(NamedTuple):
             one: the place of a cotangent, or of the input whose gradient it is too; no output.
         kept: of the backward, the inputs of the forward in whose place it takes an output of that, by the
             places of both. They are not kept for it.
+        told: of a derivative, whether its last argument says which cotangents of the forward's outputs are
+            present, a bit for each.
+        needs: of a derivative, for each output, the bits of the cotangents without which it has no value:
+            alternatives, or none if any cotangent is enough.
     """
 
     name: str
@@ -37,3 +41,5 @@ class Operator(NamedTuple):
     still: tuple[int, ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
     kept: tuple[tuple[int, int], ...] = ()
+    told: bool = False
+    needs: tuple[tuple[int, ...], ...] = ()

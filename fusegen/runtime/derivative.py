@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from fusegen.runtime.batching import batched
 from fusegen.runtime.forward_mode import push
-from fusegen.runtime.operators import BoundOperator, as_tuple, kept_tensors
+from fusegen.runtime.operators import BoundOperator, as_tuple, bits_of, existing, kept_tensors
 from fusegen.runtime.zeros import zeros
 
 _is_compiling = torch.compiler.is_compiling
@@ -125,10 +125,13 @@ def pull(
         zeros(operator, place, saved) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
-    last = len(saved) - ctx.origins
-    args = (*saved[:count], *outputs, *saved[count:last], *ctx.numbers)
-    found = as_tuple(call(following, args, origins=() if operator.order else saved[last:]))
-    taken = len(args) - len(outputs) - (0 if operator.order else operator.statistics)
+    last, numbers = len(saved) - ctx.origins, ctx.numbers
+    if following.told and not operator.order:
+        numbers = (*numbers, bits_of(given))
+    args = (*saved[:count], *outputs, *saved[count:last], *numbers)
+    out = as_tuple(call(following, args, origins=() if operator.order else saved[last:]))
+    found = existing(out, following.needs, numbers[-1]) if following.needs else out
+    taken = operator.given_tensors + len(ctx.numbers)
     if following.leads:
         return (*found, *[None] * (taken - len(found)))
     gradients: list[Tensor | None] = [None] * taken

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.runtime.operators import BoundOperator, as_tuple
+from fusegen.runtime.operators import BoundOperator, as_tuple, bits_of, existing
 from fusegen.runtime.zeros import zeros
 
 __all__ = ["Caller", "push"]
@@ -65,10 +65,13 @@ def push(
         cotangents = [torch.zeros_like(t) for t in tensors[base:]]
         cotangents[output] = found.pop(place)
         given = (*tensors[:base], *cotangents)
-        parts.append(_call(call, operator, given, statistics, extras, origins))
+        told = _told(operator, extras, 1 << output)
+        parts.append(_call(call, operator, given, statistics, told, origins))
     if any(t is not None for t in tangents[base : operator.count]):
         given = (*tensors[:base], *along[base:])
-        parts.append(_call(call, operator, given, statistics, extras, origins))
+        present = tangents[base : operator.count]
+        told = _told(operator, extras, bits_of(present)) if operator.order == 1 else extras
+        parts.append(_call(call, operator, given, statistics, told, origins))
     pushed = []
     for place in operator.like:
         added = [part[place] for part in parts if place in part]
@@ -88,7 +91,8 @@ def _push_forward(
     following = operator.following
     unused = [zeros(operator, n, tensors) for n in range(len(operator.like))]
     moved = _along_outputs(following, along, tangents)
-    found = _call(call, following.following, (*tensors, *unused, *moved), statistics, extras)
+    told = (*extras, (1 << len(unused)) - 1) if following.told else extras  # J v of every output
+    found = _call(call, following.following, (*tensors, *unused, *moved), statistics, told)
     pushed = [
         found.get(operator.count + number, torch.zeros_like(cotangent))
         for number, cotangent in enumerate(unused)
@@ -120,11 +124,18 @@ def _call(
     origins: Sequence[Tensor] = (),
 ) -> dict[int, Tensor]:
     """Return the outputs of a derivative, by the index of the input that each belongs to."""
-    out = call(operator, operator.arguments(tensors, statistics, extras), origins=origins)
-    found = dict(zip(operator.like, as_tuple(out), strict=True))
+    out = as_tuple(call(operator, operator.arguments(tensors, statistics, extras), origins=origins))
+    some = existing(out, operator.needs, extras[-1]) if operator.needs else out
+    found = {n: t for n, t in zip(operator.like, some, strict=True) if t is not None}
     for place, source in operator.shared:
-        found[place] = found[source] if source in found else tensors[source]
+        if source in found or source not in operator.like:
+            found[place] = found[source] if source in found else tensors[source]
     return found
+
+
+def _told(operator: BoundOperator, extras: Sequence[Any], present: int) -> Sequence[Any]:
+    """Return the extras of a derivative that is told other cotangents."""
+    return (*extras[:-1], present) if operator.told else extras
 
 
 def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ class BoundOperator:
             arguments a cotangent, or an input whose gradient it returns.
         takes: the inputs of the operator before in whose place it takes an output of that, with the output.
         kept: the same of the operator that is this one's derivative.
+        told: whether its last argument says which cotangents of the forward's outputs are present.
+        needs: for each output, alternatives of these without which it has no value.
         leads: whether its outputs belong to its first inputs, in order, and no other has a gradient.
         mixes_rows: whether a row's results depend on other rows.
     """
@@ -103,7 +105,7 @@ class BoundOperator:
         if order == 0:
             self.float32 = declared.float32 or (False,) * len(declared.like)
         self.still, self.shared = declared.still, declared.shared
-        self.takes = declared.kept
+        self.takes, self.told, self.needs = declared.kept, declared.told, declared.needs
         self.kept: tuple[tuple[int, int], ...] = ()
         self.leads = self.like == tuple(range(len(self.like))) and not (self.still or self.shared)
         self.returned = len(declared.like) + (0 if order else statistics)
@@ -242,6 +244,29 @@ def kept_tensors(
     for place, output in kept:
         found[place] = outputs[output]
     return found
+
+
+def bits_of(tensors: Sequence[Tensor | None]) -> int:
+    """Return which tensors there are, a bit for each."""
+    return sum(1 << place for place, tensor in enumerate(tensors) if tensor is not None)
+
+
+def existing(
+    outputs: Sequence[Tensor], needs: Sequence[tuple[int, ...]], present: int
+) -> Sequence[Tensor | None]:
+    """Return a derivative's outputs, None in the place of those that need an absent cotangent.
+
+    Args:
+        outputs: the outputs.
+        needs: what each needs (`Operator.needs`).
+        present: the cotangents of the forward's outputs that are present, a bit for each.
+    """
+    if not needs:
+        return outputs
+    return [
+        out if not needed or any(present & bits == bits for bits in needed) else None
+        for out, needed in zip(outputs, needs, strict=True)
+    ]
 
 
 def computed_in(dtype: torch.dtype) -> torch.dtype:

@@ -17,7 +17,7 @@ class Inputs:
             last.
         taken: single elements of inputs, one per row.
         aside: the tensors of which only single elements are read.
-        attributes: numbers that the call passes.
+        attributes: numbers that the call passes, and whether cotangents are present.
         rng: random numbers; they are generated, not loaded.
         extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
         indices: "column" if the mathematics uses the number of the column.

@@ -14,6 +14,7 @@ from fusegen.chain import Chain, Mode, Segment
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.chain.segment_program import SHAPE
 from fusegen.program import Access, Input, Kind, Output, Program
+from fusegen.program.presence import is_presence
 from fusegen.tools.check.reference_program import Axes, run_program
 from fusegen.tools.check.rounding import EXACT, Rounding
 
@@ -266,6 +267,8 @@ class _Call:
             elif source.source == "attribute":
                 number = torch.tensor(self.numbers[source.name], dtype=x.dtype, device=x.device)
                 found[source.name] = number
+            elif is_presence(source):
+                found[source.name] = x.new_ones(())
             elif source.source == "tensor":
                 tensor = given[source.tensor]
                 if source.access.count > 1:
