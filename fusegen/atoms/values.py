@@ -17,7 +17,7 @@ from sympy.core.relational import Relational
 from fusegen.atoms.constants import DIGITS, number
 from fusegen.atoms.declare import ATOMS
 from fusegen.atoms.named_parts import Let
-from fusegen.atoms.special import Special, zero
+from fusegen.atoms.special import Special, infinity, minus_infinity, undefined, zero
 
 __all__ = ["compiled", "constant", "evaluate", "folded"]
 
@@ -97,17 +97,28 @@ def folded(expr: sp.Expr) -> sp.Expr:
             if value is not None and abs(value) <= sys.float_info.max:
                 found[part] = number(value)
     expr = expr.xreplace(found) if found else expr
-    return expr.replace(_held_number, _plain_number) if expr.has(zero) else expr
+    return expr.replace(_held_number, _plain_number) if expr.has(Special) else expr
 
 
 def _held_number(expr: sp.Basic) -> bool:
-    """Return whether an expression is a number that is calculated with `zero`."""
-    return bool(expr != zero and not expr.free_symbols and expr.has(zero))
+    """Return whether an expression is a number that is calculated with a special one, as `-infinity` is."""
+    special = isinstance(expr, Special) or not isinstance(expr, sp.Expr)
+    return bool(not special and not expr.free_symbols and expr.has(Special))
 
 
 def _plain_number(expr: sp.Basic) -> sp.Basic:
-    value = constant(expr)
-    return expr if value is None else number(value) if value else zero
+    with mpmath.workdps(DIGITS):
+        try:
+            value = evaluate(expr, {})
+        except (ArithmeticError, KeyError, ValueError):
+            return expr
+    if isinstance(value, mpmath.mpc):
+        return expr
+    if mpmath.isnan(value):
+        return undefined
+    if mpmath.isinf(value):
+        return infinity if value > 0 else minus_infinity
+    return number(float(value)) if value else zero
 
 
 def compiled(expr: sp.Expr, symbol: sp.Symbol) -> Callable[[Number], Number]:

@@ -28,6 +28,7 @@ CHAINS: dict[str, tuple[str, Callable[..., Tensor]]] = {
         f"{OPERAND}  - expr: (x * x * x) ** (2 * e)\n",
         lambda x, e: (x * x * x) ** (2 * e),
     ),
+    "power_subtracted": (f"{OPERAND}  - expr: x - 2 * x ** e\n", lambda x, e: x - 2 * x**e),
     "power_base": (f"{OPERAND}  - expr: 2 ** (x * e)\n", lambda x, e: 2 ** (x * e)),
 }
 BASES = (-2.0, -1.0, 0.0, 0.5, 2.0, 3.0, 1e-3)
