@@ -92,6 +92,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return product(x, weight, bias)
     if not (torch.is_grad_enabled() and bias.requires_grad and _may_move(x)):
         return product(x, weight, bias)
+    plain = x.is_contiguous() and type(weight) in (Tensor, Parameter)
+    if plain and weight.requires_grad and not torch.is_autocast_enabled(x.device.type):
+        return _apply_linear(x, weight, bias)
     found: Tensor = _Biased.apply(product(x, weight, bias.detach()), bias)
     return found
 
@@ -155,8 +158,34 @@ class _Parts(torch.autograd.Function):
         return total, None, None
 
 
+class _Linear(torch.autograd.Function):
+    """A product plus a bias, as one function: the host takes as long for each as for a small kernel.
+
+    With rows x [n, k], a weight W [m, k] and a cotangent c [n, m] of x W^T + b, the gradients are c W, c^T x
+    and the sum of c's rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        again = torch.is_grad_enabled()  # a second derivative is wanted
+        c = (cotangent if again else _compact(cotangent)).reshape(-1, cotangent.shape[-1])
+        summed = c.sum(0) if again or not _may_move(c) else _sums[c.itemsize](c)
+        by_x = torch.mm(c, weight).view(x.shape) if ctx.needs_input_grad[0] else None
+        return by_x, torch.mm(c.t(), x.view(-1, x.shape[-1])), summed
+
+
+#: Without what `Function.apply` does in Python for transforms, which `_may_move` has excluded.
+_apply_linear: Callable[..., Tensor] = super(torch.autograd.Function, _Linear).apply
+
+
 class _Biased(torch.autograd.Function):
-    """A sum that has been computed, as a function of its second term, a bias.
+    """A sum that has been computed, as a function of its second term, a bias: of other products.
 
     A product plus a bias [cols] is given. Its derivative by the bias is 1 in each row, so that the bias's
     cotangent is the sum of the rows of the result's.
