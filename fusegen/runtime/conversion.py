@@ -30,13 +30,14 @@ class _Converted(torch.autograd.Function):
         ctx: Any, overload: Callable[[Tensor], Tensor], x: Tensor, given: torch.memory_format
     ) -> Tensor:
         """Return the tensor in the other format."""
+        ctx.set_materialize_grads(False)
         ctx.given = given
         return overload(x)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
         """Return the gradient in the format of what was converted."""
-        return None, converted(cotangent, ctx.given), None
+        return None, None if cotangent is None else converted(cotangent, ctx.given), None
 
 
 def is_plain_on_gpu(x: Tensor) -> bool:

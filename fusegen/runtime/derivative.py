@@ -102,15 +102,14 @@ def remember(
 
 
 def mark_outputs(ctx: Any, operator: BoundOperator, out: Any) -> None:
-    """Tell autograd that the statistics of a forward get no gradient, and that None means zeros.
+    """Tell autograd that the statistics of a forward get no gradient, and that it should pass on None.
 
     Otherwise torch would fill a tensor of zeros for each of them, and for each output from which nothing is
-    computed, in a separate kernel.
+    computed, in a separate kernel. An output alone may have none either: what follows may pass on None.
     """
     if operator.order == 0 and operator.statistics:
         ctx.mark_non_differentiable(*out[len(operator.like) :])
-    if operator.returned > 1:
-        ctx.set_materialize_grads(False)
+    ctx.set_materialize_grads(False)
 
 
 def pull(
@@ -118,7 +117,7 @@ def pull(
 ) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, computed by the next operator."""
     given = cotangents[: len(operator.like)]  # the others are those of statistics
-    if all(cotangent is None for cotangent in given):  # for zeros; see mark_outputs
+    if all(cotangent is None for cotangent in given):  # see mark_outputs
         return [None] * (operator.given_tensors + len(ctx.numbers))
     following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
@@ -164,8 +163,7 @@ class _Value(_Eager):
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
         out = as_tuple(_recorded(ctx, operator, args))
-        if len(operator.like) > 1:
-            ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)
         return out[0] if len(operator.like) == 1 else tuple(out[: len(operator.like)])
 
 

@@ -104,11 +104,11 @@ class _Compacted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        del ctx
+        ctx.set_materialize_grads(False)
         return _compact(x)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
         del ctx
         return cotangent
 
@@ -118,12 +118,13 @@ class _Rolled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shifts: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.back = tuple(-shift for shift in shifts), dims
         return _rolled(x, shifts, dims)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        return roll(cotangent, *ctx.back), None, None
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
+        return None if cotangent is None else roll(cotangent, *ctx.back), None, None
 
 
 class _Parts(torch.autograd.Function):
@@ -193,12 +194,15 @@ class _Biased(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, total: Tensor, bias: Tensor) -> Tensor:
-        del ctx, bias
+        del bias
+        ctx.set_materialize_grads(False)
         return total.detach()
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
         del ctx
+        if cotangent is None:
+            return None, None
         rows = range(cotangent.dim() - 1)
         if torch.is_grad_enabled() or not rows or not _may_move(cotangent):
             return cotangent, cotangent.sum(list(rows)) if rows else cotangent

@@ -117,6 +117,7 @@ class _Read(torch.autograd.Function):
         found: Tensor | None,
     ) -> Tensor:
         """Return its result."""
+        ctx.set_materialize_grads(False)
         largest = reading is _Reading.LARGEST
         value, which = windows.run(reading, x, bias, found, finds=largest)
         ctx.reading, ctx.windows = reading, windows
@@ -124,9 +125,11 @@ class _Read(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
         """Return the gradients of x and of the bias."""
         x = bias = None
+        if cotangent is None:
+            return None, None, None, None, None
         if ctx.needs_input_grad[2]:
             x = _Read.apply(_ADJOINT[ctx.reading], ctx.windows, cotangent, None, *ctx.saved_tensors)
         if ctx.needs_input_grad[3]:

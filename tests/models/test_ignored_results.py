@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,3 +59,53 @@ def test_a_parameter_of_an_ignored_result_has_no_gradient() -> None:
     fused(x)[1].sum().backward()
     assert model.up.weight.grad is not None
     assert model.scale.grad is None
+
+
+class Chained(nn.Module):
+    """The gradient of a region's only result is absent: a Function passes none to what came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(6, 8, bias=False)
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x)
+        length = (h * self.scale).square().sum(-1, keepdim=True).sqrt().expand_as(h)
+        kept: Tensor = First.apply(torch.tanh(h) + h, length)
+        return kept.square() + kept
+
+
+class First(torch.autograd.Function):
+    """The sum of two tensors, as a function of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        del ctx
+        return first + second
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        del ctx
+        return cotangent, None
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_function_that_passes_no_gradient_on(compiled: bool) -> None:
+    torch.compiler.reset()
+    torch.manual_seed(5)
+    model, x = Chained(), torch.randn(5, 6)
+    x[2] = 0.0
+    fused = (
+        torch.compile(model, backend="fusegen", options={"everything": True})
+        if compiled
+        else fusegen.fuse(model, x, everything=True)
+    )
+    found = []
+    for run in (model, fused):
+        model.zero_grad()
+        run(x).square().sum().backward()
+        found.append(model.up.weight.grad)
+        assert model.scale.grad is None
+    assert found[0] is not None and found[0].isfinite().all()
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
