@@ -263,17 +263,55 @@ def derivatives(
         return found
     for cotangent in along:
         cotangent.requires_grad_(case.twice)
+    inputs = dict(zip(case.moving, moving, strict=True))
+    ways = [*zip(places, moved, along, strict=True)]
+    found |= _pulled(ways, inputs, case, cotangents)
+    if len(ways) > 1:  # a caller may ignore some values
+        draw = random.Random(case.seed)
+        used = draw.sample(ways, draw.randint(1, len(ways) - 1))
+        named = _pulled(used, inputs, case, cotangents)
+        found |= {f"of some values, {name}": tensor for name, tensor in named.items()}
+    return found
+
+
+def _pulled(
+    ways: Sequence[tuple[int, Tensor, Tensor]],
+    inputs: Mapping[str, Tensor],
+    case: Case,
+    cotangents: _Cotangents,
+) -> dict[str, Tensor]:
+    """Return the derivatives of some values along cotangents, by name.
+
+    Args:
+        ways: the place of each value, the value, and its cotangent.
+        inputs: what the derivatives are by.
+        case: the case.
+        cotangents: what gives those of the gradients.
+    """
+    places, moved, along = zip(*ways, strict=True)
+    moving = [*inputs.values()]
     grads = torch.autograd.grad(
-        moved, moving, along, create_graph=case.twice, allow_unused=True, materialize_grads=True
+        moved,
+        moving,
+        along,
+        create_graph=case.twice,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
     )
-    found |= {f"grad of {n}": g.detach() for n, g in zip(case.moving, grads, strict=True)}
+    found = {f"grad of {n}": g.detach() for n, g in zip(inputs, grads, strict=True)}
     if case.twice:
         pushed = sum((g * cotangents.like(g, i + 1)).sum() for i, g in enumerate(grads))
         assert isinstance(pushed, Tensor)
         if pushed.requires_grad:
-            inputs = [*moving, *along]
-            second = torch.autograd.grad(pushed, inputs, allow_unused=True, materialize_grads=True)
-            names = [*case.moving, *(f"cotangent{n or ''}" for n in places)]
+            second = torch.autograd.grad(
+                pushed,
+                [*moving, *along],
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            names = [*inputs, *(f"cotangent{n or ''}" for n in places)]
             found |= {f"second of {n}": g.detach() for n, g in zip(names, second, strict=True)}
     return found
 
