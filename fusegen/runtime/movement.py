@@ -168,11 +168,14 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight)
         return functional.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
+        if cotangent is None:
+            return None, None, None
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()  # a second derivative is wanted
         c = (cotangent if again else _compact(cotangent)).reshape(-1, cotangent.shape[-1])

@@ -157,6 +157,38 @@ def test_a_bias(dense: bool, moved: list[Any]) -> None:
     )
 
 
+class _Nothing(torch.autograd.Function):
+    """The number 0 of a tensor, to which it passes no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        del ctx
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> None:
+        del ctx, cotangent
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        movement.compacted,
+        lambda x: movement.roll(x, 1, 0),
+        lambda x: movement.parts(x, None, 0)[0],
+        lambda x: movement.linear(x, drawn(6, 5), drawn(6)),
+        lambda x: movement.linear(x.contiguous(), drawn(6, 5), drawn(6)),
+    ],
+    ids=["copy", "roll", "part", "sum with a bias", "linear"],
+)
+def test_a_gradient_that_is_absent(move: Callable[[Tensor], Tensor], moved: list[Any]) -> None:
+    """It is none of what came before either, not zeros."""
+    x = drawn(4, 3, 5)
+    (gradient,) = torch.autograd.grad(_Nothing.apply(move(x * 2)), x, allow_unused=True)
+    assert gradient is None
+    del moved
+
+
 def test_a_sum_may_be_changed_in_place(moved: list[Any]) -> None:
     """As torch's may."""
     x, weight, bias = drawn(6, 3), drawn(5, 3), drawn(5)
