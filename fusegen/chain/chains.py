@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.chain import Chain, derive
-from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.segment import Mode, Segment
 from fusegen.program import Program, Value
 from fusegen.spec.chains import chains_of
 from fusegen.spec.cut import START
 from fusegen.spec.model import Spec
+from fusegen.spec.small_values import larger_at
 
 __all__ = ["Chains", "derive_all"]
 
@@ -87,29 +87,16 @@ def alone(spec: Spec) -> bool:
     return len(spec.steps) == 1 and spec.steps[0].is_source
 
 
-def smaller_outputs(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
+def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:
     """Return the values that a chain returns and computes before what reaches it becomes larger."""
-    if not larger_operands(chain, handed):
-        return []
     steps = chain.spec.steps
-    first = next(n for n, step in enumerate(steps) if any(map(handed, step.tensors)))
+    first = larger_at(steps, earlier)
     before = {name for step in steps[:first] for name in step.names}
-    return [name for name in chain.spec.outputs if name in before]
+    return [name for name in chain.spec.outputs if first is not None and name in before]
 
 
-def larger_operands(chain: Chain, handed: Callable[[str], bool]) -> list[str]:
-    """Return the values of earlier chains that may be larger than what reaches a chain.
-
-    A product may be of one place alone, such as that of squeeze-and-excitation, whose gate is then multiplied
-    with an image. Steps before the first that takes such a value must compute each element by itself. A step
-    that takes parts takes others that are smaller than all of them.
-    """
-    for step in chain.spec.steps:
-        if step.split:
-            return []
-        taken = [name for name in step.tensors if handed(name)]
-        if taken:
-            return taken
-        if reduces(step) or (step.op and step.op.eval_mode == "identity"):
-            return []
-    return []
+def larger_operands(chain: Chain, earlier: Collection[str]) -> list[str]:
+    """Return the values of earlier chains that may be larger than what reaches a chain."""
+    steps = chain.spec.steps
+    first = larger_at(steps, earlier)
+    return [] if first is None else [name for name in steps[first].tensors if name in earlier]

@@ -77,9 +77,9 @@ def contexts_of(
     own: list[dict[str, Any]] = []
     for chain in chains.fused:
         context = {**common, **module_context(chain)}
-        handed = chains.spec.computed.__contains__
-        context["larger"] = larger_operands(chain, handed)
-        context["smaller"] = smaller_outputs(chain, handed)
+        earlier = chains.spec.computed - {name for s in chain.spec.steps for name in s.names}
+        context["larger"] = larger_operands(chain, earlier)
+        context["smaller"] = smaller_outputs(chain, earlier)
         convolution = _pooled_by(chains, chain) if by_kernels else None
         if convolution is not None:
             _convolve_first(context, chain.spec.steps[0], convolution)

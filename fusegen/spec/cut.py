@@ -20,6 +20,7 @@ from fusegen.spec.formula.of_parts import checked_dim
 from fusegen.spec.keys import OF
 from fusegen.spec.model import INPUT, NO_PART, Factor, Operand, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
+from fusegen.spec.small_values import needs_own_size
 
 __all__ = [
     "CUT",
@@ -170,19 +171,28 @@ def with_start(
 def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
     """Return the step that starts a chain for a formula without x, or None if that goes on with a chain.
 
-    It goes on if it names a value of that chain, and one that is as wide as the others there.
+    It goes on if it names a value of that chain, and one that is as wide as the others there. Any step starts
+    a chain that takes a value as small as it is, and finds it expanded.
     """
     here, widths = _widths(before)
     given = [INPUT] if INPUT in step.tensors else []  # where the first step is a source
     named = [name for name in (*step.mentions, *given) if name in widths]
-    if step.takes_x or not named or not before:
+    if not named or not before or step.is_source:
         return None
     first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
     own = {name for other in before[first:] for name in other.names}
+    if needs_own_size(step, before):
+        start = before[-1].label if step.takes_x else named[0]
+        return _start(start, Factor(start, is_step=True), {}, step.line, step.dims)
+    if step.takes_x:
+        return None
     apart = (first > 0 or bool(given)) and own.isdisjoint(step.mentions)
     wider = any(other.op is CUT for other in before) and here not in map(widths.get, named)
-    # What starts from an operand is small, and may become larger only before what reduces.
-    small = before[first].op is START and not before[first].factors[OF].is_step
+    # What starts from an operand, or for its size, is small, and may become larger only before what reduces.
+    small = before[first].op is START and (
+        not before[first].factors[OF].is_step
+        or (len(before) > first + 1 and needs_own_size(before[first + 1], before[:first]))
+    )
     small = small and not {*step.mentions} <= own and not all(by_element(s) for s in before[first:])
     if not (apart or wider or small or before[-1].op is CUT):
         return None

@@ -30,6 +30,7 @@ from fusegen.spec.parts_of_start import check_parts, check_step_of_parts
 from fusegen.spec.row_of_norm import row_of_norm
 from fusegen.spec.scope import Names
 from fusegen.spec.size import arguments_in
+from fusegen.spec.small_values import check_size
 from fusegen.spec.widths import sizes_after
 from fusegen.spec.yaml import Document
 
@@ -99,6 +100,7 @@ def steps(
         step = _step(names, draft, label, done)
         step = taking_apart(step, taken, values) if taken else step
         check_after_product(document, draft.place, step, done, dims)
+        check_size(document, draft.place, step, done)
         done += with_start(step, done, declared, dims)
         of_drafts += [draft] * (len(done) - len(of_drafts))
         names = replace(names, dims=dims_after(done[-1]))

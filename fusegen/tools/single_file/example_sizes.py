@@ -160,7 +160,7 @@ def _of_pieces(
                 message = f"the example has no such sizes: {step.label} does not take {list(start)}"
                 raise UserError(f"{message}; give others, such as --sizes image=8") from error
         if isinstance(piece, Chain):
-            for name in larger_operands(piece, values.__contains__):
+            for name in larger_operands(piece, values.keys() - piece.spec.computed):
                 shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
             _add_operands(piece, shape, numbers, values, inputs, constant)
             reached |= {step.label: shape for step in own.steps}

@@ -1,0 +1,132 @@
+"""Values that are smaller than their chain, which becomes larger after them.
+
+What a chain starts from may be smaller than the value of an earlier chain that a step combines it with: the
+gate of squeeze-and-excitation is, beside its image. Kernels have one size, so that it is expanded before
+them. That changes nothing for steps that compute each element by itself. A reduction would reduce the
+copies too, and what is combined with a reduced value would be too large: such a step must start a chain of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import sympy as sp
+
+from fusegen.atoms.constants import parts
+from fusegen.atoms.rows import Reduction
+from fusegen.program import Kind, kind_of_formula
+from fusegen.spec.by_element import by_element
+from fusegen.spec.model import Ref, Step
+from fusegen.spec.yaml import Document, Place
+
+__all__ = ["check_size", "larger_at", "needs_own_size"]
+
+
+def larger_at(steps: Sequence[Step], earlier: Collection[str]) -> int | None:
+    """Return the place of the step at which a chain may become larger, or None if it does not.
+
+    The steps before it compute each element by itself, and it reduces nothing that is small. A step that
+    takes parts takes others that are smaller than all of them.
+
+    Args:
+        steps: the chain.
+        earlier: the values of earlier chains.
+    """
+    for place, step in enumerate(steps):
+        if step.split:
+            return None
+        if not _named(step).isdisjoint(earlier):
+            small = _reduces_small(step, dict.fromkeys(earlier, Kind.FULL), Kind.SCALAR)
+            return None if small else place
+        if not by_element(step):
+            return None
+    return None
+
+
+def check_size(document: Document, place: Place, step: Step, before: Sequence[Step]) -> None:
+    """Refuse a step that reduces, and takes a value that may be smaller than what reaches it.
+
+    Args:
+        document: the spec.
+        place: the step's place in it.
+        step: the step.
+        before: the steps before it.
+
+    Raises:
+        SpecError: it does.
+    """
+    if not before or not _reduces(step) or not needs_own_size(step, before):
+        return
+    own = _small(before)
+    if not step.takes_x and own.issuperset(step.mentions):  # their sizes are one
+        return
+    small = next(name for name in step.mentions if name in own)
+    message = (
+        f"it reduces, and takes {small}, which may be smaller than what reaches it: make two steps of it, "
+        "one that reduces and one that combines"
+    )
+    raise document.error(place, message)
+
+
+def needs_own_size(step: Step, before: Sequence[Step]) -> bool:
+    """Whether the size of a step's value follows from one that its chain computes before it becomes larger.
+
+    Args:
+        step: the step.
+        before: the steps before it.
+    """
+    chain, earlier = _chain_of(before)
+    place = larger_at(chain, earlier)
+    if place is None or _named(step).isdisjoint(_small(before)):
+        return False
+    # A kind stands for a size: what is not full may be smaller than the chain.
+    sizes, x = dict.fromkeys(earlier, Kind.FULL), Kind.SCALAR
+    for other in chain[place:]:
+        sizes |= dict.fromkeys(other.parts, x)
+        found = _size(other, sizes, x)
+        sizes[other.label] = found
+        x = x if other.indexes else found  # the next step goes on from other values
+    return _size(step, sizes, x) != Kind.FULL or _reduces_small(step, sizes, x)
+
+
+def _chain_of(before: Sequence[Step]) -> tuple[Sequence[Step], set[str]]:
+    """Return the last chain's steps, and the values of the chains before it."""
+    first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
+    own = {name for step in before[first:] for name in step.names}
+    return before[first:], {name for step in before[:first] for name in step.names} - own
+
+
+def _small(before: Sequence[Step]) -> set[str]:
+    """Return the values that the last chain computes before it becomes larger."""
+    chain, earlier = _chain_of(before)
+    return {name for step in chain[: larger_at(chain, earlier)] for name in step.names}
+
+
+def _reduces(step: Step) -> bool:
+    return any(isinstance(part, Reduction) for part in parts(step.expr))
+
+
+def _named(step: Step) -> set[str]:
+    """Return the operands and values that a step names."""
+    return {*step.tensors, *step.mentions}
+
+
+def _size(step: Step, sizes: Mapping[str, Kind], x: Kind) -> Kind:
+    """Return the size of a step's value."""
+    found = kind_of_formula(step.expr, _sizes_in(step, sizes, x))
+    return found if _reduces(step) else found | x
+
+
+def _reduces_small(step: Step, sizes: Mapping[str, Kind], x: Kind) -> bool:
+    """Whether a step reduces what may be smaller than its chain."""
+    of = _sizes_in(step, sizes, x)
+    reduced = (part for part in parts(step.expr) if isinstance(part, Reduction))
+    return any(kind_of_formula(sp.Tuple(*part.args), of) != Kind.FULL for part in reduced)
+
+
+def _sizes_in(step: Step, sizes: Mapping[str, Kind], x: Kind) -> Callable[[sp.Symbol], Kind]:
+    """Return the size of each symbol of a step's formula; a number and an operand have none of their own."""
+    named = {slot: r.name for slot, r in step.operands.items() if isinstance(r, Ref)}
+    own = {name: sizes.get(given, Kind.SCALAR) for name, given in named.items()}
+    return lambda symbol: {"x": x, **own}.get(symbol.name, Kind.SCALAR)
