@@ -18,10 +18,23 @@ from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import numel
 from fusegen.runtime import movement
+from fusegen.runtime.gathered import embedding_by_columns
 
 __all__ = ["move_by_kernels"]
 
 _LINEAR = frozenset({functional.linear, torch._C._nn.linear})
+#: The arguments of torch's embedding.
+_EMBEDDING = (
+    "input",
+    "weight",
+    "padding_idx",
+    "max_norm",
+    "norm_type",
+    "scale_grad_by_freq",
+    "sparse",
+)
+#: The most columns of an embedding for which torch's gather of rows is slow.
+_FEW_COLUMNS = 64
 _ROLL = frozenset({"roll", torch.roll})
 _APART = frozenset(
     {"unbind", "split", "chunk", torch.unbind, torch.split, torch.chunk, torch.functional.split}
@@ -52,7 +65,11 @@ def move_by_kernels(graph: fx.Graph, effects: Effects, fused: Collection[fx.Node
     for node in list(graph.nodes):
         if node in fused or not effects.may_move(node) or not _is_on_gpu(node):
             continue
-        if not _is_large(node):
+        if node.target is functional.embedding:
+            if not (gathered := _gathered_by_columns(node)):
+                continue
+            _replace(node, embedding_by_columns, gathered)
+        elif not _is_large(node):
             if node.target not in _APART or not (of_one_copy := _equal_parts(node, fused)):
                 continue
             _replace(node, movement.parts_by_one_copy, (node.args[0], *of_one_copy))
@@ -89,6 +106,33 @@ def _is_large(node: fx.Node) -> bool:
     """Whether kernels are worth it for what a function reads first."""
     tensor = _first(node)
     return tensor is not None and numel(tensor.shape) >= movement.FEW
+
+
+def _gathered_by_columns(node: fx.Node) -> tuple[Any, ...] | None:
+    """Return the arguments of a large embedding of few columns that all its readers permute to come first.
+
+    None for another, or one that rounds or scales more than torch's plain one does.
+    """
+    given = dict(zip(_EMBEDDING, node.args, strict=False)) | node.kwargs
+    changes = [given.get(name) for name in ("max_norm", "scale_grad_by_freq", "sparse")]
+    value = tensor_of(node)
+    if value is None or any(changes) or not isinstance(given.get("weight"), fx.Node):
+        return None
+    if numel(value.shape) < movement.FEW or value.shape[-1] > _FEW_COLUMNS:
+        return None
+    orders = [_order(user, value.dim()) for user in node.users]
+    if not orders or any(order is None or order[0] != value.dim() - 1 for order in orders):
+        return None
+    return given["input"], given["weight"], given.get("padding_idx")
+
+
+def _order(node: fx.Node, dims: int) -> list[int] | None:
+    """Return in which order a permutation puts the dims; None for another function."""
+    if node.target not in ("permute", torch.permute):
+        return None
+    given = node.args[1:] or tuple(node.kwargs.values())
+    order = given[0] if isinstance(given[0], (list, tuple)) else given
+    return [dim % dims for dim in order if isinstance(dim, int)] or None
 
 
 def _equal_parts(node: fx.Node, fused: Collection[fx.Node]) -> tuple[int, int] | None:

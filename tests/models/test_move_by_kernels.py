@@ -21,6 +21,7 @@ from fusegen.models.fusion_report import MOVED
 from fusegen.models.movement import move_by_kernels
 from fusegen.models.unbound import take_apart
 from fusegen.runtime import movement
+from fusegen.runtime.gathered import embedding_by_columns
 
 sys.path.insert(0, str(ROOT / "examples"))
 from vision_transformers import DiTBlock, SwinBlock
@@ -177,3 +178,33 @@ def test_blocks(name: str, few: int, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert backend.report.changed[MOVED]
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def distances(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """A column of the table for each head, as attention adds it to its scores."""
+    del b
+    place = torch.arange(5, device=x.device)
+    away = (place[None, :] - place[:, None]).clamp(-2, 2) + 2
+    return x[:, 0, :, :1] + functional.embedding(away, w).permute(2, 0, 1)[:3]
+
+
+def read_in_rows(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """The second reader wants rows; the others are given by what changes the table or its gradient."""
+    del b
+    place = torch.arange(5, device=x.device)
+    found = functional.embedding(place[:, None] % 5, w)
+    scaled = functional.embedding(place[:, None] % 5, w, scale_grad_by_freq=True)
+    return found.permute(2, 0, 1).sum() + (found * 2).sum() + scaled.permute(2, 0, 1).sum()
+
+
+@pytest.mark.parametrize(("form", "count"), [(distances, 1), (read_in_rows, 0)])
+def test_an_embedding_of_few_columns(form: Callable[..., Any], count: int) -> None:
+    module = captured(form, X, WEIGHT, BIAS)
+    effects = tidied(module)
+    move_by_kernels(module.graph, effects, ())
+    assert [n.target for n in module.graph.nodes].count(embedding_by_columns) == count
+    module.recompile()
+    given = {"x": X, "w": WEIGHT}
+    inputs = [p.name.split("_")[1] for p in module.graph.nodes if p.op == "placeholder"]
+    found = module(*(given[name] for name in inputs))[0]
+    torch.testing.assert_close(found, form(X, WEIGHT, BIAS))
