@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from random_models.layers import IMAGES, ROWS
 
+#: What a model may show of a value. The derivative of the root is infinite at the largest of each row.
+SHOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "itself": lambda value: value,
+    "root": lambda value: (value.amax(-1, keepdim=True) - value).sqrt(),
+    "length": lambda value: value.norm(dim=-1),
+    "share": lambda value: value / value.sum(-1, keepdim=True),
+}
+
 
 class RandomModel(nn.Module):
-    """Layers one after the other; some add, multiply or gate with an earlier value."""
+    """Layers one after the other; some add, multiply or gate with an earlier value.
+
+    Attributes:
+        shown: what the model returns beside its value: what of which value.
+        used: the places of the results that a loss is computed of.
+    """
+
+    shown: Sequence[tuple[str, int]] = ()
+    used: Sequence[int] = (0,)
 
     def __init__(self, draw: random.Random, size: int, images: bool) -> None:
         super().__init__()
@@ -25,7 +42,7 @@ class RandomModel(nn.Module):
         self.head = nn.Linear(size, 3) if draw.random() < 0.5 else None
         self.images = images
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         values = [x]
         for layer, (how, place) in zip(self.layers, self.joined, strict=True):
             new, old = layer(values[-1]), values[place]
@@ -39,12 +56,12 @@ class RandomModel(nn.Module):
                 new = old + self.gain * new
             values.append(new)
         out = values[-1]
-        if self.head is None:
-            return out
-        return self.head(out.mean((-2, -1)) if self.images else out)
+        if self.head is not None:
+            out = self.head(out.mean((-2, -1)) if self.images else out)
+        return out, *(SHOWN[what](values[place]) for what, place in self.shown)
 
 
-def made(seed: int) -> tuple[nn.Module, Tensor]:
+def made(seed: int) -> tuple[RandomModel, Tensor]:
     """Return a model in float64 and its input: the same for the same seed."""
     draw = random.Random(seed)
     torch.manual_seed(seed)
@@ -54,4 +71,11 @@ def made(seed: int) -> tuple[nn.Module, Tensor]:
         shape: tuple[int, ...] = (draw.choice([2, 3]), size, *draw.choice([(5, 7), (8, 8), (4, 9)]))
     else:
         shape = (draw.choice([2, 5]), draw.choice([3, 7, 16]), size)
-    return model.train(draw.random() < 0.7), torch.randn(shape, dtype=torch.float64)
+    model.train(draw.random() < 0.7)
+    last = len(model.layers)
+    model.shown = [
+        (draw.choice([*SHOWN]), draw.randint(1, last)) for _ in range(draw.choice([0, 0, 1, 2]))
+    ]
+    plain = [0, *(n for n, (what, _) in enumerate(model.shown, 1) if what == "itself")]
+    model.used = draw.sample(plain, draw.randint(1, len(plain)))
+    return model, torch.randn(shape, dtype=torch.float64)

@@ -132,6 +132,7 @@ def _compare(outcome: Outcome, seed: int) -> None:
     assert not refused, refused
     truth, by_eager, got = results(wide, x64), results(eager, x), results(fused, x)
     largest = max(float(t.abs().max()) for n, t in truth.items() if "gradient" in n)
+    assert got.keys() == truth.keys()
     for name, wanted in truth.items():
         error, noise = (float((t[name].double() - wanted).abs().max()) for t in (got, by_eager))
         size = float(wanted.abs().max())
@@ -146,11 +147,16 @@ def _compare(outcome: Outcome, seed: int) -> None:
 def results(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """Return all that a training step gives: the value, gradients and buffers."""
     given = x.clone().requires_grad_()
-    out = model(given)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).reshape(out.shape)
+    outs = model(given)
+    used = [outs[place] for place in model.used]
+    weights = [
+        torch.linspace(-1, 1, out.numel(), dtype=torch.float64).reshape(out.shape).to(out.dtype)
+        for out in used
+    ]
     model.zero_grad()
-    torch.autograd.backward(out, weights.to(out.dtype))
+    torch.autograd.backward(used, weights)
     assert given.grad is not None
-    found = {"value": out.detach(), "gradient of x": given.grad}
+    found = {f"value {n}": out.detach() for n, out in enumerate(outs)}
+    found["gradient of x"] = given.grad
     found |= {f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
     return found | {n: b.clone() for n, b in model.named_buffers() if b.is_floating_point()}
