@@ -25,7 +25,10 @@ def row(cell: Mapping[str, Any]) -> str:
     peaks = [cell.get(f"{subject}_peak_mb") for subject in SUBJECTS]
     memory = "–" if None in peaks else ", ".join(f"{peak / 1000:.2f}" for peak in peaks)
     name = f"{cell['model']}, {cell['title']}, {cell['inputs']}"
-    return f"| {name} | {cell['pass']} | {' | '.join(shown)} | {memory} | {cell['commit']} |"
+    walls = [cell.get(f"{subject}_wall_ms") for subject in SUBJECTS]
+    wall = "–" if None in walls else ", ".join(f"{ms:.2f}" for ms in walls)
+    times_shown = " | ".join(shown)
+    return f"| {name} | {cell['pass']} | {times_shown} | {wall} | {memory} | {cell['commit']} |"
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -34,8 +37,8 @@ def table(record: Mapping[str, Any]) -> str:
     about = record["machine"]
     said = f"{about['chip']}, driver {about['driver']}, torch {about['torch']}."
     lines = [
-        "| ms | pass | eager | torch.compile | fusegen | GB of the three | commit |",
-        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+        "| ms | pass | eager | torch.compile | fusegen | with the host | GB of the three | commit |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- | --- |",
         *(row(cell) for (_, name), cell in cells.items() if name in PASSES),
     ]
     return "\n".join([said, "", *lines])
