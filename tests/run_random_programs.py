@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main() -> int:
     failed = {failure.program for failure in outcome.failures}
     if options.shrink:
         for name in sorted(failed):
-            small = shrink(outcome.programs[name], failing)
+            small = shrink(outcome.programs[name], partial(failing, quick=options.quick))
             small.save(options.shrink / f"{name}.yaml")
             _say(f"{name} shrunk to\n{small.text}")
     _say(f"{len(outcome.programs)} programs, {len(failed)} failed")

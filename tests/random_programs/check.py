@@ -426,8 +426,11 @@ def _wrong(
     pole = (spread >= truth.abs()) & (spread > 1 / torch.finfo(precision.compute).eps)
     ratio = torch.where(pole & ~torch.isfinite(got), 0.0, ratio)
     # Torch's NaN is 0 times infinity there, of which a derivative that is 0 knows nothing.
+    # It squares what it divides by, and that may be 0, or infinite, where the quotient is neither.
     if gradient:
         ratio = torch.where(truth.isnan(), 0.0, ratio)
+        squared = truth.isinf() & (got.sign() == truth.sign()) & (got.abs() > info.max**0.5)
+        ratio = torch.where(squared, 0.0, ratio)
         if overflows:
             ratio = torch.where(torch.isfinite(got), ratio, 0.0)
     ratio = torch.where(ratio.isnan(), float("inf"), ratio)

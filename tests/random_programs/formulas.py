@@ -88,7 +88,7 @@ _OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "log_softmax": lambda x, dims: (
         x - torch.logsumexp(x, dims, keepdim=True)
         if len(dims) > 1
-        else torch.log_softmax(x, dims[0])
+        else torch.log_softmax(x.movedim(dims[0], -1), -1).movedim(-1, dims[0])
     ),
 }
 

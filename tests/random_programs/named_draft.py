@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from fusegen import chain, spec
 from fusegen.base.errors import SpecError
 from random_programs.attributes import number
 from random_programs.draft import CrashError, Draft
 from random_programs.program import Program, spec_text
-from random_programs.reference import OWN_DIMS, Call, values_of
+from random_programs.reference import OWN_DIMS
+from random_programs.shapes import shapes_of
 
 #: A shape, and another one for a second call.
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
@@ -93,24 +92,13 @@ class NamedDraft(Draft):
         except Exception as error:
             raise CrashError(program, error) from error
         try:
-            first, second = (self._shapes(program, place) for place in range(2))
+            first, second = (shapes_of(program, place) for place in range(2))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             self.refusals[f"torch: {error}"[:90]] += 1
             return False
         # A later step cannot start again from a whole that was taken apart, nor mix ranks.
         self.values = {n: (first[n], second[n]) for n in first if n in second}
         return True
-
-    def _shapes(self, program: Program, place: int) -> dict[str, tuple[int, ...]]:
-        operands = {
-            n: torch.rand(shapes[place]) + 0.5 for n, shapes in (program.tensors or {}).items()
-        }
-        operands |= {n: torch.rand(shape) + 0.5 for n, shape in self.held.items()}
-        operands = {n: t.round().long() * 0 if "target" in n else t for n, t in operands.items()}
-        found = values_of(
-            program.document, torch.rand(self.x[place]) + 0.5, Call(operands, self.numbers)
-        )
-        return {n: tuple(t.shape) for n, t in found.items() if n}
 
     @property
     def multiplied(self) -> bool:

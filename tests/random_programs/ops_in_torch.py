@@ -33,7 +33,9 @@ def declared(op: Op, x: Tensor, *operands: Value, **attributes: Any) -> Tensor:
     """Return the torch function that an op is declared to equal."""
     if op.name in _TENSORS:
         operands = tuple(_tensor(v, x) for v in operands)
-    if op.one_in_torch and len(as_dims(attributes["dim"])) > 1:
+    # Along another dim than the last torch subtracts the maximum and the logarithm as one number, with the
+    # digits of the larger.
+    if op.one_in_torch and (len(as_dims(attributes["dim"])) > 1 or op.name == "log_softmax"):
         return _as_one_dim(op, x, **attributes)
     result = _in_torch(op)(x, *operands, **attributes)
     return result if isinstance(result, Tensor) else result.values
@@ -41,7 +43,7 @@ def declared(op: Op, x: Tensor, *operands: Value, **attributes: Any) -> Tensor:
 
 def _as_one_dim(op: Op, x: Tensor, *, dim: Any) -> Tensor:
     """Return a function of one dim over several: they are moved after the others, joined, and moved back."""
-    dims = sorted(d % x.dim() for d in dim)
+    dims = sorted(d % x.dim() for d in as_dims(dim))
     last = list(range(-len(dims), 0))
     moved = x.movedim(dims, last)
     found: Tensor = _in_torch(op)(moved.flatten(-len(dims)), dim=-1)

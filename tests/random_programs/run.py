@@ -195,9 +195,28 @@ def _compiled(
     return _compiled(good, out, outcome, dtypes, quick)
 
 
-def failing(programs: Mapping[str, Program]) -> set[str]:
-    """Return the names of those programs that are wrong or crash."""
+def failing(programs: Mapping[str, Program], quick: bool = False) -> set[str]:
+    """Return the names of those programs that are wrong or crash.
+
+    They are called in a process of their own: they may end it, and operators are registered once.
+
+    Args:
+        programs: the programs, by name.
+        quick: as for `run`.
+    """
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            return process.submit(_failing, dict(programs), quick).result()
+    except BrokenProcessPool:
+        if len(programs) == 1:
+            return set(programs)
+        return {name for one, p in programs.items() for name in failing({one: p}, quick)}
+
+
+def _failing(programs: dict[str, Program], quick: bool) -> set[str]:
+    torch.set_num_threads(2)
     outcome = Outcome()
     with tempfile.TemporaryDirectory(prefix="random_") as folder:
-        check_all(dict(programs), Path(folder), outcome)
+        check_all(programs, Path(folder), outcome, quick)
     return {failure.program for failure in outcome.failures}
