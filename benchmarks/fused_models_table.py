@@ -27,8 +27,8 @@ def row(cell: Mapping[str, Any]) -> str:
     name = f"{cell['model']}, {cell['title']}, {cell['inputs']}"
     walls = [cell.get(f"{subject}_wall_ms") for subject in SUBJECTS]
     wall = "–" if None in walls else ", ".join(f"{ms:.2f}" for ms in walls)
-    times_shown = " | ".join(shown)
-    return f"| {name} | {cell['pass']} | {times_shown} | {wall} | {memory} | {cell['commit']} |"
+    columns = (name, cell["pass"], *shown, wall, memory, cell["commit"])
+    return f"| {' | '.join(columns)} |"
 
 
 def table(record: Mapping[str, Any]) -> str:

@@ -38,9 +38,8 @@ def next_span(
     if count == len(one):
         return one, layout, after
     kept, rest = one[:count], one[count:]
-    paired = any(
-        step.paired for step in kept
-    )  # parts are of the last dim, whatever the rest reduces
+    # Paired columns are of the last dim, whatever later steps reduce.
+    paired = any(step.paired for step in kept)
     if any(map(reduces, kept)) or (start is not None and not paired):
         return kept, layout, None
     own = _pointwise(spec, kept) if layout.rank >= 3 else replace(layout, groups=None)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from fusegen.models.arguments import name_of, tensor_of
 from fusegen.models.effects import Effects
 from fusegen.models.shapes import numel
+from fusegen.models.views import step_of
 from fusegen.runtime import movement
 from fusegen.runtime.gathered import embedding_by_columns
 
@@ -120,19 +121,15 @@ def _gathered_by_columns(node: fx.Node) -> tuple[Any, ...] | None:
         return None
     if numel(value.shape) < movement.FEW or value.shape[-1] > _FEW_COLUMNS:
         return None
-    orders = [_order(user, value.dim()) for user in node.users]
-    if not orders or any(order is None or order[0] != value.dim() - 1 for order in orders):
+    if not node.users or not all(map(_puts_columns_first, node.users)):
         return None
     return given["input"], given["weight"], given.get("padding_idx")
 
 
-def _order(node: fx.Node, dims: int) -> list[int] | None:
-    """Return in which order a permutation puts the dims; None for another function."""
-    if node.target not in ("permute", torch.permute):
-        return None
-    given = node.args[1:] or tuple(node.kwargs.values())
-    order = given[0] if isinstance(given[0], (list, tuple)) else given
-    return [dim % dims for dim in order if isinstance(dim, int)] or None
+def _puts_columns_first(node: fx.Node) -> bool:
+    """Return whether a node is a view in another order, with the last dim before all others."""
+    step = step_of(node)
+    return step is not None and step.order is not None and step.order[0] == len(step.order) - 1
 
 
 def _equal_parts(node: fx.Node, fused: Collection[fx.Node]) -> tuple[int, int] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import fusegen
+from fusegen.models import FusegenBackend
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,11 +34,12 @@ class Block(nn.Module):
 def test_replays_give_the_same(way: str, tmp_path: Path) -> None:
     model = Block().cuda()
     x = torch.randn(1024, 512, device="cuda")
+    fused: Any
     if way == "fuse":
         fused = fusegen.fuse(model, x, folder=tmp_path)
     else:
-        options = {"folder": str(tmp_path)}
-        fused = torch.compile(model, backend="fusegen", options=options)  # type: ignore[call-overload]
+        backend = FusegenBackend(tmp_path)
+        fused = torch.compile(model, backend=backend)
     other = torch.randn_like(x)
     fused(other).square().sum().backward()
     wanted = [p.grad.clone() for p in model.parameters() if p.grad is not None]

@@ -175,7 +175,7 @@ def test_under_transforms(
 
         def loss(*args: Tensor) -> Tensor:
             found = function(*args)
-            return sum((n + 1) * found[n].sum() for n in chosen)  # type: ignore[return-value]
+            return torch.stack([(n + 1) * found[n].sum() for n in chosen]).sum()
 
         places = tuple(range(len(given)))
         batch = tuple(torch.stack([t, 2 * t]) for t in given)
