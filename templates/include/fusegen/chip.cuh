@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <mutex>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 namespace fusegen {
 
@@ -41,40 +44,83 @@ inline const Chip& chip() {
   return chips[device];
 }
 
+// What is asked about a launch: of which kernel, on which device, in blocks of how many threads
+// and bytes of shared memory, in clusters of how many blocks (0: no clusters).
+using Question = std::tuple<const void*, int, unsigned, size_t, int>;
+
+// The driver's answers, by question. The first question takes the driver some 10 us, and so does
+// each further one: a pass of a small model would spend most of its time on them.
+class Answers {
+ public:
+  // The answer to `question`, by ask() if it is new.
+  template <class Ask>
+  int64_t find(const Question& question, Ask&& ask) {
+    const std::lock_guard<std::mutex> held(mutex_);
+    const auto found = known_.find(question);
+    if (found != known_.end()) return found->second;
+    return known_[question] = ask();
+  }
+
+  // Grants a kernel `bytes` of shared memory. What it was granted for a larger launch stays.
+  template <class Kernel>
+  void grant(Kernel* kernel, int device, size_t bytes) {
+    size_t& granted = granted_[{reinterpret_cast<const void*>(kernel), device}];
+    if (bytes <= granted) return;
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+    granted = bytes;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Question, int64_t> known_;
+  std::map<std::pair<const void*, int>, size_t> granted_;
+};
+
+inline Answers& answers() {
+  static Answers kept;
+  return kept;
+}
+
 // How many blocks of a kernel the whole chip holds at a time, at least one per multiprocessor. Also
 // grants the kernel the shared memory it asks for.
 template <class Kernel>
 int64_t resident_blocks(Kernel* kernel, dim3 threads, size_t shared) {
-  int blocks = 0;
-  if (shared > 32 * 1024) {  // together with static shared memory this may exceed 48 KiB
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-  }
-  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, int(threads.x * threads.y),
-                                                shared);
-  return int64_t(std::max(blocks, 1)) * chip().multiprocessors;
+  const int device = chip().device;
+  const unsigned count = threads.x * threads.y;
+  return answers().find({reinterpret_cast<const void*>(kernel), device, count, shared, 0}, [&] {
+    // Together with static shared memory, 32 KiB may exceed the 48 KiB that need no grant.
+    if (shared > 32 * 1024) answers().grant(kernel, device, shared);
+    int blocks = 0;
+    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, int(count), shared);
+    return int64_t(std::max(blocks, 1)) * chip().multiprocessors;
+  });
 }
 
 // How many clusters of `size` blocks the whole chip holds at a time; 0 if it cannot hold one.
 template <class Kernel>
 int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = unsigned(size);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(size));
-  config.blockDim = threads;
-  config.dynamicSmemBytes = shared;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  int clusters = 0;
-  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) != cudaSuccess) {
-    cudaGetLastError();
-    return 0;
-  }
-  return clusters;
+  const int device = chip().device;
+  const unsigned count = threads.x * threads.y;
+  return answers().find({reinterpret_cast<const void*>(kernel), device, count, shared, size}, [&] {
+    answers().grant(kernel, device, shared);
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = unsigned(size);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(unsigned(size));
+    config.blockDim = threads;
+    config.dynamicSmemBytes = shared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int clusters = 0;
+    if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) != cudaSuccess) {
+      cudaGetLastError();
+      clusters = 0;
+    }
+    return int64_t(clusters);
+  });
 }
 
 // Elements of one access: as many as fit into `most` bytes, or into what the chip supports if
