@@ -10,10 +10,11 @@ from fusegen.base.errors import SpecError
 from fusegen.chain.chain import Chain, derive
 from fusegen.chain.segment import Mode, Segment
 from fusegen.program import Program, Value
-from fusegen.spec.chains import chains_of
+from fusegen.spec.by_element import by_element
+from fusegen.spec.chains import chains_of, named_by
 from fusegen.spec.cut import START
-from fusegen.spec.model import Spec
-from fusegen.spec.small_values import larger_at
+from fusegen.spec.model import INPUT, Spec
+from fusegen.spec.small_values import as_large, keeps_sizes, larger_at
 
 __all__ = ["Chains", "derive_all"]
 
@@ -87,6 +88,17 @@ def alone(spec: Spec) -> bool:
     return len(spec.steps) == 1 and spec.steps[0].is_source
 
 
+def earlier_values(spec: Spec, chain: Chain) -> set[str]:
+    """Return the values that may be larger than what a chain starts from: earlier ones, and the input."""
+    steps = chain.spec.steps
+    own = {name for step in steps for name in step.names}
+    found = spec.computed - own - as_large(steps, spec.steps)
+    with_input = found | {INPUT}
+    if not steps[0].is_source or INPUT in own or not keeps_sizes(steps, with_input):
+        return {*found}
+    return {*with_input}
+
+
 def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:
     """Return the values that a chain returns and computes before what reaches it becomes larger."""
     steps = chain.spec.steps
@@ -96,7 +108,20 @@ def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:
 
 
 def larger_operands(chain: Chain, earlier: Collection[str]) -> list[str]:
-    """Return the values of earlier chains that may be larger than what reaches a chain."""
-    steps = chain.spec.steps
-    first = larger_at(steps, earlier)
-    return [] if first is None else [name for name in steps[first].tensors if name in earlier]
+    """Return the earlier values that may be larger than what reaches a chain.
+
+    They are those of the step at which it becomes larger, and of the steps after it as long as these compute
+    each element by itself, and no value has another use: that would have the size of the first.
+    """
+    spec, found = chain.spec, dict[str, None]()
+    place = larger_at(spec.steps, earlier)
+    if place is None:
+        return []
+    named = {n for s in spec.steps for n in named_by(s)} | spec.further_outputs
+    for number, step in enumerate(spec.steps[place:]):
+        if number and not by_element(step):
+            break
+        found |= dict.fromkeys(name for name in step.tensors if name in earlier)
+        if not by_element(step) or not named.isdisjoint(step.names):
+            break
+    return [*found]

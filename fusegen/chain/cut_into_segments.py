@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
-from fusegen.chain.layout import Layout, channel_from_end
+from fusegen.chain.layout import Layout
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.chain.span import Span
+from fusegen.chain.steps_after_reductions import problem_of_channels, problem_of_reduced_rows
 from fusegen.program import Kind
 from fusegen.spec.by_element import by_element
 from fusegen.spec.gradient_paths import reached_from
-from fusegen.spec.model import INPUT, Ref, Spec, Step
+from fusegen.spec.model import INPUT, Spec, Step
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:
@@ -68,7 +69,8 @@ class _Walk:
         count, by_elements = 0, bool(broadcast)
         for step in steps:
             self._check_dims(step)
-            self._check_state(step)
+            if wrong := problem_of_channels(step, self.value):
+                raise self._refused(step, wrong)
             needed = self._needs(step, layout, reach, started=count == 0)
             if needed is not None or (step.paired and broadcast and count):
                 break
@@ -77,7 +79,8 @@ class _Walk:
                     step,
                     "it takes the halves of a row, and makes what reaches it larger: make two chains of it",
                 )
-            self._check_width(step, layout)
+            if wrong := problem_of_reduced_rows(step, self._start(step), layout, self.declared):
+                raise self._refused(step, wrong)
             for name in step.mentions:
                 where, extent = self.named[name]
                 if max(where, 0) < here:
@@ -242,51 +245,6 @@ class _Walk:
             "what it names has fewer rows than x, and it does not use x: reduce in another order, or combine "
             "it with x",
         )
-
-    def _check_state(self, step: Step) -> None:
-        """Refuse tensors with several channels, as torch does, if the value's channels are gone or elsewhere.
-
-        Raises:
-            SpecError: the step has such a tensor.
-        """
-        rank, moved = self.value.rank, self.value.moved
-        there = rank < 2 or channel_from_end(rank) in self.value.varies
-        if step.op is None or (there and not moved):
-            return
-        fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
-        given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
-        channels = {n: a for n, a in given.items() if a in step.tensors}
-        for name, attribute in {**channels, **step.state}.items():
-            if (
-                name in channels
-                or step.by_channel
-                or step.op.operands[name] in (None, Kind.CHANNEL)
-            ):
-                done = "dropped dims before them" if moved else "reduced them to one"
-                raise self._refused(
-                    step,
-                    f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
-                    "it before that step",
-                )
-
-    def _check_width(self, step: Step, layout: Layout) -> None:
-        """Refuse a norm's weight, which is as wide as a row, of rows that are reduced to one element.
-
-        Raises:
-            SpecError: the step has such a weight.
-        """
-        start = self._start(step)
-        if step.op is None or not step.op.dims or not start.varies.isdisjoint(layout.columns):
-            return
-        for name, kind in step.op.operands.items():
-            given = step.operands.get(name)
-            known = self.declared.get(given.name) if isinstance(given, Ref) else None
-            if kind is Kind.COL and known is not None and known.kind is Kind.COL:
-                raise self._refused(
-                    step,
-                    f"its {name} has a number for each column, and an earlier step has reduced these to one; "
-                    "put it before that step, or leave its weight out and multiply after it",
-                )
 
     def _refused(self, step: Step, message: str) -> SpecError:
         """Return the error that refuses a step."""

@@ -90,7 +90,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "keeps_input": not later and any(o.name == INPUT for o in chain.operands),
         "source": source_of(chain),
         "larger": [],
-        "smaller": [],
+        "smaller": {},
         "cuts": cuts,
         "fused": fused,
         "stepwise": stepwise,

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from fusegen.chain import Chain, Chains
-from fusegen.chain.chains import larger_operands, smaller_outputs
+from fusegen.chain.chains import earlier_values, larger_operands
 from fusegen.render.cuts import cut_line
 from fusegen.render.module import (
     constructor_of,
@@ -29,6 +29,7 @@ from fusegen.render.module_forward import (
 )
 from fusegen.render.module_members import members_of
 from fusegen.render.module_names import RESULT
+from fusegen.render.own_sizes import operands_of_smaller
 from fusegen.render.places import kept_at
 from fusegen.spec.cut import CUT, START, sizes_of
 from fusegen.spec.factor import OF
@@ -76,10 +77,12 @@ def contexts_of(
     by_kernels = not shared["alone"]  # a file alone has no kernels for windows
     own: list[dict[str, Any]] = []
     for chain in chains.fused:
-        context = {**common, **module_context(chain)}
-        earlier = chains.spec.computed - {name for s in chain.spec.steps for name in s.names}
+        context: dict[str, Any] = {**common, **module_context(chain)}
+        earlier = earlier_values(chains.spec, chain)
         context["larger"] = larger_operands(chain, earlier)
-        context["smaller"] = smaller_outputs(chain, earlier)
+        context["smaller"] = smaller = operands_of_smaller(chain, earlier, context["held_operands"])
+        beside = [text for texts in smaller.values() for text in texts]
+        context["helpers"] = sorted({*context["helpers"], *helpers_in(beside)})
         convolution = _pooled_by(chains, chain) if by_kernels else None
         if convolution is not None:
             _convolve_first(context, chain.spec.steps[0], convolution)

@@ -25,16 +25,25 @@ __all__ = [
 
 
 def as_large_as(x: Tensor, other: Tensor) -> Tensor:
-    """Return `x`, expanded where `other` is larger."""
-    if x.shape == other.shape:
+    """Return `x`, expanded where `other` is larger; as it is if torch does not broadcast the two."""
+    sizes = zip(reversed(x.shape), reversed(other.shape), strict=False)
+    if x.shape == other.shape or any(own != to and 1 not in (own, to) for own, to in sizes):
         return x
     return x.expand(torch.broadcast_shapes(x.shape, other.shape))
 
 
-def as_small_as(value: Tensor, shape: torch.Size) -> Tensor:
-    """Return a value without the dims along which it was only repeated, because x was, in the shape of x."""
-    for dim, size in enumerate(shape):
-        if size == 1 and value.shape[dim] != 1:
+def as_small_as(value: Tensor, shape: torch.Size, *beside: Tensor) -> Tensor:
+    """Return a value without the dims along which it was only repeated, because x was.
+
+    Args:
+        value: the value.
+        shape: the shape of x.
+        beside: the operands from which it was computed.
+    """
+    shapes = [tuple(shape), *[tuple(tensor.shape) for tensor in beside]]
+    for dim in range(-value.dim(), 0):
+        sizes = [own[dim] for own in shapes if len(own) >= -dim]
+        if value.shape[dim] != 1 and all(size == 1 for size in sizes):
             value = value.narrow(dim, 0, 1)
     return value
 

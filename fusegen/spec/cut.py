@@ -17,7 +17,7 @@ from fusegen.spec.by_element import by_element
 from fusegen.spec.computed_size import computed_size
 from fusegen.spec.drafts import Draft
 from fusegen.spec.formula.of_parts import checked_dim
-from fusegen.spec.keys import OF
+from fusegen.spec.keys import OF, REST
 from fusegen.spec.model import INPUT, NO_PART, Factor, Operand, Ref, Setting, Step
 from fusegen.spec.scope import Names, shown
 from fusegen.spec.small_values import needs_own_size
@@ -33,9 +33,6 @@ __all__ = [
     "sizes_of_parts",
     "with_start",
 ]
-
-#: The size of the part that has what the others leave.
-REST = -1
 
 
 def _itself(x: sp.Expr, **where: object) -> sp.Expr:

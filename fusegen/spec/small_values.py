@@ -1,10 +1,10 @@
 """Values that are smaller than their chain, which becomes larger after them.
 
-What a chain starts from may be smaller than the value of an earlier chain that a step combines it with: the
-gate of squeeze-and-excitation is, beside its image. Kernels have one size, so that it is expanded before
-them. That changes nothing for steps that compute each element by itself. A reduction would reduce the
-copies too, and what is combined with a reduced value would be too large: such a step must start a chain of
-its own.
+What a chain starts from may be smaller than the value of an earlier chain, or the input, that a step
+combines it with: the gate of squeeze-and-excitation is, beside its image. Kernels have one size, so that it
+is expanded before them. That changes nothing for steps that compute each element by itself. A reduction would
+reduce the copies too, and what is combined with a reduced value would be too large: such a step must start a
+chain of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from fusegen.atoms.constants import parts
 from fusegen.atoms.rows import Reduction
 from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.by_element import by_element
-from fusegen.spec.model import Ref, Step
+from fusegen.spec.keys import REST
+from fusegen.spec.model import INPUT, Ref, Step
 from fusegen.spec.yaml import Document, Place
 
-__all__ = ["check_size", "larger_at", "needs_own_size"]
+__all__ = ["as_large", "check_size", "keeps_sizes", "larger_at", "needs_own_size"]
 
 
 def larger_at(steps: Sequence[Step], earlier: Collection[str]) -> int | None:
@@ -58,7 +59,7 @@ def check_size(document: Document, place: Place, step: Step, before: Sequence[St
     """
     if not before or not _reduces(step) or not needs_own_size(step, before):
         return
-    own = _small(before)
+    own = _small(*_chain_of(before))
     if not step.takes_x and own.issuperset(step.mentions):  # their sizes are one
         return
     small = next(name for name in step.mentions if name in own)
@@ -76,9 +77,23 @@ def needs_own_size(step: Step, before: Sequence[Step]) -> bool:
         step: the step.
         before: the steps before it.
     """
-    chain, earlier = _chain_of(before)
+    return _needs_own_size(step, *_chain_of(before))
+
+
+def keeps_sizes(chain: Sequence[Step], earlier: Collection[str]) -> bool:
+    """Whether no value of a chain follows in its size from one that is computed before it becomes larger.
+
+    Args:
+        chain: the chain.
+        earlier: the values that may be larger than what it starts from.
+    """
+    return not any(_needs_own_size(s, chain[:n], earlier) for n, s in enumerate(chain) if n)
+
+
+def _needs_own_size(step: Step, chain: Sequence[Step], earlier: Collection[str]) -> bool:
+    """Return what `needs_own_size` does, for the steps of a chain before the step."""
     place = larger_at(chain, earlier)
-    if place is None or _named(step).isdisjoint(_small(before)):
+    if place is None or _named(step).isdisjoint(_small(chain, earlier)):
         return False
     # A kind stands for a size: what is not full may be smaller than the chain.
     sizes, x = dict.fromkeys(earlier, Kind.FULL), Kind.SCALAR
@@ -90,16 +105,35 @@ def needs_own_size(step: Step, before: Sequence[Step]) -> bool:
     return _size(step, sizes, x) != Kind.FULL or _reduces_small(step, sizes, x)
 
 
+def as_large(chain: Sequence[Step], steps: Sequence[Step]) -> set[str]:
+    """Return the values that are as large as what a chain starts from: the parts of one tensor with its size.
+
+    Args:
+        chain: the chain.
+        steps: the steps of the spec.
+    """
+    start = chain[0].label
+    for cut in (step for step in steps if step.is_source and start in step.parts):
+        sizes = {part: cut.settings[str(place)] for place, part in enumerate(cut.parts)}
+        return {n for n, size in sizes.items() if size == sizes[start] != REST}
+    return set()
+
+
 def _chain_of(before: Sequence[Step]) -> tuple[Sequence[Step], set[str]]:
-    """Return the last chain's steps, and the values of the chains before it."""
+    """Return the last chain's steps, and the values before it, which may be larger than what it starts from.
+
+    A chain that a product begins is as large as the input, for the steps that it can have.
+    """
     first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
     own = {name for step in before[first:] for name in step.names}
-    return before[first:], {name for step in before[:first] for name in step.names} - own
+    op = before[0].op if before else None
+    given = {INPUT} if first or (op is not None and op.source and op.takes_only_x) else set()
+    given |= {name for step in before[:first] for name in step.names}
+    return before[first:], given - own - as_large(before[first:], before[:first])
 
 
-def _small(before: Sequence[Step]) -> set[str]:
-    """Return the values that the last chain computes before it becomes larger."""
-    chain, earlier = _chain_of(before)
+def _small(chain: Sequence[Step], earlier: Collection[str]) -> set[str]:
+    """Return the values that a chain computes before it becomes larger."""
     return {name for step in chain[: larger_at(chain, earlier)] for name in step.names}
 
 

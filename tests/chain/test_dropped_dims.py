@@ -131,6 +131,15 @@ def test_values_of_other_dims_are_not_combined(
         derive_text("chain:\n" + "".join(f"  - {step}\n" for step in steps), tmp_path)
 
 
+def test_a_norm_of_one_value_is_refused(tmp_path: Path) -> None:
+    """Rows that are reduced to one value each have no variance, and torch refuses them too."""
+    steps = "- amin: {dim: [2, 3], keepdim: true}\n- instance_norm: {features: 6}"
+    with pytest.raises(SpecError, match="it normalises several values, and an earlier step"):
+        derive_text(f"dims: 4\nchain:\n{steps}\n", tmp_path)
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        torch.nn.InstanceNorm2d(6)(torch.rand(5, 6, 1, 3).amin((2, 3), keepdim=True))
+
+
 def test_a_value_of_an_earlier_segment_has_the_dims_of_what_reaches_the_step(
     tmp_path: Path,
 ) -> None:

@@ -53,6 +53,56 @@ chain:
   - expr: {name: s, formula: "sum(w)", dim: -1}
   - expr: "big * t + s"
 """,
+    # The input is larger than what the first step gives.
+    "gate_of_input": """
+dims: 4
+outputs: [gate, m, y]
+chain:
+  - adaptive_avg_pool2d: {name: pooled, output_size: 1}
+  - sigmoid: {name: gate}
+  - mul: {name: big, other: input}
+  - mean: {name: m, dim: [2, 3], keepdim: true}
+  - add: {name: y, other: gate}
+""",
+    "gate_of_input_later": """
+dims: 4
+chain:
+  - tanh
+  - adaptive_avg_pool2d: {output_size: 1}
+  - sigmoid
+  - mul: input
+""",
+    # A part of the input, which is smaller.
+    "parts_of_input": """
+dims: 4
+outputs: [w, y]
+chain:
+  - expr: {name: w, formula: "swish(b) * a", parts: {a: 1, b: 1}, dim: 1}
+  - expr: "x * sigmoid(input)"
+  - softmax: {name: y, dim: 1}
+""",
+    # An operand is larger than what the first step gives, and is not the largest.
+    "operand_before": """
+dims: 4
+operands: {c: {dims: [0, 2]}}
+outputs: [a, y]
+chain:
+  - adaptive_avg_pool2d: {output_size: 1}
+  - mul: {name: a, other: c}
+  - mul: {name: y, other: input}
+""",
+    # Twice in one chain.
+    "larger_twice": """
+dims: 4
+chain:
+  - tanh: {name: t}
+  - expr: {name: row, formula: "mean(t)", dim: 3}
+  - adaptive_avg_pool2d: {name: pooled, output_size: 1, of: t}
+  - sigmoid
+  - mul: row
+  - gelu
+  - mul: t
+""",
 }
 
 
@@ -82,7 +132,43 @@ def reduced_again(x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     return ((w + x.tanh()) * x.tanh() + w.sum(-1, keepdim=True),)
 
 
-@pytest.mark.parametrize("same", [gate_again, operand_again, reduced_again])
+def gate_of_input(x: Tensor) -> tuple[Tensor, ...]:
+    gate = x.mean((2, 3), keepdim=True).sigmoid()
+    m = (gate * x).mean((2, 3), keepdim=True)
+    return gate, m, m + gate
+
+
+def gate_of_input_later(x: Tensor) -> tuple[Tensor, ...]:
+    return (x.tanh().mean((2, 3), keepdim=True).sigmoid() * x,)
+
+
+def parts_of_input(x: Tensor) -> tuple[Tensor, ...]:
+    a, b = x.split(1, 1)
+    w = b * b.sigmoid() * a
+    return w, (w * x.sigmoid()).softmax(1)
+
+
+def larger_twice(x: Tensor) -> tuple[Tensor, ...]:
+    t = x.tanh()
+    gate = t.mean((2, 3), keepdim=True).sigmoid()
+    return (torch.nn.functional.gelu(gate * t.mean(3, keepdim=True)) * t,)
+
+
+def operand_before(x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    a = x.mean((2, 3), keepdim=True) * c[:, None, :, None]
+    return a, a * x
+
+
+OF_OPERANDS = (operand_again, reduced_again, operand_before)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        *(gate_again, *OF_OPERANDS),
+        *(gate_of_input, gate_of_input_later, parts_of_input, larger_twice),
+    ],
+)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4, 4, 4), (2, 1, 3, 1)])
 def test_values_and_two_derivatives_are_those_of_torch(
     packages: dict[str, ModuleType],
@@ -91,7 +177,8 @@ def test_values_and_two_derivatives_are_those_of_torch(
 ) -> None:
     torch.manual_seed(1)
     model: Any = packages[same.__name__].Module().double()
-    shapes = [shape] if same is gate_again else [shape, (shape[0], shape[2])]
+    shape = (shape[0], 2, *shape[2:]) if same is parts_of_input else shape
+    shapes = [shape, (shape[0], shape[2])] if same in OF_OPERANDS else [shape]
     inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
 
     def derivatives(values: Tensor | tuple[Tensor, ...]) -> list[Tensor]:

@@ -1,0 +1,67 @@
+"""Says why a step cannot take a value that earlier steps have reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fusegen.chain.dims_of_values import Extent
+from fusegen.chain.layout import Layout, channel_from_end
+from fusegen.program import Kind
+from fusegen.spec.model import Operand, Ref, Step
+
+__all__ = ["problem_of_channels", "problem_of_reduced_rows"]
+
+
+def problem_of_channels(step: Step, value: Extent) -> str | None:
+    """Return why a step is refused whose tensors have several channels, as torch refuses it, if the value's
+    channels are gone or elsewhere; None if it is not.
+
+    Args:
+        step: the step.
+        value: the extent of the value that reaches it.
+    """
+    there = value.rank < 2 or channel_from_end(value.rank) in value.varies
+    if step.op is None or (there and not value.moved):
+        return None
+    fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
+    given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
+    channels = {n: a for n, a in given.items() if a in step.tensors}
+    for name, attribute in {**channels, **step.state}.items():
+        if name in channels or step.by_channel or step.op.operands[name] in (None, Kind.CHANNEL):
+            done = "dropped dims before them" if value.moved else "reduced them to one"
+            return (
+                f"its {attribute} holds a number for each channel, and an earlier step has {done}; put it "
+                "before that step"
+            )
+    return None
+
+
+def problem_of_reduced_rows(
+    step: Step, start: Extent, layout: Layout, declared: Mapping[str, Operand]
+) -> str | None:
+    """Return why a step is refused that normalises rows of one element each; None if it is not.
+
+    Args:
+        step: the step.
+        start: the extent of what it starts from.
+        layout: the layout of its segment.
+        declared: the spec's operands.
+    """
+    if step.op is None or not start.varies.isdisjoint(layout.columns):
+        return None
+    if step.op.several_values and not step.op.groups:
+        return (
+            "it normalises several values, and an earlier step has reduced these to one: put it before "
+            "that step"
+        )
+    if not step.op.dims:
+        return None
+    for name, kind in step.op.operands.items():
+        given = step.operands.get(name)
+        known = declared.get(given.name) if isinstance(given, Ref) else None
+        if kind is Kind.COL and known is not None and known.kind is Kind.COL:
+            return (
+                f"its {name} has a number for each column, and an earlier step has reduced these to one; "
+                "put it before that step, or leave its weight out and multiply after it"
+            )
+    return None
