@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fusegen.base.errors import SpecError
-from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
+from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims, placed
 from fusegen.chain.layout import Layout
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.chain.span import Span
-from fusegen.chain.steps_after_reductions import problem_of_channels, problem_of_reduced_rows
+from fusegen.chain.steps_after_reductions import (
+    problem_of_channels,
+    problem_of_dims,
+    problem_of_reduced_rows,
+)
 from fusegen.program import Kind
 from fusegen.spec.by_element import by_element
 from fusegen.spec.gradient_paths import reached_from
@@ -45,7 +49,7 @@ class _Walk:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.found: list[Span] = []
-        self.value = Extent.whole(spec.dims or 2)
+        self.value = Extent.whole(spec.dims)
         self.declared = {o.name: o for o in spec.operands}
         #: The span and the extent of each named value; the span is -1 for the value that the first one starts
         #: from.
@@ -66,10 +70,12 @@ class _Walk:
         expanded = bool(broadcast) and not self.value.varies.isdisjoint(layout.columns)
         self.opens, self.reach = None, reach
         handed: dict[str, Kind] = {}
+        left, whole, without = self.value.left, set[str](), set[str]()
         count, by_elements = 0, bool(broadcast)
         for step in steps:
             self._check_dims(step)
-            if wrong := problem_of_channels(step, self.value):
+            wrong = problem_of_channels(step, self.value)
+            if wrong := wrong or problem_of_dims(step, self._start(step), self.declared):
                 raise self._refused(step, wrong)
             needed = self._needs(step, layout, reach, started=count == 0)
             if needed is not None or (step.paired and broadcast and count):
@@ -88,14 +94,13 @@ class _Walk:
                     handed[name] = Kind.FULL if kind is None else kind  # it is expanded
             named = (*step.tensors, *step.mentions)
             start, before = self._start(step), self.value
+            (without if 0 < start.rank < reach.rank else whole).update(step.tensors)
             if by_elements and count:
-                added = [
-                    n for n in named if {*broadcast} & self._dims(n, layout.columns, start.rank)
-                ]
+                added = [n for n in named if {*broadcast} & self._dims(n, layout.columns, start)]
                 outside = [n for n in added if n in step.tensors or n in handed]
                 broadcasters = (*dict.fromkeys([*broadcasters, *outside]),)
             by_elements = by_elements and by_element(step) and not self._is_named(step)
-            given = {name: self._dims(name, layout.columns, start.rank) for name in named}
+            given = {name: self._dims(name, layout.columns, start) for name in named}
             self.value = extent_after(step, start, given, layout)
             self._check_without_x(step, layout, reach)
             biasless = step.op is not None and step.op.source and not step.state
@@ -105,7 +110,16 @@ class _Walk:
                 self.value = before
             count += 1
         check_grouped(self.spec, steps[:count], layout)
-        made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, expanded, handed)
+        made = Span(
+            tuple(steps[:count]),
+            layout,
+            broadcast,
+            broadcasters,
+            expanded,
+            handed,
+            left,
+            frozenset(without - whole),
+        )
         self.found.append(made)
         return count, needed
 
@@ -142,17 +156,17 @@ class _Walk:
             return self.value, (), ()
         gone = frozenset(self.opens) - self.value.varies
         missing = {
-            name: self._dims(name, self.opens, self.value.rank) & gone
+            name: self._dims(name, self.opens, self.value) & gone
             for name in (*step.tensors, *step.mentions)
         }
         broadcast = frozenset().union(*missing.values())
         broadcasters = tuple(name for name, dims in missing.items() if dims)
         return self.value.spread(broadcast), tuple(sorted(broadcast)), broadcasters
 
-    def _dims(self, name: str, columns: Sequence[int], rank: int) -> Dims:
-        """Return the dims along which an operand, beside a value of so many dims, or a value varies."""
+    def _dims(self, name: str, columns: Sequence[int], value: Extent) -> Dims:
+        """Return the dims along which an operand, beside a value, or an earlier value varies."""
         if name in self.declared:
-            return operand_dims(self.declared[name], rank, columns)
+            return operand_dims(placed(self.declared[name], value.left), value.rank, columns)
         return self.named[name][1].varies
 
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
@@ -162,7 +176,7 @@ class _Walk:
         sized = False  # whether what makes the value larger has sizes of its own
         if value.rank == reach.rank:
             for name in (*step.tensors, *step.mentions):
-                dims = self._dims(name, layout.columns, value.rank) - value.varies
+                dims = self._dims(name, layout.columns, value) - value.varies
                 full = name in self.declared and self.declared[name].kind is Kind.FULL
                 broadcast, sized = broadcast | dims, sized or (full and bool(dims))
         named = [self.named[name] for name in step.mentions]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
@@ -23,16 +23,20 @@ class Extent:
         rank: how many it has; if a chain takes any number, they count as [rows, cols].
         varies: those of size greater than one, counted from the end.
         moved: whether the channels are no longer its second dim: a step dropped them or a dim before.
+        left: which dims of what the chain starts from these are, counted from the end: others were dropped;
+            () if it takes any number.
     """
 
     rank: int
     varies: Dims
     moved: bool = False
+    left: tuple[int, ...] = ()
 
     @classmethod
     def whole(cls, rank: int) -> Extent:
-        """Return the extent of a value that varies along all of its dims."""
-        return cls(rank, frozenset(range(-rank, 0)))
+        """Return the extent of a value that varies along all of its dims; 0 stands for any number of them."""
+        dims = tuple(range(-rank, 0))
+        return cls(rank or 2, frozenset(dims or (-2, -1)), left=dims)
 
     def spread(self, dims: Iterable[int]) -> Extent:
         """Return the extent with more dims that the value varies along."""
@@ -49,7 +53,8 @@ class Extent:
         places = {dim: place - len(left) for place, dim in enumerate(left)}
         varies = frozenset(places[d] for d in self.varies if d in places)
         moved = self.moved or any(dim <= CHANNEL_DIM - self.rank for dim in gone)
-        return Extent(len(left), varies, moved)
+        of_x = tuple(self.left[dim] for dim in left) if self.left else ()
+        return Extent(len(left), varies, moved, of_x)
 
     def kind(self, layout: Layout, reach: Extent) -> Kind | None:
         """Return the kind of a value with this extent among rows and columns, or None if it has none.
@@ -62,6 +67,20 @@ class Extent:
         return layout.kind_along(
             self.varies, (Kind.FULL, Kind.SCALAR, *channels, Kind.ROW, Kind.COL), reach.varies
         )
+
+
+def placed(operand: Operand, left: Sequence[int]) -> Operand:
+    """Return an operand that lists dims of what its chain starts from with the places that these have in a
+    value from which some were dropped.
+
+    Args:
+        operand: the operand.
+        left: the dims of the value, see `Extent`.
+    """
+    if operand.dims is None or not left:
+        return operand
+    places = {dim: place - len(left) for place, dim in enumerate(left)}
+    return replace(operand, dims=tuple(places[dim] for dim in operand.dims if dim in places))
 
 
 def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:

@@ -35,6 +35,8 @@ class SegmentOperand:
         handed: whether an earlier segment hands it on, so that `apply` does not take it.
         dims: the dims along which it varies, counted from the end, if the spec lists them.
         channels: whether it has one number per channel, whatever its kind is.
+        beside_dropped: whether torch aligns it with a value without the columns' dims: only steps after a
+            reduction that drops these name it.
         axis: the dims to which it is expanded before kernels read it, if it has one number per channel and
             the segment's third axis is longer.
     """
@@ -52,6 +54,7 @@ class SegmentOperand:
     dims: tuple[int, ...] | None = None
     axis: tuple[int, ...] = ()
     channels: bool = False
+    beside_dropped: bool = False
 
     @property
     def called(self) -> str:
@@ -190,7 +193,14 @@ def _of_spec(
         parts=parts,
         dims=operand.dims,
         channels=operand.kind is Kind.CHANNEL,
+        beside_dropped=name in span.beside_dropped and is_aligned(operand),
     )
+
+
+def is_aligned(operand: Operand) -> bool:
+    """Whether torch aligns an operand with the value that it meets: a class has a row, and others a name for
+    the dims along which they vary."""
+    return not operand.integer and (operand.dims is not None or operand.kind is Kind.ROW)
 
 
 def _parts_of_rows(span: Span, kind: Kind) -> int:

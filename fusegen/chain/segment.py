@@ -9,6 +9,7 @@ from typing import get_args
 from fusegen.atoms.constants import parts
 from fusegen.base.activity import doing
 from fusegen.base.errors import SpecError
+from fusegen.chain.dims_of_values import placed
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.chain.segment_program import forward_program, tracked
@@ -126,6 +127,7 @@ def make_segment(spec: Spec, span: Span, name: str, streams: int) -> Segment:
         SpecError: the steps have a form that is not supported.
     """
     steps, plain = span.steps, span
+    spec = replace(spec, operands=tuple(placed(o, span.left) for o in spec.operands))
     span = with_axis(spec, plain)
     operands = operands_of(spec, span)
     if span.layout.reordered and not takes_reordered(

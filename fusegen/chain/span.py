@@ -26,6 +26,8 @@ class Span:
             that compute each element by itself.
         expanded: whether that value varies along some of the columns; it is expanded before the operator.
         handed: the values of earlier spans that it uses, each with its kind here.
+        left: the dims of what the chain starts from that its activation has, from the end.
+        beside_dropped: the operands that only steps name which start from a value without the columns' dims.
         begins: the names of the value that reaches it, if a later span uses that value or it is an output.
         returned: the names of values that it returns beside its last one: for later spans, or as outputs.
         still: the names of those values, its last one included, that get no gradient: later steps only
@@ -38,6 +40,8 @@ class Span:
     broadcasters: tuple[str, ...] = ()
     expanded: bool = False
     handed: Mapping[str, Kind] = field(default_factory=dict)
+    left: tuple[int, ...] = ()
+    beside_dropped: frozenset[str] = frozenset()
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
     still: frozenset[str] = frozenset()

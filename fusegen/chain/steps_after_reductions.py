@@ -9,7 +9,7 @@ from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.program import Kind
 from fusegen.spec.model import Operand, Ref, Step
 
-__all__ = ["problem_of_channels", "problem_of_reduced_rows"]
+__all__ = ["problem_of_channels", "problem_of_dims", "problem_of_reduced_rows"]
 
 
 def problem_of_channels(step: Step, value: Extent) -> str | None:
@@ -32,6 +32,23 @@ def problem_of_channels(step: Step, value: Extent) -> str | None:
             return (
                 f"its {attribute} holds a number for each channel, and an earlier step has {done}; put it "
                 "before that step"
+            )
+    return None
+
+
+def problem_of_dims(step: Step, start: Extent, declared: Mapping[str, Operand]) -> str | None:
+    """Return why a step is refused whose operands vary along dims that were dropped; None if it is not.
+
+    Args:
+        step: the step.
+        start: the extent of what it starts from.
+        declared: the spec's operands.
+    """
+    for operand in (declared[name] for name in step.tensors if name in declared):
+        if start.left and not {*start.left}.issuperset(operand.dims or ()):
+            return (
+                f"{operand.name!r} varies along a dim that an earlier step has dropped: list others, or "
+                "reduce with keepdim: true"
             )
     return None
 

@@ -112,7 +112,8 @@ def _taken(operand: SegmentOperand, segment: Segment) -> str:
     if operand.alone:
         return f"rows_first({operand.name}, {layout.order}, alone={tuple_text(operand.alone)}, beside=x)"
     if operand.kind is Kind.ROW:
-        return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)})"
+        dropped = ", dropped=True" if operand.beside_dropped else ""
+        return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)}{dropped})"
     return f"rows_first({operand.name}, {layout.order})"
 
 

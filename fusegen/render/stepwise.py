@@ -14,6 +14,7 @@ import sympy as sp
 
 from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
+from fusegen.chain.operands import is_aligned
 from fusegen.chain.outline import names_reduced
 from fusegen.chain.span import Span
 from fusegen.ops import Op
@@ -47,13 +48,15 @@ def stepwise_lines(
         along: the dims of those operands that a call may pass with these alone.
     """
     writer = _Writer(spec, tensors, numbers)
-    for place, (name, dims) in enumerate(along.items()):
-        writer.beside.append(f"along{place}_ = along_dims({tensors[name]}, {dims}, x.shape)")
-        writer.tensors[name] = f"along{place}_"
-    writer.beside = [*cuts, *writer.beside]
+    first, *later = spans_of(spec)
+    writer.align(first, along)
+    writer.beside = [*cuts, *writer.place(first, along)]
     if not spec.steps[0].is_source:
         writer.lines += writer.beside
-    for span in spans_of(spec):
+    writer.add_span(first)
+    for span in later:
+        writer.align(span, along)
+        writer.lines += writer.place(span, along)
         writer.add_span(span)
     return writer.lines
 
@@ -65,6 +68,8 @@ class _Writer:
         lines: the lines so far.
         beside: those that make operands ready, once x is the activation.
         reduced: whether the value may have lost dims since the span began.
+        dropped: the operands that torch aligns with a value which lost dims, each with those of its dims that
+            it may have alone.
         wide: whether the step is computed in float32 where x has 16 bits, because an operand or its value is
             of float32.
     """
@@ -74,6 +79,7 @@ class _Writer:
         self.lines: list[str] = []
         self.beside: list[str] = []
         self.reduced = self.wide = False
+        self.dropped: dict[str, tuple[int, ...]] = {}
         self.float32 = {o.name for o in spec.operands if o.float32}
         self.mentioned = {name for step in spec.steps for name in step.mentions}
         self.mentioned |= spec.further_outputs
@@ -84,13 +90,34 @@ class _Writer:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT
 
+    def align(self, span: Span, along: Mapping[str, tuple[int, ...]]) -> None:
+        """Note the operands of a span that torch aligns with a value without its columns' dims."""
+        columns, rank = span.layout.columns, span.layout.rank
+        left = [dim for dim in range(-rank, 0) if dim not in columns]
+        aligned = {o.name for o in self.spec.operands if is_aligned(o)}
+        self.dropped = {
+            name: tuple(left.index(d) - len(left) for d in along.get(name, ()) if d in left)
+            for name in span.beside_dropped & aligned
+        }
+
+    def place(self, span: Span, along: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Return the lines that give operands which a span is the first to use the dims of its activation."""
+        used = {name for step in span.steps for name in step.tensors}
+        lines = []
+        for place, (name, dims) in enumerate(along.items()):
+            own = f"along{place}_"
+            if name in used - {*self.dropped} and self.tensors[name] != own:
+                lines.append(f"{own} = along_dims({self.tensors[name]}, {dims}, x.shape)")
+                self.tensors[name] = own
+        return lines
+
     def add_span(self, span: Span) -> None:
         """Add the lines of a span's steps."""
         self.reduced = False
         used = {name for step in span.steps for name in step.tensors}
         rows = [o.name for o in self.spec.operands if o.kind is Kind.ROW and not o.integer]
         for place, name in enumerate(rows):
-            if name in used:
+            if name in used - {*self.dropped}:
                 self.tensors[name] = f"rows{place}_"
                 self.lines.append(f"rows{place}_ = in_rows(x, {name}, {span.layout.columns})")
         start = len(self.lines)
@@ -245,6 +272,10 @@ class _Writer:
         text = f"widened({text})" if self.wide else text
         if not (self.reduced and columns):
             return text
+        if value.name in self.dropped:
+            if dims := self.dropped[value.name]:
+                text = f"along_dims({text}, {dims}, x.shape)"
+            return f"beside_dropped(x, {text}, {columns})"
         if value.is_step:
             return f"beside(x, {text}, {columns})"
         return f"operand_beside(x, {text}, {columns}, {_RANK})"

@@ -39,6 +39,8 @@ class Operand:
             kind.
         dims: the dims along which it varies, counted from the end, if the spec lists them: a call may pass
             it with these alone.
+        beside_dropped: whether torch aligns it with a value that lacks the columns' dims: steps that reduce
+            have dropped them before it is used.
 
     Attributes:
         typed: whether its dtype may be another than x's.
@@ -54,8 +56,10 @@ class Operand:
         float32: bool = False,
         per_channel: bool = False,
         dims: tuple[int, ...] = (),
+        beside_dropped: bool = False,
     ) -> None:
         self.name, self.kind, self.per_channel, self.dims = name, kind, per_channel, dims
+        self.beside_dropped = beside_dropped
         self.integer, self.parts, self.mask, self.float32 = integer, parts, mask, float32
         self.typed = integer or float32  # each call asks for it: a property would take 50 ns
 
@@ -119,7 +123,7 @@ def has_shape(operand: Operand, tensor: Tensor, x: Sequence[int], columns: tuple
         return tensor.shape[0] == x[-1]  # the most common case, by the fastest way
     shape = broadcast_shape(kind, x, columns)
     own = tuple(tensor.shape)
-    if kind == "row":
+    if kind == "row" or operand.beside_dropped:
         return len(own) == len(shape) and own == shape
     own, shape = without_ones(own), without_ones(shape)
     return len(own) == len(shape) > 0 and own == shape
@@ -187,12 +191,33 @@ def adapted(
             if operand.per_channel:
                 own = _by_channel(own, len(whole))
             shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
+            if operand.beside_dropped:
+                own = _beside_dropped(own, operand.dims, shape, columns)
             placed = along_dims(own, operand.dims, shape) if operand.dims else own
             if not has_shape(operand, placed, shape, columns):
                 larger = _expanded(placed, operand.kind, shape, columns)
                 placed = own if larger is placed else larger  # a message then says what was given
             found.append(placed)
     return tuple(found)
+
+
+def _beside_dropped(
+    tensor: Tensor, dims: tuple[int, ...], x: Sequence[int], columns: tuple[int, int]
+) -> Tensor:
+    """Return an operand that torch aligns with a value without the columns' dims, with size 1 in these; as it
+    is if it does not broadcast to that value."""
+    rank, sizes = len(x), without_columns(x, columns)
+    if tensor.dim() > len(sizes):
+        return tensor
+    given = tensor
+    left = [d for d in range(-rank, 0) if not columns[0] <= d <= columns[1]]
+    if dims:
+        places = [left.index(dim) - len(left) for dim in dims if dim in left]
+        tensor = along_dims(tensor, tuple(places), sizes)
+    own = (1,) * (len(left) - tensor.dim()) + tuple(tensor.shape)
+    if any(size not in (1, to) for size, to in zip(own, sizes, strict=True)):
+        return given
+    return tensor.reshape([own[left.index(d)] if d in left else 1 for d in range(-rank, 0)])
 
 
 def _by_channel(tensor: Tensor, dims: int) -> Tensor:

@@ -40,8 +40,19 @@ def rows_first(
     return tensor[(None,) * (rank - dims)].permute(*order)
 
 
-def rows_alone(tensor: Tensor, order: Sequence[int], columns: int) -> Tensor:
-    """Return a tensor with a number for each row as `rows_first` does; it may lack the dims of a row."""
+def rows_alone(
+    tensor: Tensor, order: Sequence[int], columns: int, *, dropped: bool = False
+) -> Tensor:
+    """Return a tensor with a number for each row as `rows_first` does; it may lack the dims of a row.
+
+    Args:
+        tensor: the tensor.
+        order: the dims of the activation in the order of the view.
+        columns: how many dims a row has.
+        dropped: whether torch aligns it with a value that lacks these dims.
+    """
+    if dropped and tensor.dim() < len(order) - columns:
+        tensor = tensor[(None,) * (len(order) - columns - tensor.dim())]
     if tensor.dim() and tensor.dim() == len(order) - columns:
         return tensor[(..., *[None] * columns)]
     return rows_first(tensor, order)

@@ -16,6 +16,7 @@ __all__ = [
     "as_large_as",
     "as_small_as",
     "beside",
+    "beside_dropped",
     "column_numbers",
     "in_rows",
     "one_a_row",
@@ -60,6 +61,21 @@ def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     if tensor.dim() <= x.dim():
         return tensor
     return tensor.squeeze(columns) if x.dim() else tensor.reshape(())
+
+
+def beside_dropped(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return an operand that torch broadcasts with `x`, which has lost the columns, or else with the value
+    before, in a shape that broadcasts with `x`.
+
+    Args:
+        x: the value.
+        tensor: the operand.
+        columns: the dims that make up a row, counted from the end.
+    """
+    pairs = zip(reversed(tensor.shape), reversed(x.shape), strict=False)
+    if tensor.dim() <= x.dim() and all(own in (1, to) for own, to in pairs):
+        return tensor
+    return operand_beside(x, tensor, columns, -1)
 
 
 def operand_beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...], rank: int) -> Tensor:

@@ -150,7 +150,11 @@ class NamedDraft(Draft):
         declared: dict[str, Any] = {"kind": "full"}
         several = rank > 1 and all(s[1] > 1 for s in like)  # else it makes what is reduced larger
         if self.document["dims"] and rng.random() < 0.6 and any(keep) and not all(keep):
-            declared = {"dims": [d for d in range(rank) if keep[d]]}
+            # Dims are x's, of which a loss has dropped the channels.
+            left = [
+                d for d in range(self.document["dims"]) if d != 1 or rank == self.document["dims"]
+            ]
+            declared = {"dims": [d for d, kept in zip(left, keep, strict=True) if kept]}
         elif rank == 2 and not self.document["dims"] and keep[0] != keep[1] and like[0][1] > 1:
             declared = {"kind": "row" if keep[0] else "col"}
         elif self.document["dims"] and not self.multiplied and rng.random() < 0.2 and several:
@@ -158,7 +162,7 @@ class NamedDraft(Draft):
             declared = {"kind": "channel"}
         stem = "mask" if dtype is bool else "t"
         if "dims" in declared and rng.random() < 0.4:  # with its own dims alone
-            shapes = [tuple(s[d] for d in declared["dims"]) for s in shapes]
+            shapes = [tuple(n for n, k in zip(s, keep, strict=True) if k) for s in shapes]
             stem += OWN_DIMS
         elif rng.random() < 0.4 and declared.get("kind") != "row":  # without leading dims
             while shapes[0] and all(s[:1] == (1,) for s in shapes):
