@@ -13,6 +13,7 @@ from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims, placed
 from fusegen.chain.layout import Layout
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
+from fusegen.chain.sizes_of_operands import sizes_of_operands
 from fusegen.chain.span import Span
 from fusegen.chain.steps_after_reductions import (
     problem_of_channels,
@@ -54,6 +55,10 @@ class _Walk:
         #: The span and the extent of each named value; the span is -1 for the value that the first one starts
         #: from.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
+        self.extents: dict[
+            str, tuple[Extent, Extent]
+        ] = {}  # what each step starts from, and its value
+        self.starts: list[Extent] = []  # what reaches each span
         self.opens: tuple[int, ...] | None = None  # the columns for which the next span was cut
         self.reach = self.value  # the extent of the span's activation
 
@@ -69,6 +74,7 @@ class _Walk:
         reach, broadcast, broadcasters = self._opening(steps[0])
         expanded = bool(broadcast) and not self.value.varies.isdisjoint(layout.columns)
         self.opens, self.reach = None, reach
+        self.starts.append(self.value)
         handed: dict[str, Kind] = {}
         left, whole, without = self.value.left, set[str](), set[str]()
         count, by_elements = 0, bool(broadcast)
@@ -102,6 +108,7 @@ class _Walk:
             by_elements = by_elements and by_element(step) and not self._is_named(step)
             given = {name: self._dims(name, layout.columns, start) for name in named}
             self.value = extent_after(step, start, given, layout)
+            self.extents[step.label] = (start, self.value)
             self._check_without_x(step, layout, reach)
             biasless = step.op is not None and step.op.source and not step.state
             self.named |= dict.fromkeys(step.parts, (here, start))
@@ -147,7 +154,8 @@ class _Walk:
             halved = -1 if span.paired else 0 if place else self.spec.halved
             own = replace(span.layout, halved=halved, partition=span.partition)
             still = frozenset({*span.returned, span.steps[-1].label}) - reached
-            found[place] = replace(span, layout=own, still=still)
+            sized = sizes_of_operands(span, self.starts[place], self.extents, self.declared)
+            found[place] = replace(span, layout=own, still=still, sized=sized)
         return tuple(found)
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:

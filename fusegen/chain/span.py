@@ -30,6 +30,7 @@ class Span:
         beside_dropped: the operands that only steps name which start from a value without the columns' dims.
         begins: the names of the value that reaches it, if a later span uses that value or it is an output.
         returned: the names of values that it returns beside its last one: for later spans, or as outputs.
+        sized: the dims along which a call must pass one of some operands as large as the activation.
         still: the names of those values, its last one included, that get no gradient: later steps only
             compare or detach them.
     """
@@ -44,6 +45,7 @@ class Span:
     beside_dropped: frozenset[str] = frozenset()
     begins: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
+    sized: tuple[tuple[int, tuple[str, ...]], ...] = ()
     still: frozenset[str] = frozenset()
 
     @cached_property

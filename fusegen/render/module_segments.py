@@ -25,6 +25,7 @@ class SegmentContext:
             it.
         autocast: by device, whether torch.autocast makes each value that it returns float32.
         promoting: of each such value, the places of the operands that make it float32 if they are.
+        sized: the dims along which a call must pass one of some operands as large as the activation.
         indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
         modes: see `_mode_context`.
@@ -42,6 +43,7 @@ class SegmentContext:
     broadcasters: tuple[int, ...]
     autocast: dict[str, tuple[bool, ...]]
     promoting: tuple[tuple[int, ...], ...]
+    sized: tuple[tuple[int, tuple[str, ...]], ...]
     indexes: bool
     several_values: bool
     modes: list[dict[str, object]]
@@ -86,6 +88,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                 ),
                 autocast=_autocast(chain.spec, segment),
                 promoting=_promoting(chain.spec, segment),
+                sized=_sized(segment),
                 indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
@@ -98,6 +101,15 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
             )
         )
     return found
+
+
+def _sized(segment: Segment) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Return the dims, as kernels take them, along which some operands must be as large as the activation."""
+    order = segment.layout.order
+    return tuple(
+        (order.index(dim) - len(order) if order else dim, names)
+        for dim, names in segment.span.sized
+    )
 
 
 def _taken(operand: SegmentOperand, segment: Segment) -> str:

@@ -26,6 +26,8 @@ class Activation:
         several_values: whether a row of one value is refused, or a batch with one value per group.
         indexes: whether the chain gives numbers of columns, so that a row must have one, and no more than
             float32 counts.
+        sized: the dims, counted from the end, along which a value is as large as the activation by some
+            operands alone, with the names of these: a call must pass one of them as large.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class Activation:
         broadcasters: tuple[int, ...] = (),
         several_values: bool = False,
         indexes: bool = False,
+        sized: tuple[tuple[int, tuple[str, ...]], ...] = (),
     ) -> None:
         self.rank, self.columns, self.grouped = rank, columns, grouped
         self.halved, self.partition, self.parts = halved, partition, partition[0]
         self.name, self.broadcasters = name, broadcasters
-        self.several_values, self.indexes = several_values, indexes
+        self.several_values, self.indexes, self.sized = several_values, indexes, sized
 
     def check(self, package: str, x: Tensor, groups: int) -> None:
         """Refuse sizes that no kernel can compute.

@@ -19,8 +19,14 @@ from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
-from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
+from fusegen.runtime.operand_shapes import (
+    Operand,
+    adapted,
+    asks_for_float32,
+    masks_as_numbers,
+)
 from fusegen.runtime.operators import as_tuple, bits_of, existing, kept_tensors
+from fusegen.runtime.sizes_of_operands import check_sizes
 
 
 class Mode:
@@ -129,10 +135,12 @@ class Chain:
             x = broadcast(x, larger, kinds, activation.columns)
         own = [self.operands[i] for i in mode.operands]
         given = masks_as_numbers(self.package, x, own, [operands[i] for i in mode.operands])
-        given = adapted(x, own, given, activation.columns, activation.halved, activation.parts)
+        passed = given
+        given = adapted(x, own, passed, activation.columns, activation.halved, activation.parts)
         if torch.float32 in self.dtypes and asks_for_float32(x, own, given):
             return as_tuple(self._run(name, start.float(), taken, attributes, seed, groups, keep))
         self._check(x, own, given, groups)
+        check_sizes(self.package, x, own, passed, activation.sized)
         args = (x, *given)
         if mode.random:
             args += (_seed(seed, x),)

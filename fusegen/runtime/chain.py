@@ -36,6 +36,7 @@ from fusegen.runtime.operators import BoundOperator, as_tuple
 from fusegen.runtime.registered import LOADING, registered
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
+from fusegen.runtime.sizes_of_operands import check_sizes
 from fusegen.runtime.windows import offer_windows
 
 _NONE: Mapping[str, tuple[bool, ...]] = MappingProxyType({})
@@ -229,6 +230,7 @@ class Chain:
                 if checked is not None:
                     bound.checked.note(checked)
             else:
+                passed = given
                 given = adapted(
                     x,
                     bound.operands,
@@ -242,6 +244,8 @@ class Chain:
                     return self._arguments(bound, wide, taken, attributes, seed, groups)
                 if not fits(x, bound.operands, given, activation):
                     explain(self.package, x, bound.operands, given, activation)
+                if activation.sized:
+                    check_sizes(self.package, x, bound.operands, passed, activation.sized)
                 self._check(x, groups)
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)

@@ -22,7 +22,8 @@ _COMPARE = {ast.Lt: torch.lt, ast.LtE: torch.le, ast.Gt: torch.gt, ast.GtE: torc
 _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "normcdf": torch.special.ndtr,
     "normpdf": lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
-    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    # By logaddexp the derivative would be 0 where an exponential overflows.
+    "softplus": lambda x: -torch.nn.functional.logsigmoid(-x),
     **{
         name: getattr(torch, name)
         for name in (

@@ -11,6 +11,7 @@ from typing import Any
 
 from fusegen import chain, spec
 from fusegen.base.errors import SpecError
+from fusegen.chain import Segment
 from random_programs.attributes import number
 from random_programs.draft import CrashError, Draft
 from random_programs.program import Program, spec_text
@@ -85,12 +86,15 @@ class NamedDraft(Draft):
     def accepted(self, document: dict[str, Any]) -> bool:
         program = self.made({**document, "order": 1})
         try:
-            chain.derive_all(spec.parse(program.text, self.name))
+            made = chain.derive_all(spec.parse(program.text, self.name))
         except SpecError as error:
             self.refused(error)
             return False
         except Exception as error:
             raise CrashError(program, error) from error
+        if not all(map(self._is_sized, made.segments)):
+            self.refusals["an operand of size 1 gives a value its size"] += 1
+            return False
         try:
             first, second = (shapes_of(program, place) for place in range(2))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -99,6 +103,23 @@ class NamedDraft(Draft):
         # A later step cannot start again from a whole that was taken apart, nor mix ranks.
         self.values = {n: (first[n], second[n]) for n in first if n in second}
         return True
+
+    def _is_sized(self, segment: Segment) -> bool:
+        """Whether operands are as large as a call must pass them where they alone give a value its size."""
+        return all(
+            any(self._size(name, place, dim) != 1 for name in names)
+            for dim, names in segment.span.sized
+            for place in range(2)
+        )
+
+    def _size(self, name: str, place: int, dim: int) -> int:
+        """Return the size of an operand along a dim, counted from the end, in one of the two calls."""
+        shape = self.held[name] if name in self.held else self.inputs.get(name, ((0,), (0,)))[place]
+        if OWN_DIMS in name:
+            dims = self.document["operands"][name]["dims"]
+            sizes = {d - self.document["dims"]: n for d, n in zip(dims, shape, strict=True)}
+            return sizes.get(dim, 1)
+        return shape[dim] if len(shape) >= -dim else 1
 
     @property
     def multiplied(self) -> bool:
