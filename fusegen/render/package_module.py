@@ -233,7 +233,7 @@ def _forward(
         by_kernels: whether the package's kernels pool; what pools then begins with its convolution.
     """
     spec, later = chains.spec, _taken_later(chains)
-    lines = [f"{INPUT} = x"] if INPUT in later else []
+    lines: list[str] = []
     for place, piece in enumerate(chains.pieces):
         own = _spec(piece)
         last = own.steps[-1].label
@@ -258,7 +258,8 @@ def _forward(
             lines.append(f"{last} = x")
     last = spec.steps[-1].label
     outputs = ["x" if label == last else label for label in spec.outputs or (last,)]
-    return [*lines, f"return {', '.join(outputs)}"]
+    taken = INPUT in later or any(f"{INPUT}.shape" in line for line in lines)
+    return [*[f"{INPUT} = x"] * taken, *lines, f"return {', '.join(outputs)}"]
 
 
 def _along_dims(spec: Spec, step: Step, name: str) -> str:
@@ -269,8 +270,13 @@ def _along_dims(spec: Spec, step: Step, name: str) -> str:
     if operand is None or (operand.dims is None and step.op is not START):
         return text
     rank = spec.dims if operand.dims is not None else step.dims
+    if not rank:
+        return text
     dims = operand.dims or tuple(range(-rank, 0))
-    return f"along_dims({text}, {dims}, {(-1,) * rank})" if rank else text
+    first = spec.steps[0]
+    # Sizes decide between the dims that it lists and the last ones.
+    known = operand.dims is not None and (not first.is_source or first.op is CUT)
+    return f"along_dims({text}, {dims}, {f'{INPUT}.shape' if known else (-1,) * rank})"
 
 
 def _taken_later(chains: Chains) -> set[str]:

@@ -67,6 +67,15 @@ chain:
   - mean: {dim: 2, keepdim: true}
   - add: bias
 """,
+    # What a formula starts from: only the sizes of x say that torch does not align it.
+    "few_started": """
+dims: 4
+operands: {c: {dims: [0, 1, 3]}}
+chain:
+  - rms_norm: {name: normed, eps: 1e-6}
+  - expr: {name: w, formula: "swish(c)"}
+  - expr: "normed * tanh(w)"
+""",
 }
 #: Sizes of x: some are equal, and some are 1.
 SHAPES: dict[int, list[tuple[int, ...]]] = {
@@ -110,6 +119,10 @@ def larger(_: Any, x: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, ...]
     return ((a.tanh() * b * scale[:, None]).mean(2, keepdim=True) + bias[:, None],)
 
 
+def started(_: Any, x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    return (F.rms_norm(x, x.shape[-1:], eps=1e-6) * F.silu(c).tanh()[:, :, None],)
+
+
 #: How many dims x has, what computes the same in torch, and the dims of each operand, with the times that the
 #: last of them is as large as x's.
 CASES: dict[str, tuple[int, Callable[..., tuple[Tensor, ...]], list[tuple[tuple[int, ...], int]]]]
@@ -119,6 +132,7 @@ CASES = {
     "few_axis": (4, axis, [((0, 3), 1), ((0, 1), 1)]),
     "few_apart": (4, apart, [((0, 2), 1), ((1, 3), 1)]),
     "few_larger": (3, larger, [((0, 2), 1), ((0, 2), 1)]),
+    "few_started": (4, started, [((0, 1, 3), 1)]),
 }
 
 
