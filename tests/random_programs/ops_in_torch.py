@@ -155,6 +155,11 @@ def _exact_norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
     return root(added, power)
 
 
+def _exact_normalize(x: Tensor, *, p: Any, dim: Any, eps: float) -> Tensor:
+    """Return x over its norm by that definition."""
+    return x / _exact_norm(x, p=p, dim=dim, keepdim=True).clamp_min(eps)
+
+
 def _exact_cross_entropy(
     x: Tensor, target: Value, *weights: Value, reduction: str = "mean"
 ) -> Tensor:
@@ -304,6 +309,7 @@ WRITTEN_OUT: dict[str, Callable[..., Tensor]] = {
     "instance_norm": _exact_instance_norm,
     "layer_norm": _exact_layer_norm,
     "norm": _exact_norm,
+    "normalize": _exact_normalize,
     "std": _std,
     "var": _var,
 }

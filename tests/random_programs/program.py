@@ -47,6 +47,7 @@ class Program:
         called = {n: _plain(getattr(self, n)) for n in _CALLED}
         if self.tensors is not None:
             called["tensors"] = dict(self.tensors)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# {json.dumps(called)}\n{self.text}")
 
     @classmethod
