@@ -221,7 +221,8 @@ def _elementwise(name: str) -> Callable[..., Tensor]:
 def _of_classes(name: str) -> Callable[..., Tensor]:
     def loss(x: Tensor, target: Tensor, weight: Value, **attributes: Any) -> Tensor:
         known = None if weight is None else _tensor(weight, x).detach().flatten().expand(x.shape[1])
-        return getattr(F, name)(x, target, weight=known, **attributes)
+        # The derivative of an image's loss is refused where that is not contiguous.
+        return getattr(F, name)(x.contiguous(), target, weight=known, **attributes)
 
     return loss
 
