@@ -19,14 +19,7 @@ from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.render.stepwise import stepwise_lines
-from fusegen.runtime.steps import (
-    beside,
-    column_numbers,
-    in_rows,
-    one_a_row,
-    operand_beside,
-    widened,
-)
+from fusegen.runtime import steps
 from fusegen.spec import parse
 from fusegen.spec.model import INPUT, Spec
 from fusegen.tools.check.reference import run_chain
@@ -54,8 +47,8 @@ def compiled(spec: Spec, operands: dict[str, SegmentOperand]) -> Callable[..., T
     inputs = spec.steps[0].op.inputs if spec.steps[0].op else ()
     head = f"def run(self, numbers, x, {', '.join([*operands, *inputs])}):"
     text = "\n    ".join([head, *lines, "return x"])
-    helpers = (beside, column_numbers, in_rows, one_a_row, operand_beside, widened)
-    scope: dict[str, Any] = {"torch": torch, **{h.__name__: h for h in helpers}}
+    helpers = {name: getattr(steps, name) for name in steps.__all__}
+    scope: dict[str, Any] = {"torch": torch, **helpers}
     exec(text, scope)  # noqa: S102 # it is what a package would hold
     run: Callable[..., Tensor] = scope["run"]
     return run
