@@ -88,15 +88,15 @@ def alone(spec: Spec) -> bool:
     return len(spec.steps) == 1 and spec.steps[0].is_source
 
 
-def earlier_values(spec: Spec, chain: Chain) -> set[str]:
+def earlier_values(spec: Spec, chain: Chain) -> Collection[str]:
     """Return the values that may be larger than what a chain starts from: earlier ones, and the input."""
     steps = chain.spec.steps
     own = {name for step in steps for name in step.names}
     found = spec.computed - own - as_large(steps, spec.steps)
     with_input = found | {INPUT}
     if not steps[0].is_source or INPUT in own or not keeps_sizes(steps, with_input):
-        return {*found}
-    return {*with_input}
+        return found
+    return with_input
 
 
 def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:

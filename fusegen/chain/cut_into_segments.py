@@ -55,9 +55,8 @@ class _Walk:
         #: The span and the extent of each named value; the span is -1 for the value that the first one starts
         #: from.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
-        self.extents: dict[
-            str, tuple[Extent, Extent]
-        ] = {}  # what each step starts from, and its value
+        #: Of each step, the extent of what it starts from, and that of its value.
+        self.extents: dict[str, tuple[Extent, Extent]] = {}
         self.starts: list[Extent] = []  # what reaches each span
         self.opens: tuple[int, ...] | None = None  # the columns for which the next span was cut
         self.reach = self.value  # the extent of the span's activation

@@ -50,7 +50,7 @@ class Extent:
         """Return the extent without some dims."""
         gone = set(dims)
         left = [dim for dim in range(-self.rank, 0) if dim not in gone]
-        places = {dim: place - len(left) for place, dim in enumerate(left)}
+        places = places_of(left)
         varies = frozenset(places[d] for d in self.varies if d in places)
         moved = self.moved or any(dim <= CHANNEL_DIM - self.rank for dim in gone)
         of_x = tuple(self.left[dim] for dim in left) if self.left else ()
@@ -69,6 +69,11 @@ class Extent:
         )
 
 
+def places_of(dims: Sequence[int]) -> dict[int, int]:
+    """Return the place of each of some dims among these, counted from the end."""
+    return {dim: place - len(dims) for place, dim in enumerate(dims)}
+
+
 def placed(operand: Operand, left: Sequence[int]) -> Operand:
     """Return an operand that lists dims of what its chain starts from with the places that these have in a
     value from which some were dropped.
@@ -79,7 +84,7 @@ def placed(operand: Operand, left: Sequence[int]) -> Operand:
     """
     if operand.dims is None or not left:
         return operand
-    places = {dim: place - len(left) for place, dim in enumerate(left)}
+    places = places_of(left)
     return replace(operand, dims=tuple(places[dim] for dim in operand.dims if dim in places))
 
 

@@ -20,7 +20,7 @@ from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.span import Span
 from fusegen.spec.model import Operand, Step
 
-__all__ = ["Start", "sizes_of_operands"]
+__all__ = ["sizes_of_operands"]
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,20 @@ class Source:
 
 
 Sources = frozenset[Source]
-#: Of each step, the extent of what it starts from, and that of its value.
-Start = Mapping[str, tuple[Extent, Extent]]
 
 
 def sizes_of_operands(
-    span: Span, value: Extent, extents: Start, declared: Mapping[str, Operand]
+    span: Span,
+    value: Extent,
+    extents: Mapping[str, tuple[Extent, Extent]],
+    declared: Mapping[str, Operand],
 ) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Return the dims along which a call must pass one of some operands as large as the activation.
 
     Args:
         span: the span.
         value: the extent of what reaches it.
-        extents: the extents of its steps.
+        extents: of each step, the extent of what it starts from, and that of its value.
         declared: the spec's operands.
     """
     walk = _Walk(span, value, declared)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fusegen.chain import Chain
 from fusegen.render.module_forward import parameters_of
 from fusegen.render.places import kept_sizes
-from fusegen.spec.cut import REST
+from fusegen.spec.keys import REST
 from fusegen.spec.model import PartsOf, Setting
 
 __all__ = ["cut_line", "cut_lines", "given_along", "taken_apart", "torch_aligns"]

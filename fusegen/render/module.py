@@ -23,15 +23,13 @@ from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Argument, Ref, Spec, Step
 
 _HELPERS = (
-    *(
-        "along_dims",
-        "beside",
-        "beside_dropped",
-        "column_numbers",
-        "in_rows",
-        "one_a_row",
-        "operand_beside",
-    ),
+    "along_dims",
+    "beside",
+    "beside_dropped",
+    "column_numbers",
+    "in_rows",
+    "one_a_row",
+    "operand_beside",
     "widened",
 )
 _PYTHON_TYPES = {"int": "int", "float": "float", "bool": "bool", "shape": "Sequence[int]"}

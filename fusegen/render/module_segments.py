@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain, Mode, Segment, SegmentOperand
 from fusegen.chain.autocast import float32_values, promoting_operands
+from fusegen.chain.dims_of_values import places_of
 from fusegen.chain.still_inputs import still_inputs
 from fusegen.ops.autocast import IN_FLOAT32
 from fusegen.program import Input, Kind, Program, Reduce, Take
@@ -105,11 +106,8 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
 
 def _sized(segment: Segment) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Return the dims, as kernels take them, along which some operands must be as large as the activation."""
-    order = segment.layout.order
-    return tuple(
-        (order.index(dim) - len(order) if order else dim, names)
-        for dim, names in segment.span.sized
-    )
+    places = places_of(segment.layout.order)
+    return tuple((places.get(dim, dim), names) for dim, names in segment.span.sized)
 
 
 def _taken(operand: SegmentOperand, segment: Segment) -> str:

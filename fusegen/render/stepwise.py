@@ -14,6 +14,7 @@ import sympy as sp
 
 from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
+from fusegen.chain.dims_of_values import places_of
 from fusegen.chain.operands import is_aligned
 from fusegen.chain.outline import names_reduced
 from fusegen.chain.span import Span
@@ -93,10 +94,10 @@ class _Writer:
     def align(self, span: Span, along: Mapping[str, tuple[int, ...]]) -> None:
         """Note the operands of a span that torch aligns with a value without its columns' dims."""
         columns, rank = span.layout.columns, span.layout.rank
-        left = [dim for dim in range(-rank, 0) if dim not in columns]
+        places = places_of([dim for dim in range(-rank, 0) if dim not in columns])
         aligned = {o.name for o in self.spec.operands if is_aligned(o)}
         self.dropped = {
-            name: tuple(left.index(d) - len(left) for d in along.get(name, ()) if d in left)
+            name: tuple(places[d] for d in along.get(name, ()) if d in places)
             for name in span.beside_dropped & aligned
         }
 

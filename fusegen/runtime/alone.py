@@ -19,12 +19,7 @@ from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
-from fusegen.runtime.operand_shapes import (
-    Operand,
-    adapted,
-    asks_for_float32,
-    masks_as_numbers,
-)
+from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
 from fusegen.runtime.operators import as_tuple, bits_of, existing, kept_tensors
 from fusegen.runtime.sizes_of_operands import check_sizes
 

@@ -244,8 +244,7 @@ class Chain:
                     return self._arguments(bound, wide, taken, attributes, seed, groups)
                 if not fits(x, bound.operands, given, activation):
                     explain(self.package, x, bound.operands, given, activation)
-                if activation.sized:
-                    check_sizes(self.package, x, bound.operands, passed, activation.sized)
+                check_sizes(self.package, x, bound.operands, passed, activation.sized)
                 self._check(x, groups)
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)

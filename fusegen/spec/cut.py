@@ -24,7 +24,6 @@ from fusegen.spec.small_values import needs_own_size
 
 __all__ = [
     "CUT",
-    "REST",
     "START",
     "cut_of",
     "dim_of_parts",

@@ -10,8 +10,8 @@ from typing import Any
 from fusegen.atoms.halves import MOST_PARTS
 from fusegen.ops import Op, aliases, registry
 from fusegen.spec.attribute import type_of
-from fusegen.spec.cut import REST
 from fusegen.spec.formula.step import KEYS
+from fusegen.spec.keys import REST
 from fusegen.spec.model import EXPR
 from fusegen.spec.op_keys import DTYPE, OpKeys
 from fusegen.spec.section_models import Sections

@@ -11,8 +11,9 @@ from fusegen.chain import Chain
 from fusegen.chain.layout import channel_from_end
 from fusegen.program import Kind
 from fusegen.spec.computed_size import ComputedSize
-from fusegen.spec.cut import REST, START, sizes_of
+from fusegen.spec.cut import START, sizes_of
 from fusegen.spec.factor import OF
+from fusegen.spec.keys import REST
 from fusegen.spec.model import Ref, Setting, Spec, Step
 
 __all__ = [

@@ -12,8 +12,9 @@ from fusegen.base.errors import UserError, nearest
 from fusegen.chain import Chain, Chains
 from fusegen.chain.chains import larger_operands
 from fusegen.chain.layout import channel_from_end
-from fusegen.spec.cut import CUT, REST, START, sizes_of
+from fusegen.spec.cut import CUT, START, sizes_of
 from fusegen.spec.factor import OF
+from fusegen.spec.keys import REST
 from fusegen.spec.model import INPUT, Operand, Ref, Spec, Step
 from fusegen.tools.single_file.example_shapes import (
     CHANNELS,

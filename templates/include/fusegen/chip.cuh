@@ -48,8 +48,8 @@ inline const Chip& chip() {
 // and bytes of shared memory, in clusters of how many blocks (0: no clusters).
 using Question = std::tuple<const void*, int, unsigned, size_t, int>;
 
-// The driver's answers, by question. The first question takes the driver some 10 us, and so does
-// each further one: a pass of a small model would spend most of its time on them.
+// The driver's answers, by question. The driver works them out anew each time it is asked, while
+// the GPU waits for a launch.
 class Answers {
  public:
   // The answer to `question`, by ask() if it is new.
@@ -61,7 +61,8 @@ class Answers {
     return known_[question] = ask();
   }
 
-  // Grants a kernel `bytes` of shared memory. What it was granted for a larger launch stays.
+  // Grants a kernel `bytes` of shared memory. What it was granted for a larger launch stays. Called
+  // from ask() alone: find() holds the lock.
   template <class Kernel>
   void grant(Kernel* kernel, int device, size_t bytes) {
     size_t& granted = granted_[{reinterpret_cast<const void*>(kernel), device}];
