@@ -14,7 +14,7 @@ from fusegen.spec.by_element import by_element
 from fusegen.spec.chains import chains_of, named_by
 from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Spec
-from fusegen.spec.small_values import as_large, keeps_sizes, larger_at
+from fusegen.spec.small_values import as_large, full_beside, keeps_sizes, larger_at
 
 __all__ = ["Chains", "derive_all"]
 
@@ -89,14 +89,13 @@ def alone(spec: Spec) -> bool:
 
 
 def earlier_values(spec: Spec, chain: Chain) -> Collection[str]:
-    """Return the values that may be larger than what a chain starts from: earlier ones, and the input."""
+    """Return what may be larger than what a chain starts from: earlier values, the input, full operands."""
     steps = chain.spec.steps
     own = {name for step in steps for name in step.names}
     found = spec.computed - own - as_large(steps, spec.steps)
-    with_input = found | {INPUT}
-    if not steps[0].is_source or INPUT in own or not keeps_sizes(steps, with_input):
-        return found
-    return with_input
+    given = full_beside(steps, spec.operands)
+    given |= {INPUT} if steps[0].is_source and INPUT not in own else set()
+    return found | given if keeps_sizes(steps, found | given) else found
 
 
 def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:

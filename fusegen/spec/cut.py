@@ -155,7 +155,7 @@ def with_start(
         dims: the number of dims of x.
     """
     if OF not in step.factors or step.is_source:
-        start = _start_before(step, before)
+        start = _start_before(step, before, operands)
         return [step] if start is None else [start, step]
     operand = operands[step.factors[OF].name]
     rank = dims if operand.dims is not None else step.dims  # full is what reaches the step
@@ -164,7 +164,9 @@ def with_start(
     return [start, replace(step, factors={}, dims=rank)]
 
 
-def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
+def _start_before(
+    step: Step, before: Sequence[Step], operands: Mapping[str, Operand]
+) -> Step | None:
     """Return the step that starts a chain for a formula without x, or None if that goes on with a chain.
 
     It goes on if it names a value of that chain, and one that is as wide as the others there. Any step starts
@@ -177,7 +179,7 @@ def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
         return None
     first = next((n for n in range(len(before) - 1, 0, -1) if before[n].is_source), 0)
     own = {name for other in before[first:] for name in other.names}
-    if needs_own_size(step, before):
+    if needs_own_size(step, before, operands):
         start = before[-1].label if step.takes_x else named[0]
         return _start(start, Factor(start, is_step=True), {}, step.line, step.dims)
     if step.takes_x:
@@ -187,7 +189,7 @@ def _start_before(step: Step, before: Sequence[Step]) -> Step | None:
     # What starts from an operand, or for its size, is small, and may become larger only before what reduces.
     small = before[first].op is START and (
         not before[first].factors[OF].is_step
-        or (len(before) > first + 1 and needs_own_size(before[first + 1], before[:first]))
+        or (len(before) > first + 1 and needs_own_size(before[first + 1], before[:first], operands))
     )
     small = small and not {*step.mentions} <= own and not all(by_element(s) for s in before[first:])
     if not (apart or wider or small or before[-1].op is CUT):

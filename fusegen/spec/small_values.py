@@ -9,7 +9,7 @@ chain of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import sympy as sp
 
@@ -17,11 +17,11 @@ from fusegen.atoms.constants import parts
 from fusegen.atoms.rows import Reduction
 from fusegen.program import Kind, kind_of_formula
 from fusegen.spec.by_element import by_element
-from fusegen.spec.keys import REST
-from fusegen.spec.model import INPUT, Ref, Step
+from fusegen.spec.keys import OF, REST
+from fusegen.spec.model import INPUT, Operand, Ref, Step
 from fusegen.spec.yaml import Document, Place
 
-__all__ = ["as_large", "check_size", "keeps_sizes", "larger_at", "needs_own_size"]
+__all__ = ["as_large", "check_size", "full_beside", "keeps_sizes", "larger_at", "needs_own_size"]
 
 
 def larger_at(steps: Sequence[Step], earlier: Collection[str]) -> int | None:
@@ -45,7 +45,13 @@ def larger_at(steps: Sequence[Step], earlier: Collection[str]) -> int | None:
     return None
 
 
-def check_size(document: Document, place: Place, step: Step, before: Sequence[Step]) -> None:
+def check_size(
+    document: Document,
+    place: Place,
+    step: Step,
+    before: Sequence[Step],
+    operands: Mapping[str, Operand],
+) -> None:
     """Refuse a step that reduces, and takes a value that may be smaller than what reaches it.
 
     Args:
@@ -53,13 +59,14 @@ def check_size(document: Document, place: Place, step: Step, before: Sequence[St
         place: the step's place in it.
         step: the step.
         before: the steps before it.
+        operands: the operands.
 
     Raises:
         SpecError: it does.
     """
-    if not before or not _reduces(step) or not needs_own_size(step, before):
+    if not before or not _reduces(step) or not needs_own_size(step, before, operands):
         return
-    own = _small(*_chain_of(before))
+    own = _small(*_chain_of(before, operands))
     if not step.takes_x and own.issuperset(step.mentions):  # their sizes are one
         return
     small = next(name for name in step.mentions if name in own)
@@ -70,14 +77,15 @@ def check_size(document: Document, place: Place, step: Step, before: Sequence[St
     raise document.error(place, message)
 
 
-def needs_own_size(step: Step, before: Sequence[Step]) -> bool:
+def needs_own_size(step: Step, before: Sequence[Step], operands: Mapping[str, Operand]) -> bool:
     """Whether the size of a step's value follows from one that its chain computes before it becomes larger.
 
     Args:
         step: the step.
         before: the steps before it.
+        operands: the operands.
     """
-    return _needs_own_size(step, *_chain_of(before))
+    return _needs_own_size(step, *_chain_of(before, operands))
 
 
 def keeps_sizes(chain: Sequence[Step], earlier: Collection[str]) -> bool:
@@ -98,8 +106,8 @@ def _needs_own_size(step: Step, chain: Sequence[Step], earlier: Collection[str])
     # A kind stands for a size: what is not full may be smaller than the chain.
     sizes, x = dict.fromkeys(earlier, Kind.FULL), Kind.SCALAR
     for other in chain[place:]:
-        sizes |= dict.fromkeys(other.parts, x)
         found = _size(other, sizes, x)
+        sizes |= dict.fromkeys(other.parts, x)
         sizes[other.label] = found
         x = x if other.indexes else found  # the next step goes on from other values
     return _size(step, sizes, x) != Kind.FULL or _reduces_small(step, sizes, x)
@@ -119,8 +127,24 @@ def as_large(chain: Sequence[Step], steps: Sequence[Step]) -> set[str]:
     return set()
 
 
-def _chain_of(before: Sequence[Step]) -> tuple[Sequence[Step], set[str]]:
-    """Return the last chain's steps, and the values before it, which may be larger than what it starts from.
+def full_beside(chain: Sequence[Step], operands: Iterable[Operand]) -> set[str]:
+    """Return the operands that may be larger than the value that a chain starts from: the full ones.
+
+    Args:
+        chain: the chain; if a product or x begins it, there are none.
+        operands: the operands.
+    """
+    op, start = chain[0].op, chain[0].factors.get(OF)
+    if op is None or op.torch or start is None or not start.is_step:
+        return set()
+    plain = (o for o in operands if o.dims is None and not (o.factor or o.whole))
+    return {operand.name for operand in plain if operand.kind == Kind.FULL}
+
+
+def _chain_of(
+    before: Sequence[Step], operands: Mapping[str, Operand]
+) -> tuple[Sequence[Step], set[str]]:
+    """Return the last chain's steps, and what may be larger than what it starts from: the values before it.
 
     A chain that a product begins is as large as the input, for the steps that it can have.
     """
@@ -129,6 +153,7 @@ def _chain_of(before: Sequence[Step]) -> tuple[Sequence[Step], set[str]]:
     op = before[0].op if before else None
     given = {INPUT} if first or (op is not None and op.source and op.takes_only_x) else set()
     given |= {name for step in before[:first] for name in step.names}
+    given |= full_beside(before[first:], operands.values()) if before else set()
     return before[first:], given - own - as_large(before[first:], before[:first])
 
 
@@ -146,10 +171,9 @@ def _named(step: Step) -> set[str]:
     return {*step.tensors, *step.mentions}
 
 
-def _size(step: Step, sizes: Mapping[str, Kind], x: Kind) -> Kind:
+def _size(step: Step, sizes: dict[str, Kind], x: Kind) -> Kind:
     """Return the size of a step's value."""
-    found = kind_of_formula(step.expr, _sizes_in(step, sizes, x))
-    return found if _reduces(step) else found | x
+    return kind_of_formula(step.expr, _sizes_in(step, sizes | dict.fromkeys(step.parts, x), x))
 
 
 def _reduces_small(step: Step, sizes: Mapping[str, Kind], x: Kind) -> bool:

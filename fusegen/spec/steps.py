@@ -100,7 +100,7 @@ def steps(
         step = _step(names, draft, label, done)
         step = taking_apart(step, taken, values) if taken else step
         check_after_product(document, draft.place, step, done, dims)
-        check_size(document, draft.place, step, done)
+        check_size(document, draft.place, step, done, declared)
         done += with_start(step, done, declared, dims)
         of_drafts += [draft] * (len(done) - len(of_drafts))
         names = replace(names, dims=dims_after(done[-1]))

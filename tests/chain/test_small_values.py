@@ -91,6 +91,29 @@ chain:
   - mul: {name: a, other: c}
   - mul: {name: y, other: input}
 """,
+    # Named again by a step that computes each element by itself.
+    "by_element_again": """
+dims: 4
+outputs: [y, z]
+chain:
+  - tanh: {name: t}
+  - adaptive_avg_pool2d: {name: pooled, output_size: 1}
+  - sigmoid: {name: gate}
+  - mul: {name: y, other: t}
+  - expr: {name: z, formula: "tanh(gate)"}
+""",
+    # The same beside an operand that a call may pass as large as x, or smaller.
+    "beside_full": """
+dims: 4
+operands: {w: full}
+outputs: [y, z, u]
+chain:
+  - adaptive_avg_pool2d: {name: pooled, output_size: 1}
+  - sigmoid: {name: gate}
+  - mul: {name: y, other: input}
+  - expr: {name: z, formula: "tanh(gate) * w"}
+  - expr: {name: u, formula: "gate * gate"}
+""",
     # Twice in one chain.
     "larger_twice": """
 dims: 4
@@ -159,6 +182,16 @@ def operand_before(x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     return a, a * x
 
 
+def by_element_again(x: Tensor) -> tuple[Tensor, ...]:
+    gate = x.tanh().mean((2, 3), keepdim=True).sigmoid()
+    return gate * x.tanh(), gate.tanh()
+
+
+def beside_full(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+    gate = x.mean((2, 3), keepdim=True).sigmoid()
+    return gate * x, gate.tanh() * w, gate * gate
+
+
 OF_OPERANDS = (operand_again, reduced_again, operand_before)
 
 
@@ -166,7 +199,7 @@ OF_OPERANDS = (operand_again, reduced_again, operand_before)
     "same",
     [
         *(gate_again, *OF_OPERANDS),
-        *(gate_of_input, gate_of_input_later, parts_of_input, larger_twice),
+        *(gate_of_input, gate_of_input_later, parts_of_input, larger_twice, by_element_again),
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4, 4, 4), (2, 1, 3, 1)])
@@ -180,6 +213,26 @@ def test_values_and_two_derivatives_are_those_of_torch(
     shape = (shape[0], 2, *shape[2:]) if same is parts_of_input else shape
     shapes = [shape, (shape[0], shape[2])] if same in OF_OPERANDS else [shape]
     inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    _compare(model, same, inputs)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 1, 1), (3, 1, 1), (4, 5), (1,)])
+def test_a_full_operand_may_be_larger_than_a_small_value(
+    packages: dict[str, ModuleType], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(1)
+    model: Any = packages["beside_full"].Module().double()
+    shapes = ((2, 3, 4, 5), shape)
+    inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    _compare(model, beside_full, inputs)
+
+
+def _compare(
+    model: Callable[..., Any], same: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]
+) -> None:
+    """Compare values, gradients and second derivatives."""
 
     def derivatives(values: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
         values = values if isinstance(values, tuple) else (values,)
@@ -191,8 +244,6 @@ def test_values_and_two_derivatives_are_those_of_torch(
 
     for value, wanted in zip(derivatives(model(*inputs)), derivatives(same(*inputs)), strict=True):
         torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-9)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(*inputs), model(*inputs))
 
 
 def test_what_is_as_large_as_its_chain_starts_none() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from fusegen.base.errors import UserError, nearest
 from fusegen.chain import Chain, Chains
-from fusegen.chain.chains import larger_operands
+from fusegen.chain.chains import earlier_values, larger_operands
 from fusegen.chain.layout import channel_from_end
 from fusegen.spec.cut import CUT, START, sizes_of
 from fusegen.spec.factor import OF
@@ -161,7 +161,8 @@ def _of_pieces(
                 message = f"the example has no such sizes: {step.label} does not take {list(start)}"
                 raise UserError(f"{message}; give others, such as --sizes image=8") from error
         if isinstance(piece, Chain):
-            for name in larger_operands(piece, values.keys() - piece.spec.computed):
+            larger = larger_operands(piece, earlier_values(spec, piece))
+            for name in (name for name in larger if name in values):
                 shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
             _add_operands(piece, shape, numbers, values, inputs, constant)
             reached |= {step.label: shape for step in own.steps}
