@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,7 +147,8 @@ class _Run:
         assert op is not None
         given = _by_name(op, given)
         label = given.get("name", op.name)
-        operands = {name: self._given(given.get(name), x) for name in op.operands}
+        beside = self._beside([given.get(name) for name in op.operands], x)
+        operands = {name: self._given(given.get(name), beside) for name in op.operands}
         attributes = {n: self._number(given.get(n, v)) for n, v in op.attributes.items()}
         if op.submodule is not None:
             rank = max(self.document.get("dims", op.rank) - 2, 0)
@@ -196,7 +197,8 @@ class _Run:
             self.named |= _parts(given, self.named.get(whole, self.call.operands.get(whole, x)))
             dims = as_dims(given.get("dim", -1))
         known = {*self.call.operands, *self.named, *self.call.numbers}
-        values = {name: self._given(name, x) for name in names_of(text) if name in known}
+        largest = self._beside(names_of(text), x)
+        values = {name: self._given(name, largest) for name in names_of(text) if name in known}
         # A function of a row takes an operand as it is declared, not as large as a call happens to pass it.
         # One of operands alone starts from what it is passed.
         beside = not names_of(text).isdisjoint({"x", *self.named})
@@ -222,8 +224,13 @@ class _Run:
             function = WRITTEN_OUT.get(name, function)
         return function(x, *operands, **attributes)
 
+    def _beside(self, names: Iterable[Any], x: Tensor) -> Tensor:
+        """Return what has the most dims of x and the earlier values that a step names."""
+        named = [self.named[n] for n in names if isinstance(n, str) and n in self.named]
+        return max([x, *named], key=Tensor.dim)
+
     def _given(self, value: Any, x: Tensor) -> Value:
-        """Return what fills an operand's place, as it broadcasts with x."""
+        """Return what fills an operand's place, as it broadcasts with the largest value beside it."""
         if not isinstance(value, str):
             return None if value is None else float(value)
         if value in self.named:
