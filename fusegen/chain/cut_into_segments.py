@@ -16,6 +16,7 @@ from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.chain.sizes_of_operands import sizes_of_operands
 from fusegen.chain.span import Span
 from fusegen.chain.steps_after_reductions import (
+    check_shapes,
     problem_of_channels,
     problem_of_dims,
     problem_of_reduced_rows,
@@ -82,6 +83,7 @@ class _Walk:
             wrong = problem_of_channels(step, self.value)
             if wrong := wrong or problem_of_dims(step, self._start(step), self.declared):
                 raise self._refused(step, wrong)
+            check_shapes(self.spec, step, (self._start(step), reach))
             needed = self._needs(step, layout, reach, started=count == 0)
             if needed is not None or (step.paired and broadcast and count):
                 break

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fusegen.chain.dims_of_values import Extent
+from fusegen.base.errors import SpecError
+from fusegen.chain.dims_of_values import Extent, placed
 from fusegen.chain.layout import Layout, channel_from_end
 from fusegen.program import Kind
-from fusegen.spec.model import Operand, Ref, Step
+from fusegen.spec.model import Operand, Ref, Spec, Step
 
-__all__ = ["problem_of_channels", "problem_of_dims", "problem_of_reduced_rows"]
+__all__ = ["check_shapes", "problem_of_channels", "problem_of_dims", "problem_of_reduced_rows"]
+
+
+def check_shapes(spec: Spec, step: Step, values: Sequence[Extent]) -> None:
+    """Refuse the shape of a parameter that lists its dims, if it has other dims than all values beside it.
+
+    Args:
+        spec: the spec.
+        step: the step that names it.
+        values: what the step starts from, and what its segment does.
+
+    Raises:
+        SpecError: the shape of one is refused.
+    """
+    for operand in (o for o in spec.operands if o.name in step.tensors and o.dims is not None):
+        sizes: object = operand.shape
+        if isinstance(sizes, str):
+            sizes = next((a.default for a in spec.arguments if a.name == sizes), None)
+        if not isinstance(sizes, tuple) or len(sizes) == len(operand.dims or ()):
+            continue
+        larger = {place - len(sizes) for place, size in enumerate(sizes) if size != 1}
+        dims = [{*(placed(operand, value.left).dims or ())} for value in values]
+        fits = (
+            len(sizes) <= value.rank and larger <= own
+            for value, own in zip(values, dims, strict=True)
+        )
+        if not any(fits):
+            listed = ", ".join(map(str, sizes))
+            message = (
+                f"{operand.name!r} cannot broadcast: [{listed}] varies along others than its dims in what "
+                f"reaches {step.label}; give one size for each of its dims alone"
+            )
+            raise SpecError(message, spec.path, operand.line)
 
 
 def problem_of_channels(step: Step, value: Extent) -> str | None:

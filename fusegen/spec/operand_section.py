@@ -215,12 +215,10 @@ def _shape_along_dims(
         raise document.error(place, f"{place[1]!r} needs a shape: give `shape: [{listed}]`")
     shape = _given_shape(model, document, place, arguments)
     sizes: object = next((a.default for a in arguments if a.name == shape), shape)
-    if isinstance(sizes, tuple):
-        dims = {dim % model.dims - model.dims for dim in given.dims}
-        if not dims.issuperset(n - len(sizes) for n, size in enumerate(sizes) if size != 1):
-            listed = ", ".join(map(str, sizes))
-            message = f"{place[1]!r} cannot broadcast: [{listed}] varies along others than its dims"
-            raise document.error((*place, "shape"), f"{message}, {shown(given.dims)}")
+    if isinstance(sizes, tuple) and sum(size != 1 for size in sizes) > len(given.dims):
+        listed = ", ".join(map(str, sizes))
+        message = f"{place[1]!r} cannot broadcast: [{listed}] varies along others than its dims"
+        raise document.error((*place, "shape"), f"{message}, {shown(given.dims)}")
     return shape
 
 
