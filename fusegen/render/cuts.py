@@ -60,12 +60,12 @@ def cut_lines(chain: Chain) -> list[str]:
 
 
 def given_along(chain: Chain) -> dict[str, tuple[int, ...]]:
-    """Return the dims of those inputs of a `Module` that a call may pass with these alone.
+    """Return the dims of those inputs and parameters of a `Module` that may have these alone.
 
     What is taken apart gets x's dims as it is cut.
     """
     parts = {name for cut in taken_apart(chain) for name in cut.names}
-    given = [o for o in chain.operands if o.owner is None and o.name not in parts]
+    given = [o for o in chain.operands if o.owner in (None, o.name) and o.name not in parts]
     return {o.name: o.alone for o in given if o.alone}
 
 

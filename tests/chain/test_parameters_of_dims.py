@@ -30,7 +30,7 @@ def _name(steps: str, shape: str) -> str:
 def _text(steps: str, shape: str) -> str:
     return (
         f"dims: 4\noperands: {{w: {{dims: [0, 2], init: randn, shape: {shape}}}}}\n"
-        f"chain: [{{{STEPS[steps][0]}}}, {{mul: w}}]\n".replace("{tanh}", "tanh")
+        f"chain: [dropout, {{{STEPS[steps][0]}}}, {{mul: w}}]\n".replace("{tanh}", "tanh")
     )
 
 
@@ -53,7 +53,7 @@ def test_values_and_gradients_are_those_of_torch(
     packages: dict[str, ModuleType], steps: str, shape: str
 ) -> None:
     torch.manual_seed(1)
-    model: Any = packages[_name(steps, shape)].Module().double()
+    model: Any = packages[_name(steps, shape)].Module().double().eval()
     assert str(list(model.w.shape)) == shape
     x = torch.randn(4, 3, 6, 5, dtype=torch.float64, requires_grad=True)
     found, wanted = model(x), _in_torch(steps, x, model.w)
@@ -63,6 +63,8 @@ def test_values_and_gradients_are_those_of_torch(
         torch.autograd.grad(found, [x, model.w], along),
         torch.autograd.grad(wanted, [x, model.w], along),
     )
+    model.dropout.register_forward_hook(lambda *_: None)  # step by step
+    torch.testing.assert_close(model(x), wanted)
 
 
 @pytest.mark.parametrize(
