@@ -75,9 +75,11 @@ def write_out_of_place(graph: fx.Graph) -> None:
             node.target = _PLAIN[node.target]
         else:
             _leave_out_inplace(node)
-        node.meta["example_value"] = value.clone()
+        # The new value has the storage, as do its views. The value before has one of its own.
         for storage in storages(node):
-            holders[storage] = [node]
+            holders[storage] = [n for n in holders[storage] if order[n] >= order[node]]
+        base.meta["example_value"] = value.clone()
+        holders |= {storage: [base] for storage in storages(base)}
 
 
 def _is_alone(

@@ -75,7 +75,7 @@ class Search:
                     raise UnfitError("a mask as numbers, which the regions that read it compute")
                 if not node.users:
                     raise UnfitError("nobody reads its value")
-                if not self._effects.may_move(node):
+                if not all(map(self._effects.may_move, (node, *_compared(node, call)))):
                     raise UnfitError("it changes a tensor, or reads one that is changed")
                 self._add(node, call)
             except UnfitError as error:
@@ -174,12 +174,18 @@ def needs_of(node: fx.Node, effects: Effects) -> list[fx.Node]:
     """
     found: list[fx.Node] = []
     reads_one = any(used.target in patterns.COMPARISONS for used in node.all_input_nodes)
-    call = call_or_none(node) if reads_one else None
-    compares = call is not None and isinstance(call.condition, Comparison)
+    compared = _compared(node, call_or_none(node)) if reads_one else []
     for used in node.all_input_nodes:
-        inside = compares and used.target in patterns.COMPARISONS
+        inside = used in compared
         found += (*used.all_input_nodes, *effects.before.get(used, ())) if inside else (used,)
     return [*dict.fromkeys(found), *effects.before.get(node, ())]
+
+
+def _compared(node: fx.Node, call: Call | None) -> list[fx.Node]:
+    """Return the comparisons by which a node chooses, which are computed with it."""
+    if call is None or not isinstance(call.condition, Comparison):
+        return []
+    return [used for used in node.all_input_nodes if used.target in patterns.COMPARISONS]
 
 
 def _loses_a_rounding(region: Region) -> bool:

@@ -143,6 +143,32 @@ def test_what_another_holds_is_changed_in_place(make: Any) -> None:
 
 
 @pytest.mark.usefixtures("specs_by_torch")
+def test_parts_of_what_has_changed_see_the_next_change() -> None:
+    """The first change is made out of place, and gives the tensor that the parts are of."""
+
+    def form(x: Tensor, y: Tensor) -> Any:
+        both = (x + y).mul_(0.75)
+        first, second = both[:, :3], both[:, 3:]
+        both.mul_(3)
+        return first.tanh() * second
+
+    assert fused(form) == {("tanh", "mul")}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+def test_a_choice_by_what_changes_later_is_made_before() -> None:
+    """A kernel that computes the comparison would read the tensor after the change."""
+
+    def form(x: Tensor, y: Tensor) -> Any:
+        made = torch.roll(x, 1, 0)
+        seen = made[:] > 0
+        made.mul_(-1.0)
+        return torch.where(seen, y, y.tanh()) * 2, made.exp() + 1
+
+    assert fused(form) == {("exp", "add")}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
 def test_a_change_without_gradients_lets_them_pass() -> None:
     def form(x: Tensor, y: Tensor) -> Any:
         z = x * 2
