@@ -20,13 +20,14 @@ from fusegen.models.forward_alone import forward_alone, runs_without_gradients
 from fusegen.models.fusion_report import FusedRegion, Report
 from fusegen.models.graph_units import units_of
 from fusegen.models.module_state import TensorState
+from fusegen.models.noted import note
 from fusegen.models.packages import (
     is_built,
     is_there,
     load_packages,
     packages_of,
 )
-from fusegen.models.plan import Plan, note, plan_of
+from fusegen.models.plan import Plan, plan_of
 from fusegen.models.put_back import put_back
 from fusegen.models.regions import Region
 from fusegen.models.shared_memory import as_captured, places_to_compare

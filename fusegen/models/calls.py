@@ -55,6 +55,7 @@ class Call:
         condition: what a choice goes by: a comparison, or a tensor of bool.
         ends: whether it is a loss, or the sum or mean of all elements: nothing of its region goes on from it.
         detached: whether it is its x, of which no gradient goes back; it has no op.
+        part: which part it is of the sum of its x and its operands; it has no op.
     """
 
     op: Op | None
@@ -68,18 +69,25 @@ class Call:
     condition: Comparison | fx.Node | None = None
     ends: bool = False
     detached: bool = False
+    part: functions.PartOf | None = None
 
     @property
     def name(self) -> str:
         """The op's name."""
         if self.detached:
             return "detach"
+        if self.part is not None:
+            return "part"
         return self.op.name if self.op else "cast"
 
     @property
     def is_step(self) -> bool:
         """Whether a spec has it as a step of its own; of a batch norm in evaluation there is a formula."""
-        if self.ends or (self.op is not None and (self.op.indexes or self.name in patterns.OF_ONE)):
+        if (
+            self.ends
+            or self.part
+            or (self.op is not None and (self.op.indexes or self.name in patterns.OF_ONE))
+        ):
             return True
         return self.name in patterns.KEPT and (self.training or self.name != "batch_norm")
 
@@ -95,8 +103,8 @@ class Call:
 
     @property
     def halves(self) -> bool:
-        """Whether it takes the two halves of its x."""
-        return self.op is not None and bool(self.op.parts)
+        """Whether it takes the two halves of its x, or is a part."""
+        return self.part is not None or (self.op is not None and bool(self.op.parts))
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -125,6 +133,10 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("a nested tensor")
     if node.target is functions.detached and value is not None and value.is_floating_point():
         return Call(None, argument(node.args[0]), detached=True)
+    if isinstance(node.target, functions.PartOf):
+        x, *terms = map(argument, node.args)
+        others = {f"term{number}": term for number, term in enumerate(terms, 2)}
+        return Call(None, x, others, {"dim": node.target.dim}, part=node.target)
     if name_of(node) in patterns.VIEWS - patterns.CASTS:
         raise UnfitError("a view or a selection, which computes nothing")
     if name_of(node) in patterns.GRAPHS:

@@ -80,6 +80,11 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     # So is a loss: torch writes what it adds up, or the logarithms of a softmax, and reads that again.
     losses = [n for n in computed if _is_two(calls[n])]
     before += sum(2 * bytes_of(n) for loss in losses for n in calls[loss].inputs[:1])
+    # Tensors whose sum is taken apart are added before: each sum is an op, which reads two and writes one.
+    parts = [call for call in calls.values() if call.part is not None][:1]
+    sums = sum(len(call.operands) for call in parts)
+    before += sum(3 * sums * bytes_of(call.x) for call in parts if isinstance(call.x, fx.Node))
+    others += sums
     kind = "cuda" if region.device.type == "cuda" else "cpu"
     for call in (calls[n] for n in computed):
         kernels, passes = _more(call, kind)
@@ -115,7 +120,9 @@ def _is_two(call: Call) -> bool:
 
 
 def _is_nothing(node: fx.Node, call: Call) -> bool:
-    """Return whether torch computes nothing for a node: a cast to the dtype it has, dropout in evaluation."""
+    """Return whether torch computes nothing for a node: a part, a cast to its dtype, dropout in eval."""
+    if call.part is not None:
+        return True
     if call.op is not None or not isinstance(call.x, fx.Node):
         return False
     before, after = tensor_of(call.x), tensor_of(node)

@@ -5,6 +5,7 @@ Each computes the same by torch's own functions, where no kernel does.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 __all__ = [
     "PARTS",
     "OfParts",
+    "PartOf",
     "at_least",
     "at_most",
     "classes_of",
@@ -171,6 +173,24 @@ class OfParts:
     def __call__(self, x: Tensor) -> Tensor:
         """Return its value, by torch's own functions."""
         return self.run(*(_halves(x, True) if self.alternating else x.chunk(self.count, -1)))
+
+
+class PartOf:
+    """A part of a tensor, or of the sum of several, that a region starts from (`from_parts.py`).
+
+    Args:
+        place: the number of the part.
+        among: how many parts there are.
+        dim: the dim along which they are, counted from the end.
+    """
+
+    def __init__(self, place: int, among: int, dim: int) -> None:
+        self.place, self.among, self.dim = place, among, dim
+        self.__name__ = "part_of"  # as the code of a graph calls it
+
+    def __call__(self, *terms: Tensor) -> Tensor:
+        """Return the part, by torch's own functions."""
+        return functools.reduce(torch.add, terms).chunk(self.among, self.dim)[self.place]
 
 
 def _value_and_gate(x: Tensor, gate_first: bool, alternating: bool) -> tuple[Tensor, Tensor]:

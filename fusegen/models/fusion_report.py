@@ -16,6 +16,7 @@ __all__ = [
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
     "MOVED",
+    "PARTS",
     "RECOMPUTED",
     "UNBOUND",
     "VIEWS",
@@ -29,6 +30,7 @@ BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
 MOVED = "copies, parts and biases, now by kernels of packages"
+PARTS = "regions, now from the parts of a tensor"
 RECOMPUTED = "activations, computed again in another region"
 UNBOUND = "tensors, now taken apart at once"
 VIEWS = "views, moved out from between ops"

@@ -18,7 +18,8 @@ from fusegen.models.compiled import compiled
 from fusegen.models.cost import Cost
 from fusegen.models.fusion_report import Report
 from fusegen.models.model_names import ModelNames, words
-from fusegen.models.plan import note, plan_of
+from fusegen.models.noted import note
+from fusegen.models.plan import plan_of
 from fusegen.models.readable_spec import readable_spec_of
 from fusegen.models.regions import Region
 from fusegen.spec.names import MAX_LENGTH

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import fx
 
 from fusegen.models.calls import Call
+from fusegen.models.functions import PARTS
 from fusegen.models.operands import Held
 from fusegen.models.spec_text import Step
 
@@ -32,6 +33,11 @@ class Naming:
         del node
         self._steps[call.name] += 1
         return f"{call.name}_{self._steps[call.name]}"
+
+    def part(self, node: fx.Node, place: int) -> str:
+        """Return the name of a part that the chain starts from."""
+        del node
+        return PARTS[place]
 
     def detached(self, label: str) -> str:
         """Return the name of the step that detaches the value of another one."""

@@ -18,7 +18,7 @@ from fusegen.models.arguments import UnfitError, name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.broadcasts import leave_out_broadcasts
-from fusegen.models.calls import Call, Comparison, call_of
+from fusegen.models.calls import Comparison
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
 from fusegen.models.conv_biases import take_biases
@@ -27,6 +27,7 @@ from fusegen.models.detached import write_detached
 from fusegen.models.effects import Effects, effects_of
 from fusegen.models.extremes import write_extremes
 from fusegen.models.filled import write_numbers
+from fusegen.models.from_parts import leave_parts, start_from_parts
 from fusegen.models.function_by_parts import apply_by_parts
 from fusegen.models.fusion_report import (
     ATTENTION,
@@ -34,10 +35,10 @@ from fusegen.models.fusion_report import (
     CHANNEL_NORMS,
     CHANNELS_LAST,
     MOVED,
+    PARTS,
     RECOMPUTED,
     UNBOUND,
     VIEWS,
-    FusedRegion,
     Report,
 )
 from fusegen.models.gates import write_gates
@@ -45,6 +46,7 @@ from fusegen.models.kept_dims import drop_dims, keep_dims
 from fusegen.models.move_views import move_views
 from fusegen.models.movement import move_by_kernels
 from fusegen.models.norm_weights import give_weights
+from fusegen.models.noted import note
 from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
@@ -60,7 +62,7 @@ from fusegen.models.spellings import write_plainly
 from fusegen.models.sum_by_parts import sum_by_parts
 from fusegen.models.unbound import take_apart
 
-__all__ = ["ALONE", "APART", "Plan", "note", "plan_of"]
+__all__ = ["ALONE", "APART", "Plan", "plan_of"]
 
 #: Why an op is in no region.
 ALONE = "nothing beside it to be fused with"
@@ -93,6 +95,10 @@ def plan_of(
         everything: fuse what the estimate says is slower, too.
     """
     _tidy(graph, inputs, order, report)
+    effects = effects_of(graph, inputs)
+    report.changed[PARTS] += start_from_parts(
+        graph, effects, lambda region: not _refusal(region, order, effects)
+    )
     report.changed[RECOMPUTED] += recompute(
         graph,
         effects_of(graph, inputs),
@@ -124,6 +130,7 @@ def plan_of(
             _note_left(report, region, reason)
     specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
     fused = {node for region, _ in specs for node in region.calls}
+    leave_parts(graph, effects, fused)
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
     fused.update(node for _, spec in specs for node in spec.inlined)
     report.changed[MOVED] += move_by_kernels(graph, effects, fused)
@@ -224,37 +231,6 @@ def _refusal(region: Region, order: int, effects: Effects, *, of_unfit: bool = T
         return _mistake(spec_of(region, order, effects).text)
     except UnfitError as error:
         return str(error) if of_unfit else ""
-
-
-def note(
-    report: Report, region: Region, reason: str, spec: RegionSpec | None = None
-) -> FusedRegion:
-    """Add a region to a report, and return what it says.
-
-    Args:
-        report: the report.
-        region: the region.
-        reason: why it is not fused; empty if it is.
-        spec: its spec, if it has one.
-    """
-    inlined = spec.inlined if spec else ()
-    calls = {**region.calls, **{node: call_of(node) for node in inlined}}
-    computed = sorted(calls.items(), key=lambda item: item[0])
-    noted = FusedRegion(
-        tuple(_shown(call) for _, call in computed),
-        f"[{', '.join(map(str, region.shape))}]",
-        cost_of(region, inlined),
-        spec.name if spec else "",
-        spec.text if spec else "",
-        reason,
-    )
-    report.regions.append(noted)
-    return noted
-
-
-def _shown(call: Call) -> str:
-    """Return what a report calls an op."""
-    return "gate" if "formula" in call.attributes else "cast" if call.is_mask else call.name
 
 
 def _not_worth(cost: Cost, *, everything: bool) -> str | None:

@@ -78,7 +78,9 @@ def _call(
         together = graph.call_function(torch.broadcast_tensors, (x, *others))
         x = graph.call_function(operator.getitem, (together, 0))
     given = {
-        name: _adapted(graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x)
+        name: _adapted(
+            graph, _cast(graph, new[held.node], held.node, _dtype(held, spec)), held, x, region
+        )
         for name, held in spec.operands.items()
     }
     if checks:
@@ -145,7 +147,7 @@ def _cast(graph: fx.Graph, value: fx.Node, node: fx.Node, dtype: torch.dtype) ->
     return graph.call_method("to", (value, dtype))
 
 
-def _adapted(graph: fx.Graph, value: fx.Node, held: Held, x: fx.Node) -> fx.Node:
+def _adapted(graph: fx.Graph, value: fx.Node, held: Held, x: fx.Node, region: Region) -> fx.Node:
     match held.adapted:
         case "flat":
             tensor = tensor_of(held.node)
@@ -157,6 +159,12 @@ def _adapted(graph: fx.Graph, value: fx.Node, held: Held, x: fx.Node) -> fx.Node
             tensor = tensor_of(held.node)
             single = isinstance(tensor, Tensor) and tensor.dim() == 0
             return value if single else graph.call_method("reshape", (value, ()))
+        case "expanded" if any(call.halves for call in region.calls.values()):
+            sizes = [  # of a part of x
+                size if isinstance(size, int) else graph.call_method("size", (x, dim))
+                for dim, size in enumerate(region.shape)
+            ]
+            return graph.call_method("expand", (value, sizes))
         case "expanded":
             return graph.call_method("expand_as", (value, x))
         case _:

@@ -127,6 +127,11 @@ class _ReadableNaming(Naming):
         """Return the name of a new step."""
         return self._new(self._names.step(node, call), self._inputs)
 
+    def part(self, node: fx.Node, place: int) -> str:
+        """Return the name of a part that the chain starts from."""
+        del place
+        return self._new(self._names.value(node), self._inputs)
+
     def detached(self, label: str) -> str:
         """Return the name of the step that detaches the value of another one."""
         return self._new(f"{label}_detached", self._inputs)

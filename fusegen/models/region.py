@@ -6,6 +6,7 @@ the region reduces.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -66,10 +67,12 @@ def region_of(node: fx.Node, call: Call) -> Region:
     tensors = {used: tensor_of(used) for used in call.inputs}
     shapes = [tuple(t.shape) for t in tensors.values() if t is not None]
     rows: tuple[int, ...] | str | None = call.dims or None
-    if call.name in patterns.KEPT or call.of_classes:
+    if call.part is not None:
+        shape: Shape | None = tuple(value.shape)
+    elif call.name in patterns.KEPT or call.of_classes:
         reads = tensor_of(call.x)
         assert reads is not None
-        shape: Shape | None = tuple(value.shape if call.halves else reads.shape)
+        shape = tuple(value.shape if call.halves else reads.shape)
         if call.name == "batch_norm":
             rows = "batch" if call.training else None
         elif call.name == "instance_norm":
@@ -91,7 +94,7 @@ def region_of(node: fx.Node, call: Call) -> Region:
     elif call.ends:
         if not all(same(other, shape) for other in shapes):
             raise UnfitError("a loss of tensors of several shapes")
-    elif not same(tuple(value.shape), shape):
+    elif call.part is None and not same(tuple(value.shape), shape):
         raise UnfitError("the result has another shape than what it is computed from")
     return Region({node: call}, shape, rows, value.device)
 
@@ -121,6 +124,8 @@ def joined_of(a: Region, b: Region) -> Region | None:
         return None
     dropped = [n for region in (a, b) for n, c in region.calls.items() if not c.keepdim]
     calls = {**a.calls, **b.calls}
+    if not _start_alike(calls):
+        return None
     if sum(call.ends for call in calls.values()) > 1:
         return None
     if any(user in calls for node in dropped for user in node.users):
@@ -129,6 +134,16 @@ def joined_of(a: Region, b: Region) -> Region | None:
         return None
     joined = Region(calls, shape, rows, a.device)
     return joined if len(joined.inputs) + len(joined.outputs) <= MAX_TENSORS else None
+
+
+def _start_alike(calls: Mapping[fx.Node, Call]) -> bool:
+    """Return whether all parts that calls start from are of one tensor, which is computed before."""
+    parts = [call for call in calls.values() if call.part is not None]
+    starts = {(c.inputs, c.part.among, c.part.dim) for c in parts if c.part is not None}
+    halved = any(call.halves and call.part is None for call in calls.values())
+    if len(starts) + halved > 1:
+        return not parts
+    return all(calls.keys().isdisjoint(read) for read, _, _ in starts)
 
 
 def _draws(call: Call) -> bool:

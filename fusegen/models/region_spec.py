@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import fx
 
 from fusegen.models.activations import activations, dependents, shape_of
-from fusegen.models.arguments import UnfitError
+from fusegen.models.arguments import Argument, UnfitError, tensor_of
 from fusegen.models.calls import Call
 from fusegen.models.declared import dims_text, kind_text, outputs_text, stays_float32
 from fusegen.models.detached import with_gradients
@@ -134,6 +134,9 @@ class _Writer(FormulaWriter):
         return found
 
     def _step(self, node: fx.Node, call: Call) -> None:
+        if call.part is not None:
+            self._part_of(node, call)
+            return
         label = self._naming.step(node, call)
         if call.op is None:
             self._cast(node, call, label)
@@ -158,6 +161,37 @@ class _Writer(FormulaWriter):
             self._steps.append(Step("expr", given, label))
         self._words[node] = label
         self._current = node
+
+    def _part_of(self, node: fx.Node, call: Call) -> None:
+        """Take the chain's start apart at its first part. What is added to it has all parts, too."""
+        assert call.part is not None
+        if node in self._words:
+            return
+        if call.x is not self._current:
+            raise UnfitError("parts of another tensor than the others")
+        parts = [(n, c.part.place) for n, c in self._region.calls.items() if c.part is not None]
+        for term in call.operands.values():
+            self._steps.append(Step("add", {"other": self._term(term)}))
+        names = ["_"] * call.part.among
+        for other, place in parts:
+            if names[place] == "_":
+                names[place] = self._naming.part(other, place)
+            self._words[other] = names[place]
+        given = {"formula": f'"{self._words[node]}"', "parts": f"[{', '.join(names)}]"}
+        if call.part.dim != -1:
+            given["dim"] = str(call.part.dim)
+        self._steps.append(Step("expr", given))
+        self._current = node
+
+    def _term(self, value: Argument) -> str:
+        """Return a tensor that has all parts as an operand: as large as x, or a row of it."""
+        tensor = tensor_of(value)
+        assert isinstance(value, fx.Node) and tensor is not None
+        if same(shape_of(value), shape_of(self._x)):
+            return self._declared(Held(value, "full", "as it is"))
+        if self._is_image:
+            raise UnfitError("a row is added before the parts of an image are taken")
+        return self._declared(Held(value, "col", "flat"))
 
     def _cast(self, node: fx.Node, call: Call, label: str) -> None:
         """Take over the value of what is cast; each output needs a step of its own."""

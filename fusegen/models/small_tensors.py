@@ -55,7 +55,7 @@ def inlined(region: Region, x: fx.Node, effects: Effects, *, is_image: bool) -> 
             return set()
         if call is None or call.dims or call.ends or call.condition is not None:
             return None
-        if call.name in patterns.KEPT or not _has_channels_of(region, node, call):
+        if call.part or call.name in patterns.KEPT or not _has_channels_of(region, node, call):
             return None
         if not all(is_small(i, region, is_image) or _is_broadcast(i, region) for i in call.inputs):
             return None
