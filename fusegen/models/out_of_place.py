@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch import fx
+from torch.nn import functional
 
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of, tensor_of
@@ -71,8 +73,8 @@ def write_out_of_place(graph: fx.Graph) -> None:
                 user.replace_input_with(base, node)
         if node.op == "call_method":
             node.target = str(node.target)[:-1]
-        elif node.target in _PLAIN:
-            node.target = _PLAIN[node.target]
+        elif (plain := _plain_function(node.target)) is not None:
+            node.target = plain
         else:
             _leave_out_inplace(node)
         # The new value has the storage, as do its views. The value before has one of its own.
@@ -89,8 +91,12 @@ def _is_alone(
     holders: dict[int, list[fx.Node]],
 ) -> bool:
     """Return whether an op can be plain: it has a plain form, and no other node holds what it changes."""
-    known = node.op == "call_method" and not str(node.target).startswith("__")
-    if not (known or node.target in _PLAIN or inplace_place(node) is not None):
+    plain = node.target
+    if node.op == "call_function":
+        plain = _plain_function(node.target)
+        if plain is None and inplace_place(node) is None:
+            return False
+    elif str(node.target).startswith("__"):
         return False
     if not _is_fresh(base, order, holders):
         return False
@@ -99,8 +105,20 @@ def _is_alone(
     held = (n for storage in storages(base) for n in holders.get(storage, ()))
     if any(order[n] < order[node] and n is not base and set(n.users) != {base} for n in held):
         return False
+    own, node.target = node.target, plain or node.target
     call = call_or_none(node)
+    node.target = own
     return call is not None and call.op is not None
+
+
+def _plain_function(function: Any) -> Any:
+    """Return the function that gives what another one writes into its first argument; None if none does."""
+    if function in _PLAIN:
+        return _PLAIN[function]
+    name = str(getattr(function, "__name__", ""))
+    homes = (functional, torch) if name.endswith("_") and not name.endswith("__") else ()
+    home = next((home for home in homes if getattr(home, name, None) is function), None)
+    return None if home is None else getattr(home, name[:-1], None)
 
 
 def _is_cast(node: fx.Node) -> bool:

@@ -120,6 +120,36 @@ def test_what_nobody_else_holds_is_changed_out_of_place(make: Any) -> None:
 
 @pytest.mark.usefixtures("specs_by_torch")
 @pytest.mark.parametrize(
+    ("change", "op"),
+    [
+        (functional.relu_, "relu"),
+        (torch.sigmoid_, "sigmoid"),
+        (lambda x: functional.elu_(x, 0.7), "elu"),
+        (lambda x: torch.clamp_(x, -1, max=0.5), "clamp"),
+    ],
+)
+def test_functions_change_a_tensor_out_of_place_too(change: Any, op: str) -> None:
+    def form(x: Tensor, y: Tensor) -> Any:
+        made = x + 1
+        change(made)
+        return made * y
+
+    assert fused(form) == {("add", op, "mul")}
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+def test_a_function_changes_in_place_what_another_holds() -> None:
+    def form(x: Tensor, y: Tensor) -> Any:
+        made = x + 1
+        part = made[:2]
+        torch.tanh_(made)
+        return made * y, part * 2
+
+    fused(form)
+
+
+@pytest.mark.usefixtures("specs_by_torch")
+@pytest.mark.parametrize(
     "make",
     [
         lambda z: z[:],
