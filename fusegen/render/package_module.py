@@ -31,7 +31,8 @@ from fusegen.render.module_members import members_of
 from fusegen.render.module_names import RESULT
 from fusegen.render.own_sizes import operands_of_smaller
 from fusegen.render.places import kept_at
-from fusegen.spec.cut import CUT, START, sizes_of
+from fusegen.render.starts import with_dims_of_x
+from fusegen.spec.cut import CUT, sizes_of
 from fusegen.spec.factor import OF
 from fusegen.spec.model import INPUT, Spec, Step
 
@@ -241,7 +242,7 @@ def _forward(
         if by_kernels and after and _pooled_by(chains, after):
             continue  # what pools it begins with it
         start = own.steps[0].factors[OF].name if OF in own.steps[0].factors else "x"
-        start = _along_dims(spec, own.steps[0], start)
+        start = with_dims_of_x(spec, own.steps[0], start)
         if isinstance(piece, Chain):
             lines += lines_of(piece, start)
         elif own.steps[0].op is CUT:
@@ -260,23 +261,6 @@ def _forward(
     outputs = ["x" if label == last else label for label in spec.outputs or (last,)]
     taken = INPUT in later or any(f"{INPUT}.shape" in line for line in lines)
     return [*[f"{INPUT} = x"] * taken, *lines, f"return {', '.join(outputs)}"]
-
-
-def _along_dims(spec: Spec, step: Step, name: str) -> str:
-    """Return the text of what a chain starts from, with as many dims as x if it is an operand that lists its
-    own, or of which the first step is a formula."""
-    text = parameters_of(spec).get(name, name)
-    operand = next((o for o in spec.operands if o.name == name and not o.factor), None)
-    if operand is None or (operand.dims is None and step.op is not START):
-        return text
-    rank = spec.dims if operand.dims is not None else step.dims
-    if not rank:
-        return text
-    dims = operand.dims or tuple(range(-rank, 0))
-    first = spec.steps[0]
-    # Sizes decide between the dims that it lists and the last ones.
-    known = operand.dims is not None and (not first.is_source or first.op is CUT)
-    return f"along_dims({text}, {dims}, {f'{INPUT}.shape' if known else (-1,) * rank})"
 
 
 def _taken_later(chains: Chains) -> set[str]:
