@@ -64,6 +64,7 @@ class NamedGenerator(NamedDraft):
             self._product: 2,
             self._loss: 1,
             self._gate: 1,
+            self._squeezed: 2,
             self._dropout: 2,
             self._batch_norm: 3,
             self._alone: 2,
@@ -289,6 +290,31 @@ class NamedGenerator(NamedDraft):
         ):  # the reference would cut it in unequal halves
             return []
         return self._named(word, given | ({"dim": dim} if dim != -1 else {}))
+
+    def _squeezed(self) -> list[Any]:
+        """Multiply an earlier value by a gate, the product of a mean, which is smaller, and name it again."""
+        rng, here = self.rng, self.here
+        rank, width = len(here[0]), here[0][-1]
+        alike = [n for n, s in self.values.items() if n != "x" and s == here]
+        if rank < 2 or not self.document["dims"] or width != here[1][-1] or not alike:
+            return []
+        dims = sorted(rng.sample(range(rank - 1), rng.randrange(1, rank)))
+        gate = {"name": self.fresh("g")}
+        steps = [
+            *self._named("mean", {"dim": dims, "keepdim": True}),
+            self._linear("", width, width),
+            {rng.choice(("sigmoid", "gelu")): gate},
+            *self._expr(f"x * {rng.choice(alike)}"),
+        ]
+        again = rng.choice(
+            ("", "tanh({0})", "{0} * {0}", "x + {0}", "{0} * softmax({0})", "{0} * {1}")
+        )
+        if again:
+            beside = self.operand_like(here, float)
+            steps += [
+                {"expr": {"name": self.fresh("z"), "formula": again.format(gate["name"], beside)}}
+            ]
+        return steps
 
     def _dropout(self) -> list[Any]:
         word = self.rng.choice(("dropout", "dropout", "alpha_dropout"))
