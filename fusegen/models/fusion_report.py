@@ -20,6 +20,7 @@ __all__ = [
     "RECOMPUTED",
     "UNBOUND",
     "VIEWS",
+    "WEIGHTS",
     "FusedRegion",
     "Report",
 ]
@@ -34,6 +35,7 @@ PARTS = "regions, now from the parts of a tensor"
 RECOMPUTED = "activations, computed again in another region"
 UNBOUND = "tensors, now taken apart at once"
 VIEWS = "views, moved out from between ops"
+WEIGHTS = "weights, whose gradients products sum in one tensor"
 
 
 @dataclass(frozen=True)

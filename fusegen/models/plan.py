@@ -39,6 +39,7 @@ from fusegen.models.fusion_report import (
     RECOMPUTED,
     UNBOUND,
     VIEWS,
+    WEIGHTS,
     Report,
 )
 from fusegen.models.gates import write_gates
@@ -56,6 +57,7 @@ from fusegen.models.regions import Region, Search, region_of
 from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
 from fusegen.models.row_dropout import draw_row_masks
+from fusegen.models.shared_weights import share_weights
 from fusegen.models.siblings import join_siblings
 from fusegen.models.spec_text import RegionSpec
 from fusegen.models.spellings import write_plainly
@@ -134,6 +136,7 @@ def plan_of(
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
     fused.update(node for _, spec in specs for node in spec.inlined)
     report.changed[MOVED] += move_by_kernels(graph, effects, fused)
+    report.changed[WEIGHTS] += share_weights(graph, effects)
     return Plan(effects, specs)
 
 

@@ -17,7 +17,16 @@ from torch.nn import Parameter, functional
 
 from fusegen.runtime.conversion import is_plain_on_gpu
 
-__all__ = ["FEW", "compacted", "linear", "offer_movement", "parts", "parts_by_one_copy", "roll"]
+__all__ = [
+    "FEW",
+    "compacted",
+    "linear",
+    "offer_movement",
+    "parts",
+    "parts_by_one_copy",
+    "roll",
+    "summed",
+]
 
 #: The fewest elements for which a kernel is worth it: torch's own are as fast for tensors in a cache.
 FEW = 1 << 18
@@ -97,6 +106,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return _apply_linear(x, weight, bias)
     found: Tensor = _Biased.apply(product(x, weight, bias.detach()), bias)
     return found
+
+
+def summed(rows: Tensor) -> Tensor:
+    """Return the sum of some rows, the gradient of a bias; a kernel computes it."""
+    if torch.is_grad_enabled() or not _may_move(rows):
+        return rows.sum(0)
+    return _sums[rows.itemsize](_compact(rows))
 
 
 class _Compacted(torch.autograd.Function):
@@ -179,9 +195,8 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()  # a second derivative is wanted
         c = (cotangent if again else _compact(cotangent)).reshape(-1, cotangent.shape[-1])
-        summed = c.sum(0) if again or not _may_move(c) else _sums[c.itemsize](c)
         by_x = torch.mm(c, weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        return by_x, torch.mm(c.t(), x.view(-1, x.shape[-1])), summed
+        return by_x, torch.mm(c.t(), x.view(-1, x.shape[-1])), summed(c)
 
 
 #: Without what `Function.apply` does in Python for transforms, which `_may_move` has excluded.
@@ -210,8 +225,7 @@ class _Biased(torch.autograd.Function):
         if torch.is_grad_enabled() or not rows or not _may_move(cotangent):
             return cotangent, cotangent.sum(list(rows)) if rows else cotangent
         compact = _compact(cotangent)  # the products that come next want it so, too
-        summed = _sums[compact.itemsize](compact.view(-1, compact.shape[-1]))
-        return compact, summed
+        return compact, summed(compact.view(-1, compact.shape[-1]))
 
 
 def _with_gradient(
