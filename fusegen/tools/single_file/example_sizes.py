@@ -147,7 +147,8 @@ def _of_pieces(
         if step is not None:
             if OF in step.factors and (name := step.factors[OF].name) not in values:
                 declared = [o for o in spec.operands if o.name == name]
-                wide = with_width(_taking(spec, own, step), values[INPUT], numbers)
+                beside = shape if step.op is START else values[INPUT]  # the last value, or x
+                wide = with_width(_taking(spec, own, step), beside, numbers)
                 values[name] = _along(declared, wide)
                 if all(o.init is None for o in declared):
                     inputs[name] = f"torch.randn({list(values[name])})"
@@ -158,12 +159,14 @@ def _of_pieces(
                     continue
                 shape = after_source(spec, step, start, numbers, values, inputs)
             except RuntimeError as error:
-                message = f"the example has no such sizes: {step.label} does not take {list(start)}"
-                raise UserError(f"{message}; give others, such as --sizes image=8") from error
+                raise _no_such_sizes(step, start) from error
         if isinstance(piece, Chain):
             larger = larger_operands(piece, earlier_values(spec, piece))
             for name in (name for name in larger if name in values):
-                shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
+                try:
+                    shape = tuple(torch.broadcast_shapes(shape, values[name]))  # type: ignore[no-untyped-call]
+                except RuntimeError as error:
+                    raise _no_such_sizes(own.steps[-1], values[name]) from error
             _add_operands(piece, shape, numbers, values, inputs, constant)
             reached |= {step.label: shape for step in own.steps}
             found = piece.output_shapes(shape)
@@ -171,6 +174,12 @@ def _of_pieces(
             shape = found[own.steps[-1].label]
         values[own.steps[-1].label] = shape
     return inputs, constant, reached
+
+
+def _no_such_sizes(step: Step, shape: Sequence[int]) -> UserError:
+    """Return the error of a step that a shape of the example does not fit."""
+    message = f"the example has no such sizes: {step.label} does not take {list(shape)}"
+    return UserError(f"{message}; give others, such as --sizes image=8")
 
 
 def _taking(spec: Spec, own: Spec, step: Step) -> Step:
