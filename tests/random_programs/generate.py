@@ -318,7 +318,11 @@ class Generator(Draft):
                 if name == op.classes:
                     given[name] = self._classes(op)
                     continue
-                if name in op.parts and rng.random() < 0.05:
+                if (
+                    name in op.parts
+                    and rng.random() < 0.05
+                    and not self.shape[given.get("dim", -1)] % 2
+                ):
                     continue
                 if name in op.optional and rng.random() < 0.5:
                     continue
