@@ -40,12 +40,12 @@ _INFIX: dict[type[Arranged], tuple[str, int, int, int]] = {
     Sum: ("+", _SUM, _SUM, _PRODUCT),
     Difference: ("-", _SUM, _SUM, _PRODUCT),
     Product: ("*", _PRODUCT, _PRODUCT, _UNARY),
-    Quotient: ("/", _PRODUCT, _PRODUCT, _UNARY),
 }
 #: The functions that compute the other operations.
 _OPERATIONS: dict[type[Arranged], str] = {
     Fused: "Math::fma",
     Inverse: "Math::inverse",
+    Quotient: "Math::divide",
     Rsqrt: "Math::rsqrt",
     Sqrt: "Math::sqrt",
 }
@@ -161,9 +161,9 @@ class Printer:
         *cases, (last, always) = expr.args
         if always is not sp.true:
             raise TypeError(f"a piecewise expression needs a last case that always holds: {expr}")
-        code = self._wrapped(last, _SUM)
+        code = self._code(last)
         for value, condition in reversed(cases):
-            code = f"({self._condition(condition)} ? {self._code(value)} : {code})"
+            code = f"Math::where({self._condition(condition)}, {self._code(value)}, {code})"
         return code
 
     def _condition(self, condition: sp.Basic) -> str:
@@ -176,9 +176,9 @@ class Printer:
 
 
 def _calls(expr: sp.Basic) -> int:
-    """Return how many mathematical functions an expression calls; `fma` is one instruction, so it is none."""
+    """Return how many mathematical functions an expression calls; arithmetic is none."""
     if isinstance(expr, Arranged):
-        own = int(type(expr) in _OPERATIONS and not isinstance(expr, Fused))
+        own = int(type(expr) in _OPERATIONS and not isinstance(expr, Fused | Quotient))
     elif not expr.free_symbols:
         return 0
     else:

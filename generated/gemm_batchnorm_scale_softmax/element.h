@@ -353,7 +353,7 @@ struct BackwardTrainSums {
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_bias_sum, grad_bn_weight_2.
@@ -419,7 +419,7 @@ struct BackwardTrainColumns {
     col.grad_bn_mean_2 =
         -col.bn_weight * col.grad_bn_bias_sum * Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.grad_bn_var_2 =
-        -T(0.5) * col.bn_weight * col.grad_bn_weight_2 / (col.bn_var + scalar.bn_eps);
+        -Math::divide(T(0.5) * col.bn_weight * col.grad_bn_weight_2, col.bn_var + scalar.bn_eps);
     col.grad_bn_offset = Math::fma(-T(2) * col.bn_offset, col.grad_bn_var_2, col.grad_bn_mean_2);
     col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
     col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
@@ -530,7 +530,7 @@ struct BackwardTrain {
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: grad_x, grad_gemm_bias.
@@ -656,7 +656,7 @@ struct DoubleBackwardTrainSums {
 
   // Computed once per row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.grad_bn_var_factor2 = scalar.scale / row.softmax_sum;
+    row.grad_bn_var_factor2 = Math::divide(scalar.scale, row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2, grad_grad_bn_column_sum, grad_grad_bn_column_sum_2_2.
@@ -690,7 +690,7 @@ struct DoubleBackwardTrainSums {
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_bn_var_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_bn_var_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: grad_bn_var_2.
@@ -752,7 +752,7 @@ struct DoubleBackwardTrainSums2Columns {
         -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.d_d_bn_var_bn_var_factor =
         times_power<5>(col.bn_weight, Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.grad_bn_mean_3_factor = col.bn_weight / (col.bn_var + scalar.bn_eps);
+    col.grad_bn_mean_3_factor = Math::divide(col.bn_weight, col.bn_var + scalar.bn_eps);
   }
 };
 
@@ -943,8 +943,9 @@ struct DoubleBackwardTrainSums2 {
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
         -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
+    row.d_grad_softmax_exp_softmax_sum_factor =
+        Math::divide(T(2) * row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
@@ -1246,8 +1247,9 @@ struct DoubleBackwardTrain {
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
         -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
+    row.d_grad_softmax_exp_softmax_sum_factor =
+        Math::divide(T(2) * row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: the sum grad_softmax_sum_4.
@@ -1516,7 +1518,7 @@ struct BackwardEval {
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.
@@ -1709,8 +1711,9 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
         -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
+    row.d_grad_softmax_exp_softmax_sum_factor =
+        Math::divide(T(2) * row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.

@@ -66,7 +66,8 @@ struct ForwardTrain {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
-    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.dropout_factor);
+    const T dropout =
+        Math::where(scalar.dropout_p > full.dropout_u, T(0), matmul * scalar.dropout_factor);
     live.dropout = dropout;
     out.softmax_max = dropout;
   }
@@ -144,8 +145,8 @@ struct BackwardTrain {
     // sum over all uses
     const T grad_softmax_exp = full.grad_y - row.grad_softmax_sum_2;
     const T grad_dropout = grad_softmax_exp * full.kept_y;
-    const T grad_matmul =
-        (scalar.dropout_p > full.dropout_u ? T(0) : grad_dropout * scalar.grad_matmul_factor);
+    const T grad_matmul = Math::where(scalar.dropout_p > full.dropout_u, T(0),
+                                      grad_dropout * scalar.grad_matmul_factor);
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
@@ -208,9 +209,8 @@ struct DoubleBackwardTrain {
                                 const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
-    const T grad_grad_dropout =
-        (scalar.dropout_p > full.dropout_u ? T(0)
-                                           : grad_grad_matmul * scalar.grad_grad_dropout_factor);
+    const T grad_grad_dropout = Math::where(scalar.dropout_p > full.dropout_u, T(0),
+                                            grad_grad_matmul * scalar.grad_grad_dropout_factor);
     const T grad_grad_softmax_exp = grad_grad_dropout * full.kept_y;
     // through softmax
     const T grad_softmax_sum = full.grad_y * full.kept_y;

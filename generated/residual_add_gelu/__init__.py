@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "6a6a7a48b0a8", 3)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "acf77fd45f05", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "6a6a7a48b0a8",
+    "acf77fd45f05",
     operands=[
         Operand("residual", "full"),
     ],

@@ -44,7 +44,7 @@ struct Forward {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near
-    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    const T gelu_near = Math::where(add > T(32), T(32), Math::where(add < -T(32), -T(32), add));
     // gelu: gate
     const T gelu_gate = Math::sigmoid(gelu_near * Math::fma(T(0.07135481627260025) * gelu_near,
                                                             gelu_near, T(1.5957691216057308)));
@@ -88,7 +88,7 @@ struct Backward {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near
-    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    const T gelu_near = Math::where(add > T(32), T(32), Math::where(add < -T(32), -T(32), add));
     const T gelu_gate_power = gelu_near * gelu_near;
     const T gelu_gate_product =
         gelu_near * Math::fma(gelu_gate_power, T(0.07135481627260025), T(1.5957691216057308));
@@ -103,8 +103,9 @@ struct Backward {
     const T grad_gelu_gate = add * full.grad_y;
     const T grad_gelu_near = d_gelu_gate * grad_gelu_gate;
     // sum over all uses
-    const T grad_add = Math::fma(gelu_gate, full.grad_y,
-                                 (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_gelu_near)));
+    const T grad_add =
+        Math::fma(gelu_gate, full.grad_y,
+                  Math::where(add > T(32), T(0), Math::where(add < -T(32), T(0), grad_gelu_near)));
     out.grad_x = grad_add;
   }
 };
@@ -151,7 +152,7 @@ struct DoubleBackward {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near
-    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    const T gelu_near = Math::where(add > T(32), T(32), Math::where(add < -T(32), -T(32), add));
     const T d_gelu_gate_power = gelu_near * gelu_near;
     const T d_gelu_gate_sum =
         Math::fma(d_gelu_gate_power, T(0.21406444881780073), T(1.5957691216057308));
@@ -166,7 +167,8 @@ struct DoubleBackward {
     // d gelu_gate / d gelu_near
     const T d_gelu_gate = d_gelu_gate_sum * d_gelu_gate_product2;
     const T grad_gelu_gate = add * full.grad_y;
-    const T grad_grad_gelu_near = (add > T(32) ? T(0) : (add < -T(32) ? T(0) : full.grad_grad_x));
+    const T grad_grad_gelu_near =
+        Math::where(add > T(32), T(0), Math::where(add < -T(32), T(0), full.grad_grad_x));
     const T grad_d_gelu_gate = grad_gelu_gate * grad_grad_gelu_near;
     const T grad_gelu_gate_2 = full.grad_grad_x * full.grad_y;
     // sum over all uses
@@ -174,8 +176,9 @@ struct DoubleBackward {
         Math::fma(d_gelu_gate, grad_gelu_gate_2, d_d_gelu_gate * grad_d_gelu_gate);
     const T grad_grad_gelu_gate = d_gelu_gate * grad_grad_gelu_near;
     // sum over all uses
-    const T grad_add_2 = Math::fma(grad_grad_gelu_gate, full.grad_y,
-                                   (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_gelu_near_2)));
+    const T grad_add_2 = Math::fma(
+        grad_grad_gelu_gate, full.grad_y,
+        Math::where(add > T(32), T(0), Math::where(add < -T(32), T(0), grad_gelu_near_2)));
     // gelu: gate
     const T gelu_gate = d_gelu_gate_sigmoid;
     // sum over all uses

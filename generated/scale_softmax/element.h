@@ -138,7 +138,7 @@ struct Backward {
   }
   // Computed once per row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: grad_x, grad_scale.
@@ -248,8 +248,9 @@ struct DoubleBackward {
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
         -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
-    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_softmax_exp_factor = -Math::divide(row.grad_softmax_sum_2, row.softmax_sum);
+    row.d_grad_softmax_exp_softmax_sum_factor =
+        Math::divide(T(2) * row.grad_softmax_sum_2, row.softmax_sum);
   }
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.

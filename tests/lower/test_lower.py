@@ -50,7 +50,9 @@ def test_an_element_passes_its_gradient_to_its_column_alone() -> None:
     program = class_program(row_take(X * W, sp.Symbol("t", real=True)))
     kernel = lower(vjp(program, "backward"))
     assert not kernel.reduces_rows
-    assert "grad_x = (col.column == row.t ? row.grad_x_at_t : T(0))" in element_lines(kernel)
+    assert "grad_x = Math::where(col.column == row.t, row.grad_x_at_t, T(0))" in element_lines(
+        kernel
+    )
 
 
 def test_values_are_kept_from_pass_to_pass() -> None:

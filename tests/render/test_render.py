@@ -20,9 +20,9 @@ TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 
 #: Names of ops that C++, the C library and `Math` have too, and plain words.
 COMMON = """
-    abs absolute add clamp cos div erf exp expm1 flatten linear log log1p matmul max maximum mean min minimum
-    mul norm pow reciprocal rsqrt scale sigmoid sign sin softplus softsign sqrt square std sub sum tanh
-    tanhshrink
+    abs absolute add clamp cos div divide erf exp expm1 flatten linear log log1p matmul max maximum mean min
+    minimum mul norm pow reciprocal rsqrt scale sigmoid sign sin softplus softsign sqrt square std sub sum
+    tanh tanhshrink where
 """
 
 

@@ -143,15 +143,17 @@ constexpr int in_flight(int accesses, int width) {
   return width * sizeof(S) > 16 && accesses > 1 ? accesses / 2 : accesses;
 }
 
-// Calls f with the width as a compile-time constant.
-template <class S, int LEAST = 16, class F>
+// Calls f with the width as a compile-time constant: 1, or that of an access of LEAST to MOST
+// bytes.
+template <class S, int LEAST = 16, int MOST = 32, class F>
 auto with_width(int width, F&& f) {
   if (width == 1) return f(std::integral_constant<int, 1>{});
   if constexpr (LEAST == 8 && sizeof(S) < 8) {
     if (width * sizeof(S) == 8) return f(std::integral_constant<int, 8 / sizeof(S)>{});
   }
-  if (width * sizeof(S) == 16) return f(std::integral_constant<int, 16 / sizeof(S)>{});
-  return f(std::integral_constant<int, 32 / sizeof(S)>{});
+  if (MOST == 16 || width * sizeof(S) == 16)
+    return f(std::integral_constant<int, 16 / sizeof(S)>{});
+  return f(std::integral_constant<int, MOST / sizeof(S)>{});
 }
 
 // Whether a pointer is aligned to `bytes` bytes.

@@ -65,6 +65,9 @@ struct Math {
   static constexpr Digits digits = Digits::exact;
 
   static FUSEGEN_FN T fma(T a, T b, T c) { return fusegen::fma(a, b, c); }
+  // One of two values, both of which are computed. Of `?:` nvcc makes branches where it is nested,
+  // and then the threads of a warp wait for one another at each element.
+  static FUSEGEN_FN T where(bool condition, T a, T b) { return condition ? a : b; }
 
   static FUSEGEN_FN T absolute(T x) { return std::fabs(x); }
   static FUSEGEN_FN T cos(T x) { return std::cos(x); }
@@ -83,6 +86,7 @@ struct Math {
   static FUSEGEN_FN T softsign(T x) { return x / (T(1) + absolute(x)); }
 
   static FUSEGEN_FN T inverse(T x) { return T(1) / x; }
+  static FUSEGEN_FN T divide(T a, T b) { return a / b; }
 
   // 1 / (1 + e) for x >= 0, and e / (1 + e) below, with e = exp(-|x|): a subnormal e is not lost,
   // of whose square root the derivative is no small number.
@@ -236,7 +240,15 @@ struct FastMath : Math<float> {
   }
 
 #if defined(__CUDA_ARCH__)
-  // Errors of 1 and 2 ulp of float32 do no harm to a 16-bit result.
+  // Errors of 1 and 2 ulp of float32 do no harm to a 16-bit result. An exact quotient has a branch
+  // for numbers near the ends of the range; this one scales them.
+  static FUSEGEN_FN float divide(float a, float b) {
+    if constexpr (!brief) return a / b;
+    float quotient;
+    asm("div.full.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
+    return quotient;
+  }
+  static FUSEGEN_FN float softsign(float x) { return divide(x, 1.0f + absolute(x)); }
   static FUSEGEN_FN float sqrt(float x) {
     if constexpr (!brief) return std::sqrt(x);
     float root;

@@ -29,6 +29,7 @@ namespace fusegen {
 //                       if its elements belong to channels
 //   streamed_cluster  nowhere: a cluster streams the row
 //   streamed          the same by one block, if the chip has no clusters
+//   two_passes        the same, to reduce it; what its elements leave is computed column by column
 enum class RowForm {
   warp_tiles,
   block_tile,
@@ -43,7 +44,8 @@ enum class RowForm {
   staged_cluster,
   ring,
   streamed_cluster,
-  streamed
+  streamed,
+  two_passes
 };
 
 // The most accesses per row if they are counted in 32 bits, with room for one more step.

@@ -138,6 +138,8 @@ struct Description {
   static constexpr bool recomputed = false;  // whether live values are computed again, not kept
   static constexpr bool outer = false;       // whether columns may lie apart, `args.inner` elements
   static constexpr bool interleaved = false;  // whether so may groups of `args.run` columns
+  static constexpr bool keeps_rows = false;  // whether `args.known_rows` gets what is known of rows
+  static constexpr bool knows_rows = false;  // whether it has that already
 };
 
 }  // namespace fusegen

@@ -61,7 +61,10 @@ __global__ void __launch_bounds__(L::block)
         const int64_t r = first + i * stride;
         if (r < rows) {
           typename K::Row row{};
-          P::load_row(args, r, row);
+          if constexpr (D::knows_rows)
+            row = args.known_rows[r];
+          else
+            P::load_row(args, r, row);
           P::template begin_stage<AllStages>(scalar, row);
           auto to = P::results(args);
           each(typename P::Stores{},
@@ -155,7 +158,7 @@ struct PointwisePlan : PartialCounts {
   // Calls f with the kernel of the plan's width.
   template <class F>
   auto visit(F&& f) const {
-    return with_width<S, least>(width, [&](auto width) {
+    return with_width<S, least, L::access == 16 ? 16 : 32>(width, [&](auto width) {
       constexpr int V = decltype(width)::value;
       return f(pointwise<D, L, S, V, accesses(V), in_flight<S>(L::rows_in_flight, V)>);
     });
@@ -167,20 +170,23 @@ struct Pointwise {
   using P = GpuParts<D, S>;
   using Plan = PointwisePlan<D, L, S>;
   // Whether accesses may lie across two rows, if rows begin between two of them.
+  static constexpr bool may_cross =
+      P::template has_edges<AcrossPlan<D, L, S>::width> && P::Indices::size == 0;
   static bool across_rows(const typename D::Args& args, const Plan& plan) {
-    if constexpr (P::template has_edges<AcrossPlan<D, L, S>::width> && P::Indices::size == 0)
-      return plan.width * int(sizeof(S)) < 16 && AcrossPlan<D, L, S>::serves(args);
-    else
-      return false;
+    return plan.width * int(sizeof(S)) < 16 && AcrossPlan<D, L, S>::serves(args);
   }
   static int64_t workspace(const typename D::Args& args) {
     const Plan plan(args);
-    if (across_rows(args, plan)) return Across<D, L, S>::workspace(args);
+    if constexpr (may_cross) {
+      if (across_rows(args, plan)) return Across<D, L, S>::workspace(args);
+    }
     return scratch_bytes<D, S>(args, plan);
   }
   static void run(const typename D::Args& args, void* workspace, cudaStream_t stream) {
     const Plan plan(args);
-    if (across_rows(args, plan)) return Across<D, L, S>::run(args, workspace, stream);
+    if constexpr (may_cross) {
+      if (across_rows(args, plan)) return Across<D, L, S>::run(args, workspace, stream);
+    }
     const auto partial = place_partials<D, S>(args, plan, workspace);
     const uint64_t policy = read_policy(args.rows * args.cols * int64_t(sizeof(S)));
     plan.visit([&](auto* kernel) {

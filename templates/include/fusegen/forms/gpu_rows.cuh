@@ -10,6 +10,7 @@
 #include "fusegen/forms/gpu_staged.cuh"
 #include "fusegen/forms/gpu_streamed.cuh"
 #include "fusegen/forms/gpu_tiled.cuh"
+#include "fusegen/forms/gpu_two_passes.cuh"
 
 namespace fusegen {
 namespace {
@@ -21,7 +22,9 @@ struct RowKernels {
   using Resident = ResidentRow<L>;
   // Whether there are kernels that keep rows too long for 512 threads. Single elements are streamed
   // instead, in wide accesses if possible, unless columns are summed.
-  static constexpr bool keeps_long = V > 1 || P::ColSums::size > 0;
+  using InTwoPasses = TwoPasses<D, L, S>;
+  static constexpr bool keeps_long =
+      V > 1 || (P::ColSums::size > 0 && !InTwoPasses::serves_width(V));
   // Whether short rows pass through tiles, by single elements. Sums by channel are not for tiles,
   // nor are columns that alternate.
   static constexpr bool tiles = V == 1 && P::RunSums::size == 0 && !P::alternating;
@@ -95,7 +98,8 @@ struct RowKernels {
         if constexpr (keeps_rows) return f(staged<D, L, S, V, Holders::cluster>);
         break;
       case RowForm::streamed_cluster:
-        if constexpr (!has_channels<P>) return f(streamed<D, L, S, V, blocks, Holders::cluster>);
+        if constexpr (!has_channels<P> && !InTwoPasses::serves_width(V))
+          return f(streamed<D, L, S, V, blocks, Holders::cluster>);
         break;
       default:
         break;
@@ -106,8 +110,10 @@ struct RowKernels {
     constexpr int ring_blocks = blocks < 2 ? 1 : 2;
     if constexpr (has_channels<P>)
       return f(ring<D, L, S, V, ring_blocks>);
-    else
+    else if constexpr (!InTwoPasses::serves_width(V))
       return f(streamed<D, L, S, V, blocks, by_block>);
+    else
+      return false;  // no kernel streams such rows
   }
 };
 
@@ -190,21 +196,32 @@ struct Rows {
       return place_rows(plan, kernel, args.rows, waves<S>(plan, L::waves), P::ColumnSums::size > 0,
                         cycle);
     };
-    while (!RowKernels<D, L, S, V>::visit(plan, place)) {  // the chip cannot hold the cluster
+    const auto in_two_passes = [&] {
+      return TwoPasses<D, L, S>::serves_width(V) && plan.streams();
+    };
+    while (!in_two_passes() && !RowKernels<D, L, S, V>::visit(plan, place)) {
+      // The chip cannot hold the cluster.
       const int blocks = plan.streams() ? plan.cluster / 2 : plan.cluster;
       needs.cluster = std::max(blocks, 1);
       plan = needs.ring ? choose_ring(needs) : stream_rows(needs, needs.cluster);
     }
+    if (in_two_passes()) plan.form = RowForm::two_passes;
     return plan;
   }
 
   static int64_t workspace(const Args& args) {
+    if constexpr (TwoPasses<D, L, S>::serves) {
+      if (plan_of(args).form == RowForm::two_passes) return TwoPasses<D, L, S>::workspace(args);
+    }
     if constexpr (P::Partials::size == 0) return 0;
     return scratch_bytes<D, S>(args, plan_of(args));
   }
 
   static void run(const Args& args, void* workspace, cudaStream_t stream) {
     const RowPlan plan = plan_of(args);
+    if constexpr (TwoPasses<D, L, S>::serves) {
+      if (plan.form == RowForm::two_passes) return TwoPasses<D, L, S>::run(args, workspace, stream);
+    }
     const auto partial = place_partials<D, S>(args, plan, workspace);
     if (plan.streams()) {
       each(typename P::ColumnSums{}, [&](auto item, auto n) {

@@ -140,8 +140,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
       }
       stream.finish(team, scalar, row, reductions, cols);
     });
-    if (threadIdx.x == 0 && team.rank() == 0)
+    if (threadIdx.x == 0 && team.rank() == 0) {
       leave_row<P, V>(args, partial, r, scalar, row, leaves);
+      if constexpr (D::keeps_rows) args.known_rows[r] = row;
+    }
     values.advance();
   }
   leave_totals<P>(partial, leaves.totals);

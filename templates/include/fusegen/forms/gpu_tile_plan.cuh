@@ -36,7 +36,7 @@ struct TilePlan {
     int most = 0;
     ((most = std::max(most, Betweens::computed)), ...);
     const int each = most + P::ColSums::size;
-    return each <= 1 ? 8 : each <= 2 ? 6 : each <= 4 ? 4 : each <= 5 ? 2 : 1;
+    return each <= 1 ? 8 : each <= 2 ? 6 : each <= 4 ? 4 : each <= 6 ? 2 : 1;
   }
   static constexpr int items = items_for(typename L::between{}), elements = items * width - 1;
 
