@@ -10,6 +10,7 @@ they share parts with their neighbours. All other values are arranged afterwards
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import sympy as sp
@@ -166,7 +167,7 @@ class _Arrangement:
                 above.append(self.of(factor))
         if not above:
             return Inverse(_chained(Product, below))
-        return _product_of(above, below)
+        return _product_of(above, below, self.weight)
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
         """Return a power by operations that suit its exponent."""
@@ -187,7 +188,7 @@ class _Arrangement:
         return atoms.power(self.of(base), self.of(exponent))
 
 
-def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
+def _product_of(factors: list[sp.Expr], below: list[sp.Expr], weight: Weight) -> sp.Expr:
     """Return the product of `factors`, divided by those `below`.
 
     Powers come last, multiplied one factor at a time.
@@ -200,13 +201,44 @@ def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
     rest = [f for f in factors if f not in powers]
     if not rest:
         return _chained(Quotient, [_chained(Product, factors), *below])
+    inverse = next((p for p in powers if isinstance(p, Power) and _is_inverse(p.args[0])), None)
+    if inverse is not None:
+        powers.remove(inverse)
+        base, exponent = inverse.args
+        rest, taken = _between(rest, base, int(exponent), weight)
+        if taken < exponent:
+            powers.insert(0, Power(base, exponent - taken))
     found = _chained(Quotient, [_chained(Product, rest), *below])
     for power in powers:
-        if isinstance(power, Power):
+        if isinstance(power, Power) and power.args[1] != 1:
             found = TimesPower(found, *power.args)
+        elif isinstance(power, Power):
+            found = Product(found, power.args[0])
         else:
             found = _chained(Product, [found, *power.args])
     return found
+
+
+def _between(
+    factors: list[sp.Expr], inverse: sp.Expr, count: int, weight: Weight
+) -> tuple[list[sp.Expr], int]:
+    """Put an inverse between each two factors that vary, at most `count` times; return how often, too.
+
+    The derivative of a quotient divides a sum and a factor by the square of a scale. Each may be as large as
+    the scale: their product overflows, the quotient of each does not.
+    """
+    found, taken = factors[:1], 0
+    for before, factor in itertools.pairwise(factors):
+        if taken < count and weight(before) and weight(factor):
+            found.append(inverse)
+            taken += 1
+        found.append(factor)
+    return found, taken
+
+
+def _is_inverse(base: sp.Expr) -> bool:
+    """Whether a power of it is one of a divisor."""
+    return isinstance(base, Inverse | Rsqrt)
 
 
 def _is_square(factor: sp.Expr) -> bool:

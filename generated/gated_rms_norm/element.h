@@ -333,9 +333,11 @@ struct DoubleBackward {
         -times_power<3>(T(0.5) * row.grad_expr_sum_2 * scalar.cols_inverse,
                         Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
     // through grad_expr_sum_3
-    row.grad_expr_sum_6 = times_power<5>(
-        T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 * scalar.grad_expr_sum_6_factor,
-        Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
+    row.grad_expr_sum_6 =
+        times_power<4>(T(0.75) * row.grad_expr_sum_2 *
+                           Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)) *
+                           row.grad_grad_expr_sum_3_2 * scalar.grad_expr_sum_6_factor,
+                       Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
   }
 
   // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.

@@ -9,7 +9,7 @@ from fusegen.atoms import normcdf, rsqrt, sigmoid, where
 from fusegen.lower import Code, Variable
 from fusegen.lower.print_cpp import Printer
 
-X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
+X, Y, Z = sp.symbols("x y z", real=True)
 PRINTED = [
     (X + Y, "x + row.y"),
     (X - Y, "x - row.y"),
@@ -23,6 +23,11 @@ PRINTED = [
     (X * (1 - Y), "x * (T(1) - row.y)"),
     (X / Y, "Math::divide(x, row.y)"),
     (X / Y**2, "times_power<2>(x, Math::inverse(row.y))"),
+    # A factor may be as large as the divisor: each is divided once before it meets the next.
+    (X * Z / Y**2, "x * Math::inverse(row.y) * z * Math::inverse(row.y)"),
+    (X * Z / Y**3, "times_power<2>(x * Math::inverse(row.y) * z, Math::inverse(row.y))"),
+    (2 * X / Y**2, "times_power<2>(T(2) * x, Math::inverse(row.y))"),
+    (X * Z * Y**2, "x * z * row.y * row.y"),
     (-X * Y, "-x * row.y"),
     (X**3, "power<3>(x)"),
     (sp.sqrt(X), "Math::sqrt(x)"),
@@ -51,7 +56,10 @@ PRINTED = [
 
 
 def print_cpp(expr: sp.Expr) -> Code:
-    return Printer({X: Variable("x"), Y: Variable("y", "row")}, lambda _: 1)(expr)
+    return Printer(
+        {X: Variable("x"), Y: Variable("y", "row"), Z: Variable("z")},
+        lambda factor: int(bool(factor.free_symbols)),
+    )(expr)
 
 
 @pytest.mark.parametrize(("expr", "code"), PRINTED, ids=[code for _, code in PRINTED])

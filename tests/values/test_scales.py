@@ -49,3 +49,26 @@ def test_std_of_equal_and_special_numbers(device: str, deviation: ModuleType) ->
     torch.testing.assert_close(y, torch.tensor([0.0, 0.0, nan, nan, nan]).to(y), equal_nan=True)
     (grad_x,) = torch.autograd.grad(y[:2].sum(), x)
     assert not grad_x[:2].any()
+
+
+@pytest.fixture(scope="module")
+def restyled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    text = "order: 1\noperands: {s: row}\nchain:\n  - expr: '(x - mean(x)) / std(x) * s'\n"
+    return built_alone(tmp_path_factory.mktemp("restyled"), "restyled", text, [torch.float32])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scale", [1e-21, 1.0, 1e19])
+def test_a_quotient_times_what_is_as_large_as_the_divisor(
+    scale: float, device: str, restyled: ModuleType
+) -> None:
+    generator = torch.Generator().manual_seed(7)
+    x, s, grad = (torch.randn(n, generator=generator).to(device) for n in ((4, 9), (4, 1), (4, 9)))
+    given = [t.mul(scale).requires_grad_() for t in (x, s)]
+    truth = [t.detach().double().requires_grad_() for t in given]
+    got = torch.autograd.grad(restyled.apply(*given), given, grad)
+    y, by = truth
+    wanted = (y - y.mean(-1, keepdim=True)) / y.std(-1, keepdim=True) * by
+    slopes = torch.autograd.grad(wanted, truth, grad.double())
+    for one, slope in zip(got, slopes, strict=True):
+        torch.testing.assert_close(one.double(), slope, rtol=2e-5, atol=2e-6)
