@@ -130,7 +130,7 @@ def call_of(node: fx.Node) -> Call:
     """
     value = tensor_of(node)
     if value is not None and value.is_nested:
-        raise UnfitError("a nested tensor")
+        raise UnfitError("a nested tensor, which no kernel reads")
     if node.target is functions.detached and value is not None and value.is_floating_point():
         return Call(None, argument(node.args[0]), detached=True)
     if isinstance(node.target, functions.PartOf):
@@ -145,7 +145,9 @@ def call_of(node: fx.Node) -> Call:
         raise UnfitError("it gives several tensors")
     op = patterns.op_of(node)
     if value is None or not (value.is_floating_point() or (op is not None and op.indexes)):
-        raise UnfitError("its value is no floating-point tensor")
+        raise UnfitError(
+            f"its value is {_kind_of(value)}, and kernels compute floating-point numbers"
+        )
     if node.op == "call_method" and node.target in patterns.CASTS:
         return _cast(node, value)
     pooled = _pooled(node)
@@ -175,10 +177,17 @@ def call_of(node: fx.Node) -> Call:
         tensor = tensor_of(used)
         classes = call.op is not None and used is call.operands.get(call.op.classes)
         if tensor is None or not (tensor.is_floating_point() or classes or used is call.condition):
-            raise UnfitError("an input is no floating-point tensor")
+            raise UnfitError(
+                f"an input is {_kind_of(tensor)}, and kernels read floating-point numbers"
+            )
         if tensor.device != value.device:
             raise UnfitError("an input is on another device")
     return call
+
+
+def _kind_of(value: Tensor | None) -> str:
+    """Return what a value is, for a message."""
+    return "no tensor" if value is None else f"of {str(value.dtype).removeprefix('torch.')}"
 
 
 def call_or_none(node: fx.Node) -> Call | None:
@@ -207,12 +216,12 @@ def _cast(node: fx.Node, value: Tensor) -> Call:
         raise UnfitError("a copy to another device")
     extra = {"memory_format", "copy"} & set(node.kwargs)
     if extra or any(isinstance(a, torch.memory_format) for a in node.args):
-        raise UnfitError("a copy")
+        raise UnfitError("a copy, or a change of the memory format")
     assert isinstance(node.args[0], fx.Node)
     if before.dtype is torch.bool:
         return Call(find("where"), 1.0, {"other": 0.0}, condition=node.args[0])
     if not before.is_floating_point():
-        raise UnfitError("a copy of another type")
+        raise UnfitError(f"a cast of what is {_kind_of(before)}")
     return Call(None, node.args[0])
 
 

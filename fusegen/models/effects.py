@@ -32,6 +32,7 @@ __all__ = [
     "inplace_place",
     "is_in_place",
     "storages",
+    "switches",
 ]
 
 #: Python's operators that change their first operand.
@@ -94,13 +95,13 @@ def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
             gradients = node.args[0] is not False
         elif not gradients:
             gradless.add(node)
-        if _switches(node):
+        if switches(node):
             number += 1
             level += ("increment_nesting" in name) - ("decrement_nesting" in name)
         elif level > 0:
             nested.add(node)
         stretch[node] = number
-        number += _switches(node)
+        number += switches(node)
     before: dict[fx.Node, tuple[fx.Node, ...]] = {}
     fixed: list[fx.Node] = []
     given: set[int] = set()
@@ -208,7 +209,7 @@ def _inplace(node: fx.Node) -> bool:
     return bool(given) or (place is not None and len(node.args) > place and bool(node.args[place]))
 
 
-def _switches(node: fx.Node) -> bool:
+def switches(node: fx.Node) -> bool:
     """Return whether a node switches a mode: by its name, or since nobody could tell its value."""
     if node.op != "call_function":
         return False

@@ -53,7 +53,7 @@ class FormulaWriter:
             if (dtype := dtype_of(region, s, is_image=self._is_image)) is not None
         ]
         if not choices:
-            raise UnfitError("float64 beside another dtype")
+            raise UnfitError("float64 beside another dtype, where kernels compute in one of them")
         # Nothing of the activation's size is converted for the sake of a small tensor.
         self._inlined, self._dtype = min(choices, key=lambda choice: choice[1].itemsize)
 
@@ -115,7 +115,7 @@ class FormulaWriter:
                 raise UnfitError(f"{call.name} of another tensor than the others")
             formula = self._part(call)
             if len(formula) > _LONGEST:  # what is used twice is written twice
-                raise UnfitError("a value that does not depend on the activation is too long")
+                raise UnfitError("what is computed of small tensors is too long for a formula")
             is_call = call.name not in patterns.INFIX and call.name != "batch_norm"
             return formula if is_call else f"({formula})"
         return self._operand(value)

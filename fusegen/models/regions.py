@@ -15,6 +15,7 @@ from fusegen.models.arguments import UnfitError, tensor_of
 from fusegen.models.calls import Call, Comparison, call_of, call_or_none
 from fusegen.models.detached import detached_in, with_gradients
 from fusegen.models.effects import Effects
+from fusegen.models.in_order import reason_by_kind, reason_by_order
 from fusegen.models.region import Region, joined_of, region_of
 
 __all__ = ["Region", "Search", "find_regions", "joined_of", "needs_of", "region_of", "rounds"]
@@ -70,13 +71,16 @@ class Search:
                     raise UnfitError(self._refused[node])
                 if node in self._effects.nested:
                     raise UnfitError("it is inside a transform of torch.func")
+                if reason := reason_by_kind(node):
+                    raise UnfitError(reason)
                 call = call_of(node)
                 if call.is_mask:
                     raise UnfitError("a mask as numbers, which the regions that read it compute")
+                for moved in (node, *_compared(node, call)):
+                    if reason := reason_by_order(moved, self._effects):
+                        raise UnfitError(reason)
                 if not node.users:
                     raise UnfitError("nobody reads its value")
-                if not all(map(self._effects.may_move, (node, *_compared(node, call)))):
-                    raise UnfitError("it changes a tensor, or reads one that is changed")
                 self._add(node, call)
             except UnfitError as error:
                 left[node] = str(error)

@@ -120,8 +120,9 @@ def test_a_pooling_to_one_value_is_a_mean() -> None:
     ("reason", "function"),
     [
         ("no op of fusegen", lambda x: torch.cumsum(x, 0)),
-        ("no floating-point tensor", lambda x: x > 0),
-        ("an input is no floating-point tensor", lambda x: x * torch.arange(4)),
+        ("its value is of bool", lambda x: x > 0),
+        ("its value is of complex64", lambda x: torch.fft.rfft(x)),
+        ("an input is of int64", lambda x: x * torch.arange(4)),
         ("a reduction over all dims", lambda x: x.var()),
         ("a product or a convolution", lambda x: functional.linear(x, x)),
         ("windows or of whole channels", lambda x: functional.max_pool1d(x, 2)),

@@ -129,7 +129,7 @@ def test_the_report_says_what_packages_compute() -> None:
     (region,) = used.report.fused
     assert region.ops == ("sigmoid", "mul")
     assert used.report.left == {
-        ("iadd", "its value is no floating-point tensor"): 1,
+        ("iadd", "its value is of int64, and kernels compute floating-point numbers"): 1,
         ("double", "it computes nothing"): 1,
         ("matmul", "a product or a convolution, which torch computes"): 1,
         ("dropout", "it computes nothing"): 1,
@@ -225,3 +225,28 @@ def test_options_are_checked() -> None:
     for options in ({"rest": "nothing"}, {"order": 7}):
         with pytest.raises(Exception, match=r"rest is|order is"):
             FusegenBackend(**options)
+
+
+def test_the_report_says_why_what_changes_a_tensor_is_left() -> None:
+    """It names what a user can change: the mode, the assignment, `out=`, or the op in place."""
+
+    def changing(x: Tensor) -> Tensor:
+        y = torch.exp(x) + 1
+        y[x > 0] = 1.0
+        z = torch.tanh(x)
+        z[:, :1].mul_(3).add_(1)
+        with torch.no_grad():
+            torch.mul(x, 2, out=(out := torch.empty_like(x)))
+        return y.log() + z * out
+
+    used = FusegenBackend(everything=True)
+    torch.compile(changing, backend=used)(SQUARE)
+    reasons: dict[str, set[str]] = {}
+    for name, reason in used.report.left:
+        reasons.setdefault(reason, set()).add(name)
+    of_mode, of_part, of_out, in_place, later = (
+        next(names for reason, names in reasons.items() if part in reason)
+        for part in ("torch.no_grad", "torch.where", "out=", "as x = x * 2", "reads or gives")
+    )
+    assert (of_part, of_out, in_place) == ({"setitem"}, {"mul"}, {"mul_", "add_"})
+    assert of_mode == {"_set_grad_enabled"} and later == {"add", "tanh"}
