@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.activation import Activation
-from fusegen.runtime.autocast import in_dtypes, widened, widening
+from fusegen.runtime.autocast import in_dtypes, widened_values, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
@@ -82,7 +82,7 @@ class Chain:
         self, mode: str, x: Tensor, operands: tuple[Tensor, ...], *args: Any, **options: Any
     ) -> tuple[Tensor, ...]:
         """Return the chain's value, and after it the values that later segments use."""
-        if wide := widened(x, operands, self.autocast):
+        if wide := widened_values(x, operands, self.autocast):
             found = self.with_values(mode, x.float(), operands, *args, **options)
             return in_dtypes(found, x.dtype, wide)
         first = self.modes[mode].operators[0]
@@ -98,7 +98,7 @@ class Chain:
         **options: Any,
     ) -> tuple[Tensor, ...]:
         """Return the same, and update running averages with the batch's statistics."""
-        if wide := widened(x, operands, self.autocast):
+        if wide := widened_values(x, operands, self.autocast):
             found = self.with_averages(
                 mode, x.float(), operands, *args, averages=averages, **options
             )

@@ -32,7 +32,7 @@ def widening(
     return Widening(autocast.get("cpu", ()), autocast.get("cuda", ()), promoting)
 
 
-def widened(x: Any, operands: Sequence[Any], said: Widening) -> tuple[bool, ...]:
+def widened_values(x: Any, operands: Sequence[Any], said: Widening) -> tuple[bool, ...]:
     """Return whether each of a chain's values is of float32 under the present autocast; () if none is.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusegen.base.shipped import DISTRIBUTION
 from fusegen.runtime.activation import Activation
-from fusegen.runtime.autocast import in_dtypes, widened, widening
+from fusegen.runtime.autocast import in_dtypes, widened_values, widening
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.bind_operators import bind_operators
@@ -143,7 +143,7 @@ class Chain:
         Raises:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
-        if wide := widened(x, operands, self._autocast):
+        if wide := widened_values(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)[0]
         bound = self._modes[mode]
@@ -168,7 +168,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does.
         """
-        if wide := widened(x, operands, self._autocast):
+        if wide := widened_values(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             return in_dtypes(self.with_values(mode, x.float(), *given), x.dtype, wide)
         bound = self._modes[mode]
@@ -193,7 +193,7 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does, and if a channel has only one value.
         """
-        if wide := widened(x, operands, self._autocast):
+        if wide := widened_values(x, operands, self._autocast):
             given = (operands, attributes, seed, groups)
             found = self.with_averages(mode, x.float(), *given, averages=averages)
             return in_dtypes(found, x.dtype, wide)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -24,8 +25,8 @@ from fusegen.chain import derive, derive_all
 from fusegen.spec import parse
 from fusegen.tools.single_file import single_file
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_sources
-from fusegen.tools.single_file.example_shapes import shapes_of
-from fusegen.tools.single_file.example_sizes import example_of
+from fusegen.tools.single_file.example_shapes import CHANNELS, Sizes, shapes_of
+from fusegen.tools.single_file.example_sizes import Example, example_of, known_sizes
 from fusegen.tools.single_file.python_parts import python_parts
 
 #: Running averages, a parameter, an input beside x, outputs with and without a gradient, and a derivative of
@@ -290,7 +291,13 @@ def test_an_example_has_all_parts(text: str, shape: list[int]) -> None:
     """What is in the spec is as wide as x before its parts are taken, and as wide as one after it."""
     declared = "operands: {w: {kind: col, init: ones, shape: [8]}}\n" if "add: w" in text else ""
     derived = derive(parse(f"{declared}{text}\n", "example"))
-    assert shapes_of(derived, {}, (16, 32))[0] == shape
+    channels = CHANNELS[derived.layout.rank >= 3]
+    assert shapes_of(derived, {}, Sizes(16, channels, 32))[0] == shape
+
+
+def _example(text: str, sizes: dict[str, int]) -> Example:
+    chains = derive_all(parse(text, "example"))
+    return example_of(chains, sizes, *known_sizes(chains, sizes))
 
 
 def test_an_example_has_the_columns_of_a_linear_layer() -> None:
@@ -300,7 +307,7 @@ arguments: {width: {type: int, default: 48}}
 dims: 3
 chain: [linear: {out_features: 8, in_features: width}, gelu]
 """
-    found = example_of(derive_all(parse(alone, "example")), {"rows": 2, "image": 5})
+    found = _example(alone, {"rows": 2, "image": 5})
     assert found.inputs == ["torch.randn([2, 64, 48])"]
     text = """
 dims: 3
@@ -310,5 +317,15 @@ chain:
   - linear: {name: ada, of: c, in_features: 6, out_features: 64}
   - expr: {formula: "normed * (1 + a) + b", parts: [a, b], of: ada}
 """
-    found = example_of(derive_all(parse(text, "example")), {"rows": 2, "image": 32})
+    found = _example(text, {"rows": 2, "image": 32})
     assert found.inputs == ["torch.randn([2, 64, 32])", "torch.randn([2, 1, 6])"]
+
+
+def test_no_helper_has_the_name_of_another_definition() -> None:
+    """What a file may need beside its chains; `widened`, of operands of float32, was there twice."""
+    needed = [("fusegen.runtime.alone", name) for name in ("Activation", "Chain", "Operator")]
+    for module in ("steps", "memory_format", "conversion", "rearranged", "averages", "submodules"):
+        found = vars(importlib.import_module(f"fusegen.runtime.{module}")).items()
+        own = [n for n, f in found if getattr(f, "__module__", "") == f"fusegen.runtime.{module}"]
+        needed += [(f"fusegen.runtime.{module}", name) for name in own]
+    assert "widened_values" in python_parts(needed).texts

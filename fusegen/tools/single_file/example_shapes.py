@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 
@@ -20,6 +20,7 @@ __all__ = [
     "CHANNELS",
     "SIZES",
     "WIDE",
+    "Sizes",
     "after_source",
     "factor_shape",
     "number_of",
@@ -44,6 +45,20 @@ SIZES = {
     "groups": 1,
     "num_groups": 8,
 }
+
+
+class Sizes(NamedTuple):
+    """Sizes of x that no argument says.
+
+    Attributes:
+        rows: the first.
+        channels: the second, which of rows is the last.
+        image: those after it.
+    """
+
+    rows: int
+    channels: int
+    image: int
 
 
 def factor_shape(spec: Spec, step: Step, numbers: Mapping[str, int]) -> tuple[int, ...] | None:
@@ -102,14 +117,14 @@ def number_of(setting: Setting | None, numbers: Mapping[str, int]) -> int:
 
 
 def shapes_of(
-    chain: Chain, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+    chain: Chain, numbers: Mapping[str, int], x_sizes: Sizes
 ) -> tuple[Sequence[int], Sequence[int], list[str]]:
     """Return the shapes of x and of the activation, and the texts of what the product takes beside x."""
     step, rank = chain.source, chain.layout.rank
-    rows, image = x_sizes
+    rows, usual_channels, image = x_sizes
     wide = [image] * max(rank - 2, 0)
     if step is None:
-        channels = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
+        channels = max([*_widths(chain, numbers)], default=usual_channels)
         shape = [rows, channels, *wide] if rank else [rows, channels]
         count, halved = chain.layout.partition.parts, chain.layout.halved
         if halved and halved != channel_from_end(rank):
@@ -132,7 +147,7 @@ def shapes_of(
         columns = CHANNELS[False]
         beside = f"torch.randn([{rows}, {columns}, {columns}])"
         return [rows, WIDE, columns], [rows, WIDE, columns], [beside]
-    usual = max([*_widths(chain, numbers)], default=CHANNELS[rank >= 3])
+    usual = max([*_widths(chain, numbers)], default=usual_channels)
     x = with_width(step, (rows, usual, *wide), numbers)
     return x, _after_module(chain.spec, step, x, numbers), []
 

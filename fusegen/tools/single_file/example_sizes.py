@@ -20,6 +20,7 @@ from fusegen.tools.single_file.example_shapes import (
     CHANNELS,
     SIZES,
     WIDE,
+    Sizes,
     after_source,
     factor_shape,
     number_of,
@@ -30,7 +31,7 @@ from fusegen.tools.single_file.example_shapes import (
     with_width,
 )
 
-__all__ = ["Example", "example_of"]
+__all__ = ["Example", "example_of", "known_sizes"]
 
 #: The size of the first dim of x: rows, or images.
 _ROWS, _IMAGES = 128, 16
@@ -51,16 +52,16 @@ class Example:
     constant: list[int]
 
 
-def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
-    """Return an example.
+def known_sizes(chains: Chains, sizes: Mapping[str, int]) -> tuple[Sizes, dict[str, int]]:
+    """Return the sizes of x, and the values of all int arguments by name.
 
     Args:
         chains: the chains of the model.
-        sizes: values of int arguments by name, of "rows", the first dim of x, and of "image", those after
-            the channel.
+        sizes: those that are given: of int arguments by name, of "rows", the first dim of x, and of "image",
+            those after the channel.
 
     Raises:
-        UserError: if there is no such argument.
+        UserError: if there is no such size.
     """
     spec = chains.spec
     known = ["rows", "image", *(a.name for a in spec.arguments if a.type == "int")]
@@ -77,7 +78,25 @@ def example_of(chains: Chains, sizes: Mapping[str, int]) -> Example:
             usual = SIZES.get(roles.get(argument.name, ""), CHANNELS[images])
             usual = usual if default is None else default
             numbers[argument.name] = sizes.get(argument.name, argument.only or usual)
-    x_sizes = sizes.get("rows", _IMAGES if images else _ROWS), sizes.get("image", WIDE)
+    rows = sizes.get("rows", _IMAGES if images else _ROWS)
+    return Sizes(rows, CHANNELS[images], sizes.get("image", WIDE)), numbers
+
+
+def example_of(
+    chains: Chains, sizes: Mapping[str, int], x_sizes: Sizes, numbers: Mapping[str, int]
+) -> Example:
+    """Return an example.
+
+    Args:
+        chains: the chains of the model.
+        sizes: those that are given.
+        x_sizes: the sizes of x that no argument says.
+        numbers: the values of int arguments by name.
+
+    Raises:
+        UserError: if a step does not take them.
+    """
+    spec = chains.spec
     if len(chains.pieces) == 1:
         x, reached, further = shapes_of(chains.fused[0], numbers, x_sizes)
         inputs: dict[Any, str] = {INPUT: f"torch.randn({list(x)})"}
@@ -125,7 +144,7 @@ def _add_operands(
 
 
 def _of_pieces(
-    chains: Chains, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+    chains: Chains, numbers: Mapping[str, int], x_sizes: Sizes
 ) -> tuple[dict[Any, str], set[object], dict[str, Sequence[int]]]:
     """Return the inputs of a model of several chains, following the shapes from one to the next.
 
@@ -199,18 +218,17 @@ def _along(declared: Sequence[Operand], shape: tuple[int, ...]) -> tuple[int, ..
 
 
 def _start(
-    spec: Spec, piece: Chain | Spec, numbers: Mapping[str, int], x_sizes: tuple[int, int]
+    spec: Spec, piece: Chain | Spec, numbers: Mapping[str, int], x_sizes: Sizes
 ) -> tuple[int, ...]:
     """Return the shape of x of a model of several chains."""
     if isinstance(piece, Chain):
         return tuple(shapes_of(piece, numbers, x_sizes)[0])
-    step, (rows, image) = piece.steps[0], x_sizes
+    step, (rows, channels, image) = piece.steps[0], x_sizes
     wide = [image] * max(step.dims - 2, 0)
     if step.op is CUT:
-        return _whole(step, (rows, CHANNELS[step.dims >= 3], *wide), numbers)
+        return _whole(step, (rows, channels, *wide), numbers)
     held = factor_shape(spec, step, numbers)
-    usual = CHANNELS[step.dims >= 3] if held is None else held[0]
-    return with_width(step, (rows, usual, *wide), numbers)
+    return with_width(step, (rows, channels if held is None else held[0], *wide), numbers)
 
 
 def _whole(step: Step, shape: tuple[int, ...], numbers: Mapping[str, int]) -> tuple[int, ...]:

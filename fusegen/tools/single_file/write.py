@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fusegen import render, spec
 from fusegen.base.activity import doing
@@ -17,7 +18,8 @@ from fusegen.render.module import helpers_in
 from fusegen.render.package_module import contexts_of, method_text, original_lines
 from fusegen.toolchain import tuned
 from fusegen.tools.single_file.cpp_parts import cpp_parts, shared_kernels, shared_sources
-from fusegen.tools.single_file.example_sizes import example_of
+from fusegen.tools.single_file.example_sizes import Example
+from fusegen.tools.single_file.fitting_example import Original, fitting_example
 from fusegen.tools.single_file.python_parts import python_parts
 
 __all__ = ["single_file"]
@@ -45,11 +47,11 @@ def single_file(path: Path, dtypes: Iterable[str], sizes: Mapping[str, int]) -> 
     Args:
         path: the spec.
         dtypes: what its kernels are compiled for.
-        sizes: of the example; see `example_of`.
+        sizes: of the example; see `known_sizes`.
 
     Raises:
         SpecError: where the spec is wrong.
-        UserError: if a size is unknown.
+        UserError: if a size of the example is unknown, or does not fit.
     """
     chains = derive_all(spec.load(path))
     if chains.spec.mode != "both":
@@ -64,7 +66,6 @@ def _text(
     shared = context_of(chains)
     in_torch = original_lines(chains)
     own, context = contexts_of(chains, {**shared, "alone": True, "pools": False})
-    example = example_of(chains, sizes)
     entries = "".join(_ENTRY_POINT.findall(files["kernel.cu"])).rstrip() + "\n"
     entries = entries.replace("Launch>(", "Launch, FUSEGEN_STORED>(")
     package = shared["namespace"]
@@ -92,9 +93,6 @@ def _text(
         "formulas": shared["chain"],
         "imports": _sorted([*_IMPORTS, *parts.imports]),
         "in_torch": in_torch,
-        "init_inputs": example.arguments,
-        "example_inputs": example.inputs,
-        "constant_inputs": example.constant,
         "python": list(parts.texts.values()),
         "schemas": [*(op.schema for op in shared["operators"]), _CHANNELS_LAST],  # type: ignore[attr-defined]
         "compiled_dtypes": dtypes,
@@ -113,7 +111,28 @@ def _text(
         "method_texts": [method_text(environment(), each) for each in own],
     }
     doing("rendering")
-    text = environment().get_template("single_file.py.j2").render(context)
+
+    def text_with(example: Example) -> str:
+        return (
+            environment()
+            .get_template("single_file.py.j2")
+            .render(
+                context
+                | {
+                    "init_inputs": example.arguments,
+                    "example_inputs": example.inputs,
+                    "constant_inputs": example.constant,
+                }
+            )
+        )
+
+    def original_of(example: Example) -> Original:
+        found: dict[str, Any] = {"__name__": chains.spec.name}
+        exec(text_with(example), found)  # noqa: S102 # its definitions; nothing is compiled
+        original: Original = found["Model"]
+        return original
+
+    text = text_with(fitting_example(chains, sizes, original_of))
     return re.sub(r"\n{4,}", "\n\n\n", re.sub(r"[ \t]+\n", "\n", text))
 
 
