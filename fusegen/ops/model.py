@@ -219,7 +219,16 @@ class Op:
     @property
     def takes_tensors(self) -> bool:
         """Whether its torch function takes only tensors as operands, no numbers."""
-        return self.torch in ("minimum", "maximum", "lerp", "addcmul")
+        return self.takes_alike or self.torch in ("minimum", "maximum", "lerp", "addcmul")
+
+    @property
+    def takes_alike(self) -> bool:
+        """Whether its torch function, of a loss, asks for operands of x's shape in place of numbers."""
+        return "reduction" in self.attributes and not self.classes
+
+    def is_alike(self, operand: str) -> bool:
+        """Return whether its torch function broadcasts an operand not even if it is a tensor."""
+        return self.takes_alike and operand not in self.optional and bool(self.optional)
 
     def is_in_torch(self, attributes: Mapping[str, object]) -> bool:
         """Return whether its torch function takes these attributes."""

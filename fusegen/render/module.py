@@ -24,6 +24,7 @@ from fusegen.spec.model import INPUT, Argument, Ref, Spec, Step
 
 _HELPERS = (
     "along_dims",
+    "as_large_as",
     "beside",
     "beside_dropped",
     "column_numbers",

@@ -194,13 +194,15 @@ class _Writer:
             arguments.append("normalized_shape=x.shape[-1:]")
         for name, kind in op.operands.items():
             text = self._place(step.operand(name), columns)
+            if op.is_alike(name) and _is_tensor(step.operand(name)):
+                text = f"as_large_as({text}, x)"
+            elif op.takes_tensors and not _is_tensor(step.operand(name)) and text != "None":
+                text = f"torch.full_like(x, {text})" if op.takes_alike else f"x.new_tensor({text})"
             if op.optional:
                 held = isinstance(step.operand(name), Ref) and kind is Kind.CHANNEL
                 arguments.append(f"{name}={text}{'.flatten()' if held else ''}")
             elif name in op.conditions:
                 arguments.append(f"{text} != 0")
-            elif op.takes_tensors and not _is_tensor(step.operand(name)):
-                arguments.append(f"x.new_tensor({text})")
             else:
                 arguments.append(text)
         for name, value in step.attributes.items():
@@ -225,7 +227,8 @@ class _Writer:
             if name in given:
                 names[name] = given[name]
             elif name == op.classes:
-                names[name] = f"one_a_row({self._place(step.operand(name), ())}, x, {columns})"
+                held = self._place(step.operand(name), ())
+                names[name] = f"one_a_row({held}, x, {columns}{self._rank})"
             else:
                 names[name] = self._tensor(step.operand(name), columns)
         return self._formula(expr, names, columns)
@@ -252,11 +255,16 @@ class _Writer:
             shape = "shape_"
         cols = " * ".join(f"{shape}[{dim}]" for dim in columns)
         extents = {"cols": f"({cols})", "rows": f"(x.numel() // ({cols}))"}
-        numbers = {"column": f"column_numbers(x, {columns})"}
+        numbers = {"column": f"column_numbers(x, {columns}{self._rank})"}
         text = TorchText({**extents, **numbers, **names, "x": "x"}, columns)
         found = text.write(expr)
         self.lines += text.lines
         return found
+
+    @property
+    def _rank(self) -> str:
+        """The argument of helpers that says how many dims x had, if it may have lost some."""
+        return f", {_RANK}" if self.reduced else ""
 
     def _tensor(self, value: Ref | float | None, columns: tuple[int, ...]) -> str:
         """Return the text of the value for an operand, as a tensor."""

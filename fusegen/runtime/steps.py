@@ -113,18 +113,27 @@ def in_rows(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     )
 
 
-def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
+def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...], rank: int | None = None) -> Tensor:
     """Return a tensor with one number per row, in x's shape without its columns, in a shape that broadcasts
-    with `x`."""
+    with `x`.
+
+    Args:
+        held: the tensor.
+        x: the value.
+        columns: the dims that make up a row, counted from the end.
+        rank: how many dims the value had before a step that may have dropped the columns.
+    """
+    if rank is not None and x.dim() < rank:
+        return held
     sizes = dict(enumerate(x.shape, -x.dim()))
     return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
 
 
-def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return the numbers of the columns, in a shape that broadcasts with `x`."""
-    sizes = [x.shape[dim] for dim in columns]
+def column_numbers(x: Tensor, columns: tuple[int, ...], rank: int | None = None) -> Tensor:
+    """Return the numbers of the columns, in a shape that broadcasts with `x`; 0 where they were dropped."""
+    sizes = [x.shape[dim] for dim in columns] if rank is None or x.dim() == rank else []
     numbers = torch.arange(math.prod(sizes), device=x.device)
-    return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))
+    return numbers.reshape([*sizes, *[1] * (-1 - columns[-1] if sizes else 0)])
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -155,3 +155,25 @@ def test_the_input_after_a_source() -> None:
 def test_an_op_of_a_constant_that_a_formula_calls() -> None:
     """What it compares is a function of a number, which sympy does not evaluate."""
     agree(parse("chain: [{expr: 'lerp(x**2, 4 / (1 + x**2), 0.25)'}, tanh]", "constants"))
+
+
+def test_losses_of_numbers_and_of_small_tensors() -> None:
+    """torch's functions of losses take tensors alone, and a binary cross-entropy those of x's shape."""
+    entropy = "binary_cross_entropy_with_logits"
+    text = f"""
+operands: {{r: row, s: scalar, c: col}}
+chain:
+  - {entropy}: {{target: 0.25, weight: 2.0, reduction: none}}
+  - {entropy}: {{target: r, pos_weight: c, reduction: none}}
+  - {entropy}: {{target: s, reduction: none}}
+  - huber_loss: {{target: 3.0, reduction: none}}
+  - kl_div: {{target: 0.5, reduction: none}}
+  - mse_loss: {{target: 2.0}}
+"""
+    agree(parse(text, "losses"))
+
+
+def test_a_causal_mask_of_rows_without_columns() -> None:
+    """A step dropped the columns: the mask is that of column 0."""
+    text = "operands: {p: {kind: row, dtype: int64}}\nchain:\n  - var: {dim: -1, keepdim: false}\n"
+    agree(parse(f"{text}  - causal_mask: {{position: p}}\n  - elu\n", "mask"))

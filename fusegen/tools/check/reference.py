@@ -151,8 +151,9 @@ def _run_formula(
     names = {name: sp.Symbol(name, real=True) for name in given}
     expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
     if step.op.classes:
-        given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
-        given[str(atoms.COLUMN)] = column_numbers(x, columns)
+        if columns:
+            given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
+        given[str(atoms.COLUMN)] = column_numbers(x, columns) if columns else x.new_zeros(())
     result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, rng, columns)
     return result
 

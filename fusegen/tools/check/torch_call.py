@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusegen.ops import Op
 from fusegen.program import Kind
+from fusegen.runtime.steps import as_large_as
 
 #: The value of an operand: a tensor, a number, or None.
 Given = Tensor | float | None
@@ -41,7 +42,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             **keywords,
         )
     if op.optional:
-        return lambda x, given: function(x, **_by_name(op, given), **keywords)
+        return lambda x, given: function(x, **_by_name(op, x, given), **keywords)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
         given = [
@@ -49,7 +50,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             for name, v in zip(op.operands, given, strict=True)
         ]
         if op.takes_tensors:
-            given = [v if isinstance(v, Tensor) else x.new_tensor(v) for v in given]
+            given = [_as_tensor(op, x, v) for v in given]
         result = function(x, *given, **keywords)
         found: Tensor = result if isinstance(result, Tensor) else result.values
         return found
@@ -57,12 +58,24 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
     return call
 
 
-def _by_name(op: Op, given: Sequence[Given]) -> dict[str, Given]:
+def _by_name(op: Op, x: Tensor, given: Sequence[Given]) -> dict[str, Given]:
     """Return operands by name; torch takes one number per channel only as [C]."""
-    return {
-        name: value.flatten() if kind is Kind.CHANNEL and isinstance(value, Tensor) else value
-        for (name, kind), value in zip(op.operands.items(), given, strict=True)
-    }
+    found: dict[str, Given] = {}
+    for (name, kind), value in zip(op.operands.items(), given, strict=True):
+        value = _as_tensor(op, x, value) if op.takes_tensors and value is not None else value
+        if isinstance(value, Tensor):
+            value = value.flatten() if kind is Kind.CHANNEL else value
+            value = as_large_as(value, x) if op.is_alike(name) else value
+        found[name] = value
+    return found
+
+
+def _as_tensor(op: Op, x: Tensor, value: Given) -> Tensor:
+    """Return a number as a tensor, of x's shape for a loss."""
+    if isinstance(value, Tensor):
+        return value
+    assert value is not None
+    return torch.full_like(x, value) if op.takes_alike else x.new_tensor(value)
 
 
 def untaken(op: Op) -> list[str]:
