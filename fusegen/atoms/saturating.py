@@ -15,6 +15,7 @@ from fusegen.atoms.declare import ATOMS, Atom, Cancels, Pointwise, Shape
 
 __all__ = [
     "erf",
+    "erfc",
     "normcdf",
     "normpdf",
     "sech2",
@@ -211,3 +212,19 @@ Atom(
         }
     ),
 )(sp.erf)
+
+
+@Atom(
+    word="erfc",
+    derivative=lambda x: -2 / sp.sqrt(sp.pi) * sp.exp(-(x**2)),
+    value=mpmath.erfc,
+    torch=lambda torch, x: torch.erfc(x),
+    cpp="Math::erfc",
+    steep=True,
+    shape=Shape.FALLING,
+    cancels=Cancels(plus={-1: lambda u: -erf(u)}),
+)
+class erfc(Pointwise):
+    """1 - erf(x), which keeps its digits where erf is near 1."""
+
+    nargs = 1

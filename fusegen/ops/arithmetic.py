@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from fusegen import atoms
 from fusegen.atoms import absolute, infinity, let, minus_infinity, where
 from fusegen.ops.declare import op
 
@@ -85,3 +86,27 @@ def lerp(x: sp.Expr, end: sp.Expr, weight: sp.Expr) -> sp.Expr:
 def addcmul(x: sp.Expr, tensor1: sp.Expr, tensor2: sp.Expr, *, value: float = 1.0) -> sp.Expr:
     """x + value tensor1 tensor2. torch.addcmul."""
     return x + value * tensor1 * tensor2
+
+
+@op("logaddexp")
+def logaddexp(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """log(exp(x) + exp(other)), which does not overflow. torch.logaddexp."""
+    return atoms.logaddexp(x, other)
+
+
+@op("xlogy")
+def xlogy(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """x log(other), 0 where x is 0 and other a number. torch.xlogy."""
+    return atoms.xlogy(x, other)
+
+
+@op("hypot")
+def hypot(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """sqrt(x^2 + other^2), whose squares do not overflow; NaN as derivative where both are 0. torch.hypot."""
+    return atoms.hypot(x, other)
+
+
+@op("atan2", aliases=("arctan2",))
+def atan2(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """The angle of the point (other, x); where both are 0 its derivatives are 0. torch.atan2."""
+    return atoms.atan2(x, other)

@@ -28,6 +28,7 @@ IN_FLOAT32: Mapping[str, frozenset[str]] = MappingProxyType(
         "cuda": _LOSSES
         | {
             *("exp", "expm1", "log", "log1p", "rsqrt", "square", "pow", "reciprocal", "softplus"),
+            *("acos", "asin", "cosh", "log10", "log2", "sinh", "tan"),
             *("sum", "norm", "normalize", "logsumexp", "softmax", "softmin", "log_softmax"),
             *("layer_norm", "rms_norm", "group_norm", "normpdf", "sech2"),
         },

@@ -35,6 +35,10 @@ REFUSED = {
 }
 
 
+#: Functions of torch that take tensors alone in their operands' places.
+_OF_TENSORS = ("minimum", "maximum", "lerp", "addcmul", "logaddexp", "hypot", "atan2")
+
+
 @dataclass(frozen=True)
 class Submodule:
     """The `torch.nn` module with an op's parameters and buffers.
@@ -219,7 +223,7 @@ class Op:
     @property
     def takes_tensors(self) -> bool:
         """Whether its torch function takes only tensors as operands, no numbers."""
-        return self.takes_alike or self.torch in ("minimum", "maximum", "lerp", "addcmul")
+        return self.takes_alike or self.torch in _OF_TENSORS
 
     @property
     def takes_alike(self) -> bool:

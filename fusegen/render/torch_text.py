@@ -64,6 +64,8 @@ class TorchText:
             return call_text(TORCH_REDUCTIONS[expr.func], *args, dims=self.columns)
         if expr.func in TORCH_HALVES:
             return call_text(TORCH_HALVES[expr.func], *args)
+        if len(args) > 1:  # some of torch's functions of two take tensors alone
+            args = [self._tensor(arg) for arg in expr.args]
         return call_text(ATOMS[expr.func].torch, *args)
 
     def _assign(self, expr: atoms.Let) -> str:

@@ -59,14 +59,10 @@ _MEANT = {
         _BLOCK,
     ),
     **dict.fromkeys(
-        """acos acosh arccos arcsin arctan arctan2 asin asinh atan atan2 digamma erfinv fmod i0
-        lgamma mod remainder rrelu sinc""".split(),  # noqa: SIM905
+        "digamma erfinv fmod i0 lgamma mod remainder rrelu sinc".split(),  # noqa: SIM905
         _ATOM,
     ),
-    **dict.fromkeys(
-        "round floor ceil trunc fix frac floordivide".split(),  # noqa: SIM905
-        "its steps have no useful derivative: leave it to torch, before or after the chain",
-    ),
+    "floordivide": "divide, then floor: - div: ..., and - floor",
     **dict.fromkeys(
         "eq ne gt lt ge le greater less isnan isinf isfinite".split(),  # noqa: SIM905
         'a comparison is part of a formula: - expr: "where(x > 0, x, 0)"',
@@ -89,14 +85,7 @@ _MEANT = {
 }
 #: Functions that have no op of their own, each as a formula.
 FORMULAS = {
-    **{"log2": "log(x) / log(2)", "log10": "log(x) / log(10)", "exp2": "exp(x * log(2))"},
-    **{
-        "sinh": "(exp(x) - exp(-x)) / 2",
-        "cosh": "(exp(x) + exp(-x)) / 2",
-        "tan": "sin(x) / cos(x)",
-    },
-    **{"atanh": "(log1p(x) - log1p(-x)) / 2", "arctanh": "(log1p(x) - log1p(-x)) / 2"},
-    **{"erfc": "2 * normcdf(-x * sqrt(2))", "logit": "log(x) - log1p(-x)"},
+    "logit": "log(x) - log1p(-x)",
     **dict.fromkeys(("relu2", "squaredrelu", "relusquared"), "relu(x)**2"),
     "detach": "detach(x)",
 }

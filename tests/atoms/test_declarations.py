@@ -24,9 +24,13 @@ from fusegen.spec.formula.functions import functions
 
 X, Y = ARGUMENTS = sp.symbols("x y", real=True)
 NAMES = {function.__name__: function for function in ATOMS}
-#: Functions whose derivative is no slope, by their meaning: 0, and that of another argument.
-CHOSEN = ("detach", "straight_through")
-POINTS = (-30.0, -6.5, -3.7, -1.25, -0.5, -1e-3, -1e-9, 1e-9, 1e-3, 0.3, 1.0, 2.75, 3.7, 9.0, 30.0)
+#: Functions whose derivative is no slope, by their meaning: 0, also at steps, and that of another
+#: argument.
+CHOSEN = ("detach", "straight_through", "floor", "ceil", "round_half_even", "trunc")
+POINTS = (
+    *(-30.0, -6.5, -3.7, -1.25, -0.5, -1e-3, -1e-9, 1e-9, 1e-3, 0.3, 0.75, 1.0),
+    *(1.5, 2.75, 3.7, 6.0, 9.0, 15.0, 30.0),
+)
 ENDS = (-math.inf, -8.0, -0.75, 0.0, 0.5, 6.0, math.inf)
 
 
@@ -44,7 +48,8 @@ def points(function: type[sp.Basic]) -> list[tuple[float, ...]]:
 
 def is_real(atom: Atom, at: tuple[float, ...]) -> bool:
     try:
-        return isinstance(atom.value(*map(mpmath.mpf, at)), mpmath.mpf)
+        value = atom.value(*map(mpmath.mpf, at))
+        return isinstance(value, mpmath.mpf) and mpmath.isfinite(value)
     except (ArithmeticError, ValueError):
         return False
 

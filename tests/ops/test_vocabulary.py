@@ -11,7 +11,7 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 from conftest import DTYPES, derive, dtype_name
-from shared.vocabulary import ALL, POSITIVE, lone_ops, packages, vocabulary_dtypes
+from shared.vocabulary import ALL, lone_ops, packages, vocabulary_dtypes, where_defined
 
 from fusegen import load
 from fusegen.chain import Chain
@@ -32,7 +32,7 @@ GRADIENTS: dict[str, Callable[[float], bool]] = {
 
 def make_case(op: str, chain: Chain, shape: tuple[int, ...], *, training: bool) -> verify.Case:
     case = verify.make_case(chain, shape, training=training, seed=1)
-    return dataclasses.replace(case, x=case.x.abs() + 0.1) if op in POSITIVE else case
+    return dataclasses.replace(case, x=where_defined(op, case.x))
 
 
 @pytest.mark.parametrize("op", [op for op in ALL if op != "causal_mask"])  # -inf has no differences

@@ -26,6 +26,10 @@ _SMOOTH = (
     "sech2",
     "abs",
     "sign",
+    "atan",
+    "asinh",
+    "erfc",
+    "round",
 )
 _OF_ROWS = (
     "amax",

@@ -40,7 +40,20 @@ _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
                 "sign",
                 "sin",
             ),
-            *("sqrt", "tanh"),
+            *(
+                "sqrt",
+                "tanh",
+                "asinh",
+                "atan",
+                "ceil",
+                "cosh",
+                "erfc",
+                "exp2",
+                "floor",
+                "log2",
+                "round",
+            ),
+            *("sinh", "tan"),
         )
     },
 }

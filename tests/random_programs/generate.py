@@ -19,11 +19,18 @@ from random_programs.program import Program, spec_text
 #: How often an op is drawn; those that are not named, as often as 1.
 _WEIGHTS = {
     **{"dropout": 0.7, "alpha_dropout": 0.4, "causal_mask": 0.7, "where": 0.7, "sign": 0.4},
+    **{"floor": 0.3, "ceil": 0.3, "round": 0.3, "trunc": 0.3, "frac": 0.5},
     "masked_fill": 0.0,  # a random number is never 0, and all would be masked
 }
 #: Ops that are NaN below 0: a step that makes the value positive mostly stands before them.
-_OF_POSITIVE = ("log", "sqrt", "rsqrt", "pow", "log1p")
+_OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt", "pow", "log1p")
 _POSITIVE = ("softplus", "sigmoid", "square", "abs", "exp")
+#: Of each op that has a value on a part of the line, the steps that mostly stand before it.
+_BEFORE = {
+    **dict.fromkeys(_OF_POSITIVE, _POSITIVE),
+    **dict.fromkeys(("acos", "asin", "atanh"), ("tanh", "sigmoid", "sin", "cos", "erf")),
+    "acosh": ("cosh", "exp"),
+}
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 33, 40, 65, 129)
 _REDUCE = ("sum", "mean", "amax", "amin", "max", "min", "var", "std", "norm", "logsumexp")
 _KINDS = ("full", "full", "row", "col", "col", "channel", "scalar")
@@ -329,8 +336,8 @@ class Generator(Draft):
                 given[name] = self.operand(op, name)
             self._label(given, "step")
         steps: list[Any] = [{op.name: given} if given else op.name]
-        if op.name in _OF_POSITIVE and rng.random() < 0.85:
-            steps.insert(0, rng.choice(_POSITIVE))
+        if op.name in _BEFORE and rng.random() < 0.85:
+            steps.insert(0, rng.choice(_BEFORE[op.name]))
         self._after(op, given)
         if "name" in given:
             self.values.append(given["name"])

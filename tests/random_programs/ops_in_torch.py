@@ -26,7 +26,7 @@ def _in_torch(op: Op) -> Callable[..., Any]:
 
 
 #: torch's functions that take tensors alone in their operands' places.
-_TENSORS = ("minimum", "maximum", "lerp", "addcmul")
+_TENSORS = ("minimum", "maximum", "lerp", "addcmul", "logaddexp", "hypot", "atan2")
 
 
 def declared(op: Op, x: Tensor, *operands: Value, **attributes: Any) -> Tensor:

@@ -20,9 +20,10 @@ TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 
 #: Names of ops that C++, the C library and `Math` have too, and plain words.
 COMMON = """
-    abs absolute add clamp cos div divide erf exp expm1 flatten linear log log1p matmul max maximum mean min
-    minimum mul norm pow reciprocal rsqrt scale sigmoid sign sin softplus softsign sqrt square std sub sum
-    tanh tanhshrink where
+    abs absolute acos acosh add asin asinh atan atan2 atanh ceil clamp cos cosh div divide erf erfc
+    exp exp2 expm1 flatten floor hypot linear log log10 log1p log2 logaddexp matmul max maximum mean
+    min minimum mul norm pow reciprocal round rsqrt scale sigmoid sign sin sinh softplus softsign
+    sqrt square std sub sum tan tanh tanhshrink trunc where xlogy
 """
 
 

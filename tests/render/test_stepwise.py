@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from shared.vocabulary import CHAINS, VARIANTS, spec_text
+from shared.vocabulary import CHAINS, VARIANTS, spec_text, where_defined
 from torch import Tensor
 
 from fusegen import ops
@@ -63,6 +63,8 @@ def agree(spec: Spec) -> None:
     if spec.halved:
         shape[spec.halved] *= 2
     x = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
+    if len(spec.steps) == 1 and spec.steps[0].op:
+        x = where_defined(spec.steps[0].op.name, x)
     operands: dict[str, SegmentOperand] = {}
     given: dict[str, Tensor] = {}
     for number, span in enumerate(spans):

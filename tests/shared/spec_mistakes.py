@@ -204,7 +204,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     (COL + "chain: [swish]\n", "'w' is declared but no step of the chain uses it", 2),
     (COL + "chain: [{expr: x + w**0}]\n", "does not depend on w: leave it out", 3),
     # steps
-    ("chain:\n  - swish\n  - tahn\n", "unknown op 'tahn'; did you mean 'tanh'?", 3),
+    ("chain:\n  - swish\n  - thanh\n", "unknown op 'thanh'; did you mean 'tanh'?", 3),
     ("chain:\n  - zzz: {a: 1}\n", "unknown op 'zzz'", 2),
     ("chain:\n  - 3\n", "a step is the name of an op", 2),
     ("chain:\n  - [swish]\n", "a step is the name of an op", 2),

@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from random_programs.build import EVERY, Dtypes, build_specs, build_together
+from torch import Tensor
 
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
 
 __all__ = [
+    "ABOVE_1",
     "ALL",
+    "BELOW_1",
     "build_for_devices",
     "build_vocabulary",
     "chain_text",
@@ -23,6 +26,7 @@ __all__ = [
     "spec_text",
     "specs_of",
     "vocabulary_dtypes",
+    "where_defined",
 ]
 
 #: What each op's step is given beside its operands, where the defaults leave a branch of the formula
@@ -70,6 +74,7 @@ VARIANTS: dict[str, list[str]] = {
     ],
     "normalize": ["", "p: 1, eps: 0.5"],
     "rms_norm": ["eps: 0.01"],
+    "round": ["", "decimals: 2"],
     "smooth_l1_loss": ["", "beta: 0.3, reduction: sum", "beta: 0, reduction: none"],
     "std": ["dim: -1", "dim: -1, correction: 0, keepdim: true"],
     "sum": ["", "dim: -1", "dim: -1, keepdim: true"],
@@ -84,7 +89,9 @@ NUMBERS: dict[str, list[str]] = {
 }
 
 #: Ops that are NaN below 0, so are tested above.
-POSITIVE = ("log", "log1p", "pow", "rsqrt", "sqrt")
+POSITIVE = ("log", "log1p", "log2", "log10", "pow", "rsqrt", "sqrt")
+#: Ops that are NaN beyond -1 and 1, so are tested between, and one that is below 1.
+BELOW_1, ABOVE_1 = ("acos", "asin", "atanh"), ("acosh",)
 
 #: Ops whose packages other tests call with float32.
 IN_FLOAT32 = (
@@ -194,6 +201,15 @@ CHAINS = {
         order: 1
         """,
 }
+
+
+def where_defined(op: str, x: Tensor) -> Tensor:
+    """Return random numbers moved to where an op has a value."""
+    if op in POSITIVE:
+        return x.abs() + 0.1
+    if op in ABOVE_1:
+        return x.abs() + 1.1
+    return x.tanh() * 0.96875 if op in BELOW_1 else x
 
 
 def lone_ops() -> list[str]:

@@ -179,7 +179,8 @@ def test_every_pointwise_function_folds_on_numbers() -> None:
     assert {n for n, word in known.items() if not word.pointwise} == {*rows.split(), "where"}
     for name, word in known.items():
         if word.pointwise:
-            assert read(f"{name}({', '.join(['0.3'] * word.arity)})").is_number
+            given = "1.3" if name == "acosh" else "0.3"
+            assert read(f"{name}({', '.join([given] * word.arity)})").is_number
 
 
 def test_the_result_depends_on_the_name_alone() -> None:

@@ -18,6 +18,7 @@ from fusegen.chain.outline import names_reduced
 from fusegen.program import ending
 from fusegen.spec.model import INPUT, Ref, Step
 from fusegen.tools.check.reference import column_numbers, one_a_row, parts_taken, row_length
+from fusegen.tools.check.reference_formula import all_tensors
 from fusegen.tools.check.torch_call import Given, torch_call
 
 #: A step: the activation, and the operands by name.
@@ -214,7 +215,7 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
         reduce = TORCH_REDUCTIONS[expr.func]
         return lambda values: reduce(torch, parts[0](values), columns)
     function = TORCH_HALVES.get(expr.func) or ATOMS[expr.func].torch
-    return lambda values: function(torch, *[p(values) for p in parts])
+    return lambda values: function(torch, *all_tensors([p(values) for p in parts]))
 
 
 def _number(expr: sp.Basic, numbers: Mapping[str, float]) -> float:

@@ -83,7 +83,15 @@ def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
     if expr.func in TORCH_REDUCTIONS:
         one_column = not dims and not isinstance(expr, atoms.Total)
         return args[0] if one_column else TORCH_REDUCTIONS[expr.func](torch, args[0], dims)
-    return ATOMS[expr.func].truth(torch, *args)
+    return ATOMS[expr.func].truth(torch, *all_tensors(args))
+
+
+def all_tensors(args: Sequence[Any]) -> Sequence[Any]:
+    """Return arguments with numbers beside a tensor as tensors: some functions of torch take those alone."""
+    like = next((arg for arg in args if isinstance(arg, Tensor)), None)
+    if like is None:
+        return args
+    return [arg if isinstance(arg, Tensor) else like.new_tensor(arg) for arg in args]
 
 
 def _holds(

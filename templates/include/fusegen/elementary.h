@@ -70,18 +70,37 @@ struct Math {
   static FUSEGEN_FN T where(bool condition, T a, T b) { return condition ? a : b; }
 
   static FUSEGEN_FN T absolute(T x) { return std::fabs(x); }
+  static FUSEGEN_FN T acos(T x) { return std::acos(x); }
+  static FUSEGEN_FN T acosh(T x) { return std::acosh(x); }
+  static FUSEGEN_FN T asin(T x) { return std::asin(x); }
+  static FUSEGEN_FN T asinh(T x) { return std::asinh(x); }
+  static FUSEGEN_FN T atan(T x) { return std::atan(x); }
+  static FUSEGEN_FN T atan2(T y, T x) { return std::atan2(y, x); }
+  static FUSEGEN_FN T atanh(T x) { return std::atanh(x); }
   static FUSEGEN_FN T cos(T x) { return std::cos(x); }
+  static FUSEGEN_FN T cosh(T x) { return std::cosh(x); }
   static FUSEGEN_FN T erf(T x) { return std::erf(x); }
+  static FUSEGEN_FN T erfc(T x) { return std::erfc(x); }
   static FUSEGEN_FN T exp(T x) { return std::exp(x); }
+  static FUSEGEN_FN T exp2(T x) { return std::exp2(x); }
   static FUSEGEN_FN T expm1(T x) { return std::expm1(x); }
   static FUSEGEN_FN T log(T x) { return std::log(x); }
+  static FUSEGEN_FN T hypot(T x, T y) { return std::hypot(x, y); }
   static FUSEGEN_FN T log1p(T x) { return std::log1p(x); }
+  static FUSEGEN_FN T log2(T x) { return std::log2(x); }
+  static FUSEGEN_FN T log10(T x) { return std::log10(x); }
   static FUSEGEN_FN T pow(T x, T y) { return std::pow(x, y); }
   static FUSEGEN_FN T sin(T x) { return std::sin(x); }
+  static FUSEGEN_FN T sinh(T x) { return std::sinh(x); }
   static FUSEGEN_FN T sqrt(T x) { return std::sqrt(x); }
   static FUSEGEN_FN T rsqrt(T x) { return T(1) / std::sqrt(x); }
+  static FUSEGEN_FN T tan(T x) { return std::tan(x); }
   static FUSEGEN_FN T tanh(T x) { return std::tanh(x); }
   static FUSEGEN_FN T sign(T x) { return T((x > T(0)) - (x < T(0))); }
+  static FUSEGEN_FN T ceil(T x) { return std::ceil(x); }
+  static FUSEGEN_FN T floor(T x) { return std::floor(x); }
+  static FUSEGEN_FN T round_half_even(T x) { return std::nearbyint(x); }
+  static FUSEGEN_FN T trunc(T x) { return std::trunc(x); }
 
   static FUSEGEN_FN T softsign(T x) { return x / (T(1) + absolute(x)); }
 
@@ -97,6 +116,15 @@ struct Math {
 
   // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which never overflows.
   static FUSEGEN_FN T softplus(T x) { return (x < T(0) ? T(0) : x) + log1p(exp(-absolute(x))); }
+
+  // log(exp(x) + exp(y)), of the larger and their difference. Two equal infinities have none.
+  static FUSEGEN_FN T logaddexp(T x, T y) {
+    const T larger = maximum(x, y), away = x == y ? T(0) : absolute(x - y);
+    return larger + log1p(exp(-away));
+  }
+
+  // x log(y), and 0 where x is 0 and y a number.
+  static FUSEGEN_FN T xlogy(T x, T y) { return x == T(0) && y == y ? T(0) : x * log(y); }
 
   // tanh(softplus(x)) = (w^2 + 2 w) / (w^2 + 2 w + 2) with w = exp(x), and its derivative, 4 w (1 +
   // w) over the square of that. Of e = exp(-|x|), which is w or 1 / w, nothing overflows.
@@ -166,6 +194,15 @@ struct FastMath : Math<float> {
     const float cosine = fitted::cos_of_root(fitted::Single{}, s);
     const float size = number & 1 ? cosine : sine;
     return bit_cast<float>(bit_cast<int32_t>(size) ^ int32_t(uint32_t(number & 2) << 30));
+  }
+  // With x = n + r, 2^x = 2^n exp(r ln 2), as in `exp` below. n + r has no rounding.
+  static FUSEGEN_FN float exp2(float x) {
+    const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
+    const float fraction = fitted::exp_fraction(P{}, 0.693147181f * r);
+    const float scaled =
+        bit_cast<float>(bit_cast<uint32_t>(fraction) + (bit_cast<uint32_t>(shifted) << 23));
+    const float bounded = x < -126.0f ? 0.0f : scaled;
+    return x < 128.0f ? bounded : x * INFINITY;
   }
 #else
   static FUSEGEN_FN float exp2(float x) {
@@ -330,6 +367,13 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float softplus(float x) {
     const float e = falling_exp(-absolute(x));
     return fma(e, fitted::log1p_ratio(P{}, e), x < 0.0f ? 0.0f : x);
+  }
+
+  // The two terms may cancel, so it has the digits of float32 for 16-bit results too.
+  static FUSEGEN_FN float logaddexp(float x, float y) {
+    if constexpr (brief) return FastMath<fitted::Single>::logaddexp(x, y);
+    const float larger = maximum(x, y), e = falling_exp(x == y ? 0.0f : -absolute(x - y));
+    return fma(e, fitted::log1p_ratio(P{}, e), larger);
   }
 
   // tanh(softplus(x)) and its derivative, as above. They share e and the reciprocal.

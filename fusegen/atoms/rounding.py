@@ -1,0 +1,82 @@
+"""Functions that round to an integer: steps, whose derivative is 0, as torch has it."""
+
+from __future__ import annotations
+
+import mpmath
+import sympy as sp
+
+from fusegen.atoms.declare import Atom, Pointwise, Shape
+
+__all__ = ["ceil", "floor", "round_half_even", "trunc"]
+
+
+@Atom(
+    word="floor",
+    derivative=lambda x: sp.Integer(0),
+    value=mpmath.floor,
+    torch=lambda torch, x: torch.floor(x),
+    cpp="Math::floor",
+    shape=Shape.GROWING,
+    smooth=(),
+    calls=0,
+    fitted=False,
+    exact=True,
+)
+class floor(Pointwise):
+    """The largest integer that is not above x."""
+
+    nargs = 1
+
+
+@Atom(
+    word="ceil",
+    derivative=lambda x: sp.Integer(0),
+    value=mpmath.ceil,
+    torch=lambda torch, x: torch.ceil(x),
+    cpp="Math::ceil",
+    shape=Shape.GROWING,
+    smooth=(),
+    calls=0,
+    fitted=False,
+    exact=True,
+)
+class ceil(Pointwise):
+    """The least integer that is not below x."""
+
+    nargs = 1
+
+
+@Atom(
+    word="round",
+    derivative=lambda x: sp.Integer(0),
+    value=mpmath.nint,
+    torch=lambda torch, x: torch.round(x),
+    cpp="Math::round_half_even",
+    shape=Shape.GROWING,
+    smooth=(),
+    calls=0,
+    fitted=False,
+    exact=True,
+)
+class round_half_even(Pointwise):
+    """The nearest integer; of two, the even one."""
+
+    nargs = 1
+
+
+@Atom(
+    word="trunc",
+    derivative=lambda x: sp.Integer(0),
+    value=lambda x: mpmath.floor(x) if x > 0 else mpmath.ceil(x),
+    torch=lambda torch, x: torch.trunc(x),
+    cpp="Math::trunc",
+    shape=Shape.GROWING,
+    smooth=(),
+    calls=0,
+    fitted=False,
+    exact=True,
+)
+class trunc(Pointwise):
+    """The integer part of x, rounded towards 0."""
+
+    nargs = 1
