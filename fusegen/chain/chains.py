@@ -14,7 +14,7 @@ from fusegen.spec.by_element import by_element
 from fusegen.spec.chains import chains_of, named_by
 from fusegen.spec.cut import START
 from fusegen.spec.model import INPUT, Spec
-from fusegen.spec.small_values import as_large, full_beside, keeps_sizes, larger_at
+from fusegen.spec.small_values import as_large, full_beside, full_operands, keeps_sizes, larger_at
 
 __all__ = ["Chains", "derive_all"]
 
@@ -93,9 +93,11 @@ def earlier_values(spec: Spec, chain: Chain) -> Collection[str]:
     steps = chain.spec.steps
     own = {name for step in steps for name in step.names}
     found = spec.computed - own - as_large(steps, spec.steps)
-    given = full_beside(steps, spec.operands)
-    given |= {INPUT} if steps[0].is_source and INPUT not in own else set()
-    return found | given if keeps_sizes(steps, found | given) else found
+    given = {INPUT} if steps[0].is_source and INPUT not in own else set()
+    # Where steps need the size of what a chain starts from, calls with larger values are refused.
+    beside = (full_operands(spec.operands), full_beside(steps, spec.operands))
+    larger = (found | given | full for full in beside)
+    return next((names for names in larger if keeps_sizes(steps, names)), found)
 
 
 def smaller_outputs(chain: Chain, earlier: Collection[str]) -> list[str]:

@@ -81,6 +81,7 @@ def contexts_of(
         context: dict[str, Any] = {**common, **module_context(chain)}
         earlier = earlier_values(chains.spec, chain)
         context["larger"] = larger_operands(chain, earlier)
+        context["rank"] = chain.layout.rank
         context["smaller"] = smaller = operands_of_smaller(chain, earlier, context["held_operands"])
         beside = [text for texts in smaller.values() for text in texts]
         context["helpers"] = sorted({*context["helpers"], *helpers_in(beside)})

@@ -25,10 +25,20 @@ __all__ = [
 ]
 
 
-def as_large_as(x: Tensor, other: Tensor) -> Tensor:
-    """Return `x`, expanded where `other` is larger; as it is if torch does not broadcast the two."""
-    sizes = zip(reversed(x.shape), reversed(other.shape), strict=False)
-    if x.shape == other.shape or any(own != to and 1 not in (own, to) for own, to in sizes):
+def as_large_as(x: Tensor, other: Tensor, rank: int = 0) -> Tensor:
+    """Return `x`, expanded where `other` is larger; as it is if torch does not broadcast the two.
+
+    Args:
+        x: the value.
+        other: what is combined with it.
+        rank: how many dims it may have; 0 for any.
+    """
+    if rank and other.dim() > rank:
+        return x
+    sizes = [*zip(reversed(x.shape), reversed(other.shape), strict=False)]
+    if other.dim() <= x.dim() and all(to in (1, own) for own, to in sizes):
+        return x
+    if any(own != to and 1 not in (own, to) for own, to in sizes):
         return x
     return x.expand(torch.broadcast_shapes(x.shape, other.shape))
 

@@ -21,7 +21,15 @@ from fusegen.spec.keys import OF, REST
 from fusegen.spec.model import INPUT, Operand, Ref, Step
 from fusegen.spec.yaml import Document, Place
 
-__all__ = ["as_large", "check_size", "full_beside", "keeps_sizes", "larger_at", "needs_own_size"]
+__all__ = [
+    "as_large",
+    "check_size",
+    "full_beside",
+    "full_operands",
+    "keeps_sizes",
+    "larger_at",
+    "needs_own_size",
+]
 
 
 def larger_at(steps: Sequence[Step], earlier: Collection[str]) -> int | None:
@@ -137,6 +145,11 @@ def full_beside(chain: Sequence[Step], operands: Iterable[Operand]) -> set[str]:
     op, start = chain[0].op, chain[0].factors.get(OF)
     if op is None or op.torch or start is None or not start.is_step:
         return set()
+    return full_operands(operands)
+
+
+def full_operands(operands: Iterable[Operand]) -> set[str]:
+    """Return the operands that are as large as x where nothing broadcasts them."""
     plain = (o for o in operands if o.dims is None and not (o.factor or o.whole))
     return {operand.name for operand in plain if operand.kind == Kind.FULL}
 

@@ -24,16 +24,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "acf77fd45f05", 3)  # before any code of another version is called
+made_by("0.1.0", "residual_add_gelu", "7a996c6448c9", 3)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
+from fusegen.runtime.steps import as_large_as
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "acf77fd45f05",
+    "7a996c6448c9",
     operands=[
         Operand("residual", "full"),
     ],
@@ -99,6 +100,7 @@ class Module(FusedModule):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return the model's output at `x`."""
+        x = as_large_as(x, residual)
         return apply(
             x,
             residual=residual,

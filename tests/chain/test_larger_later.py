@@ -43,6 +43,17 @@ chain:
   - softmax: {dim: 1}
   - mul: b
 """,
+    "larger_than_product": """
+order: 1
+operands: {w: full}
+outputs: [gelu, softmax]
+chain:
+  - conv2d: {name: conv, in_channels: 3, out_channels: 2, kernel_size: 3}
+  - gelu
+  - mul: w
+  - softmax: {dim: 1}
+""",
+    "larger_than_x": "order: 1\noperands: {w: full}\nchain: [tanh, mul: w]\n",
     "larger_and_returned": """
 dims: 3
 operands: {a: full, b: full}
@@ -115,3 +126,31 @@ def test_operands_of_any_sizes_give_what_torch_gives_or_a_message(
         ):
             torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
     assert refused in (0, 16)
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 4, 4), (2, 4, 4), (4, 1), (3, 1, 1, 4)])
+def test_an_operand_may_be_larger_than_a_product(
+    packages: dict[str, ModuleType], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(3)
+    model = packages["larger_than_product"].Module().double()
+    x, w = (torch.randn(s).double().requires_grad_() for s in ((1, 3, 6, 6), shape))
+    first = torch.nn.functional.gelu(torch.nn.functional.conv2d(x, *model.conv.parameters()))
+    leaves = [x, w, *model.parameters()]
+    results = []
+    for values in (model(x, w), (first, (first * w).softmax(1))):
+        given = [torch.ones_like(values[0]), torch.linspace(0, 1, values[1].numel()).double()]
+        slopes = torch.autograd.grad(values, leaves, [given[0], given[1].view_as(values[1])])
+        results.append([*values, *slopes])
+    for value, expected in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_an_operand_may_be_larger_than_x(packages: dict[str, ModuleType]) -> None:
+    """Where a spec says the number of dims, none is added."""
+    x, w = torch.randn(1, 3).double(), torch.randn(5, 2, 3).double()
+    torch.testing.assert_close(packages["larger_than_x"].Module()(x, w), x.tanh() * w)
+    with pytest.raises(ValueError, match=r"w: expected shape \(1, 2, 4, 4\).*a chain adds none"):
+        packages["larger_than_product"].Module()(
+            torch.randn(1, 3, 6, 6), torch.randn(5, 1, 2, 4, 4)
+        )

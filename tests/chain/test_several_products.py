@@ -356,7 +356,8 @@ def test_a_single_file_of_several_products_runs(
 ) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"linear does not take \[16, 16384\].*--sizes image="):
-        single_file(folder / "block.yaml", ("float64",), {})
+        single_file(folder / "block.yaml", ("float64",), {"image": 32})
+    assert "torch.randn([16, 64, " in single_file(folder / "block.yaml", ("float64",), {})
     sizes = {"rows": 2, "image": 4}
     (tmp_path / "single.py").write_text(single_file(folder / "block.yaml", ("float64",), sizes))
     text = python_in(tmp_path, "single.py")
