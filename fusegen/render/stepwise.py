@@ -198,6 +198,9 @@ class _Writer:
                 text = f"as_large_as({text}, x)"
             elif op.takes_tensors and not _is_tensor(step.operand(name)) and text != "None":
                 text = f"torch.full_like(x, {text})" if op.takes_alike else f"x.new_tensor({text})"
+            elif op.optional and not _is_tensor(step.operand(name)) and text != "None":
+                sizes = "x.shape[-1:]" if op.takes_shape else "(x.shape[1],)"
+                text = f"x.new_full({sizes}, {text})"
             if op.optional:
                 held = isinstance(step.operand(name), Ref) and kind is Kind.CHANNEL
                 arguments.append(f"{name}={text}{'.flatten()' if held else ''}")

@@ -65,12 +65,14 @@ def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
 
     Args:
         x: the value.
-        tensor: the operand; if it has more dims than `x`, it has size 1 along the columns.
+        tensor: the operand; if it has more dims than `x`, it has size 1 along the columns, or makes x larger.
         columns: the dims that make up a row, counted from the end.
     """
     if tensor.dim() <= x.dim():
         return tensor
-    return tensor.squeeze(columns) if x.dim() else tensor.reshape(())
+    if x.dim():
+        return tensor.squeeze(columns)
+    return tensor.reshape(()) if tensor.numel() == 1 else tensor
 
 
 def beside_dropped(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:

@@ -179,3 +179,12 @@ def test_a_causal_mask_of_rows_without_columns() -> None:
     """A step dropped the columns: the mask is that of column 0."""
     text = "operands: {p: {kind: row, dtype: int64}}\nchain:\n  - var: {dim: -1, keepdim: false}\n"
     agree(parse(f"{text}  - causal_mask: {{position: p}}\n  - elu\n", "mask"))
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+def test_norms_with_a_number_as_weight(norm: str) -> None:
+    agree(parse(f"dims: 3\nchain:\n  - {norm}: {{weight: 4.0, eps: 1e-5}}\n  - tanh\n", "norm"))
+
+
+def test_a_value_beside_the_mean_of_all_elements() -> None:
+    agree(parse("chain:\n  - square: {name: a}\n  - mse_loss: 1.5\n  - sub: a\n", "mean"))

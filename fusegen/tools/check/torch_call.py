@@ -38,7 +38,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         return lambda x, given: function(
             x,
             normalized_shape=x.shape[-1:],
-            **dict(zip(op.operands, given, strict=True)),
+            **_by_name(op, x, given),
             **keywords,
         )
     if op.optional:
@@ -62,7 +62,7 @@ def _by_name(op: Op, x: Tensor, given: Sequence[Given]) -> dict[str, Given]:
     """Return operands by name; torch takes one number per channel only as [C]."""
     found: dict[str, Given] = {}
     for (name, kind), value in zip(op.operands.items(), given, strict=True):
-        value = _as_tensor(op, x, value) if op.takes_tensors and value is not None else value
+        value = _as_tensor(op, x, value) if value is not None else value
         if isinstance(value, Tensor):
             value = value.flatten() if kind is Kind.CHANNEL else value
             value = as_large_as(value, x) if op.is_alike(name) else value
@@ -71,11 +71,15 @@ def _by_name(op: Op, x: Tensor, given: Sequence[Given]) -> dict[str, Given]:
 
 
 def _as_tensor(op: Op, x: Tensor, value: Given) -> Tensor:
-    """Return a number as a tensor, of x's shape for a loss."""
+    """Return a number as a tensor, of x's shape for a loss, of a row or the channels for a norm."""
     if isinstance(value, Tensor):
         return value
     assert value is not None
-    return torch.full_like(x, value) if op.takes_alike else x.new_tensor(value)
+    if op.takes_alike:
+        return torch.full_like(x, value)
+    if op.optional:  # of a norm
+        return x.new_full(x.shape[-1:] if op.takes_shape else x.shape[1:2], value)
+    return x.new_tensor(value)
 
 
 def untaken(op: Op) -> list[str]:
