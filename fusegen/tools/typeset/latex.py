@@ -13,7 +13,7 @@ from fusegen.tools.typeset.names import Bar, Name, Names, Plain, Prime, Sub
 __all__ = ["Latex"]
 
 #: Functions that LaTeX has a command for.
-_COMMANDS = {"cos", "exp", "log", "max", "min", "sin", "tanh"}
+_COMMANDS = {"cos", "cosh", "exp", "log", "max", "min", "sin", "sinh", "tan", "tanh"}
 
 
 class Latex(LatexPrinter):  # type: ignore[misc]
