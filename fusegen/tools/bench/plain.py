@@ -214,7 +214,10 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
     if expr.func in TORCH_REDUCTIONS:
         reduce = TORCH_REDUCTIONS[expr.func]
         return lambda values: reduce(torch, parts[0](values), columns)
-    function = TORCH_HALVES.get(expr.func) or ATOMS[expr.func].torch
+    if expr.func in TORCH_HALVES:  # whose second argument says which half
+        half = TORCH_HALVES[expr.func]
+        return lambda values: half(torch, *[p(values) for p in parts])
+    function = ATOMS[expr.func].torch
     return lambda values: function(torch, *all_tensors([p(values) for p in parts]))
 
 
