@@ -142,6 +142,15 @@ def test_a_formula_by_hand_is_the_formula(tmp_path: Path) -> None:
     torch.testing.assert_close(got, run_chain(chain.spec, x, {}, {"t": 2.0}))
 
 
+def test_halves_by_hand_are_the_halves(tmp_path: Path) -> None:
+    path = tmp_path / "turned.yaml"
+    path.write_text("operands: {c: full, s: full}\nchain:\n- rope: {cos: c, sin: s}\n")
+    chain = pipeline.derive(path)
+    x, c, s = torch.randn(3, 5, 8, dtype=torch.float64)
+    got = plain.tail(chain, {})(x, c, s)
+    torch.testing.assert_close(got, run_chain(chain.spec, x, {"c": c, "s": s}, {}))
+
+
 @pytest.mark.parametrize(
     "name", ["conv2d_mean_softmax_gate", "linear_subtract_mean_logsumexp_gelu_residual"]
 )

@@ -19,7 +19,7 @@ def _with(*words: str) -> Callable[[Mapping[str, Program]], set[str]]:
     return lambda programs: {n for n, p in programs.items() if all(w in p.text for w in words)}
 
 
-@pytest.mark.parametrize(("seed", "words"), [(5197, ("softplus", "outputs")), (5101, ("amax",))])
+@pytest.mark.parametrize(("seed", "words"), [(5197, ("softplus", "outputs")), (5103, ("amax",))])
 def test_a_program_of_named_values_shrinks(seed: int, words: tuple[str, ...]) -> None:
     program = generate([seed], Outcome(), named=True)[f"named_{seed}"]
     small = shrink(program, _with(*words))

@@ -99,8 +99,9 @@ class LiveSums {
 };
 
 // Stores a block's column sums for one access of its threads. The block's `rows` of threads are
-// added up in order. `partial` points to the first column, and `columns` is their number.
-template <class Sums, class T>
+// added up in order. `partial` points to the first column, and `columns` is their number. ANYWHERE:
+// chunks may begin anywhere, and the last one may be incomplete.
+template <bool ANYWHERE = false, class Sums, class T>
 __device__ __forceinline__ void leave_columns(const Sums& sums, int item, T* partial, int columns,
                                               int rows) {
   using Chunk = typename Sums::Chunk;
@@ -114,7 +115,14 @@ __device__ __forceinline__ void leave_columns(const Sums& sums, int item, T* par
       for (int w = 0; w < Sums::width; ++w) all.value[w] += part.value[w];
     }
     const int column = Sums::leaves(k) * Sums::width;
-    if (column < columns) *reinterpret_cast<Chunk*>(partial + column) = all;
+    if constexpr (ANYWHERE) {
+#pragma unroll
+      for (int w = 0; w < Sums::width; ++w) {
+        if (column + w < columns) partial[column + w] = all.value[w];
+      }
+    } else {
+      if (column < columns) *reinterpret_cast<Chunk*>(partial + column) = all;
+    }
   }
 }
 

@@ -90,6 +90,7 @@ __host__ __device__ __forceinline__ int64_t parts_of_channel(int64_t run, int64_
 struct RowPlan {
   RowForm form;
   bool single;    // whether each team of threads takes one row and no other
+  bool anywhere;  // whether rows may begin between two accesses of a resident row
   int width;      // elements of one access
   int cluster;    // blocks that keep one row
   RingWalk walk;  // of a ring

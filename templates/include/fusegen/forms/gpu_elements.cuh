@@ -90,6 +90,18 @@ struct Elements {
       }
     });
   }
+  // The same wherever they begin; only elements that exist are stored.
+  template <class Stage>
+  __device__ __forceinline__ void store_anywhere(S* const* to, int offset,
+                                                 const VectorPlace& place) const {
+    each(Only<Stage, Role::store>{}, [&](auto item, auto n) {
+      const auto& values = stored[place_of<decltype(item), typename P::Stores>];
+      Packed<S, V> packed;
+#pragma unroll
+      for (int v = 0; v < V; ++v) packed.value[v] = Storage<S>::store(values.value[v]);
+      fusegen::store_anywhere(to[n] + offset, packed, place);
+    });
+  }
 
  private:
   template <bool WHOLE>

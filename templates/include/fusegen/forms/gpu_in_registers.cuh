@@ -6,8 +6,9 @@
 namespace fusegen {
 namespace {
 
-// A thread's part of a row: ITEMS vectors of V columns.
-template <class D, class S, int V, int ITEMS>
+// A thread's part of a row: ITEMS vectors of V columns. ANYWHERE: they may begin anywhere in
+// memory, and the last one may be incomplete.
+template <class D, class S, int V, int ITEMS, bool ANYWHERE = false>
 struct RowInRegisters {
   using P = GpuParts<D, S>;
   using K = typename P::K;
@@ -54,7 +55,10 @@ struct RowInRegisters {
 #pragma unroll
       for (int item = 0; item < ITEMS; ++item) {
         const int c = column(item);
+        constexpr bool stores = ANYWHERE && Stores::size > 0;
+        const unsigned lanes = stores ? __ballot_sync(0xffffffffu, c < end) : 0;
         if (c < end) {
+          [[maybe_unused]] const auto place = VectorPlace::of<V>(c, end, lanes);
           if constexpr (FIRST) {
             read(item);
           } else {
@@ -63,19 +67,26 @@ struct RowInRegisters {
           if constexpr (Only<Stage, Role::rescaled>::size > 0)
             rescale_live<Stage, V>(live + item * V, reductions.rescale);
           typename K::Full full[V];
-          P::template unpack_full<Stage>(args, full, raw[item], row_at + item * apart,
-                                         channel(item, c), c);
+          P::template unpack_full<Stage, false, ANYWHERE>(
+              args, full, raw[item], row_at + item * apart, channel(item, c), c);
           typename K::Col col[V] = {};
           if constexpr (Only<Stage, Role::uses_columns>::size > 0) fill_columns(col, item, c);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
             typename K::Out out;
             Stage::element(full[v], col[v], row, scalar, live[item * V + v], out);
-            reduced.take(out);
-            leaves.template take<Stage>(v, out);
+            const bool here = !ANYWHERE || v < place.valid;
+            reduced.take(out, here);
+            leaves.template take<Stage>(v, out, here);
+            if constexpr (ANYWHERE && ColumnSumsIn<Stage>::size > 0) {
+              if (!here) leaves.template clear<Stage>(v);
+            }
           }
           if constexpr (ColumnSumsIn<Stage>::size > 0) add(Stage{}, item);
-          leaves.template store<Stage>(to.to, item * apart);
+          if constexpr (ANYWHERE)
+            leaves.template store_anywhere<Stage>(to.to, item * apart, place);
+          else
+            leaves.template store<Stage>(to.to, item * apart);
         }
       }
     }

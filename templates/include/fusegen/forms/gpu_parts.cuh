@@ -1,6 +1,7 @@
 // What the GPU's forms share: a kernel's tensors, and vectors of an element's inputs.
 #pragma once
 
+#include "fusegen/anywhere.cuh"
 #include "fusegen/cuda.cuh"
 #include "fusegen/forms/gpu_alternating.cuh"
 #include "fusegen/forms/launch.h"
@@ -99,6 +100,15 @@ struct GpuParts : Parts<D, S> {
     each(Fulls{}, [&](auto item, auto n) {
       const S* const start = from[n];
       packed[n] = read<L, V>(start + vector_of<decltype(item), V>(offset), policy);
+    });
+  }
+  // The same wherever they begin; the first `valid` elements exist.
+  template <class L, int V>
+  static __device__ __forceinline__ void read_anywhere(Packed<S, V>* packed, S* const* from,
+                                                       int offset, int valid, uint64_t policy) {
+    each(Fulls{}, [&](auto, auto n) {
+      packed[n] = load_anywhere<V>(static_cast<const S*>(from[n]) + offset, valid,
+                                   [&](const S* piece) { return read<L, V>(piece, policy); });
     });
   }
   // Those that some stages use.
@@ -238,6 +248,28 @@ struct GpuParts : Parts<D, S> {
           unpack(load_columns<Item, V>(pointer<typename Item::type, Item::arg>(args), c));
 #pragma unroll
       for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
+    });
+    derive_cols(scalar, col, c);
+  }
+  // The same for the first `valid` of V columns.
+  template <int V>
+  static __device__ __forceinline__ void load_some_cols(const Args& args,
+                                                        const typename K::Scalar& scalar,
+                                                        typename K::Col (&col)[V], int c,
+                                                        int valid) {
+    each(Cols{}, [&](auto item, auto) {
+      using Item = decltype(item);
+      const auto* const from = pointer<typename Item::type, Item::arg>(args) + c;
+      if (valid >= V && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+        const auto values = load_vector<V>(from);
+#pragma unroll
+        for (int v = 0; v < V; ++v) col[v].*item.field = values.value[v];
+      } else {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          if (v < valid) col[v].*item.field = load(from + v);
+        }
+      }
     });
     derive_cols(scalar, col, c);
   }

@@ -171,7 +171,7 @@ struct Pointwise {
   using Plan = PointwisePlan<D, L, S>;
   // Whether accesses may lie across two rows, if rows begin between two of them.
   static constexpr bool may_cross =
-      P::template has_edges<AcrossPlan<D, L, S>::width> && P::Indices::size == 0;
+      P::template has_edges<16 / int(sizeof(S))> && P::Indices::size == 0;
   static bool across_rows(const typename D::Args& args, const Plan& plan) {
     return plan.width * int(sizeof(S)) < 16 && AcrossPlan<D, L, S>::serves(args);
   }

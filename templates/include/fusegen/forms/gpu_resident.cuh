@@ -11,7 +11,8 @@
 namespace fusegen {
 namespace {
 
-template <class D, class L, class S, int V, int ITEMS, int THREADS, int BLOCKS, Holders HOLDERS>
+template <class D, class L, class S, int V, int ITEMS, int THREADS, int BLOCKS, Holders HOLDERS,
+          bool ANYWHERE = false>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     resident(typename D::Args args, [[maybe_unused]] uint64_t policy,
              typename GpuParts<D, S>::Partial partial) {
@@ -23,7 +24,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   await_kernels_before();
   const int64_t rows = args.rows, cols = args.cols;
   const auto scalar = P::scalars(args);
-  constexpr bool ahead = sizeof(Pack) == 16;
+  constexpr bool ahead = sizeof(Pack) == 16 && !ANYWHERE;
   using RowTeam = Team<T, HOLDERS, joint_values<D>, THREADS>;
   __shared__ typename RowTeam::Exchange exchange;
   RowTeam team(*settled(&exchange));
@@ -96,8 +97,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) further[item] = channels.further(column(item));
   // A thread has the same columns in every row. Their operands may be too many bytes to read again.
-  typename P::template PackedCols<V> live_columns[L::live_columns ? ITEMS : 1];
-  if constexpr (L::live_columns) {
+  constexpr bool keeps_columns = L::live_columns && !ANYWHERE;
+  typename P::template PackedCols<V> live_columns[keeps_columns ? ITEMS : 1];
+  if constexpr (keeps_columns) {
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       if (column(item) < int(cols)) P::load_packed_cols(args, live_columns[item], column(item));
@@ -109,8 +111,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     const int r = base + int(threadIdx.y);
     // A team without a row only takes part in the barriers.
     const int64_t row_at = opaque(int64_t(r) * cols + first_column);
-    RowInRegisters<D, S, V, ITEMS> work(args, scalar, r, r < row_count ? int(cols) : 0,
-                                        first_column, apart, row_at);
+    RowInRegisters<D, S, V, ITEMS, ANYWHERE> work(args, scalar, r, r < row_count ? int(cols) : 0,
+                                                  first_column, apart, row_at);
     if constexpr (ahead && Fulls::size > 0) await_copies();
     const typename P::template Starts<Fulls> from(args, r, row_at);
     values.take_up(args, work.row, r + 2 * int64_t(step));
@@ -118,13 +120,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     const auto read = [&](int item) {
       if constexpr (ahead)
         P::take_all(work.raw[item], next, item * threads);
+      else if constexpr (ANYWHERE)
+        P::template read_anywhere<L>(work.raw[item], from.to, item * apart,
+                                     work.end - work.column(item), policy);
       else
         P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
     };
     const auto channel = [&](int item, int) { return channels.first() + further[item]; };
     const auto fill_columns = [&](typename K::Col(&col)[V], int item, int64_t c) {
-      if constexpr (L::live_columns) {
+      if constexpr (keeps_columns) {
         P::unpack_cols(scalar, col, live_columns[item], c);
+      } else if constexpr (ANYWHERE) {
+        P::load_some_cols(args, scalar, col, int(c), work.end - int(c));
       } else {
         P::load_cols(args, scalar, col, c);
       }
@@ -146,8 +153,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     each(typename P::RunSums{},
          [&](auto, auto n) { run_sums[n].put(run_place[n], thread, threads, ITEMS); });
   }
-  leave_columns_of<P, V, ITEMS>(args, partial, team, first_column, apart, ITEMS, fold, col_sums,
-                                run_place);
+  leave_columns_of<P, V, ITEMS, ANYWHERE>(args, partial, team, first_column, apart, ITEMS, fold,
+                                          col_sums, run_place);
   leave_totals<P>(partial, leaves.totals);
 }
 

@@ -113,8 +113,8 @@ __device__ __forceinline__ void add_columns(ColSums& col_sums, RunSums& run_sums
 
 // Stores the sums of a block's columns or channels. A thread has `items` accesses from column
 // `first_column` on, `apart` columns from each other. run_places: where the sums of channels are.
-// FIXED: the number of accesses, if it is known.
-template <class P, int V, int FIXED, class Team, class ColSums>
+// FIXED: the number of accesses, if it is known. ANYWHERE: whether rows are of any length.
+template <class P, int V, int FIXED, bool ANYWHERE = false, class Team, class ColSums>
 __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
                                                  const typename P::Partial& partial,
                                                  const Team& team, int first_column, int apart,
@@ -144,8 +144,8 @@ __device__ __forceinline__ void leave_columns_of(const typename P::Args& args,
       const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
       const auto leave = [&](int item) {
         each(typename P::ColSums{}, [&](auto, auto n) {
-          leave_columns(col_sums[n], item, partial[n] + at + item * apart,
-                        cols - first_of_block - item * apart, team.rows());
+          leave_columns<ANYWHERE>(col_sums[n], item, partial[n] + at + item * apart,
+                                  cols - first_of_block - item * apart, team.rows());
         });
       };
       if constexpr (FIXED > 0) {

@@ -9,7 +9,8 @@
 namespace fusegen {
 namespace {
 
-template <class D, class L, class S, int V, int ITEMS, int THREADS, int BLOCKS, Holders HOLDERS>
+template <class D, class L, class S, int V, int ITEMS, int THREADS, int BLOCKS, Holders HOLDERS,
+          bool ANYWHERE = false>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     single(typename D::Args args, [[maybe_unused]] uint64_t policy,
            typename GpuParts<D, S>::Partial partial) {
@@ -21,13 +22,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const int first_column = int(threadIdx.x) * V, apart = int(blockDim.x) * V;
   const int64_t row_at = opaque(int64_t(r) * args.cols + first_column);
   typename K::Scalar scalar;
-  RowInRegisters<D, S, V, ITEMS> work(args, scalar, r, exists ? int(args.cols) : 0, first_column,
-                                      apart, row_at);
+  RowInRegisters<D, S, V, ITEMS, ANYWHERE> work(args, scalar, r, exists ? int(args.cols) : 0,
+                                                first_column, apart, row_at);
   const typename P::template Starts<typename P::Fulls> from(args, r, row_at);
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (work.column(item) < work.end) {
-      P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
+      if constexpr (ANYWHERE)
+        P::template read_anywhere<L>(work.raw[item], from.to, item * apart,
+                                     work.end - work.column(item), policy);
+      else
+        P::template read_all<L>(work.raw[item], from.to, item * apart, policy);
     }
   }
   scalar = P::scalars(args);
@@ -40,7 +45,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto read = [](int) {};
   const auto channel = [&](int, int c) { return channels.at(c); };
   const auto fill_columns = [&](typename K::Col(&col)[V], int, int64_t c) {
-    P::load_cols(args, scalar, col, c);
+    if constexpr (ANYWHERE)
+      P::load_some_cols(args, scalar, col, int(c), work.end - int(c));
+    else
+      P::load_cols(args, scalar, col, c);
   };
   const auto add = [](auto, int) {};
   const auto fetch_next = [] {};

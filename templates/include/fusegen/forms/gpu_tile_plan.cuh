@@ -22,7 +22,8 @@ __host__ __device__ __forceinline__ int part_room(const Args& args, int rows) {
 }
 
 // The choice, for a kernel with description D and launch L.
-template <class D, class L, class S>
+// BEGINS_ANYWHERE: rows too long for a warp are kept in registers, wherever they begin.
+template <class D, class L, class S, bool BEGINS_ANYWHERE>
 struct TilePlan {
   using P = GpuParts<D, S>;
   using Args = typename P::Args;
@@ -64,7 +65,7 @@ struct TilePlan {
   }
 
   // Whether a block may take a row by itself. What is read once is rather streamed.
-  static constexpr bool by_block = !L::reads_once || P::ColSums::size > 0;
+  static constexpr bool by_block = !BEGINS_ANYWHERE && (!L::reads_once || P::ColSums::size > 0);
 
   // Plans tiles for a call, if its rows fit.
   static bool choose(const Args& args, RowPlan& plan) {
