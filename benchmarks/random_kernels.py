@@ -2,8 +2,9 @@
 
     python benchmarks/random_kernels.py FOLDER SEED CELLS [WORST.json N]
 
-FOLDER holds the packages (`benchmarks/random.sh OUT SEED CELLS build` builds them in /tmp/fusegen_random_SEED). With a
-record of the same draw, only its N cells that are farthest from the byte limit are run. Times are torch.profiler's.
+FOLDER holds the packages (`benchmarks/random.sh OUT SEED CELLS build` builds them in
+/tmp/fusegen_random_SEED). With a record of the same draw, only its N cells that are farthest from the byte
+limit are run. Times are torch.profiler's.
 """
 
 from __future__ import annotations
