@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import mpmath
+import sympy as sp
 
+from fusegen.atoms.absolute_value import absolute
 from fusegen.atoms.angles import hypot
 from fusegen.atoms.declare import Atom, Pointwise, Shape
 from fusegen.atoms.elementary import rsqrt
@@ -57,9 +59,14 @@ class asinh(Pointwise):
     nargs = 1
 
 
+def _over_legs(size: sp.Expr) -> sp.Expr:
+    """1 / sqrt(x^2 - 1), of which nothing overflows, and which torch has for numbers below -1 too."""
+    return rsqrt(size - 1) * rsqrt(size + 1)
+
+
 @Atom(
     word="acosh",
-    derivative=lambda x: rsqrt((x - 1) * (x + 1)),
+    derivative=lambda x: _over_legs(absolute(x)),
     value=mpmath.acosh,
     torch=lambda torch, x: torch.acosh(x),
     cpp="Math::acosh",

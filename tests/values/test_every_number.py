@@ -112,6 +112,8 @@ TERMS: dict[str, tuple[Callable[[Tensor], list[Tensor]], Callable[[Tensor], list
         lambda x: [torch.where((x > -3) & (x < 3), 1 / 6, 0.0)],
     ),
 }
+#: Where results are torch's and not exact, beyond a size: x times 10 to the number of decimals overflows.
+BELOW = {"only_round_1": 1e36}
 #: What the GPU's own tanh has in float16: 2^-11 of a result are up to an ulp of it, beside its rounding.
 HARDWARE_TANH = {
     ("only_tanh_0", 0): 1.5,
@@ -190,6 +192,7 @@ def test_every_op_within_an_ulp(name: str, elementwise: Elementwise) -> None:
     for order, expr in enumerate((formula, sp.diff(formula, X))):
         for dtype in HALVES:
             x = finite(dtype)[5::661]
+            x = x[x.abs() < BELOW.get(name, math.inf)]
             truth, low, high = (
                 torch.tensor([exactly(expr, v * s) for v in x.tolist()], dtype=torch.float64)
                 for s in (1, *AROUND)

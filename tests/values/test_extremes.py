@@ -44,6 +44,8 @@ DIFFERENT: dict[tuple[str, int], tuple[Where, str]] = {
     ("only_softsign_0", 1): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_softsign_0", 2): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_hardswish_0", 2): (math.isnan, "torch takes NaN for a number above 3"),
+    ("only_acosh_0", 2): (math.isinf, "0 is the limit; torch has 0 inf, which is NaN"),
+    ("only_atan_0", 2): (lambda x: 1.7e38 < abs(x) < math.inf, "2 x overflows beside a slope of 0"),
     ("formula_normpdf", 2): (lambda x: abs(x) > 1e19, "(x^2 - 1) overflows"),
     ("formula_sech2", 1): (math.isinf, "0 is the limit; torch has no such function"),
     ("formula_sech2", 2): (math.isinf, "0 is the limit; torch has no such function"),
