@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import mpmath
 import sympy as sp
 
@@ -9,18 +11,23 @@ from fusegen.atoms.declare import Atom, Pointwise, Shape
 
 __all__ = ["ceil", "floor", "round_half_even", "trunc"]
 
-
-@Atom(
-    word="floor",
+#: What the steps have in common.
+_step = functools.partial(
+    Atom,
     derivative=lambda x: sp.Integer(0),
-    value=mpmath.floor,
-    torch=lambda torch, x: torch.floor(x),
-    cpp="Math::floor",
     shape=Shape.GROWING,
     smooth=(),
     calls=0,
     fitted=False,
     exact=True,
+)
+
+
+@_step(
+    word="floor",
+    value=mpmath.floor,
+    torch=lambda torch, x: torch.floor(x),
+    cpp="Math::floor",
 )
 class floor(Pointwise):
     """The largest integer that is not above x."""
@@ -28,17 +35,11 @@ class floor(Pointwise):
     nargs = 1
 
 
-@Atom(
+@_step(
     word="ceil",
-    derivative=lambda x: sp.Integer(0),
     value=mpmath.ceil,
     torch=lambda torch, x: torch.ceil(x),
     cpp="Math::ceil",
-    shape=Shape.GROWING,
-    smooth=(),
-    calls=0,
-    fitted=False,
-    exact=True,
 )
 class ceil(Pointwise):
     """The least integer that is not below x."""
@@ -46,17 +47,11 @@ class ceil(Pointwise):
     nargs = 1
 
 
-@Atom(
+@_step(
     word="round",
-    derivative=lambda x: sp.Integer(0),
     value=mpmath.nint,
     torch=lambda torch, x: torch.round(x),
     cpp="Math::round_half_even",
-    shape=Shape.GROWING,
-    smooth=(),
-    calls=0,
-    fitted=False,
-    exact=True,
 )
 class round_half_even(Pointwise):
     """The nearest integer; of two, the even one."""
@@ -64,17 +59,11 @@ class round_half_even(Pointwise):
     nargs = 1
 
 
-@Atom(
+@_step(
     word="trunc",
-    derivative=lambda x: sp.Integer(0),
     value=lambda x: mpmath.floor(x) if x > 0 else mpmath.ceil(x),
     torch=lambda torch, x: torch.trunc(x),
     cpp="Math::trunc",
-    shape=Shape.GROWING,
-    smooth=(),
-    calls=0,
-    fitted=False,
-    exact=True,
 )
 class trunc(Pointwise):
     """The integer part of x, rounded towards 0."""

@@ -78,6 +78,11 @@ class Effects:
         """Return whether a node may be computed elsewhere in its stretch."""
         return node not in self.nested and node not in self.fixed
 
+    def add(self, node: fx.Node, like: fx.Node) -> None:
+        """Take up a new node, which stands where another does: after the same nodes, in its stretch."""
+        self.before[node] = self.before.get(like, ())
+        self.stretch[node] = self.stretch[like]
+
 
 def effects_of(graph: fx.Graph, inputs: Sequence[Any] = ()) -> Effects:
     """Return what may not be moved in a graph.

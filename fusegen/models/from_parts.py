@@ -192,12 +192,7 @@ def _write_out(part: fx.Node, effects: Effects, known: dict[tuple[Any, ...], fx.
             whole = part.args[0]
             for other in part.args[1:]:
                 whole = added(graph, part, torch.add, (whole, other))
-                _note(whole, part, effects)
+                effects.add(whole, part)
             known[key] = added(graph, part, torch.chunk, (whole, function.among, function.dim))
-            _note(known[key], part, effects)
+            effects.add(known[key], part)
     part.target, part.args = operator.getitem, (known[key], function.place)
-
-
-def _note(node: fx.Node, like: fx.Node, effects: Effects) -> None:
-    effects.before[node] = effects.before.get(like, ())
-    effects.stretch[node] = effects.stretch[like]

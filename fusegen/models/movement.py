@@ -223,6 +223,5 @@ def _compact_before(graph: fx.Graph, node: fx.Node, given: Any, effects: Effects
     tensor = tensor_of(given)
     assert tensor is not None
     copy.meta = {**given.meta, "example_value": torch.empty_like(tensor).contiguous()}
-    effects.before[copy] = effects.before.get(node, ())
-    effects.stretch[copy] = effects.stretch[node]
+    effects.add(copy, node)
     node.replace_input_with(given, copy)

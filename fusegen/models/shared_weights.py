@@ -65,10 +65,7 @@ def _share(weight: fx.Node, nodes: Sequence[fx.Node], effects: Effects) -> None:
     with graph.inserting_before(first):
         made = graph.call_function(shared_weight.shared, (weight,))
     made.meta = dict(weight.meta)
-    effects.before[made], effects.stretch[made] = (
-        effects.before.get(first, ()),
-        effects.stretch[first],
-    )
+    effects.add(made, first)
     for node in nodes:
         node.replace_input_with(weight, made)
         node.target = shared_weight.linear

@@ -1,6 +1,6 @@
 // Vectors of 16 bytes that begin anywhere in memory, not only at multiples of 16 bytes.
 //
-// Memory is accessed at such multiples alone: in *pieces*. A vector lies in one piece, or in two.
+// Memory is accessed in pieces alone (vector.cuh). A vector lies in one piece, or in two.
 #pragma once
 
 #include <cstdint>
@@ -29,29 +29,22 @@ struct TwoPieces {
   }
 };
 
-// How many bytes of memory lie between an address and the multiple of 16 before it.
-template <class S>
-__device__ __forceinline__ uint32_t past_piece(const S* at) {
-  return uint32_t(reinterpret_cast<uintptr_t>(at)) & 15;
-}
-
 // Reads V elements from anywhere, of which the first `valid` exist. `read` reads an aligned vector.
 template <int V, class S, class Read>
 __device__ __forceinline__ Packed<S, V> load_anywhere(const S* from, int valid, const Read& read) {
-  static_assert(sizeof(S) * V == 16, "a vector is as long as a piece");
+  static_assert(V == piece<S>, "a vector is as long as a piece");
   using Words = Packed<uint32_t, 4>;
-  const uint32_t past = past_piece(from);
-  const S* const piece = reinterpret_cast<const S*>(reinterpret_cast<uintptr_t>(from) - past);
-  const Words low = bit_cast<Words>(read(piece));
+  const int past = after_boundary(from);
+  const Words low = bit_cast<Words>(read(from - past));
   Words high{};
-  if (past + uint32_t(valid) * sizeof(S) > 16) high = bit_cast<Words>(read(piece + V));
+  if (past + valid > V) high = bit_cast<Words>(read(from - past + V));
   TwoPieces both;
 #pragma unroll
   for (int w = 0; w < 4; ++w) {
     both.word[w] = low.value[w];
     both.word[w + 4] = high.value[w];
   }
-  both.shift(past);
+  both.shift(uint32_t(past * sizeof(S)));
   Words found;
 #pragma unroll
   for (int w = 0; w < 4; ++w) found.value[w] = both.word[w];
@@ -89,9 +82,9 @@ __device__ __forceinline__ void store_anywhere(S* to, const Packed<S, V>& values
     both.word[w] = own.value[w];
     both.word[w + 4] = __shfl_down_sync(place.lanes, own.value[w], 1);
   }
-  const uint32_t past = past_piece(to), before = past ? 16 - past : 0;
-  const int first = int(before / sizeof(S));  // the first element of the piece
-  both.shift(before);
+  const int past = after_boundary(to);
+  const int first = past ? V - past : 0;  // the first element of the piece
+  both.shift(uint32_t(first * sizeof(S)));
   const bool whole = place.valid == V && (past == 0 || place.next_valid >= first);
   if (whole) {
     Words piece;

@@ -13,10 +13,6 @@
 
 namespace fusegen {
 
-// Elements of a piece.
-template <class S>
-constexpr int piece = 16 / int(sizeof(S));
-
 // The most pieces of a stretch of `length` elements, wherever it begins.
 template <class S>
 __host__ __device__ __forceinline__ int most_pieces(int length) {
@@ -26,12 +22,6 @@ __host__ __device__ __forceinline__ int most_pieces(int length) {
 template <class S>
 __host__ __device__ __forceinline__ int tile_room(int rows, int cols, bool gaps) {
   return (gaps ? rows * most_pieces<S>(cols) : most_pieces<S>(rows * cols)) * piece<S>;
-}
-
-// How many elements an address is after a boundary.
-template <class S>
-__device__ __forceinline__ int after_boundary(const S* at) {
-  return int(uint32_t(reinterpret_cast<uintptr_t>(at)) / sizeof(S)) & (piece<S> - 1);
 }
 
 // Some of a tile's threads: how many, and which of them this is.

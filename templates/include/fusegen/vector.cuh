@@ -22,6 +22,15 @@ struct alignas(sizeof(S) * V) Packed {
   S value[V];
 };
 
+// Elements of a piece: what lies between two boundaries of 16 bytes.
+template <class S>
+constexpr int piece = 16 / int(sizeof(S));
+// How many elements an address is after a boundary of 16 bytes.
+template <class S>
+__device__ __forceinline__ int after_boundary(const S* at) {
+  return int(uint32_t(reinterpret_cast<uintptr_t>(at)) / sizeof(S)) & (piece<S> - 1);
+}
+
 // Reads V neighbouring elements in one access.
 template <int V, class S>
 __device__ __forceinline__ Packed<S, V> load_packed(const S* from) {

@@ -37,6 +37,18 @@ struct LastReading {
   static constexpr int place = last_reading(StagesOf<D>{});
 };
 
+// What a stage reduces over the row, and the last of some stages that reduces anything.
+template <class Stage>
+using ReducedIn = decltype(Only<Stage, Role::largest>{} + Only<Stage, Role::sum>{});
+template <class Stage>
+constexpr bool reduces_row = ReducedIn<Stage>::size > 0;
+template <class... Stages>
+constexpr int last_reducing(List<Stages...>) {
+  int place = 0, last = -1;
+  ((last = reduces_row<Stages> ? place : last, ++place), ...);
+  return last;
+}
+
 // Whether a kernel computes anything for elements, and not for rows alone.
 template <class... Stages>
 constexpr bool reads_elements(List<Stages...>) {

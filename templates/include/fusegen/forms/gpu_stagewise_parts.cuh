@@ -55,11 +55,6 @@ struct StageWalk {
   };
 };
 
-// The reductions of a stage, and those of a whole kernel.
-template <class Stage>
-using ReducedIn = decltype(Only<Stage, Role::largest>{} + Only<Stage, Role::sum>{});
-template <class Stage>
-constexpr bool reduces_row = ReducedIn<Stage>::size > 0;
 // Whether a stage's sum is found together with the next stage's, in one pass that also stores what
 // the stage does.
 template <class Stage>
@@ -73,12 +68,6 @@ constexpr bool is_pass =
     (reduces_row<Stage> || Only<Stage, Role::store>::size + Only<Stage, Role::run_sum>::size +
                                    Only<Stage, Role::total>::size >
                                0);
-template <class... Stages>
-constexpr int last_reducing(List<Stages...>) {
-  int place = 0, last = -1;
-  ((last = reduces_row<Stages> ? place : last, ++place), ...);
-  return last;
-}
 template <class D>
 struct LastReducing {
   static constexpr int place = last_reducing(StagesOf<D>{});

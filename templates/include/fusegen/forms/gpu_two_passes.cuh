@@ -24,19 +24,7 @@ struct TwoPassArgs : D::Args {
 template <class Item>
 constexpr bool is_left_by_elements =
     Item::role == Role::store || Item::role == Role::col_sum || Item::role == Role::total;
-template <class Item>
-constexpr bool is_reduced = Item::role == Role::sum || Item::role == Role::largest;
 
-template <auto ELEMENT, class... Items>
-constexpr bool reduces_in(Stage<ELEMENT, Items...>) {
-  return (is_reduced<Items> || ...);
-}
-template <class... Stages>
-constexpr int last_with_reductions(List<Stages...>) {
-  int place = 0, last = -1;
-  ((last = reduces_in(Stages{}) ? place : last, ++place), ...);
-  return last;
-}
 template <auto ELEMENT, class... Items>
 constexpr Stage<ELEMENT, Items...> stage_with(List<Items...>) {
   return {};
@@ -53,27 +41,19 @@ constexpr auto of_first_pass(Stage<ELEMENT, Items...>) {
 }
 template <class... Stages, int... PLACES>
 constexpr auto of_first_pass(List<Stages...> stages, std::integer_sequence<int, PLACES...>) {
-  constexpr int last = last_with_reductions(List<Stages...>{});
+  constexpr int last = last_reducing(List<Stages...>{});
   return List<decltype(of_first_pass<(PLACES <= last)>(Stages{}))...>{};
 }
 
-// Whether a stage of a pass reads operands of columns, and whether one reads a tensor.
-template <auto ELEMENT, class... Items>
-constexpr bool reads_columns(Stage<ELEMENT, Items...>) {
-  return (std::is_same_v<Items, UsesColumns> || ...);
-}
-template <class Input, auto ELEMENT, class... Items>
-constexpr bool reads_tensor(Stage<ELEMENT, Items...>) {
-  return (std::is_same_v<Items, Uses<Input::field>> || ...) ||
-         (std::is_same_v<Items, UsesAgain<Input::field>> || ...);
-}
+// What some stages read of a kernel's inputs.
 template <class Input, class... Stages>
 constexpr bool is_read(List<Stages...>) {
-  if constexpr (Input::role == Role::full)
-    return (reads_tensor<Input>(Stages{}) || ...);
-  else if constexpr (Input::role == Role::col || Input::role == Role::index ||
-                     Input::role == Role::derived || Input::role == Role::column_lines)
-    return (reads_columns(Stages{}) || ...);
+  constexpr Role role = Input::role;
+  if constexpr (role == Role::full)
+    return (uses<Stages, Input> || ...);
+  else if constexpr (role == Role::col || role == Role::index || role == Role::derived ||
+                     role == Role::column_lines)
+    return ((Only<Stages, Role::uses_columns>::size > 0) || ...);
   else
     return true;
 }
@@ -136,14 +116,14 @@ struct TwoPasses {
 
  private:
   static constexpr int wide = 16 / sizeof(S), least = 8;
-  using Rows = GpuParts<FirstPass<D>, S>;
+  using FirstParts = GpuParts<FirstPass<D>, S>;
 
   static void stream_rows_of(const TwoPassArgs<D>& args, cudaStream_t stream) {
     const bool counted = args.cols / wide <= most_accesses;
-    const bool anywhere =
-        Rows::template has_edges<wide> && counted && Rows::template vectorisable<true>(args, wide);
-    const int width = anywhere ? wide : widest<S, least>(16, [&](int width) {
-      return counted && Rows::vectorisable(args, width);
+    const bool by_edges = FirstParts::template has_edges<wide> && counted &&
+                          FirstParts::template vectorisable<true>(args, wide);
+    const int width = by_edges ? wide : widest<S, least>(16, [&](int width) {
+      return counted && FirstParts::vectorisable(args, width);
     });
     RowNeeds needs{};
     needs.rows = args.rows;
@@ -159,7 +139,7 @@ struct TwoPasses {
           streamed<FirstPass<D>, L, S, V, Resident::template blocks<S, V>(), Holders::cluster>;
       while (!place_rows(plan, kernel, args.rows, 1, false, 0))
         plan = stream_rows(needs, std::max(1, plan.cluster / 2));
-      return launch_rows(plan, stream, kernel, args, policy, typename Rows::Partial{});
+      return launch_rows(plan, stream, kernel, args, policy, typename FirstParts::Partial{});
     });
   }
 };
