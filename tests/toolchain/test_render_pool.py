@@ -39,22 +39,22 @@ def thrice(x):
 """
 OWN_ATOM = """
 import mpmath
-from fusegen.atoms import Atom, Pointwise
+from fusegen.atoms import Atom, Pointwise, cosh
 
 @Atom(
-    word="atan",
-    derivative=lambda x: 1 / (1 + x**2),
-    value=mpmath.atan,
-    torch=lambda torch, x: torch.atan(x),
-    cpp="std::atan",
+    word="gd",
+    derivative=lambda x: 1 / cosh(x),
+    value=lambda x: 2 * mpmath.atan(mpmath.tanh(x / 2)),
+    torch=lambda torch, x: 2 * torch.atan(torch.tanh(x / 2)),
+    cpp="T(2) * std::atan(std::tanh(T(0.5) * {0}))",
 )
-class atan(Pointwise):
+class gd(Pointwise):
     nargs = 1
 """
 DECLARATIONS = {
     "plain": ("", "tanh"),
     "op": (OWN_OP, "thrice"),
-    "atom": (OWN_ATOM, "expr: atan(x)"),
+    "atom": (OWN_ATOM, "expr: gd(x)"),
 }
 
 

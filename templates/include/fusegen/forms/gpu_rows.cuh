@@ -38,6 +38,12 @@ struct RowKernels {
   static constexpr int warp_items =
       has_channels<P> ? Resident::template items<S, V>() : Resident::template warp_items<S, V>();
 
+  // The threads of a full block, and how many blocks of 512 a multiprocessor has registers for.
+  // What puts vectors together needs some more of them.
+  static constexpr int full = std::min(Resident::template threads<S, V>(), ANYWHERE ? 512 : 1024);
+  static constexpr int with_room(int blocks) { return ANYWHERE ? std::max(1, blocks - 1) : blocks; }
+  static constexpr int blocks = with_room(Resident::template blocks<S, V>());
+
   // A row in some lanes of a warp.
   template <int ITEMS>
   static constexpr auto by_warp() {
@@ -50,8 +56,6 @@ struct RowKernels {
   // Calls f with the kernel that a plan chose.
   template <class F>
   static bool visit(const RowPlan& plan, F&& f) {
-    constexpr int full = Resident::template threads<S, V>();
-    constexpr int blocks = Resident::template blocks<S, V>();
     constexpr int items = Resident::template block_items<S, V>();
     constexpr int large_items = Resident::template large_items<S, V>();
     constexpr int most_items = Resident::template items<S, V>();
@@ -76,7 +80,7 @@ struct RowKernels {
         if constexpr (tiles) {
           break;
         } else if constexpr (L::rows_apart && Resident::template single<S, V>()) {
-          constexpr int resident_blocks = Resident::template single_blocks<S, V>();
+          constexpr int resident_blocks = with_room(Resident::template single_blocks<S, V>());
           return f(single<D, L, S, V, items, 512, resident_blocks, Holders::block, ANYWHERE>);
         } else {
           return f(resident<D, L, S, V, items, 512, blocks, Holders::block, ANYWHERE>);
@@ -179,7 +183,7 @@ struct Rows {
     needs.single_block = Resident::template single<S, V>();
     needs.single_warp = L::rows_apart;
     needs.staged = staged;
-    needs.threads = Resident::template threads<S, V>();
+    needs.threads = Kernels::full;
     needs.cluster = ANYWHERE ? 1 : L::cluster;
     needs.preferred = std::min(L::threads, 512);
     needs.warp_items = Kernels::warp_items;
@@ -196,7 +200,7 @@ struct Rows {
       needs.bytes = live_bytes<S>(typename L::between{});
       needs.staged_items = L::staged_items;
     }
-    needs.resident = Resident::template blocks<S, V>();
+    needs.resident = Kernels::blocks;
     needs.ring = has_channels<P>;
     needs.step = ring_accesses<P, V, Resident::template blocks<S, V>()> * V;
     needs.step_bytes = needs.step * P::Fulls::size * sizeof(S);
