@@ -24,7 +24,7 @@ from fusegen.models.functions import PartOf
 from fusegen.models.regions import Region, find_regions
 from fusegen.models.shapes import is_dense, numel, same
 
-__all__ = ["leave_parts", "start_from_parts"]
+__all__ = ["leave_parts", "part_of_terms", "start_from_parts", "terms_of", "without_unread"]
 
 #: The most tensors that a region adds before it takes parts.
 _MOST_TERMS = 6
@@ -93,10 +93,10 @@ def _gain(cut: Cut, effects: Effects) -> tuple[bool, int]:
     """Return how much is gained if a region starts from some parts: most where they have a gradient."""
     tensor = tensor_of(cut.whole)
     assert tensor is not None
-    return tensor.requires_grad, numel(tuple(tensor.shape)) * len(_terms(cut, effects))
+    return tensor.requires_grad, numel(tuple(tensor.shape)) * len(terms_of(cut, effects))
 
 
-def _terms(cut: Cut, effects: Effects) -> list[fx.Node]:
+def terms_of(cut: Cut, effects: Effects) -> list[fx.Node]:
     """Return the tensors whose sum is taken apart: first one without gaps that is as large as the sum.
 
     A sum that is computed where gradients are off, or before what it adds is changed, is a tensor by itself.
@@ -145,14 +145,12 @@ def _addends(node: fx.Node, cut: Cut) -> list[fx.Node] | None:
 
 def _start(cut: Cut, region: Region, effects: Effects, fits: Callable[[Region], bool]) -> bool:
     """Let a region start from some parts, if a package can; return whether."""
-    terms = _terms(cut, effects)
+    terms = terms_of(cut, effects)
     made: dict[fx.Node, fx.Node] = {}
     graph = cut.whole.graph
     for node, place in cut.places.items():
-        function = PartOf(place, cut.among, cut.dim)
         with graph.inserting_before(node):
-            part = graph.call_function(function, (*terms,))
-        part.meta = dict(node.meta)
+            part = part_of_terms(node, terms, place, cut)
         effects.stretch[part] = effects.stretch[node]
         node.replace_all_uses_with(part)
         made[node] = part
@@ -166,11 +164,23 @@ def _start(cut: Cut, region: Region, effects: Effects, fits: Callable[[Region], 
     return False
 
 
+def part_of_terms(node: fx.Node, terms: Sequence[fx.Node], place: int, cut: Cut) -> fx.Node:
+    """Return a new node that is a part of the sum of some tensors, and stands in the place of a node."""
+    part = node.graph.call_function(PartOf(place, cut.among, cut.dim), (*terms,))
+    part.meta = dict(node.meta)
+    return part
+
+
 def _erase(nodes: Sequence[fx.Node], whole: fx.Node) -> None:
     """Erase what took a tensor apart, and the sums that nobody reads any more."""
     for node in nodes:
         if not node.users:
             node.graph.erase_node(node)
+    without_unread(whole)
+
+
+def without_unread(whole: fx.Node) -> None:
+    """Erase a sum and those that it adds, if nobody reads them any more."""
     pending = [whole]
     while pending:
         node = pending.pop()

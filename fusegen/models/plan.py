@@ -43,6 +43,7 @@ from fusegen.models.fusion_report import (
     Report,
 )
 from fusegen.models.gates import write_gates
+from fusegen.models.gates_of_sums import start_gates
 from fusegen.models.kept_dims import drop_dims, keep_dims
 from fusegen.models.move_views import move_views
 from fusegen.models.movement import move_by_kernels
@@ -98,6 +99,14 @@ def plan_of(
     """
     _tidy(graph, inputs, order, report)
     effects = effects_of(graph, inputs)
+    report.changed[PARTS] += start_gates(
+        graph,
+        effects,
+        lambda region: (
+            not _refusal(region, order, effects)
+            and _not_worth(cost_of(region), everything=everything) is None
+        ),
+    )
     report.changed[PARTS] += start_from_parts(
         graph, effects, lambda region: not _refusal(region, order, effects)
     )
