@@ -7,7 +7,6 @@ Derivatives, 2008, ch. 3.)
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 import sympy as sp
@@ -38,7 +37,7 @@ def vjp(program: Program, name: str) -> Program:
 
     Its inputs are the program's inputs and a cotangent `grad_<output>` for each output. Its outputs are
     `grad_<input>` for each differentiable input that an output depends on. Of the outputs of a forward pass
-    some cotangents may be absent (presence.py): zeros stand for these.
+    some cotangents may be absent (presence.py): any numbers may stand for these.
 
     Args:
         program: what to differentiate.
@@ -53,7 +52,6 @@ def vjp(program: Program, name: str) -> Program:
     optional = program.optional or tuple(dict.fromkeys(c.tensor for c in cotangents.values()))
     whole = presence.of(optional)
     adjoints = _arriving(builder, program, cotangents, whole)
-    arrived = {term for parts in adjoints.values() for term, _ in parts}
     outputs: dict[Value, Value] = {}
     made_of: dict[str, Presence] = {}
     for node in reversed(nodes):
@@ -62,7 +60,7 @@ def vjp(program: Program, name: str) -> Program:
         parts = adjoints.pop(node)
         several = isinstance(node, Input) and node.access.count > 1  # one tensor for all parts
         present = whole if several else presence.either(own for _, own in parts)
-        total = _total(builder, node, _where_present(builder, node, parts, present, arrived))
+        total = _total(builder, node, _where_present(builder, node, parts, present))
         if total is None:
             continue
         if isinstance(node, Input):
@@ -94,40 +92,25 @@ def vjp(program: Program, name: str) -> Program:
 
 
 def _where_present(
-    builder: Builder,
-    node: Value,
-    parts: list[_Part],
-    present: Presence,
-    arrived: Collection[sp.Basic],
+    builder: Builder, node: Value, parts: list[_Part], present: Presence
 ) -> list[sp.Expr]:
     """Return the terms of a node's adjoint, each 0 where it is absent.
-
-    A cotangent itself is zeros then.
 
     Args:
         builder: where the nodes are made.
         node: the node.
         parts: the parts from all its uses, with the presence of each.
         present: the presence of the adjoint. What has the same needs no selection.
-        arrived: the cotangents.
     """
     terms: dict[Presence, list[sp.Expr]] = {}
     for term, own in parts:
-        zero = own == present or _is_cotangent(builder, term, arrived)
-        terms.setdefault(present if zero else own, []).append(term)
+        terms.setdefault(own, []).append(term)
     found = terms.pop(present, [])
     for own, alike in terms.items():
         added = _added(builder, node, alike)
         if added != 0:
             found.append(presence.selected(builder, f"grad_{node.name}", added, own))
     return found
-
-
-def _is_cotangent(builder: Builder, term: sp.Expr, arrived: Collection[sp.Basic]) -> bool:
-    """Return whether a term is a cotangent, or one divided by the size of an axis."""
-    values = [builder.value(s) for s in term.free_symbols if s not in arrived]
-    extents = all(isinstance(v, Input) and v.source == "extent" for v in values)
-    return extents and (term.is_Mul or term.is_Symbol)
 
 
 def _rows_before_their_elements(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusegen.chain import SegmentOperand
+from fusegen.render.declared_modes import tuple_text
 from fusegen.render.module_forward import parameters_of
-from fusegen.render.module_segments import tuple_text
 from fusegen.render.places import containers, keeping, kept_sizes
 from fusegen.spec.cut import CUT, sizes_of
 from fusegen.spec.model import Argument, Operand, Ref, Spec, Step

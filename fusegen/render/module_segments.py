@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.chain import Chain, Mode, Segment, SegmentOperand
+from fusegen.chain import Chain, Segment, SegmentOperand
 from fusegen.chain.autocast import float32_values, promoting_operands
 from fusegen.chain.dims_of_values import places_of
-from fusegen.chain.still_inputs import still_inputs
 from fusegen.ops.autocast import IN_FLOAT32
-from fusegen.program import Input, Kind, Program, Reduce, Take
+from fusegen.program import Kind
+from fusegen.render.declared_modes import declared_mode, tuple_text
 from fusegen.spec.model import Ref, Spec
 
 
@@ -29,7 +28,7 @@ class SegmentContext:
         sized: the dims along which a call must pass one of some operands as large as the activation.
         indexes: whether one of its steps gives numbers of columns.
         several_values: whether one of its steps refuses statistics of a single value.
-        modes: see `_mode_context`.
+        modes: see `declared_mode`.
         taken: the texts of the tensors that a call takes beside x.
         order: the dims in the order in which kernels take them, if it is another than the activation's.
         restored: the values whose dims are then put in the activation's order.
@@ -92,7 +91,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                 sized=_sized(segment),
                 indexes=any(step.indexes for step in segment.steps),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
-                modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
+                modes=[declared_mode(chain.spec, segment, mode) for mode in segment.modes],
                 taken=[_taken(o, segment) for o in segment.operands if o.name != "x"],
                 order=segment.layout.order,
                 restored=_restored(chain.spec, segment),
@@ -172,94 +171,6 @@ def _promoting(spec: Spec, segment: Segment) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(n for n, name in enumerate(taken) if name in own) for own in found)
 
 
-def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:
-    """Return the text of one `Mode(...)`: the operands and attributes that it takes, and its operators."""
-    forward = mode.programs[0]
-    taken = {i.name for i in forward.inputs}
-    operands = [n for n, o in enumerate(segment.operands) if o.code in taken]
-    attributes = [n for n, a in enumerate(segment.attributes) if spec.code(a) in taken]
-    operators: list[str] = []
-    still = still_inputs(segment, mode)
-    steps = zip(mode.programs, mode.kernels, mode.memory_formats, strict=True)
-    for order, (program, kernel, memory_format) in enumerate(steps):
-        tensors = program.tensors
-        like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
-        by_column = ", by_column=True" if _by_column(program) else ""
-        lies = f', memory_format="{memory_format}"' if memory_format != "contiguous" else ""
-        value = ", value=True" if kernel.droppable else ""
-        outlines = [f'"{output.outline}"' for output in program.returned.values()]
-        reduced = not order and set(outlines) != {'"like"'}
-        shaped = f", outlines={tuple_text(outlines)}" if reduced else ""
-        wide = [output.float32 for output in program.returned.values()]
-        typed = f", float32={tuple_text(wide)}" if not order and any(wide) else ""
-        zeros = f", still={still}" if order == 1 and still else ""
-        same = f", shared={pairs}" if (pairs := _shared(program)) else ""
-        held = f", kept={pairs}" if (pairs := _kept(forward, program)) else ""
-        told = ", told=True" if order and mode.told else ""
-        needed = f", needs={bits}" if (bits := _needed_cotangents(program)) else ""
-        declared = f"{like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held}{told}{needed}"
-        operators.append(f'Operator("{program.name}", {declared})')
-    return {
-        "name": mode.name,
-        "operands": tuple(operands),
-        "attributes": tuple(attributes),
-        "operators": operators,
-        "saved": tuple_text([f'"{v.kind.label}"' for v in mode.saved]),
-        "random": mode.random,
-    }
-
-
-def _shared(program: Program) -> tuple[tuple[int, int], ...]:
-    """Return the place of each tensor whose gradient is another tensor, and the place of that one's owner.
-
-    The owner is the tensor that another gradient belongs to, or a cotangent.
-    """
-    tensors = program.tensors
-    owners = {name: output.like.tensor for name, output in program.outputs.items()}
-    return tuple(
-        (tensors.index(s.like.tensor), tensors.index(owners.get(s.source, s.source)))
-        for s in program.shared.values()
-    )
-
-
-def _kept(forward: Program, derivative: Program) -> tuple[tuple[int, int], ...]:
-    """Return the place of each tensor that a derivative takes an output instead of, and that output's."""
-    outputs = [*forward.returned]
-    return tuple(
-        (forward.tensors.index(tensor), outputs.index(name))
-        for tensor, name in derivative.kept.items()
-    )
-
-
-def _needed_cotangents(program: Program) -> tuple[tuple[int, ...], ...]:
-    """Return for each gradient which cotangents of the forward's outputs it needs, a bit for each.
-
-    Any alternative is enough; () stands for any cotangent.
-    """
-    bits = {name: 1 << place for place, name in enumerate(program.optional)}
-    found = [program.presence.get(name, ()) for name in program.returned]
-    needed = [tuple(sorted(sum(bits[n] for n in own) for own in any_of)) for any_of in found]
-    return tuple(needed) if any(needed) else ()
-
-
-#: Inputs that depend on a column's position in the whole row.
-_OF_COLUMNS = (("index", "column"), ("extent", "cols"))
-
-
-def _by_column(program: Program) -> bool:
-    """Whether no value depends on a whole row.
-
-    Nothing may be reduced along it except results, and no column may be known by its number.
-    """
-    last = {o.value for o in program.outputs.values()}
-    return not any(
-        (isinstance(v, Reduce) and Kind.COL in v.axes and (v not in last or v.op == "max"))
-        or isinstance(v, Take)
-        or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
-        for v in program.nodes()
-    )
-
-
 def _tracked(spec: Spec, segment: Segment, before: int) -> list[Tracked]:
     """Return the steps that keep running averages in training; earlier segments have `before` of them."""
     found: list[Tracked] = []
@@ -281,8 +192,3 @@ def _tracked(spec: Spec, segment: Segment, before: int) -> list[Tracked]:
             )
         )
     return found
-
-
-def tuple_text(items: Sequence[int | str]) -> str:
-    """Return a tuple as Python text."""
-    return f"({', '.join(map(str, items))}{',' if len(items) == 1 else ''})"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from fusegen.chain import Chain, SegmentOperand
 from fusegen.chain.chains import smaller_outputs
 from fusegen.program import Kind
-from fusegen.render.module_segments import tuple_text
+from fusegen.render.declared_modes import tuple_text
 
 __all__ = ["operands_of_smaller"]
 

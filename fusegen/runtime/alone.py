@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusegen.runtime.absent import read_beside
 from fusegen.runtime.activation import Activation
 from fusegen.runtime.autocast import in_dtypes, widened_values, widening
 from fusegen.runtime.averages import Average, move
@@ -199,17 +200,21 @@ class Fused(torch.autograd.Function):
         if order + 1 == len(mode.operators):
             raise RuntimeError(f"the derivatives in this file go to order {order}")
         saved, following = ctx.saved_tensors, mode.operators[order + 1]
-        given = [
-            saved[0].new_zeros(shape, dtype=dtype) if cotangent is None else cotangent
-            for cotangent, (shape, dtype) in zip(cotangents, ctx.outputs, strict=False)
-        ]
+        taken = len(saved) + len(ctx.numbers) - (0 if order else len(mode.saved))
+        if all(cotangent is None for cotangent in cotangents):
+            return (None,) * (4 + taken)
+        given = [*cotangents[: len(ctx.outputs)]]
+        for place, (shape, dtype) in enumerate(ctx.outputs):
+            if cotangents[place] is None and following.told and not order:
+                given[place] = read_beside(following.stands, ctx.outputs, place, cotangents, saved)
+            if given[place] is None:
+                given[place] = saved[0].new_zeros(shape, dtype=dtype)
         numbers = ctx.numbers
         if following.told and not order:
             numbers = (*numbers, bits_of(cotangents[: len(given)]))
         args = (*saved[:count], *given, *saved[count:], *numbers)
         out = Fused.apply(operators, mode, order + 1, count + len(given), *args)
         found = existing(out, following.needs, numbers[-1]) if following.needs else out
-        taken = len(saved) + len(ctx.numbers) - (0 if order else len(mode.saved))
         gradients: list[Tensor | None] = [None] * taken
         for place, gradient in zip(following.like, found, strict=True):
             gradients[place] = gradient

@@ -29,6 +29,8 @@ class Operator(NamedTuple):
             present, a bit for each.
         needs: of a derivative, for each output, the bits of the cotangents without which it has no value:
             alternatives, or none if any cotangent is enough.
+        stands: of the backward, for each output of the forward, the input that the kernel is given for its
+            cotangent where that is absent: it reads this one anyway. -1 if there is none.
     """
 
     name: str
@@ -43,3 +45,4 @@ class Operator(NamedTuple):
     kept: tuple[tuple[int, int], ...] = ()
     told: bool = False
     needs: tuple[tuple[int, ...], ...] = ()
+    stands: tuple[int, ...] = ()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from fusegen.runtime.absent import instead
 from fusegen.runtime.batching import batched
 from fusegen.runtime.forward_mode import push
 from fusegen.runtime.operators import BoundOperator, as_tuple, bits_of, existing, kept_tensors
-from fusegen.runtime.zeros import zeros
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
@@ -121,7 +121,7 @@ def pull(
         return [None] * (operator.given_tensors + len(ctx.numbers))
     following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
-        zeros(operator, place, saved) if cotangent is None else cotangent
+        instead(operator, place, given, saved) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
     last, numbers = len(saved) - ctx.origins, ctx.numbers

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusegen.runtime.absent import zeros
 from fusegen.runtime.operators import BoundOperator, as_tuple, bits_of, existing
-from fusegen.runtime.zeros import zeros
 
 __all__ = ["Caller", "push"]
 

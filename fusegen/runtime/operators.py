@@ -60,6 +60,7 @@ class BoundOperator:
         kept: the same of the operator that is this one's derivative.
         told: whether its last argument says which cotangents of the forward's outputs are present.
         needs: for each output, alternatives of these without which it has no value.
+        stands: for each cotangent, the input that stands for it where it is absent, or -1; () if none does.
         leads: whether its outputs belong to its first inputs, in order, and no other has a gradient.
         mixes_rows: whether a row's results depend on other rows.
     """
@@ -106,6 +107,7 @@ class BoundOperator:
             self.float32 = declared.float32 or (False,) * len(declared.like)
         self.still, self.shared = declared.still, declared.shared
         self.takes, self.told, self.needs = declared.kept, declared.told, declared.needs
+        self.stands = declared.stands
         self.kept: tuple[tuple[int, int], ...] = ()
         self.leads = self.like == tuple(range(len(self.like))) and not (self.still or self.shared)
         self.returned = len(declared.like) + (0 if order else statistics)

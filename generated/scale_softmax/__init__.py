@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "e0c8444f1dc6", 3)  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "9287a68f7b69", 4)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -35,7 +35,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "e0c8444f1dc6",
+    "9287a68f7b69",
     operands=[
         Operand("scale", "scalar"),
     ],
