@@ -1,9 +1,9 @@
 """Derivatives that read what the forward pass returned, in place of the tensors that it took.
 
 The derivative of a softmax needs only its value: grad_x = y (grad_y - sum(y grad_y)). That of a norm of
-x + r needs only the sum, if it is returned too. The tensors that came in are then not kept for the backward
-pass. What came out is kept by whoever uses it, so it costs nothing, and of x + r one tensor is read instead
-of two.
+x + r needs only the sum, if it is returned too. That of relu(x + r) needs only the value, which is positive
+where the sum is. The tensors that came in are then not kept for the backward pass. What came out is kept by
+whoever uses it, so it costs nothing, and of x + r one tensor is read instead of two.
 
 The next derivative is that of this one, by the returned value. autograd hands its gradient on to the forward
 pass, which returned it. In 16 bits a returned value was rounded as it was stored, as torch's own derivatives
@@ -43,11 +43,13 @@ class _Inverse:
         value: the earlier value, or the returned value itself.
         factor: what the returned value is multiplied by.
         divisor: the sum in that factor, if it has one.
+        signed: the returned value, if it has only the sign of the earlier one.
     """
 
     value: Map
     factor: sp.Expr = sp.S.One
     divisor: Reduce | None = None
+    signed: Map | None = None
 
 
 def read_kept(forward: Program, derivative: Program) -> Program:
@@ -70,7 +72,8 @@ def read_kept(forward: Program, derivative: Program) -> Program:
 
 
 def _inverses(forward: Program, output: Output) -> Iterator[_Inverse]:
-    """Yield the values that follow from an output: itself if it is a sum, and a where it is a / sum.
+    """Yield the values that follow from an output: itself if it is a sum, a where it is a / sum, and the sign
+    of a where it is that of a.
 
     Other values, such as exp(x), have more digits where they are computed again.
     """
@@ -82,6 +85,8 @@ def _inverses(forward: Program, output: Output) -> Iterator[_Inverse]:
         return
     if value.expr.is_Add and not _has_maximum(forward, value):
         yield _Inverse(value)
+    if len(value.args) == 1 and isinstance(value.args[0], Map) and _keeps_sign(value):
+        yield _Inverse(value.args[0], signed=value)
     powers = value.expr.as_powers_dict()
     sums = [a for a in value.args if isinstance(a, Reduce) and a.op == "sum" and not a.sample]
     parts = [a for a in value.args if isinstance(a, Map) and a.kind == Kind.FULL]
@@ -90,6 +95,20 @@ def _inverses(forward: Program, output: Output) -> Iterator[_Inverse]:
         number = value.expr * divisor.symbol / part.symbol
         if powers[divisor.symbol] == -1 and number.is_Number and number.is_nonzero:
             yield _Inverse(part, divisor.symbol / number, divisor)
+
+
+def _keeps_sign(value: Map) -> bool:
+    """Return whether a value is positive exactly where its argument is: a relu, leaky or not."""
+    if not isinstance(value.expr, sp.Piecewise) or len(value.expr.args) != 2:
+        return False
+    s = value.args[0].symbol
+    (first, condition), (second, _) = value.expr.args
+    if condition == (s <= 0):
+        first, second = second, first
+    elif condition != (s > 0):
+        return False
+    slope = second / s
+    return bool(first == s and slope.is_number and slope.is_nonnegative)
 
 
 def _has_maximum(forward: Program, value: Value) -> bool:
@@ -118,16 +137,18 @@ def _through(forward: Program, derivative: Program, name: str, inverse: _Inverse
     rewritten = _Rewriting(kept, inverse).outputs(derivative)
     if rewritten is None:
         return None
-    outputs = {n: replace(o, like=kept) if o.like is like else o for n, o in rewritten.items()}
-    made = replace(derivative, outputs=outputs)
+    made = replace(derivative, outputs=rewritten)
     before, read = _read(derivative, forward), _read(made, forward)
     needed = {*made.nodes()}
     free = [i for i in forward.inputs if i in before and i not in needed and _lies_as(i, kept)]
-    fewer = len(read) < len(before) or inverse.divisor
-    if like not in free or not fewer:
+    fewer = len(read) < len(before) or inverse.divisor or inverse.signed
+    if not free or not fewer or not (like in free or inverse.signed):
         return None
-    inputs = tuple(kept if i is like else i for i in derivative.inputs)
-    return replace(made, inputs=inputs, kept={i.tensor: name for i in free})
+    place = like if like in free else free[0]
+    outputs = {n: replace(o, like=kept) if o.like is place else o for n, o in rewritten.items()}
+    inputs = tuple(kept if i is place else i for i in derivative.inputs)
+    kept_as = {i.tensor: name for i in free}
+    return replace(made, inputs=inputs, outputs=outputs, kept=kept_as)
 
 
 def _read(derivative: Program, forward: Program) -> set[Input]:
@@ -162,6 +183,8 @@ class _Rewriting:
         self.builder = Builder()
         self.builder.adopt([kept])
         self.made: dict[Value, tuple[sp.Expr, Value]] = {inverse.value: (inverse.factor, kept)}
+        if inverse.signed is not None:
+            self.made[inverse.signed] = (sp.S.One, kept)
 
     def outputs(self, derivative: Program) -> dict[str, Output] | None:
         """Return the derivative's outputs, rewritten; None if one cannot be."""
@@ -181,7 +204,7 @@ class _Rewriting:
         return found
 
     def _below(self, value: Value) -> tuple[Value, ...]:
-        if value is self.inverse.value:
+        if value in (self.inverse.value, self.inverse.signed):
             return (self.inverse.divisor,) if self.inverse.divisor else ()
         return () if value is self.inverse.divisor else arguments(value)
 
@@ -195,6 +218,8 @@ class _Rewriting:
         if isinstance(value, Map) and value.whole is None:
             terms = {a.symbol: factor * new.symbol for a, (factor, new) in changed.items()}
             _check_conditions(value.expr, terms)
+            if self.inverse.signed is not None and self.inverse.value in changed:
+                _check_read_by_sign(value.expr, self.inverse.value.symbol)
             factor, rest = self._without_divisor(value.expr.xreplace(terms))
             return factor, self.builder.map(value.name, rest, value.note)
         if isinstance(value, Reduce) and value.op == "sum" and not value.sample:
@@ -216,6 +241,13 @@ class _Rewriting:
                 return power, where(condition, rest, 0)
         power = symbol ** expr.as_powers_dict().get(symbol, 0)
         return power, expr / power
+
+
+def _check_read_by_sign(expr: sp.Expr, symbol: sp.Symbol) -> None:
+    """Refuse an expression that reads more of a value than its sign."""
+    relations = expr.atoms(Relational)
+    if expr.xreplace(dict.fromkeys(relations, sp.true)).has(symbol):
+        raise _NotPossibleError
 
 
 def _check_conditions(expr: sp.Expr, changed: Collection[sp.Symbol]) -> None:

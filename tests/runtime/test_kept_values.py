@@ -34,9 +34,33 @@ order: 3
 dims: 3
 chain: [{softmin: {dim: 1}}]
 """
-TEXTS = {"kept_residual": RESIDUAL, "kept_softmax": SOFTMAX, "kept_softmin": SOFTMIN}
+#: The value is positive where the sum is.
+RELU = """
+order: 3
+operands: {residual: full}
+chain: [{add: residual}, relu]
+"""
+#: The same of a sum of which one tensor is needed besides.
+LEAKY = """
+order: 3
+operands: {weight: {kind: col}, residual: full}
+chain: [{mul: weight}, {add: residual}, {leaky_relu: {negative_slope: 0.2}}]
+"""
+TEXTS = {
+    "kept_residual": RESIDUAL,
+    "kept_softmax": SOFTMAX,
+    "kept_softmin": SOFTMIN,
+    "kept_relu": RELU,
+    "kept_leaky": LEAKY,
+}
 #: What each backward takes an output in the place of, as the places of both.
-KEPT = {"kept_residual": ((0, 1), (1, 1)), "kept_softmax": ((0, 0),), "kept_softmin": ((0, 0),)}
+KEPT = {
+    "kept_residual": ((0, 1), (1, 1)),
+    "kept_softmax": ((0, 0),),
+    "kept_softmin": ((0, 0),),
+    "kept_relu": ((0, 0), (1, 0)),
+    "kept_leaky": ((2, 0),),
+}
 
 
 def residual(x: Tensor, r: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,11 +71,15 @@ BY_TORCH: dict[str, Callable[..., Any]] = {
     "kept_residual": residual,
     "kept_softmax": lambda x, b: (x * 0.7 + b).softmax(-1),
     "kept_softmin": lambda x: F.softmin(x, 1),
+    "kept_relu": lambda x, r: F.relu(x + r),
+    "kept_leaky": lambda x, w, r: F.leaky_relu(x * w + r, 0.2),
 }
 SHAPES = {
     "kept_residual": [(3, 5), (3, 5), (5,)],
     "kept_softmax": [(3, 5), (5,)],
     "kept_softmin": [(2, 3, 2)],
+    "kept_relu": [(3, 5), (3, 5)],
+    "kept_leaky": [(3, 5), (5,), (3, 5)],
 }
 Packages = dict[str, tuple[Chain, ModuleType]]
 
@@ -149,7 +177,7 @@ def test_compiled_graphs_and_checkpoints(packages: Packages, name: str) -> None:
         torch.testing.assert_close(found, gradients[0])
 
 
-@pytest.mark.parametrize("name", ["kept_softmax", "kept_residual"])
+@pytest.mark.parametrize("name", ["kept_softmax", "kept_residual", "kept_relu", "kept_leaky"])
 def test_16_bits_are_as_exact_as_torch(packages: Packages, name: str) -> None:
     """torch reads the same rounded value."""
     generator = torch.Generator().manual_seed(5)
@@ -198,6 +226,16 @@ def test_rows_without_a_softmax_are_nan_as_in_torch(packages: Packages) -> None:
             "a rounded number may lie beyond the threshold",
             "operands: {r: full}\noutputs: [cut, total]\n"
             "chain: [{add: {name: total, other: r}}, {hardtanh: {name: cut}}]",
+        ),
+        (
+            "the slope's own sign is not known",
+            "operands: {w: col, r: full}\n"
+            "chain: [{add: r}, {expr: {formula: 'where(x > 0, x, x * w)'}}]",
+        ),
+        (
+            "more of the sum is read than its sign",
+            "operands: {r: full}\noutputs: [cut, smooth]\nchain: [{add: {name: total, other: r}}, "
+            "{relu: {name: cut}}, {expr: {name: smooth, formula: 'gelu(total)'}}]",
         ),
         (
             "the weight's gradient needs x",
