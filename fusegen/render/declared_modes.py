@@ -39,8 +39,10 @@ def declared_mode(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         needed = f", needs={bits}" if (bits := _needed_cotangents(program)) else ""
         read = order == 1 and mode.told and _read_beside(forward, program)
         stands = f", stands={tuple_text(read)}" if read else ""
+        beside = order == 1 and _unread(forward, program)
+        stood = f", unread={beside}" if beside else ""
         declared = f"{like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held}{told}{needed}"
-        operators.append(f'Operator("{program.name}", {declared}{stands})')
+        operators.append(f'Operator("{program.name}", {declared}{stands}{stood})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
@@ -104,6 +106,33 @@ def _read_beside(forward: Program, backward: Program) -> tuple[int, ...]:
         ]
         found.append(min(alike, default=-1))
     return tuple(found) if any(place >= 0 for place in found) else ()
+
+
+def _unread(forward: Program, backward: Program) -> tuple[tuple[int, int], ...]:
+    """Return the inputs of a forward that its backward does not read, each with what stands for it.
+
+    That is -1, any cotangent, if all of them lie as the input does, or an input that is read and lies alike.
+    Small tensors cost nothing where they are kept. The place of a random number is that of an element of x.
+    """
+    if any(i.source == "random" for i in backward.inputs):
+        return ()
+    own = len(forward.tensors)
+    read = {i.tensor for i in backward.nodes() if isinstance(i, Input)}
+    lies = {
+        i.tensor: i.access for i in backward.inputs if i.source == "tensor" and not i.access.place
+    }
+    taken, cotangents = backward.tensors[:own], backward.tensors[own:]
+    found = []
+    for place, (tensor, before) in enumerate(zip(taken, forward.tensors, strict=True)):
+        access = lies[tensor]
+        if tensor in read or before in backward.kept or access.kind != Kind.FULL:
+            continue
+        alike = [t for t in backward.tensors if replace(lies[t], tensor=tensor) == access]
+        if all(cotangent in alike for cotangent in cotangents):
+            found.append((place, -1))
+        elif sources := [taken.index(t) for t in alike if t in taken and t in read]:
+            found.append((place, sources[0]))
+    return tuple(found)
 
 
 #: Inputs that depend on a column's position in the whole row.

@@ -21,7 +21,14 @@ from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.explain import fits
 from fusegen.runtime.operand_shapes import Operand, adapted, asks_for_float32, masks_as_numbers
-from fusegen.runtime.operators import as_tuple, bits_of, existing, kept_tensors
+from fusegen.runtime.operators import (
+    as_tuple,
+    bits_of,
+    existing,
+    kept_tensors,
+    with_unread,
+    without_unread,
+)
 from fusegen.runtime.sizes_of_operands import check_sizes
 
 
@@ -187,7 +194,9 @@ class Fused(torch.autograd.Function):
         ctx.numbers = rest[mode.random :]
         ctx.outputs = [(o.shape, o.dtype) for o in out[:own]]
         following = mode.operators[order + 1 : order + 2]
-        kept = kept_tensors(following[0].kept if following else (), args[:count], out)
+        kept: Sequence[Any] = args[:count]
+        for derivative in following:
+            kept = without_unread(derivative.unread, kept_tensors(derivative.kept, kept, out))
         ctx.save_for_backward(*kept, *statistics, *rest[: mode.random])
         ctx.mark_non_differentiable(*out[own:])
         ctx.set_materialize_grads(False)
@@ -203,6 +212,7 @@ class Fused(torch.autograd.Function):
         taken = len(saved) + len(ctx.numbers) - (0 if order else len(mode.saved))
         if all(cotangent is None for cotangent in cotangents):
             return (None,) * (4 + taken)
+        saved = with_unread(following.unread, saved, cotangents)
         given = [*cotangents[: len(ctx.outputs)]]
         for place, (shape, dtype) in enumerate(ctx.outputs):
             if cotangents[place] is None and following.told and not order:

@@ -29,6 +29,9 @@ class Operator(NamedTuple):
             present, a bit for each.
         needs: of a derivative, for each output, the bits of the cotangents without which it has no value:
             alternatives, or none if any cotangent is enough.
+        unread: of the backward, the inputs of the forward of which it reads no number, each with -1 if all
+            its cotangents lie as the input does, or an input that it reads and that lies so. They are not
+            kept for it: a cotangent or that input stands for them.
         stands: of the backward, for each output of the forward, the input that the kernel is given for its
             cotangent where that is absent: it reads this one anyway. -1 if there is none.
     """
@@ -46,3 +49,4 @@ class Operator(NamedTuple):
     told: bool = False
     needs: tuple[tuple[int, ...], ...] = ()
     stands: tuple[int, ...] = ()
+    unread: tuple[tuple[int, int], ...] = ()

@@ -17,7 +17,15 @@ from torch.autograd import forward_ad
 from fusegen.runtime.absent import instead
 from fusegen.runtime.batching import batched
 from fusegen.runtime.forward_mode import push
-from fusegen.runtime.operators import BoundOperator, as_tuple, bits_of, existing, kept_tensors
+from fusegen.runtime.operators import (
+    BoundOperator,
+    as_tuple,
+    bits_of,
+    existing,
+    kept_tensors,
+    with_unread,
+    without_unread,
+)
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
@@ -90,12 +98,19 @@ def remember(
     args: Sequence[Any],
     out: Any,
     origins: Sequence[Tensor] = (),
-) -> Sequence[Tensor]:
-    """Save what the derivatives of a call need, and return its tensors."""
+    *,
+    all_tensors: bool = True,
+) -> Sequence[Any]:
+    """Save what the derivatives of a call need, and return it.
+
+    Without `all_tensors` those are left out of which the backward reads no number.
+    """
     statistics, extras = operator.saved(args, out)
     seed = extras[: operator.random]
     ctx.numbers, ctx.origins = extras[operator.random :], len(origins)
-    kept = kept_tensors(operator.kept, args[: operator.count], out)
+    kept: Sequence[Any] = kept_tensors(operator.kept, args[: operator.count], out)
+    if not all_tensors:
+        kept = without_unread(operator.spared, kept)
     saved = (*kept, *statistics, *seed, *origins)
     ctx.save_for_backward(*saved)
     return saved
@@ -119,7 +134,8 @@ def pull(
     given = cotangents[: len(operator.like)]  # the others are those of statistics
     if all(cotangent is None for cotangent in given):  # see mark_outputs
         return [None] * (operator.given_tensors + len(ctx.numbers))
-    following, saved, count = operator.following, ctx.saved_tensors, operator.count
+    following, count = operator.following, operator.count
+    saved = with_unread(following.unread, ctx.saved_tensors, given)
     outputs = [
         instead(operator, place, given, saved) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
@@ -191,7 +207,7 @@ def _recorded(ctx: Any, operator: BoundOperator, args: tuple[Any, ...]) -> Any:
     """Run an operator on plain tensors, and save what its derivatives need."""
     out = operator.run_plain(args)
     ctx.operator = operator
-    remember(ctx, operator, args, out)
+    remember(ctx, operator, args, out, all_tensors=False)
     return out
 
 

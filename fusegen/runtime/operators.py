@@ -58,6 +58,8 @@ class BoundOperator:
             arguments a cotangent, or an input whose gradient it returns.
         takes: the inputs of the operator before in whose place it takes an output of that, with the output.
         kept: the same of the operator that is this one's derivative.
+        unread: the inputs of the operator before of which it reads no number, each with what stands for it.
+        spared: the same of the operator that is this one's derivative.
         told: whether its last argument says which cotangents of the forward's outputs are present.
         needs: for each output, alternatives of these without which it has no value.
         stands: for each cotangent, the input that stands for it where it is absent, or -1; () if none does.
@@ -109,6 +111,8 @@ class BoundOperator:
         self.takes, self.told, self.needs = declared.kept, declared.told, declared.needs
         self.stands = declared.stands
         self.kept: tuple[tuple[int, int], ...] = ()
+        self.unread = declared.unread
+        self.spared: tuple[tuple[int, int], ...] = ()
         self.leads = self.like == tuple(range(len(self.like))) and not (self.still or self.shared)
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundOperator | None = None
@@ -136,7 +140,7 @@ class BoundOperator:
     def differentiate_by(self, following: BoundOperator) -> None:
         """Take an operator as this one's derivative; it takes a cotangent for each output."""
         self._next, following.cotangents = following, len(self.like)
-        self.kept = following.takes
+        self.kept, self.spared = following.takes, following.unread
 
     def rows_shape(self, x: Tensor) -> Sequence[int]:
         """Return the shape of the activation for the kernels: x's, or that of one half or part."""
@@ -245,6 +249,39 @@ def kept_tensors(
     found, outputs = list(tensors), as_tuple(out)
     for place, output in kept:
         found[place] = outputs[output]
+    return found
+
+
+def without_unread(
+    unread: Sequence[tuple[int, int]], tensors: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Return the tensors that are kept for a derivative, without those of which it reads no number."""
+    if not unread:
+        return tensors
+    found: list[Tensor | None] = [*tensors]
+    for place, _ in unread:
+        found[place] = None
+    return found
+
+
+def with_unread(
+    unread: Sequence[tuple[int, int]],
+    tensors: Sequence[Tensor | None],
+    cotangents: Sequence[Tensor | None],
+) -> Sequence[Any]:
+    """Return the tensors that a derivative takes, from those that were kept for it.
+
+    Args:
+        unread: see `Operator.unread`.
+        tensors: those that were kept.
+        cotangents: the cotangents, of which there is one at least.
+    """
+    if not unread:
+        return tensors
+    found, one = [*tensors], next(c for c in cotangents if c is not None)
+    for place, source in unread:
+        if found[place] is None:
+            found[place] = one if source < 0 else tensors[source]
     return found
 
 

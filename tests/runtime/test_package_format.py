@@ -20,9 +20,9 @@ from fusegen.runtime import memory_format, rearranged, steps, submodules, window
 #: The format, and a hash of how everything is called that packages of this format import from the runtime.
 #: If the hash changes, packages from before may fail: raise FORMAT in fusegen/base/version.py and
 #: put both here. If the change only adds what has a default, put the new hash here alone. Raise FORMAT also
-#: if the runtime takes something else of packages for granted, as format 4: what stands for an absent cotangent
-#: is not zero.
-KNOWN = (4, "0c80b472935e")
+#: if the runtime takes something else of packages for granted, as format 4: what stands for an absent
+#: cotangent is not zero.
+KNOWN = (4, "2a5055dbd7f0")
 
 
 def parameters(called: Callable[..., object]) -> str:
