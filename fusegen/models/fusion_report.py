@@ -15,6 +15,7 @@ __all__ = [
     "BIASES",
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
+    "MEANS",
     "MOVED",
     "PARTS",
     "RECOMPUTED",
@@ -30,6 +31,7 @@ ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
+MEANS = "means, whose gradients are added where they are not written"
 MOVED = "copies, parts and biases, now by kernels of packages"
 PARTS = "regions, now from the parts of a tensor"
 RECOMPUTED = "activations, computed again in another region"

@@ -25,6 +25,7 @@ from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.detached import write_detached
 from fusegen.models.effects import Effects, effects_of
+from fusegen.models.even_means import spread_means
 from fusegen.models.extremes import write_extremes
 from fusegen.models.filled import write_numbers
 from fusegen.models.from_parts import leave_parts, start_from_parts
@@ -34,6 +35,7 @@ from fusegen.models.fusion_report import (
     BIASES,
     CHANNEL_NORMS,
     CHANNELS_LAST,
+    MEANS,
     MOVED,
     PARTS,
     RECOMPUTED,
@@ -145,6 +147,7 @@ def plan_of(
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
     fused.update(node for _, spec in specs for node in spec.inlined)
     report.changed[MOVED] += move_by_kernels(graph, effects, fused)
+    report.changed[MEANS] += spread_means(graph, effects, fused)
     report.changed[WEIGHTS] += share_weights(graph, effects)
     return Plan(effects, specs)
 
