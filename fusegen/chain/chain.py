@@ -10,8 +10,9 @@ from fusegen.base.errors import SpecError
 from fusegen.chain.axes_of_reductions import reduced_already
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.layout import Layout
+from fusegen.chain.mode import Mode, given_to
 from fusegen.chain.operands import SegmentOperand
-from fusegen.chain.segment import Mode, Segment, given_to, make_segment
+from fusegen.chain.segment import Segment, make_segment
 from fusegen.chain.span import Span
 from fusegen.program import Kind, Program, Value
 from fusegen.spec.cut import START

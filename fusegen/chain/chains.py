@@ -8,7 +8,8 @@ from functools import cached_property
 
 from fusegen.base.errors import SpecError
 from fusegen.chain.chain import Chain, derive
-from fusegen.chain.segment import Mode, Segment
+from fusegen.chain.mode import Mode
+from fusegen.chain.segment import Segment
 from fusegen.program import Program, Value
 from fusegen.spec.by_element import by_element
 from fusegen.spec.chains import chains_of, named_by

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fusegen.atoms import HALVES, Partition
-from fusegen.program import Kind, Outline
+from fusegen.program import Kind, Outline, kind_of_outline
 
 #: The dim of the channels in an activation of three dims or more, as in torch.
 CHANNEL_DIM = 1
@@ -167,10 +167,10 @@ class Layout:
         if outline == "half":
             return shape
         dims = range(-len(shape), 0)
-        rows, sizes = self.dims_of(Kind.ROW, dims), zip(dims, shape, strict=True)
-        if outline == "row":
-            return tuple(size for dim, size in sizes if dim in rows)
-        return tuple(size if dim in rows else 1 for dim, size in sizes)
+        own, sizes = self.dims_of(kind_of_outline(outline), dims), zip(dims, shape, strict=True)
+        if outline in ("row", "col"):
+            return tuple(size for dim, size in sizes if dim in own)
+        return tuple(size if dim in own else 1 for dim, size in sizes)
 
     @property
     def shape(self) -> str:

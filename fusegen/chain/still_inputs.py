@@ -6,7 +6,8 @@ either.
 
 from __future__ import annotations
 
-from fusegen.chain.segment import Mode, Segment
+from fusegen.chain.mode import Mode
+from fusegen.chain.segment import Segment
 from fusegen.spec.gradient_paths import reached_from
 from fusegen.spec.model import INPUT
 

@@ -40,8 +40,8 @@ class Value:
 #: activation's own extent, the number of the column, or whether a cotangent is present.
 Source = Literal["tensor", "attribute", "random", "extent", "index", "presence"]
 #: The shape of an output: the shape of an input, the activation's shape without its columns (the dim dropped,
-#: or kept with size 1), a single number, or one half of a tensor with two.
-Outline = Literal["like", "row", "keepdim", "scalar", "half"]
+#: or kept with size 1), the same without its rows, a single number, or one half of a tensor with two.
+Outline = Literal["like", "row", "keepdim", "col", "col_keepdim", "scalar", "half"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,9 @@ def kind_of_outline(outline: Outline, whole: Kind = Kind.FULL) -> Kind:
     """
     if outline in ("like", "half"):
         return whole
-    return Kind.SCALAR if outline == "scalar" else Kind.ROW
+    if outline == "scalar":
+        return Kind.SCALAR
+    return Kind.COL if outline in ("col", "col_keepdim") else Kind.ROW
 
 
 @dataclass(frozen=True)

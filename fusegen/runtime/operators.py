@@ -15,14 +15,11 @@ from torch.nn import Parameter
 
 from fusegen.runtime.declared_operator import Operator
 from fusegen.runtime.observers import unseen
+from fusegen.runtime.result_shapes import KIND_OF_OUTLINE, reduced_shape
 from fusegen.runtime.sharding import know_shardings
 
 #: The most derivatives that a spec can ask for.
 HIGHEST = 3
-
-#: The kind of the forward pass's output by its outline: "dropped" is x's shape without its columns, "half" is
-#: that of one half.
-_REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "half"}
 
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
@@ -97,13 +94,17 @@ class BoundOperator:
         self.halved, self.partition = halved, partition
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
-        # One number may depend on all rows, and on how many there are.
-        self.mixes_rows = "col" in statistic_kinds or "scalar" in outlines
+        # One number, or one of a column, may depend on all rows, and on how many there are.
+        self.mixes_rows = "col" in statistic_kinds or not {
+            "scalar",
+            "col",
+            "col_keepdim",
+        }.isdisjoint(outlines)
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
         if order == 0 and outlines:
-            self.output_kinds = tuple(_REDUCED.get(outline, "full") for outline in outlines)
+            self.output_kinds = tuple(KIND_OF_OUTLINE.get(outline, "full") for outline in outlines)
         self.float32 = tuple(float32[place] for place in declared.like)
         if order == 0:
             self.float32 = declared.float32 or (False,) * len(declared.like)
@@ -156,9 +157,7 @@ class BoundOperator:
         shape = self.rows_shape(like)
         if kind == "half":
             return shape
-        first, last = (dim % len(shape) for dim in self.columns)
-        kept = () if kind == "dropped" else (1,) * (last + 1 - first)
-        return (*shape[:first], *kept, *shape[last + 1 :])
+        return reduced_shape(str(kind), shape, self.columns)
 
     def dtype(self, place: int, x: torch.dtype) -> torch.dtype:
         """Return the dtype of an output, for an activation of a dtype."""

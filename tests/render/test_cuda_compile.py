@@ -100,6 +100,10 @@ REDUCED = {
         "operands: {target: {kind: row, dtype: int64}, weight: {kind: channel, dtype: float32}}\nchain:\n"
         '  - logsumexp: {name: lse, dim: 1, keepdim: true}\n  - expr: "input - lse"\n'
         "  - nll_loss: {name: loss, target: target, weight: weight}\n",
+        "over_channels": "dims: 4\noperands: {weight: channel}\n"
+        "outputs: [{name: mean, dtype: float32}, y]\nchain:\n"
+        '  - expr: {name: mean, formula: "mean(x)", dim: [0, 2, 3]}\n'
+        '  - expr: {name: y, formula: "(input - mean) * weight"}\n',
         "rotary": "dims: 4\norder: 1\noperands: {cos: full, sin: full}\n"
         "chain:\n  - rope: {cos: cos, sin: sin}\n",
         "rotary_of_a_norm": "order: 1\noperands: {weight: col, cos: full, sin: full}\n"

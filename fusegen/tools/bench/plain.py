@@ -48,8 +48,8 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Any]:
     """
     segments = [
         (
-            segment.layout.columns,
-            [(step, _step(step, numbers, segment.layout.columns)) for step in segment.steps],
+            segment.span.layout.columns,
+            [(step, _step(step, numbers, segment.span.layout.columns)) for step in segment.steps],
         )
         for segment in chain.segments
     ]
@@ -94,7 +94,9 @@ class Model(nn.Module):
         numbers = {n: getattr(fused, n) for n in chain.attributes if hasattr(fused, n)}
         held_by_torch = [bool(s.op and s.op.submodule) for s in chain.spec.steps]
         steps = [
-            (step, segment.layout.columns) for segment in chain.segments for step in segment.steps
+            (step, segment.span.layout.columns)
+            for segment in chain.segments
+            for step in segment.steps
         ]
         self._steps = [
             (step, None if held else _step(step, numbers, columns))

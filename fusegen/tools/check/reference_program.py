@@ -154,8 +154,8 @@ def _shaped(
     """Return an output in its shape: that of the input that it is like, or that of its kind."""
     if out.outline == "scalar":
         return value.reshape(())
-    if out.outline in ("row", "keepdim"):
-        return value.expand(axes.of(Kind.ROW))
+    if out.outline not in ("like", "half"):
+        return value.expand(axes.of(out.kind))
     own = inputs[out.like.name].shape
     spread = value.expand(axes.of(out.kind))
     if out.outline == "like" and math.prod(own) != spread.numel():  # it was broadcast

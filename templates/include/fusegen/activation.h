@@ -135,7 +135,7 @@ class Activation {
   Tensor like(Tensor t) const;
   Tensor full_result();
   Tensor whole_result();
-  Tensor row_result(bool keepdim, bool float32 = false) const;
+  Tensor reduced_result(Kind kept, bool keepdim, bool float32 = false) const;
   Tensor one_result(bool float32 = false) const;
   Tensor statistics(Kind kind) const;
 

@@ -189,11 +189,11 @@ Tensor Activation::whole_result() {
   return made;
 }
 
-Tensor Activation::row_result(bool keepdim, bool float32) const {
+Tensor Activation::reduced_result(Kind kept, bool keepdim, bool float32) const {
   std::vector<int64_t> sizes;
   for (int64_t dim = 0; dim < dims_; ++dim) {
-    if (!column(dim)) sizes.push_back(size(dim));
-    if (column(dim) && keepdim) sizes.push_back(1);
+    const bool own = column(dim) == (kept == Kind::col);
+    if (own || keepdim) sizes.push_back(own ? size(dim) : 1);
   }
   return fresh(int64_t(sizes.size()), sizes.data(), stored(float32));
 }
