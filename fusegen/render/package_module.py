@@ -29,7 +29,7 @@ from fusegen.render.module_forward import (
 )
 from fusegen.render.module_members import members_of
 from fusegen.render.module_names import RESULT
-from fusegen.render.own_sizes import operands_of_smaller
+from fusegen.render.own_sizes import as_small_text, operands_of_smaller
 from fusegen.render.places import kept_at
 from fusegen.render.starts import with_dims_of_x
 from fusegen.spec.cut import CUT, sizes_of
@@ -82,8 +82,14 @@ def contexts_of(
         earlier = earlier_values(chains.spec, chain)
         context["larger"] = larger_operands(chain, earlier)
         context["rank"] = chain.layout.rank
-        context["smaller"] = smaller = operands_of_smaller(chain, earlier, context["held_operands"])
+        context["smaller"] = smaller = operands_of_smaller(chain, earlier)
         beside = [text for texts in smaller.values() for text in texts]
+        context["returned_values"] = [
+            as_small_text(text, smaller[label]) if label in smaller else text
+            for label, text in zip(
+                chain.spec.outputs or [None], context["returned_values"], strict=False
+            )
+        ]
         context["helpers"] = sorted({*context["helpers"], *helpers_in(beside)})
         convolution = _pooled_by(chains, chain) if by_kernels else None
         if convolution is not None:

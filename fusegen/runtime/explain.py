@@ -157,15 +157,28 @@ def _expected(operand: Operand, x: Sequence[int], columns: tuple[int, int]) -> s
 
 def _rule(operand: Operand, tensor: Tensor, x: Sequence[int], activation: Activation) -> str:
     """Return which other shapes an operand may have, for a message."""
+    apart = (
+        "; steps after one that reduces, or whose value is returned or named, make nothing larger: put them "
+        "into a spec of their own"
+    )
+    full = operand.kind == "full" and not operand.integer
     if tensor.dim() > len(x):
-        return f"; in torch the result would have {tensor.dim()} dims, and a chain adds none"
+        remedy = apart if full and not activation.rank else ""
+        return (
+            f"; in torch the result would have {tensor.dim()} dims, and a chain adds none{remedy}"
+        )
     if operand.integer or operand.kind == "scalar" or operand.per_channel:
         return ""
-    if activation.broadcasters and operand.kind == "full":
-        return (
-            "; steps after one that reduces, or whose value is returned or named, make nothing larger: put "
-            "them into a spec of their own"
-        )
+    if full and (activation.broadcasters or _makes_larger(tensor.shape, x)):
+        return apart
     along = isinstance(operand.kind, tuple)
     what = f"an operand of dims {operand.kind}" if along else f"a {operand.kind} operand"
     return f"; {what} may have any shape that torch broadcasts to the expected one"
+
+
+def _makes_larger(shape: Sequence[int], x: Sequence[int]) -> bool:
+    """Return whether torch's result for two shapes is larger than the second."""
+    pairs = [*zip(reversed(shape), reversed(x), strict=False)]
+    return all(own == to or 1 in (own, to) for own, to in pairs) and any(
+        own > to for own, to in pairs
+    )

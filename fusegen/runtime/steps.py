@@ -26,13 +26,17 @@ __all__ = [
 
 
 def as_large_as(x: Tensor, other: Tensor, rank: int = 0) -> Tensor:
-    """Return `x`, expanded where `other` is larger; as it is if torch does not broadcast the two.
+    """Return `x`, expanded where `other` is larger; as it is if torch does not broadcast the two, or refuses
+    them.
 
     Args:
         x: the value.
         other: what is combined with it.
         rank: how many dims it may have; 0 for any.
     """
+    both = isinstance(x, Tensor) and isinstance(other, Tensor)
+    if not both or x.is_nested or other.is_nested or x.shape == other.shape:
+        return x
     if rank and other.dim() > rank:
         return x
     sizes = [*zip(reversed(x.shape), reversed(other.shape), strict=False)]

@@ -54,6 +54,7 @@ chain:
   - softmax: {dim: 1}
 """,
     "larger_than_x": "order: 1\noperands: {w: full}\nchain: [tanh, mul: w]\n",
+    "larger_after_softmax": "operands: {w: full}\nchain: [softmax, mul: w]\n",
     "larger_and_returned": """
 dims: 3
 operands: {a: full, b: full}
@@ -89,6 +90,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
     return packages_of_texts(tmp_path_factory, "larger_later", SPECS)
 
 
+@pytest.mark.parametrize("called", ["Module", "apply"])
 @pytest.mark.parametrize(
     ("name", "same"),
     [
@@ -99,10 +101,11 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
     ],
 )
 def test_operands_of_any_sizes_give_what_torch_gives_or_a_message(
-    packages: dict[str, ModuleType], name: str, same: Callable[..., Any]
+    packages: dict[str, ModuleType], name: str, same: Callable[..., Any], called: str
 ) -> None:
     torch.manual_seed(1)
-    model, refused = packages[name].Module().double(), 0
+    package, refused = packages[name], 0
+    model = package.Module().double() if called == "Module" else package.apply
     for a, b in itertools.product(itertools.product((1, 3), (1, 5), (1, 7)), repeat=2):
         inputs = [
             torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 5, 7), a, b)
@@ -146,10 +149,43 @@ def test_an_operand_may_be_larger_than_a_product(
         torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(5, 2, 4, 4), (2, 4, 4), (3, 1, 1, 4)])
+def test_apply_broadcasts_as_a_module_does(
+    packages: dict[str, ModuleType], shape: tuple[int, ...]
+) -> None:
+    """Both what it starts from, and a value that it returns and computes before: that has its own size."""
+    torch.manual_seed(4)
+    product, bias, w = (
+        torch.randn(s).double().requires_grad_() for s in ((1, 2, 4, 4), (2,), shape)
+    )
+    first = torch.nn.functional.gelu(product + bias.view(-1, 1, 1))
+    results = []
+    for values in (
+        packages["larger_than_product"].apply(product, w, bias),
+        (first, (first * w).softmax(1)),
+    ):
+        loss = sum((v * torch.linspace(0, 1, v.numel()).double().view_as(v)).sum() for v in values)
+        assert isinstance(loss, Tensor)
+        results.append([*values, *torch.autograd.grad(loss, [product, bias, w])])
+    for value, expected in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 1, 3)])
+def test_a_later_operand_that_is_larger_is_refused_with_a_remedy(
+    packages: dict[str, ModuleType], shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"w: expected shape .*put them into a spec of their own"):
+        packages["larger_after_softmax"].apply(
+            torch.randn(1, 3).double(), torch.randn(shape).double()
+        )
+
+
 def test_an_operand_may_be_larger_than_x(packages: dict[str, ModuleType]) -> None:
     """Where a spec says the number of dims, none is added."""
     x, w = torch.randn(1, 3).double(), torch.randn(5, 2, 3).double()
-    torch.testing.assert_close(packages["larger_than_x"].Module()(x, w), x.tanh() * w)
+    for called in (packages["larger_than_x"].Module(), packages["larger_than_x"].apply):
+        torch.testing.assert_close(called(x, w), x.tanh() * w)
     with pytest.raises(ValueError, match=r"w: expected shape \(1, 2, 4, 4\).*a chain adds none"):
         packages["larger_than_product"].Module()(
             torch.randn(1, 3, 6, 6), torch.randn(5, 1, 2, 4, 4)
