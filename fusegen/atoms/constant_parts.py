@@ -27,9 +27,10 @@ class detach(Pointwise):
 
 
 @Atom(
+    word="straight_through",
     derivative=(lambda shown, moving: sp.Integer(0), lambda shown, moving: sp.Integer(1)),
     value=lambda shown, moving: shown,
-    torch=lambda torch, shown, moving: shown,
+    torch=lambda torch, shown, moving: shown.detach() + (moving - moving.detach()),
     cpp="T({0})",
     calls=0,
     fitted=False,

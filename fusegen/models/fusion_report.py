@@ -11,6 +11,7 @@ from fusegen.models.graph_units import Unit
 from fusegen.toolchain.model_cache import default_folder
 
 __all__ = [
+    "AGAIN",
     "ATTENTION",
     "BIASES",
     "CHANNELS_LAST",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 #: What is done to a graph beside fusing regions.
+AGAIN = "activations, computed again where they would be kept"
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 BIASES = "biases of convolutions, now added by the region that follows"
 CHANNELS_LAST = "convolutions, now in channels-last"

@@ -5,22 +5,20 @@ from __future__ import annotations
 import functools
 from collections import ChainMap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from fusegen import spec as specs_
-from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import spans_of
 from fusegen.models import patterns
-from fusegen.models.arguments import UnfitError, name_of
+from fusegen.models.arguments import name_of
 from fusegen.models.attention import use_attention
 from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.broadcasts import leave_out_broadcasts
 from fusegen.models.calls import Comparison
 from fusegen.models.channel_norms import write_channel_norms
 from fusegen.models.channels_last import use_channels_last
+from fusegen.models.computed_again import compute_again
 from fusegen.models.conv_biases import take_biases
 from fusegen.models.cost import Cost, cost_of
 from fusegen.models.detached import write_detached
@@ -31,6 +29,7 @@ from fusegen.models.filled import write_numbers
 from fusegen.models.from_parts import leave_parts, start_from_parts
 from fusegen.models.function_by_parts import apply_by_parts
 from fusegen.models.fusion_report import (
+    AGAIN,
     ATTENTION,
     BIASES,
     CHANNEL_NORMS,
@@ -55,8 +54,8 @@ from fusegen.models.other_gates import write_other_gates
 from fusegen.models.out_of_place import leave_out_unread, write_out_of_place
 from fusegen.models.parts import specs_of
 from fusegen.models.recompute import recompute
-from fusegen.models.region_spec import spec_of
-from fusegen.models.regions import Region, Search, region_of
+from fusegen.models.refusals import mistake_in, refusal, refused_nodes, spec_again
+from fusegen.models.regions import Region, Search
 from fusegen.models.rope import write_ropes
 from fusegen.models.rotary import write_rotations
 from fusegen.models.row_dropout import draw_row_masks
@@ -105,12 +104,12 @@ def plan_of(
         graph,
         effects,
         lambda region: (
-            not _refusal(region, order, effects)
+            not refusal(region, order, effects)
             and _not_worth(cost_of(region), everything=everything) is None
         ),
     )
     report.changed[PARTS] += start_from_parts(
-        graph, effects, lambda region: not _refusal(region, order, effects)
+        graph, effects, lambda region: not refusal(region, order, effects)
     )
     report.changed[RECOMPUTED] += recompute(
         graph,
@@ -124,12 +123,12 @@ def plan_of(
         search = Search(graph, effects, refused)
         found_alone, left = search.run()
         regions = join_siblings(
-            graph, found_alone, search, lambda region: not _refusal(region, order, effects)
+            graph, found_alone, search, lambda region: not refusal(region, order, effects)
         )
         specs, unfit, others = _worth(regions, order, effects, everything=everything)
-        wrong = [region for region, spec in specs if _mistake(spec.text)]
+        wrong = [region for region, spec in specs if mistake_in(spec.text)]
         wrong += [region for region, _ in unfit if len(region.calls) > 1]
-        found = [_refused_nodes(region, order, effects) for region in wrong]
+        found = [refused_nodes(region, order, effects) for region in wrong]
         if not any(found):
             break
         refused = dict(ChainMap(refused, *found))
@@ -142,6 +141,8 @@ def plan_of(
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
     specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
+    specs, again = compute_again(graph, specs, functools.partial(spec_again, order, effects))
+    report.changed[AGAIN] += again
     fused = {node for region, _ in specs for node in region.calls}
     leave_parts(graph, effects, fused)
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
@@ -203,49 +204,6 @@ def _worth(
             else:
                 others.append((part, loss))
     return specs, unfit, others
-
-
-@functools.lru_cache(maxsize=4096)  # models have blocks that are alike
-def _mistake(text: str) -> str:
-    """Return what is wrong with the text of a spec; empty if nothing is."""
-    try:
-        spans_of(specs_.parse(text, "region"))
-    except SpecError as error:
-        return error.message
-    return ""
-
-
-def _refused_nodes(region: Region, order: int, effects: Effects) -> dict[fx.Node, str]:
-    """Return the nodes of a region that are the reason why it has no spec, such as a product with 0.
-
-    If none of them is refused by itself, it is the last one with which the rest has none.
-    """
-    alone = {node: region_of(node, call) for node, call in region.calls.items()}
-    found = {
-        n: why for n, one in alone.items() if (why := _refusal(one, order, effects, of_unfit=False))
-    }
-    calls = list(region.calls.items())
-    for count in range(len(calls), 0, -1) if not found else ():
-        why = _refusal(replace(region, calls=dict(calls[:count])), order, effects)
-        if not why:
-            return found
-        found = {calls[count - 1][0]: why}
-    return found
-
-
-def _refusal(region: Region, order: int, effects: Effects, *, of_unfit: bool = True) -> str:
-    """Return why a region has no spec that can be built; empty if it has one.
-
-    Args:
-        region: the region.
-        order: how many derivatives its package has.
-        effects: what may not be moved in the graph.
-        of_unfit: whether it is a reason that no spec says what it computes.
-    """
-    try:
-        return _mistake(spec_of(region, order, effects).text)
-    except UnfitError as error:
-        return str(error) if of_unfit else ""
 
 
 def _not_worth(cost: Cost, *, everything: bool) -> str | None:

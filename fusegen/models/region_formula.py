@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import fx
@@ -34,12 +35,20 @@ class FormulaWriter:
         order: how many derivatives its package has.
         effects: what may not be moved in the graph.
         naming: chooses the spec's names.
+        again: tensors that it reads and computes again, each with what computes it.
     """
 
     def __init__(
-        self, region: Region, x: fx.Node, order: int, effects: Effects, naming: Naming
+        self,
+        region: Region,
+        x: fx.Node,
+        order: int,
+        effects: Effects,
+        naming: Naming,
+        again: Mapping[fx.Node, Call],
     ) -> None:
         self._region, self._x, self._order, self._naming = region, x, order, naming
+        self._again = again
         self._reduces = self._expands = False
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
@@ -101,12 +110,14 @@ class FormulaWriter:
             return repr(number) if value >= 0 else f"({number!r})"
         # A broadcast activation is larger than the tensor that it is of.
         self._expands |= value is self._x and not same(shape_of(value), self._region.shape)
+        if value in self._again and value not in self._words:
+            return self._shown(value, "x" if value is self._x else self._operand(value))
         if value is self._current and not by_name:
             return "x"
-        if value is self._x:
-            return "input"
         if value in self._words:
             return self._words[value]
+        if value is self._x:
+            return "input"
         call = self._region.calls.get(value) or self._inlined.get(value)
         if call is not None:
             if call.op is None:
@@ -119,6 +130,10 @@ class FormulaWriter:
             is_call = call.name not in patterns.INFIX and call.name != "batch_norm"
             return formula if is_call else f"({formula})"
         return self._operand(value)
+
+    def _shown(self, node: fx.Node, held: str) -> str:
+        """Return a tensor that is computed again, with the gradient of the tensor itself."""
+        return f"straight_through({self._part(self._again[node])}, {held})"
 
     def _operand(self, node: fx.Node) -> str:
         held = how_held(node, self._region, is_image=self._is_image)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import fx
 
@@ -32,7 +33,11 @@ __all__ = ["spec_of"]
 
 
 def spec_of(
-    region: Region, order: int, effects: Effects, naming: Callable[[], Naming] = Naming
+    region: Region,
+    order: int,
+    effects: Effects,
+    naming: Callable[[], Naming] = Naming,
+    again: Mapping[fx.Node, Call] = MappingProxyType({}),
 ) -> RegionSpec:
     """Return a region as a spec.
 
@@ -41,6 +46,7 @@ def spec_of(
         order: how many derivatives its package has.
         effects: what may not be moved in the graph.
         naming: makes what chooses the spec's names.
+        again: tensors that it reads and computes again, each with what computes it (`computed_again.py`).
 
     Raises:
         UnfitError: if no spec says what it computes.
@@ -48,7 +54,7 @@ def spec_of(
     reasons = []
     for x in activations(region):
         try:
-            return _Writer(region, x, order, effects, naming()).write()
+            return _Writer(region, x, order, effects, naming(), again).write()
         except UnfitError as error:
             reasons.append(str(error))
     raise UnfitError(reasons[0] if reasons else "none of its inputs has the shape of its result")
@@ -58,9 +64,15 @@ class _Writer(FormulaWriter):
     """Writes the steps of a region one after the other."""
 
     def __init__(
-        self, region: Region, x: fx.Node, order: int, effects: Effects, naming: Naming
+        self,
+        region: Region,
+        x: fx.Node,
+        order: int,
+        effects: Effects,
+        naming: Naming,
+        again: Mapping[fx.Node, Call],
     ) -> None:
-        super().__init__(region, x, order, effects, naming)
+        super().__init__(region, x, order, effects, naming, again)
         self._running = dependents(region, [x])
         outputs = region.outputs
         live = [n for n in outputs if _may_get_gradient(n, region, effects)] if order else outputs
@@ -78,6 +90,8 @@ class _Writer(FormulaWriter):
         for node in outputs:
             if node not in self._running:
                 raise UnfitError("a result does not depend on the tensor that the others depend on")
+        if self._x in self._again:
+            self._compute_again()
         running = [(node, call) for node, call in calls if node in self._running]
         for node, call in running:
             if not call.ends:
@@ -120,6 +134,13 @@ class _Writer(FormulaWriter):
             frozenset(self._inlined),
             not (halved or same(shape_of(self._x), self._region.shape)),
         )
+
+    def _compute_again(self) -> None:
+        """Let the steps begin with the activation's value, computed again."""
+        formula = self._value(self._x)
+        label = self._naming.step(self._x, self._again[self._x])
+        self._steps.append(Step("expr", {"formula": f'"{formula}"'}, label))
+        self._words[self._x] = label
 
     def _detached(self) -> dict[fx.Node, str]:
         """Detach the results that get no gradient; return their names."""

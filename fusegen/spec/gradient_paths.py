@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sympy as sp
 
-from fusegen.atoms import detach
+from fusegen.atoms import detach, straight_through
 from fusegen.spec.factor import OF
 from fusegen.spec.model import Ref, Step
 
@@ -32,7 +32,7 @@ def reached_from(steps: Sequence[Step], values: Collection[str]) -> set[str]:
 
 
 def _followed(step: Step, before: str) -> Iterator[str]:
-    """Yield the names that a step's value depends on, but for what is detached and compared.
+    """Yield the names that a step's value depends on, but for what is detached, shown or compared.
 
     Args:
         step: the step.
@@ -41,6 +41,7 @@ def _followed(step: Step, before: str) -> Iterator[str]:
     yield from (factor.name for factor in step.factors.values())
     before = before if OF not in step.factors else step.factors[OF].name
     expr = step.expr.replace(detach, lambda _: sp.Dummy(real=True))
+    expr = expr.replace(straight_through, lambda _, moving: moving)
     expr = expr.replace(
         sp.Piecewise, lambda *cases: sp.Add(*(sp.Dummy(real=True) * value for value, _ in cases))
     )
