@@ -122,7 +122,7 @@ def _taken(operand: SegmentOperand, segment: Segment) -> str:
         return f"rows_first({operand.name}, {layout.order}, alone={tuple_text(operand.alone)}, beside=x)"
     if operand.kind is Kind.ROW:
         dropped = ", dropped=True" if operand.beside_dropped else ""
-        return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)}{dropped})"
+        return f"rows_alone({operand.name}, {layout.order}, {len(layout.apart)}, x{dropped})"
     return f"rows_first({operand.name}, {layout.order})"
 
 

@@ -285,9 +285,8 @@ class _Writer:
         if not (self.reduced and columns):
             return text
         if value.name in self.dropped:
-            if dims := self.dropped[value.name]:
-                text = f"along_dims({text}, {dims}, x.shape)"
-            return f"beside_dropped(x, {text}, {columns})"
+            dims = self.dropped[value.name]
+            return f"beside_dropped(x, {text}, {columns}{f', {dims}' if dims else ''})"
         if value.is_step:
             return f"beside(x, {text}, {columns})"
         return f"operand_beside(x, {text}, {columns}, {_RANK})"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.along_dims import along_dims
+from fusegen.runtime.dropped_dims import with_dropped
 from fusegen.runtime.operators import computed_in, half_shape
 
 #: The dtypes of an activation.
@@ -192,32 +193,13 @@ def adapted(
                 own = _by_channel(own, len(whole))
             shape = half_shape(whole, halved, parts, operand.parts) if operand.parts else half
             if operand.beside_dropped:
-                own = _beside_dropped(own, operand.dims, shape, columns)
+                own = with_dropped(own, shape, range(columns[0], columns[1] + 1), operand.dims)
             placed = along_dims(own, operand.dims, shape) if operand.dims else own
             if not has_shape(operand, placed, shape, columns):
                 larger = _expanded(placed, operand.kind, shape, columns)
                 placed = own if larger is placed else larger  # a message then says what was given
             found.append(placed)
     return tuple(found)
-
-
-def _beside_dropped(
-    tensor: Tensor, dims: tuple[int, ...], x: Sequence[int], columns: tuple[int, int]
-) -> Tensor:
-    """Return an operand that torch aligns with a value without the columns' dims, with size 1 in these; as it
-    is if it does not broadcast to that value."""
-    rank, sizes = len(x), without_columns(x, columns)
-    if tensor.dim() > len(sizes):
-        return tensor
-    given = tensor
-    left = [d for d in range(-rank, 0) if not columns[0] <= d <= columns[1]]
-    if dims:
-        places = [left.index(dim) - len(left) for dim in dims if dim in left]
-        tensor = along_dims(tensor, tuple(places), sizes)
-    own = (1,) * (len(left) - tensor.dim()) + tuple(tensor.shape)
-    if any(size not in (1, to) for size, to in zip(own, sizes, strict=True)):
-        return given
-    return tensor.reshape([own[left.index(d)] if d in left else 1 for d in range(-rank, 0)])
 
 
 def _by_channel(tensor: Tensor, dims: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.along_dims import along_dims
+from fusegen.runtime.dropped_dims import with_dropped
 
 __all__ = ["along_dims", "restored", "rows_alone", "rows_first"]
 
@@ -41,7 +42,7 @@ def rows_first(
 
 
 def rows_alone(
-    tensor: Tensor, order: Sequence[int], columns: int, *, dropped: bool = False
+    tensor: Tensor, order: Sequence[int], columns: int, beside: Tensor, *, dropped: bool = False
 ) -> Tensor:
     """Return a tensor with a number for each row as `rows_first` does; it may lack the dims of a row.
 
@@ -49,12 +50,12 @@ def rows_alone(
         tensor: the tensor.
         order: the dims of the activation in the order of the view.
         columns: how many dims a row has.
+        beside: the view of the activation.
         dropped: whether torch aligns it with a value that lacks these dims.
     """
-    if dropped and tensor.dim() < len(order) - columns:
-        tensor = tensor[(None,) * (len(order) - columns - tensor.dim())]
-    if tensor.dim() and tensor.dim() == len(order) - columns:
-        return tensor[(..., *[None] * columns)]
+    if dropped or tensor.dim() == len(order) - columns:
+        sizes = dict(zip(order, beside.shape, strict=True))
+        tensor = with_dropped(tensor, [sizes[dim] for dim in sorted(sizes)], order[-columns:])
     return rows_first(tensor, order)
 
 

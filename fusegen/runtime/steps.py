@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.along_dims import along_dims
+from fusegen.runtime.dropped_dims import beside_what_is_left
 from fusegen.runtime.operators import computed_in
 
 __all__ = [
@@ -35,7 +36,10 @@ def as_large_as(x: Tensor, other: Tensor, rank: int = 0) -> Tensor:
         rank: how many dims it may have; 0 for any.
     """
     both = isinstance(x, Tensor) and isinstance(other, Tensor)
-    if not both or x.is_nested or other.is_nested or x.shape == other.shape:
+    if not both or x.is_nested or other.is_nested:
+        return x
+    # The lengths first: a compiler would guard that dims of other places differ.
+    if x.dim() == other.dim() and x.shape == other.shape:
         return x
     if rank and other.dim() > rank:
         return x
@@ -79,7 +83,9 @@ def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
     return tensor.reshape(()) if tensor.numel() == 1 else tensor
 
 
-def beside_dropped(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
+def beside_dropped(
+    x: Tensor, tensor: Tensor, columns: tuple[int, ...], dims: tuple[int, ...] = ()
+) -> Tensor:
     """Return an operand that torch broadcasts with `x`, which has lost the columns, or else with the value
     before, in a shape that broadcasts with `x`.
 
@@ -87,11 +93,10 @@ def beside_dropped(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tenso
         x: the value.
         tensor: the operand.
         columns: the dims that make up a row, counted from the end.
+        dims: the dims of `x`, counted from the end, that the operand may have alone.
     """
-    pairs = zip(reversed(tensor.shape), reversed(x.shape), strict=False)
-    if tensor.dim() <= x.dim() and all(own in (1, to) for own, to in pairs):
-        return tensor
-    return operand_beside(x, tensor, columns, -1)
+    found = beside_what_is_left(tensor, x.shape, dims)
+    return operand_beside(x, tensor, columns, -1) if found is None else found
 
 
 def operand_beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...], rank: int) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "06ba727b9c94", 4)  # before any code of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "36aed840b071", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -40,7 +40,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "06ba727b9c94",
+    "36aed840b071",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),

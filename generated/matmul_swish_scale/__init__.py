@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale", "94663a5d619e", 4)  # before any code of another version is called
+made_by("0.1.0", "matmul_swish_scale", "520e866617c1", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
-    "94663a5d619e",
+    "520e866617c1",
     operands=[
         Operand("matmul_bias", "col"),
     ],

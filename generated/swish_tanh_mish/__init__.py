@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "8435fbb63c49", 4)  # before any code of another version is called
+made_by("0.1.0", "swish_tanh_mish", "e4371031b5b3", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "8435fbb63c49",
+    "e4371031b5b3",
     operands=[
     ],
     modes={

@@ -225,7 +225,7 @@ def test_a_row_that_was_dropped(
             (2, 1, 5),
             "bias: expected shape (2, 3, 4, 5)",
         ),  # torch aligns the last dims
-        ("any_dims", 1, (1, 2, 3, 4, 5), "bias: expected shape (2, 3, 4, 5)"),
+        ("an_image", 1, (1, 2, 3, 4, 5), "bias: expected shape (2, 3, 4, 5)"),  # its rank is known
         ("any_dims", 2, (4,), "weight: expected shape (5,)"),
         ("any_dims", 2, (4, 5), "weight: expected shape (5,)"),
         ("any_dims", 3, (2, 3, 3), "factor: expected shape (2, 3, 4, 1)"),
