@@ -1,6 +1,6 @@
-"""The polynomials that `fusegen/elementary.h` uses: one for each function and precision, fitted here.
+"""The polynomials that `elementary.h` and what it includes use: one for each function and precision.
 
-Each polynomial, with the few operations around it in elementary.h, covers the whole range of its function.
+Each polynomial, with the few operations around it in C++, covers the whole range of its function.
 Polynomials for a single spec's interval are fitted for that spec (`of_formulas.py`).
 """
 
@@ -18,7 +18,7 @@ from fusegen.lower.polynomials.fit import BUDGET, Polynomial, fit
 
 @dataclass(frozen=True)
 class Recipe:
-    """A smooth function on an interval, from which elementary.h builds one of its functions.
+    """A smooth function on an interval, from which a header builds one of its functions.
 
     Args:
         name: the name of the C++ function.
@@ -80,6 +80,24 @@ RECIPES = (
     Recipe("expm1_ratio", "(exp(s) - 1) / s", _over_x(mpmath.expm1), -0.7, 0.7, exact=(1.0,)),
     Recipe("log1p_ratio", "log(1 + s) / s", _over_x(mpmath.log1p), 0.0, 1.0, exact=(1.0,)),
     Recipe(
+        "log_ratio",
+        "log(1 + s) / s, sqrt(1/2) <= 1 + s <= sqrt(2)",
+        _over_x(mpmath.log1p),
+        -0.2929,
+        0.41422,
+        ("single",),
+        exact=(1.0, -0.5),
+    ),
+    Recipe(
+        "sinh_ratio",
+        "sinh(x) / x with s = x^2, |x| <= 1",
+        _over_x_of_square(mpmath.sinh, mpmath.mpf(1)),
+        0.0,
+        1.0,
+        ("single",),
+        exact=(1.0,),
+    ),
+    Recipe(
         "tanh_ratio",
         "tanh(x) / x with s = x^2, |x| <= 0.55",
         _over_x_of_square(mpmath.tanh, mpmath.mpf(1)),
@@ -119,6 +137,33 @@ RECIPES = (
         lambda s: mpmath.cos(mpmath.sqrt(s)),
         0.0,
         0.6169,
+        ("single",),
+        exact=(1.0,),
+    ),
+    Recipe(
+        "tan_ratio",
+        "tan(x) / x with s = x^2, |x| <= pi / 4",
+        _over_x_of_square(mpmath.tan, mpmath.mpf(1)),
+        0.0,
+        0.6169,
+        ("single",),
+        exact=(1.0,),
+    ),
+    Recipe(
+        "asin_ratio",
+        "asin(x) / x with s = x^2, |x| <= 1/2",
+        _over_x_of_square(mpmath.asin, mpmath.mpf(1)),
+        0.0,
+        0.25,
+        ("single",),
+        exact=(1.0,),
+    ),
+    Recipe(
+        "atan_ratio",
+        "atan(x) / x with s = x^2, |x| <= 1",
+        _over_x_of_square(mpmath.atan, mpmath.mpf(1)),
+        0.0,
+        1.0,
         ("single",),
         exact=(1.0,),
     ),

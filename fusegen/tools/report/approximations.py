@@ -15,8 +15,8 @@ __all__ = ["Approximation", "approximations", "elementary_of"]
 
 #: What the precisions are for.
 _FOR = {"single": "float32", "brief": "16 bits"}
-#: The class of elementary.h whose functions are built on polynomials.
-_CLASS = "struct FastMath : Math<float> {"
+#: The headers whose functions are built on polynomials, what is inherited first.
+_HEADERS = ("logarithms.h", "angles.h", "elementary.h")
 _BODY = re.compile(r"static FUSEGEN_FN \w+ (\w+)\(")
 
 
@@ -63,14 +63,14 @@ def approximations(chain: Chain | Chains, element: str) -> list[Approximation]:
 
 
 def elementary_of(functions: Sequence[str]) -> list[Approximation]:
-    """Return the polynomials that some functions of elementary.h are built on."""
+    """Return the polynomials that some elementary functions are built on."""
     reached = {function: _reached(function, set()) for function in functions}
     return [
         Approximation(
             tuple(users),
             f"{recipe.formula}, for s from {recipe.low:.4g} to {recipe.high:.4g}",
             _accuracies()[recipe.name],
-            "elementary.h",
+            "fitted.h",
         )
         for recipe in elementary.RECIPES
         if (users := [f for f in functions if recipe.name in reached[f]])
@@ -91,10 +91,13 @@ def _reached(function: str, seen: set[str]) -> set[str]:
 
 @cache
 def _bodies() -> dict[str, str]:
-    """Return the text of each function of `FastMath`, by name."""
-    text = (paths.include() / "fusegen" / "elementary.h").read_text(encoding="utf-8")
-    _, *pieces = _BODY.split(text.partition(_CLASS)[2])
-    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+    """Return the text of each function of `FastMath` and of what it inherits in float32, by name."""
+    found: dict[str, str] = {}
+    for name in _HEADERS:
+        text = (paths.include() / "fusegen" / name).read_text(encoding="utf-8")
+        _, *pieces = _BODY.split(text)
+        found.update(zip(pieces[::2], pieces[1::2], strict=True))
+    return found
 
 
 @cache
