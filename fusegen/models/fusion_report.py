@@ -14,6 +14,7 @@ __all__ = [
     "AGAIN",
     "ATTENTION",
     "BIASES",
+    "CASTS",
     "CHANNELS_LAST",
     "CHANNEL_NORMS",
     "MEANS",
@@ -31,6 +32,7 @@ __all__ = [
 AGAIN = "activations, computed again where they would be kept"
 ATTENTION = "attention spelled out, now scaled_dot_product_attention"
 BIASES = "biases of convolutions, now added by the region that follows"
+CASTS = "tensors that autocast converts, now once for several products"
 CHANNELS_LAST = "convolutions, now in channels-last"
 CHANNEL_NORMS = "norms of permuted images, now over channels"
 MEANS = "means, whose gradients are added where they are not written"

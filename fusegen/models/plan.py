@@ -13,6 +13,7 @@ from torch import fx
 from fusegen.models import patterns
 from fusegen.models.arguments import name_of
 from fusegen.models.attention import use_attention
+from fusegen.models.autocasts import write_casts
 from fusegen.models.beside import has_another_beside, is_arithmetic
 from fusegen.models.broadcasts import leave_out_broadcasts
 from fusegen.models.calls import Comparison
@@ -32,6 +33,7 @@ from fusegen.models.fusion_report import (
     AGAIN,
     ATTENTION,
     BIASES,
+    CASTS,
     CHANNEL_NORMS,
     CHANNELS_LAST,
     MEANS,
@@ -178,6 +180,7 @@ def _tidy(graph: fx.Graph, inputs: Sequence[Any], order: int, report: Report) ->
     leave_out_unread(graph)
     if order == 1:
         report.changed[ATTENTION] += use_attention(graph, before)
+    report.changed[CASTS] += write_casts(graph, before)
     report.changed[BIASES] += take_biases(graph, before)
     report.changed[CHANNELS_LAST] += use_channels_last(graph, before)
     report.changed[VIEWS] += move_views(graph, lambda: effects_of(graph, inputs))
