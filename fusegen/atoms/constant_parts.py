@@ -30,7 +30,7 @@ class detach(Pointwise):
     word="straight_through",
     derivative=(lambda shown, moving: sp.Integer(0), lambda shown, moving: sp.Integer(1)),
     value=lambda shown, moving: shown,
-    torch=lambda torch, shown, moving: shown.detach() + (moving - moving.detach()),
+    torch=lambda torch, shown, moving: shown.detach() + (moving - moving.detach()).nan_to_num(),
     cpp="T({0})",
     calls=0,
     fitted=False,
