@@ -219,7 +219,7 @@ def _check_shared(chain: Chain) -> None:
     for segment, start in zip(chain.segments, reached, strict=True):
         for operand in (o for o in segment.operands if not o.handed):
             shape = operand.shape(start, segment.layout)
-            if operand.kind in (Kind.CHANNEL, Kind.COL):
+            if operand.on_axis or operand.kind is Kind.COL:
                 shape = tuple(size for size in shape if size != 1)  # [C] and [C, 1, 1] are the same
             other, before = wanted.setdefault(operand.name, (segment, shape))
             if shape != before:

@@ -100,7 +100,7 @@ def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
         return frozenset(operand.dims)
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
-    if operand.kind is Kind.CHANNEL:
+    if operand.of_channels:
         return frozenset({channel_from_end(rank)})
     return frozenset(columns) if operand.kind is Kind.COL else frozenset()
 

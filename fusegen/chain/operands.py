@@ -57,9 +57,14 @@ class SegmentOperand:
     beside_dropped: bool = False
 
     @property
+    def on_axis(self) -> bool:
+        """Whether kernels read it by a third axis beside rows and columns: the channels, or the layout's."""
+        return self.kind is Kind.CHANNEL
+
+    @property
     def called(self) -> str:
         """Its kind as the generated package declares it: a word, or the dims along which it varies."""
-        dims = self.axis or (self.dims if self.kind is Kind.CHANNEL else None)
+        dims = self.axis or (self.dims if self.on_axis else None)
         return f"({', '.join(map(str, dims))},)" if dims is not None else f'"{self.kind.label}"'
 
     @property
@@ -88,7 +93,7 @@ class SegmentOperand:
         if self.dims is not None or Kind.ROW in self.kind:
             return sizes
         held = self.owner is not None and self.owner != self.name
-        return sizes[min(own) :][: len(own) if held and self.kind is Kind.CHANNEL else None]
+        return sizes[min(own) :][: len(own) if held and self.on_axis else None]
 
 
 def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
@@ -133,9 +138,9 @@ def _of_submodule(spec: Spec, span: Span, step: Step, *, whole: bool) -> Iterato
         return
     held, layout = step.op.submodule, span.layout
     for name, attribute in step.state.items():
-        own = step.op.operands[name]
-        if step.by_channel or own is None:  # not falsy: that is a scalar's kind
-            own = Kind.CHANNEL
+        channels = name in step.of_channels
+        own = Kind.CHANNEL if channels else step.op.operands[name]
+        assert own is not None
         dims = (step.channel,) if step.is_source and step.channel < 0 <= layout.rank - 3 else None
         kind = _resolved(own if dims is None else kind_of_dims(dims, layout), layout)
         parts = _parts_beside_x(layout, kind, dims) if whole else _parts_of_rows(span, kind)
@@ -148,7 +153,7 @@ def _of_submodule(spec: Spec, span: Span, step: Step, *, whole: bool) -> Iterato
             parts=parts,
             float32=step.float32,
             dims=dims,
-            channels=own is Kind.CHANNEL and dims is None,
+            channels=channels and dims is None,
         )
 
 
@@ -192,7 +197,7 @@ def _of_spec(
         float32=operand.float32,
         parts=parts,
         dims=operand.dims,
-        channels=operand.kind is Kind.CHANNEL,
+        channels=operand.of_channels,
         beside_dropped=name in span.beside_dropped and is_aligned(operand),
     )
 
@@ -214,7 +219,7 @@ def _along_axis(operand: SegmentOperand, layout: Layout) -> SegmentOperand:
     Kernels then write a gradient for each place on the axis, whose sum torch takes. The terms may cancel, so
     those of a norm's parameters are of float32: in 16 bits each would be rounded, which torch's norms do not.
     """
-    if operand.kind is not Kind.CHANNEL or layout.axis in ((), operand.dims):
+    if not operand.on_axis or layout.axis in ((), operand.dims):
         return operand
     held = operand.owner not in (None, operand.name)
     return replace(operand, axis=layout.axis, float32=held or operand.float32)

@@ -56,11 +56,10 @@ def problem_of_channels(step: Step, value: Extent) -> str | None:
     there = value.rank < 2 or channel_from_end(value.rank) in value.varies
     if step.op is None or (there and not value.moved):
         return None
-    fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
-    given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
+    given = {n: r.name for n, r in step.operands.items() if isinstance(r, Ref)}
     channels = {n: a for n, a in given.items() if a in step.tensors}
     for name, attribute in {**channels, **step.state}.items():
-        if name in channels or step.by_channel or step.op.operands[name] in (None, Kind.CHANNEL):
+        if name in step.of_channels:
             done = "dropped dims before them" if value.moved else "reduced them to one"
             return (
                 f"its {attribute} holds a number for each channel, and an earlier step has {done}; put it "

@@ -22,7 +22,7 @@ from dataclasses import replace
 from fusegen.chain.layout import Layout
 from fusegen.chain.span import Span
 from fusegen.program import Kind, Program
-from fusegen.spec.model import Operand, Spec, Step
+from fusegen.spec.model import Operand, Spec
 
 __all__ = ["kind_along", "kind_of_dims", "takes_reordered", "with_axis"]
 
@@ -47,8 +47,8 @@ def with_axis(spec: Spec, span: Span) -> Span:
         return replace(span, layout=replace(layout, axis=samples_and_channels))
     if (
         layout.last != -1
-        or any(_has_channels(step) for step in span.steps)
-        or any(o.kind is Kind.CHANNEL for o in used)
+        or any(step.of_channels.intersection(step.state) for step in span.steps)
+        or any(o.of_channels for o in used)
     ):
         return span
     wanted = Counter(
@@ -97,12 +97,6 @@ def takes_reordered(program: Program) -> bool:
         i.source == "random" or (i.source == "tensor" and i.kind == Kind.ROW)
         for i in program.inputs
     )
-
-
-def _has_channels(step: Step) -> bool:
-    """Whether a step keeps tensors with one number per channel."""
-    own = (step.op.operands[name] for name in step.state) if step.op else ()
-    return bool(step.state) and (step.by_channel or any(k in (None, Kind.CHANNEL) for k in own))
 
 
 def _is_third(operand: Operand, layout: Layout) -> bool:

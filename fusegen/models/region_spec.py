@@ -27,7 +27,6 @@ from fusegen.models.spec_text import (
     spec_text,
     yaml_text,
 )
-from fusegen.program import Kind
 
 __all__ = ["spec_of"]
 
@@ -290,7 +289,7 @@ class _Writer(FormulaWriter):
         for name, value in call.operands.items():
             if name == call.op.classes and isinstance(value, fx.Node):
                 given[name] = self._declared(Held(value, "{kind: row, dtype: int64}", "as it is"))
-            elif call.op.operands[name] is Kind.CHANNEL:
+            elif name in call.op.of_channels:
                 given[name] = self._channel(value)
             else:
                 given[name] = self._value(value, by_name=True)

@@ -216,6 +216,11 @@ class Op:
         return not self.inputs and not (self.submodule and self.submodule.operands)
 
     @property
+    def of_channels(self) -> frozenset[str]:
+        """Its operands with one number per channel."""
+        return frozenset(name for name, kind in self.operands.items() if kind is Kind.CHANNEL)
+
+    @property
     def takes_shape(self) -> bool:
         """Whether its torch function takes the shape of a row."""
         return "normalized_shape" in self.refused

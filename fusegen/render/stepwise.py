@@ -192,7 +192,7 @@ class _Writer:
         arguments = ["x"]
         if op.takes_shape:
             arguments.append("normalized_shape=x.shape[-1:]")
-        for name, kind in op.operands.items():
+        for name in op.operands:
             text = self._place(step.operand(name), columns)
             if op.is_alike(name) and _is_tensor(step.operand(name)):
                 text = f"as_large_as({text}, x)"
@@ -202,7 +202,7 @@ class _Writer:
                 sizes = "x.shape[-1:]" if op.takes_shape else "(x.shape[1],)"
                 text = f"x.new_full({sizes}, {text})"
             if op.optional:
-                held = isinstance(step.operand(name), Ref) and kind is Kind.CHANNEL
+                held = isinstance(step.operand(name), Ref) and name in op.of_channels
                 arguments.append(f"{name}={text}{'.flatten()' if held else ''}")
             elif name in op.conditions:
                 arguments.append(f"{text} != 0")

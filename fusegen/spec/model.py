@@ -111,6 +111,11 @@ class Operand:
         """The name of a parameter in the Module, as `get_parameter` takes it."""
         return self.dotted or self.name
 
+    @property
+    def of_channels(self) -> bool:
+        """Whether it has one number per channel."""
+        return self.kind is Kind.CHANNEL
+
 
 @dataclass(frozen=True)
 class PartsOf:
@@ -269,6 +274,14 @@ class Step:
         """Whether a setting says that the parameter in the op's submodule has one number per channel."""
         named = self.op.submodule.channels if self.op and self.op.submodule else ""
         return self.settings.get(named, 1) != 1
+
+    @property
+    def of_channels(self) -> frozenset[str]:
+        """The op's operands with one number per channel, as those in its submodule that no kind fixes."""
+        if self.op is None:
+            return frozenset()
+        free = (name for name in self.state if self.by_channel or self.op.operands[name] is None)
+        return self.op.of_channels.union(free)
 
     @property
     def split(self) -> tuple[str, ...]:

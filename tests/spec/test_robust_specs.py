@@ -144,14 +144,14 @@ def test_what_is_too_much_is_refused_soon(name: str) -> None:
 
 def test_a_program_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse("chain:\n  - gelu\n  - mish\n  - swish\n", "lengthy")
-    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 100)
+    monkeypatch.setattr("fusegen.chain.mode.MAX_OPERATIONS", 100)
     remedy = (
         r"double_backward has \d+ operations, at most 100; set order: 1, or make several chains"
     )
     with pytest.raises(SpecError, match=remedy) as found:
         chain.derive(spec)
     assert found.value.line == 4
-    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 10)
+    monkeypatch.setattr("fusegen.chain.mode.MAX_OPERATIONS", 10)
     with pytest.raises(
         SpecError, match=r"forward has .* operations, at most 10; make several chains"
     ):
@@ -179,7 +179,7 @@ def test_what_takes_long_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_deriving_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
-    for module in ("chain.segment", "render.files", "spec.steps", "lower.polynomials.of_formulas"):
+    for module in ("chain.mode", "render.files", "spec.steps", "lower.polynomials.of_formulas"):
         monkeypatch.setattr(f"fusegen.{module}.doing", told.append)
     (tmp_path / "two.yaml").write_text("chain: [tanh, gelu]\n")
     builder.check([tmp_path / "two.yaml"], out=tmp_path)

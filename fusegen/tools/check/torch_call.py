@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fusegen.ops import Op
-from fusegen.program import Kind
 from fusegen.runtime.steps import as_large_as
 
 #: The value of an operand: a tensor, a number, or None.
@@ -61,10 +60,10 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
 def _by_name(op: Op, x: Tensor, given: Sequence[Given]) -> dict[str, Given]:
     """Return operands by name; torch takes one number per channel only as [C]."""
     found: dict[str, Given] = {}
-    for (name, kind), value in zip(op.operands.items(), given, strict=True):
+    for name, value in zip(op.operands, given, strict=True):
         value = _as_tensor(op, x, value) if value is not None else value
         if isinstance(value, Tensor):
-            value = value.flatten() if kind is Kind.CHANNEL else value
+            value = value.flatten() if name in op.of_channels else value
             value = as_large_as(value, x) if op.is_alike(name) else value
         found[name] = value
     return found

@@ -49,7 +49,7 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
         elif not (name in op.optional and name in op.constant):
             classes = name == op.classes
             known = Kind.FULL if kind is None else kind
-            wanted = Kind.ROW if classes else Kind.COL if known is Kind.CHANNEL else known
+            wanted = Kind.ROW if classes else Kind.COL if name in op.of_channels else known
             moving = name not in op.constant
             partition = HALVES if op.paired and Kind.COL in wanted else WHOLE
             access = Access(name, wanted, partition, stored="int64" if classes else "x")
