@@ -42,15 +42,20 @@ _LONGER_ON_A_GPU = {
 }
 
 
+#: From how many bytes on torch's sums of products count: in a cache they cost less than a call.
+_LEAST_SUMMED = 2**20
+
+
 @dataclass(frozen=True)
 class Cost:
-    """A forward pass of a region, op by op and fused.
+    """A region op by op and fused: a forward pass, but for what is saved.
 
     Args:
         bytes_before: what the ops read and write one by one.
         bytes_after: what the package reads and writes.
         launches: how many kernels torch starts: one for most ops, casts among them, and two for a loss.
-        seconds_saved: the estimate of what fusing saves, in seconds.
+        seconds_saved: the estimate of what fusing saves, in seconds. In training it has what torch writes
+            and reads again to sum the gradient of a broadcast tensor.
     """
 
     bytes_before: int
@@ -93,7 +98,10 @@ def cost_of(region: Region, inlined: Collection[fx.Node] = ()) -> Cost:
     after = sum(map(bytes_of, (*region.inputs, *region.outputs)))
     launches = len(computed) + len(twice) + len(losses) + 6 * len(turned) + others
     longer = sum(_longer(calls[n], kind) for n in computed)
-    saved = (before + longer - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
+    summed = sum(_summed(n, calls[n]) for n in computed)
+    saved = (
+        (before + longer + summed - after) / _RATE[kind] + launches * _LAUNCH[kind] - _CALL[kind]
+    )
     return Cost(before, after, launches, saved)
 
 
@@ -110,6 +118,19 @@ def _longer(call: Call, kind: str) -> int:
     """Return how many bytes memory could move in the time that torch's kernel takes beside moving its own."""
     passes = _LONGER_ON_A_GPU.get(call.name, 0) if kind == "cuda" else 0
     return passes * bytes_of(call.x) if isinstance(call.x, fx.Node) else 0
+
+
+def _summed(node: fx.Node, call: Call) -> int:
+    """Return how many bytes torch moves in a backward pass for the products that it sums to the gradients of
+    tensors which a call broadcasts: each is as large as the value, written once and read once."""
+    value = tensor_of(node)
+    if call.name not in ("mul", "div") or value is None or not value.requires_grad:
+        return 0
+    if bytes_of(node) < _LEAST_SUMMED:
+        return 0
+    factors = [tensor_of(factor) for factor in (call.x, *call.operands.values())]
+    small = [t for t in factors if t is not None and numel(t.shape) < numel(value.shape)]
+    return 2 * bytes_of(node) * sum(t.requires_grad for t in small)
 
 
 def _is_two(call: Call) -> bool:
