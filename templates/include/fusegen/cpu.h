@@ -256,18 +256,19 @@ void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_
   for (; i < count; ++i) out[i] = uniform(seed, stream, first + i);
 }
 
-// Adds up partial[group][col] over the groups, in order, and stores the sums.
+// Adds up partial[group][col] over the groups, in order, and stores the sums. There may be
+// thousands of groups, so the sums are in double.
 template <class S, class T>
 void store_col_sums(S* out, int64_t step, const T* partial, int64_t groups, int64_t cols) {
   constexpr int64_t width = 1024;
   parallel_for((cols + width - 1) / width, 4, [&](int64_t tile) {
-    T sum[width] = {};
+    double sum[width] = {};
     const int64_t begin = tile * width, count = std::min(width, cols - begin);
     for (int64_t group = 0; group < groups; ++group) {
       const T* from = partial + group * cols + begin;
       for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
     }
-    for (int64_t i = 0; i < count; ++i) store(out + step * (begin + i), sum[i]);
+    for (int64_t i = 0; i < count; ++i) store(out + step * (begin + i), compute_t<S>(sum[i]));
   });
 }
 
