@@ -41,3 +41,19 @@ def test_the_factor_of_a_column_leaves_the_sum() -> None:
 def test_a_factor_that_varies_along_the_rows_stays() -> None:
     program = weighted(along_rows=True)
     assert share_sums(Part(program))[0].program is program
+
+
+def test_a_factor_whose_exponent_varies_along_the_rows_stays() -> None:
+    """exp(x) is a power of a number: Σ exp(x / 10) g is no multiple of Σg."""
+    for factor in (
+        sp.exp(sp.Symbol("x", real=True) / 10),
+        sp.Integer(2) ** sp.Symbol("x", real=True),
+    ):
+        b = Builder()
+        x, g = b.input("x", Kind.FULL), b.input("g", Kind.FULL)
+        total = b.reduce("total", "sum", g, Kind.COL)
+        term = b.map("term", factor * g.symbol)
+        other = b.reduce("other", "sum", term, Kind.COL)
+        y = b.map("y", x.symbol - total.symbol + other.symbol * x.symbol)
+        program = Program("f", tuple(b.inputs), {"y": Output(y, x)})
+        assert share_sums(Part(program))[0].program is program

@@ -59,7 +59,8 @@ def _factor(value: Reduce, base: Reduce, builder: Builder) -> sp.Expr | None:
     for part, power in _powers(base.arg.symbol, value.kind, builder).items():
         powers[part] = powers.get(part, sp.Integer(0)) - power
     left = {part: power for part, power in powers.items() if power != 0}
-    if any(builder.kind(part) & ~value.kind for part in left):
+    varying = (builder.kind(part) | builder.kind(power) for part, power in left.items())
+    if any(kind & ~value.kind for kind in varying):  # exp(x) is a power of a number
         return None
     return sp.Mul(*(part**power for part, power in left.items()))
 
