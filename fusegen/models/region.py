@@ -23,6 +23,8 @@ __all__ = ["Region", "joined_of", "region_of"]
 MAX_NODES = 48
 #: torch passes at most 64 tensors and numbers to an operator.
 MAX_TENSORS = 24
+#: What sums: kernels read a tensor where it lies if only these run over all dims but the channels.
+_SUMS = frozenset({"mean", "sum", "var"})
 
 
 @dataclass
@@ -90,7 +92,7 @@ def region_of(node: fx.Node, call: Call) -> Region:
     if shape is None or not shape:
         raise UnfitError("a single number, or shapes that cannot be compared")
     if isinstance(rows, tuple):
-        _check_rows(rows, shape)
+        _check_rows(call.name, rows, shape)
     elif call.ends:
         if not all(same(other, shape) for other in shapes):
             raise UnfitError("a loss of tensors of several shapes")
@@ -99,9 +101,15 @@ def region_of(node: fx.Node, call: Call) -> Region:
     return Region({node: call}, shape, rows, value.device)
 
 
-def _check_rows(rows: tuple[int, ...], shape: Shape) -> None:
-    """Refuse rows that a chain cannot have."""
-    if rows != tuple(range(rows[0], rows[0] + len(rows))):
+def _are_over_channels(rows: tuple[int, ...], rank: int) -> bool:
+    """Return whether rows are all dims but the channels, as those of a statistic of a batch."""
+    return rank > 2 and {*rows} == {*range(-rank, 0)} - {1 - rank}
+
+
+def _check_rows(name: str, rows: tuple[int, ...], shape: Shape) -> None:
+    """Refuse rows that a chain cannot have, or of which it would copy the tensor."""
+    neighbours = rows == tuple(range(rows[0], rows[0] + len(rows)))
+    if not neighbours and not (name in _SUMS and _are_over_channels(rows, len(shape))):
         raise UnfitError("a reduction over dims that are not neighbours")
     if len(shape) == len(rows):
         raise UnfitError("a reduction over all dims")

@@ -40,7 +40,7 @@ def exchanges(program: Program) -> bool:
     return not any(
         isinstance(value, Take)
         or (isinstance(value, Reduce) and (value.op != "sum" or value.axes not in _SUMMED))
-        or (isinstance(value, Input) and (value.integer or value.source in ("index", "random")))
+        or (isinstance(value, Input) and (value.integer or value.source == "index"))
         for value in (*program.inputs, *program.nodes())
     )
 

@@ -137,7 +137,15 @@ chain:
         by_channel=False,
     ),
 }
-TEXTS = {name: case.text for name, case in CASES.items()}
+DROPOUT = """
+dims: 4
+order: 1
+outputs: [kept, y]
+chain:
+  - dropout: {name: kept, p: 0.5}
+  - expr: {name: y, formula: "x - mean(x)", dim: [0, 2, 3]}
+"""
+TEXTS = {name: case.text for name, case in CASES.items()} | {"over_dropout": DROPOUT}
 BY_CHANNEL = [name for name, case in CASES.items() if case.by_channel]
 #: How x lies: what makes a tensor of a shape.
 LIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -279,3 +287,15 @@ def test_transforms_and_compilers(packages: Packages) -> None:
     torch.compiler.reset()
     compiled = torch.compile(apply, backend="aot_eager", fullgraph=True, dynamic=True)
     torch.testing.assert_close(compiled(x, **others), torchs(x, **others))
+
+
+@pytest.mark.parametrize("lies", ["contiguous", "last"])
+def test_dropout_draws_the_same_bits_in_both_passes(packages: Packages, lies: str) -> None:
+    x = LIES[lies](torch.randn(4, 3, 5, 6, dtype=torch.float64)).requires_grad_()
+    kept, y = packages["over_dropout"][1].apply(x, training=True, seed=5)
+    again = x * (kept != 0) * 2
+    expected = again - again.mean((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(y, expected)
+    weight = torch.randn_like(y)
+    found, wanted = (torch.autograd.grad((weight * v).sum(), x) for v in (y, expected))
+    torch.testing.assert_close(found, wanted)
