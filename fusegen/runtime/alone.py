@@ -25,10 +25,8 @@ from fusegen.runtime.operators import (
     as_tuple,
     bits_of,
     existing,
-    kept_tensors,
-    with_unread,
-    without_unread,
 )
+from fusegen.runtime.saved_tensors import kept_tensors, with_unread, without_unread
 from fusegen.runtime.sizes_of_operands import check_sizes
 
 

@@ -22,10 +22,8 @@ from fusegen.runtime.operators import (
     as_tuple,
     bits_of,
     existing,
-    kept_tensors,
-    with_unread,
-    without_unread,
 )
+from fusegen.runtime.saved_tensors import kept_tensors, with_unread, without_unread
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active

@@ -239,51 +239,6 @@ def as_tuple(out: Any) -> tuple[Tensor, ...]:
     return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
-def kept_tensors(
-    kept: Sequence[tuple[int, int]], tensors: Sequence[Tensor], out: Any
-) -> Sequence[Tensor]:
-    """Return the tensors that a derivative takes: those of the call, and an output in the place of some."""
-    if not kept:
-        return tensors
-    found, outputs = list(tensors), as_tuple(out)
-    for place, output in kept:
-        found[place] = outputs[output]
-    return found
-
-
-def without_unread(
-    unread: Sequence[tuple[int, int]], tensors: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
-    """Return the tensors that are kept for a derivative, without those of which it reads no number."""
-    if not unread:
-        return tensors
-    found: list[Tensor | None] = [*tensors]
-    for place, _ in unread:
-        found[place] = None
-    return found
-
-
-def with_unread(
-    unread: Sequence[tuple[int, int]],
-    tensors: Sequence[Tensor | None],
-    cotangents: Sequence[Tensor | None],
-) -> Sequence[Any]:
-    """Return the tensors that a derivative takes, from those that were kept for it.
-
-    Args:
-        unread: see `Operator.unread`.
-        tensors: those that were kept.
-        cotangents: the cotangents, of which there is one at least.
-    """
-    if not unread:
-        return tensors
-    found, one = [*tensors], next(c for c in cotangents if c is not None)
-    for place, source in unread:
-        if found[place] is None:
-            found[place] = one if source < 0 else tensors[source]
-    return found
-
-
 def bits_of(tensors: Sequence[Tensor | None]) -> int:
     """Return which tensors there are, a bit for each."""
     return sum(1 << place for place, tensor in enumerate(tensors) if tensor is not None)
