@@ -127,6 +127,12 @@ def test_gelu_after_tanh_becomes_a_polynomial_and_gelu_alone_does_not() -> None:
     assert single.degree > brief.degree
 
 
+def test_a_formula_that_is_a_number_there_gets_no_polynomial() -> None:
+    """A NaN would not pass through it: torch's sign of NaN is 0."""
+    positive = sigmoid(X) + sp.Rational(1, 10)
+    assert not fit_formulas(program_of_steps(positive, atoms.sign(atoms.asinh(X))))
+
+
 def _fma(a: float, b: float, c: float) -> float:
     return a * b + c
 

@@ -124,7 +124,8 @@ def _fit(expr: sp.Expr, reach: Interval) -> tuple[str, bool, Mapping[str, Polyno
     polynomials = {}
     for precision, budget in BUDGET.items():
         polynomial = fit(core, low, high, budget, _MOST[precision], exact=exact)
-        if polynomial is None:
+        # A number is no function: a NaN would not pass through it.
+        if polynomial is None or (polynomial.degree == 0 and "x" not in outside):
             return None
         polynomials[precision] = polynomial
     return outside, squared, polynomials
