@@ -14,6 +14,7 @@ from torch.nn import functional
 
 __all__ = [
     "PARTS",
+    "BatchStatistic",
     "OfParts",
     "PartOf",
     "at_least",
@@ -173,6 +174,25 @@ class OfParts:
     def __call__(self, x: Tensor) -> Tensor:
         """Return its value, by torch's own functions."""
         return self.run(*(_halves(x, True) if self.alternating else x.chunk(self.count, -1)))
+
+
+class BatchStatistic:
+    """A statistic of a batch norm's batch, which its package gives (`computed_again.py`).
+
+    Args:
+        place: 0 of the mean, 1 of the variance.
+    """
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.__name__ = "batch_statistic"  # as the code of a graph calls it
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return it, by torch's own functions, in the type that kernels compute in."""
+        wide = x if x.dtype is torch.float64 else x.float()
+        dims = [dim for dim in range(x.dim()) if dim != 1]
+        return wide.var(dims, correction=0) if self.place else wide.mean(dims)
 
 
 class PartOf:

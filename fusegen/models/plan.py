@@ -143,8 +143,6 @@ def plan_of(
         if not inside.issuperset(region.calls):
             _note_left(report, region, reason)
     specs = [(r, s) for r, s in specs if not inside.issuperset(r.calls)]
-    specs, again = compute_again(graph, specs, functools.partial(spec_again, order, effects))
-    report.changed[AGAIN] += again
     fused = {node for region, _ in specs for node in region.calls}
     leave_parts(graph, effects, fused)
     report.changed[UNBOUND] += take_apart(graph, effects, fused)
@@ -152,6 +150,9 @@ def plan_of(
     report.changed[MOVED] += move_by_kernels(graph, effects, fused)
     report.changed[MEANS] += spread_means(graph, effects, fused)
     report.changed[WEIGHTS] += share_weights(graph, effects)
+    if order == 1:  # for the second derivative the activation is kept anyway
+        specs, again = compute_again(specs, effects, functools.partial(spec_again, order, effects))
+        report.changed[AGAIN] += again
     return Plan(effects, specs)
 
 

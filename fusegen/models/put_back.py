@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from fusegen.models import functions
 from fusegen.models.arguments import tensor_of
+from fusegen.models.computed_again import statistics_of
 from fusegen.models.detached import with_gradients
 from fusegen.models.effects import Effects
 from fusegen.models.gradients import reached_by_gradients
@@ -22,6 +23,7 @@ from fusegen.models.regions import Region, needs_of
 from fusegen.models.result_strides import in_order, order_that_matters
 from fusegen.models.shapes import is_dense
 from fusegen.models.spec_text import RegionSpec
+from fusegen.runtime.averages import WithStatistics
 
 __all__ = ["put_back"]
 
@@ -45,14 +47,23 @@ def put_back(
     new: dict[fx.Node, fx.Node] = {}
     of_node = {node: item for item in fused for node in item[0].calls}
     reached = reached_by_gradients(module.graph, effects)
+    statistics = statistics_of(module.graph)
     for unit in _in_order(module.graph, of_node, effects):
         if isinstance(unit, fx.Node):
             if unit.op == "output":
                 graph.output(fx.map_arg(unit.args[0], new.__getitem__))
-            else:
+            elif statistics.get(unit) not in of_node:
                 new[unit] = graph.node_copy(unit, new.__getitem__)
         else:
-            _call(graph, new, of_node, reached, *unit, checks=checks)
+            region, spec, apply = unit
+            given = [node for node, norm in statistics.items() if norm in region.calls]
+            call = WithStatistics(apply) if given else apply
+            result = _call(graph, new, of_node, reached, region, spec, call, checks=checks)
+            for node in given:
+                statistic: Any = node.target
+                place = len(spec.outputs) + statistic.place
+                new[node] = graph.call_function(operator.getitem, (result, place))
+                new[node].meta = dict(node.meta)
     for old, copied in reversed(new.items()):  # what packages compute from small tensors themselves
         if not copied.users and effects.may_move(old) and is_pure(old):
             graph.erase_node(copied)
@@ -70,8 +81,8 @@ def _call(
     apply: Callable[..., Any],
     *,
     checks: bool,
-) -> None:
-    """Add the call of a region's package, with what adapts its tensors."""
+) -> fx.Node:
+    """Add the call of a region's package, with what adapts its tensors, and return it."""
     x = _cast(graph, new[spec.x], spec.x, spec.dtype)
     if spec.broadcast:
         others = [new[node] for node in region.inputs if node is not spec.x]
@@ -92,7 +103,7 @@ def _call(
     joined = any(node in reached for node in (spec.x, *(h.node for h in spec.operands.values())))
     for place, node in enumerate(spec.outputs):
         value = result
-        if len(spec.outputs) > 1:
+        if len(spec.outputs) > 1 or isinstance(apply, WithStatistics):
             value = graph.call_function(operator.getitem, (result, place))
         call, wanted = region.calls[node], tensor_of(node)
         assert wanted is not None
@@ -109,6 +120,7 @@ def _call(
             value = graph.call_method("detach", (value,))
         value.meta = dict(node.meta)
         new[node] = value
+    return result
 
 
 def _check_classes(

@@ -65,7 +65,7 @@ def refusal(region: Region, order: int, effects: Effects, *, of_unfit: bool = Tr
 
 
 def spec_again(
-    order: int, effects: Effects, region: Region, again: Mapping[fx.Node, Call]
+    order: int, effects: Effects, region: Region, again: Mapping[fx.Node, Mapping[fx.Node, Call]]
 ) -> RegionSpec:
     """Return the spec of a region that computes activations again.
 

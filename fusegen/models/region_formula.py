@@ -35,7 +35,7 @@ class FormulaWriter:
         order: how many derivatives its package has.
         effects: what may not be moved in the graph.
         naming: chooses the spec's names.
-        again: tensors that it reads and computes again, each with what computes it.
+        again: tensors that it reads and computes again, each with the calls that compute it.
     """
 
     def __init__(
@@ -45,10 +45,12 @@ class FormulaWriter:
         order: int,
         effects: Effects,
         naming: Naming,
-        again: Mapping[fx.Node, Call],
+        again: Mapping[fx.Node, Mapping[fx.Node, Call]],
     ) -> None:
         self._region, self._x, self._order, self._naming = region, x, order, naming
         self._again = again
+        #: What is computed for the sake of these.
+        self._before = {node: call for calls in again.values() for node, call in calls.items()}
         self._reduces = self._expands = False
         self._operands: dict[str, Held] = {}
         self._words: dict[fx.Node, str] = {}
@@ -118,7 +120,8 @@ class FormulaWriter:
             return self._words[value]
         if value is self._x:
             return "input"
-        call = self._region.calls.get(value) or self._inlined.get(value)
+        computed = (self._region.calls, self._inlined, self._before)
+        call = next((calls[value] for calls in computed if value in calls), None)
         if call is not None:
             if call.op is None:
                 return as_detached(self._value(call.x), call)
@@ -133,7 +136,7 @@ class FormulaWriter:
 
     def _shown(self, node: fx.Node, held: str) -> str:
         """Return a tensor that is computed again, with the gradient of the tensor itself."""
-        return f"straight_through({self._part(self._again[node])}, {held})"
+        return f"straight_through({self._part(self._again[node][node])}, {held})"
 
     def _operand(self, node: fx.Node) -> str:
         held = how_held(node, self._region, is_image=self._is_image)

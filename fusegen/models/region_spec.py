@@ -36,7 +36,7 @@ def spec_of(
     order: int,
     effects: Effects,
     naming: Callable[[], Naming] = Naming,
-    again: Mapping[fx.Node, Call] = MappingProxyType({}),
+    again: Mapping[fx.Node, Mapping[fx.Node, Call]] = MappingProxyType({}),
 ) -> RegionSpec:
     """Return a region as a spec.
 
@@ -45,7 +45,8 @@ def spec_of(
         order: how many derivatives its package has.
         effects: what may not be moved in the graph.
         naming: makes what chooses the spec's names.
-        again: tensors that it reads and computes again, each with what computes it (`computed_again.py`).
+        again: tensors that it reads and computes again, each with the calls that compute it
+            (`computed_again.py`).
 
     Raises:
         UnfitError: if no spec says what it computes.
@@ -69,7 +70,7 @@ class _Writer(FormulaWriter):
         order: int,
         effects: Effects,
         naming: Naming,
-        again: Mapping[fx.Node, Call],
+        again: Mapping[fx.Node, Mapping[fx.Node, Call]],
     ) -> None:
         super().__init__(region, x, order, effects, naming, again)
         self._running = dependents(region, [x])
@@ -137,7 +138,7 @@ class _Writer(FormulaWriter):
     def _compute_again(self) -> None:
         """Let the steps begin with the activation's value, computed again."""
         formula = self._value(self._x)
-        label = self._naming.step(self._x, self._again[self._x])
+        label = self._naming.step(self._x, self._again[self._x][self._x])
         self._steps.append(Step("expr", {"formula": f'"{formula}"'}, label))
         self._words[self._x] = label
 

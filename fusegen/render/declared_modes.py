@@ -39,7 +39,7 @@ def declared_mode(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]
         needed = f", needs={bits}" if (bits := _needed_cotangents(program)) else ""
         read = order == 1 and mode.told and _read_beside(forward, program)
         stands = f", stands={tuple_text(read)}" if read else ""
-        beside = order == 1 and _unread(forward, program)
+        beside = order == 1 and _unread(*mode.programs)
         stood = f", unread={beside}" if beside else ""
         declared = f"{like}{by_column}{lies}{value}{shaped}{typed}{zeros}{same}{held}{told}{needed}"
         operators.append(f'Operator("{program.name}", {declared}{stands}{stood})')
@@ -108,16 +108,20 @@ def _read_beside(forward: Program, backward: Program) -> tuple[int, ...]:
     return tuple(found) if any(place >= 0 for place in found) else ()
 
 
-def _unread(forward: Program, backward: Program) -> tuple[tuple[int, int], ...]:
+def _unread(forward: Program, backward: Program, *others: Program) -> tuple[tuple[int, int], ...]:
     """Return the inputs of a forward that its backward does not read, each with what stands for it.
 
     That is -1, any cotangent, if all of them lie as the input does, or an input that is read and lies alike.
     Small tensors cost nothing where they are kept. The place of a random number is that of an element of x.
+    A tensor that is not read may still have a gradient in the next derivative, of `straight_through`.
     """
     if any(i.source == "random" for i in backward.inputs):
         return ()
     own = len(forward.tensors)
     read = {i.tensor for i in backward.nodes() if isinstance(i, Input)}
+    for following in others[:1]:
+        read |= {output.like.tensor for output in following.outputs.values()}
+        read |= {gradient.like.tensor for gradient in following.shared.values()}
     lies = {
         i.tensor: i.access for i in backward.inputs if i.source == "tensor" and not i.access.place
     }

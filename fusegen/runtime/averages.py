@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,38 @@ class Average(NamedTuple):
     unbiased: bool = False
 
 
+#: Where a call puts the statistics that averages follow, if anyone wants them.
+_WANTED: ContextVar[list[tuple[Tensor, ...]] | None] = ContextVar("_WANTED", default=None)
+
+
+class WithStatistics:
+    """A package's `apply` of a batch norm that also returns the batch's mean and variance, [channels].
+
+    Args:
+        apply: the function.
+    """
+
+    def __init__(self, apply: Callable[..., Any]) -> None:
+        self.apply = apply
+        self.__name__ = "with_statistics"  # as the code of a graph calls it
+
+    def __call__(self, *args: Any, **keywords: Any) -> tuple[Tensor, ...]:
+        """Return the values of a call, and after them the mean and the variance."""
+        found: list[tuple[Tensor, ...]] = []
+        before = _WANTED.set(found)
+        try:
+            values = self.apply(*args, **keywords)
+        finally:
+            _WANTED.reset(before)
+        (statistics,) = found
+        return (*([values] if isinstance(values, Tensor) else values), *statistics)
+
+
 def move(averages: Sequence[Average], statistics: Sequence[Tensor], values: int) -> None:
     """Move running averages towards a batch's statistics, each of so many values; an empty one moves none."""
+    wanted = _WANTED.get()
+    if wanted is not None:
+        wanted.append(tuple(statistics[average.statistic] for average in averages))
     if not values:
         return
     for average in averages:

@@ -52,6 +52,12 @@ chain:
   - add: {name: total, other: residual}
   - mean: {name: mean, dim: -1}
 """
+#: x is not read, and has a second derivative.
+SHOWN = """
+order: 2
+operands: {u: {kind: full, gradient: false}, weight: col}
+chain: [{expr: {formula: "weight * straight_through(tanh(u), x) ** 2"}}]
+"""
 TEXTS = {
     "unread_turned": TURNED,
     "unread_added": ADDED,
@@ -82,6 +88,10 @@ def reduced(x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 def beside(x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     total = torch.nn.functional.gelu(x) + r
     return total, total.mean(-1)
+
+
+def shown(x: Tensor, u: Tensor, weight: Tensor) -> Tensor:
+    return weight * (u.tanh() + (x - x.detach())) ** 2
 
 
 BY_TORCH: dict[str, Callable[..., Any]] = {
@@ -180,6 +190,22 @@ def test_results_of_which_some_have_no_gradient(packages: Packages, name: str) -
             function(*given)[place].sin().sum().backward()
             found.append([t.grad for t in given])
         torch.testing.assert_close(*found)
+
+
+def test_what_is_not_read_may_have_a_second_derivative(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    texts = {"unread_shown": SHOWN}
+    package = built_texts(tmp_path_factory, "shown", texts, {"unread_shown": ("float64",)})
+    x, u, weight = (torch.randn(n, dtype=torch.float64) for n in ((3, 6), (3, 6), (6,)))
+    found = []
+    for function in (package["unread_shown"][1].apply, shown):
+        leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        value = function(leaves[0], u, leaves[1])
+        first = torch.autograd.grad(value.sin().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+        found.append([value, *first, *second])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(
