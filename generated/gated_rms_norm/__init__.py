@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "da348061a290", 5)  # before any code of another version is called
+made_by("0.1.0", "gated_rms_norm", "ed3438ac87bd", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "da348061a290",
+    "ed3438ac87bd",
     operands=[
         Operand("weight", "col"),
     ],

@@ -27,8 +27,8 @@ struct ForwardForm : Description {
                       Number<&K::Scalar::cols, &Args::cols>, ScalarLines<&K::scalars>>;
   using stages =
       List<Stage<&K::stage0, Uses<&K::Full::x>, Sum<&K::Out::expr_sum, &K::Row::expr_sum>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::x>, UsesColumns,
-                 Store<&K::Out::y, &Args::y>>>;
+           Stage<&K::stage1, RowLines<&K::row1, &K::Row::expr_factor>, Uses<&K::Full::x>,
+                 UsesColumns, Store<&K::Out::y, &Args::y>>>;
   using results = List<RowStore<&K::Row::expr_sum, &Args::expr_sum, T>>;
   static constexpr bool recomputed = true;
 };
@@ -46,11 +46,11 @@ struct BackwardForm : Description {
            Number<&K::Scalar::eps, &Args::eps>, Number<&K::Scalar::cols, &Args::cols>,
            ScalarLines<&K::scalars>>;
   using stages =
-      List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
-                 UsesColumns, Keep<&K::Live::d_expr_x_grad_expr>,
+      List<Stage<&K::stage0, RowLines<&K::row0, &K::Row::d_expr_x_factor>, Uses<&K::Full::grad_y>,
+                 Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::d_expr_x_grad_expr>,
                  Sum<&K::Out::grad_expr_sum_2, &K::Row::grad_expr_sum_2>,
                  ColSum<&K::Out::grad_weight, To<&Args::grad_weight>>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::x>,
+           Stage<&K::stage1, RowLines<&K::row1, &K::Row::grad_expr_sum_3>, Uses<&K::Full::x>,
                  Read<&K::Live::d_expr_x_grad_expr>, Store<&K::Out::grad_x, &Args::grad_x>>>;
   using results = List<>;
 };
@@ -71,26 +71,29 @@ struct DoubleBackwardForm : Description {
            RowLoad<&K::Row::expr_sum, &Args::expr_sum, T>, Number<&K::Scalar::eps, &Args::eps>,
            Number<&K::Scalar::cols, &Args::cols>, ScalarLines<&K::scalars>>;
   using stages = List<
-      Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::d_expr_x>, Keep<&K::Live::d_expr_2>,
-            Keep<&K::Live::grad_expr>, Keep<&K::Live::d_expr_sum>,
+      Stage<&K::stage0, RowLines<&K::row0, &K::Row::d_expr_x_factor>, Uses<&K::Full::grad_grad_x>,
+            Uses<&K::Full::grad_y>, Uses<&K::Full::x>, UsesColumns, Keep<&K::Live::d_expr_x>,
+            Keep<&K::Live::d_expr_2>, Keep<&K::Live::grad_expr>, Keep<&K::Live::d_expr_sum>,
             Keep<&K::Live::grad_d_expr_weight>, Keep<&K::Live::d_d_expr_2>,
             Keep<&K::Live::grad_d_expr_x>,
             Sum<&K::Out::grad_grad_expr_sum_3_2, &K::Row::grad_grad_expr_sum_3_2>,
             Sum<&K::Out::grad_expr_sum_2, &K::Row::grad_expr_sum_2>,
             Sum<&K::Out::grad_expr_sum_10, &K::Row::grad_expr_sum_10>,
             Sum<&K::Out::grad_expr_sum_5, &K::Row::grad_expr_sum_5>>,
-      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, UsesColumns, Read<&K::Live::grad_expr>, Read<&K::Live::d_expr_sum>,
-            Read<&K::Live::d_expr_x>, Read<&K::Live::d_d_expr_2>, Read<&K::Live::grad_d_expr_x>,
-            Read<&K::Live::d_expr_2>, Keep<&K::Live::grad_d_expr_sum>, Keep<&K::Live::grad_expr_2>,
+      Stage<&K::stage1,
+            RowLines<&K::row1, &K::Row::grad_grad_expr_sum_2, &K::Row::grad_expr_sum_3,
+                     &K::Row::grad_expr_sum_6>,
+            Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>, UsesColumns,
+            Read<&K::Live::grad_expr>, Read<&K::Live::d_expr_sum>, Read<&K::Live::d_expr_x>,
+            Read<&K::Live::d_d_expr_2>, Read<&K::Live::grad_d_expr_x>, Read<&K::Live::d_expr_2>,
+            Keep<&K::Live::grad_d_expr_sum>, Keep<&K::Live::grad_expr_2>,
             Sum<&K::Out::grad_expr_sum_8, &K::Row::grad_expr_sum_8>,
             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>,
             ColSum<&K::Out::grad_weight, To<&Args::grad_weight>>>,
-      Stage<&K::stage2, RowLines<&K::row2>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::x>,
-            UsesColumns, Read<&K::Live::d_expr_x>, Read<&K::Live::grad_d_expr_sum>,
-            Read<&K::Live::grad_d_expr_weight>, Read<&K::Live::grad_expr_2>,
-            Store<&K::Out::grad_x, &Args::grad_x>>>;
+      Stage<&K::stage2, RowLines<&K::row2, &K::Row::grad_expr_sum_11>, Uses<&K::Full::grad_grad_x>,
+            Uses<&K::Full::x>, UsesColumns, Read<&K::Live::d_expr_x>,
+            Read<&K::Live::grad_d_expr_sum>, Read<&K::Live::grad_d_expr_weight>,
+            Read<&K::Live::grad_expr_2>, Store<&K::Out::grad_x, &Args::grad_x>>>;
   using results = List<>;
 };
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "a1b8c0779586", 5)  # before any code of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "42ae3d17d89a", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -44,7 +44,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "a1b8c0779586",
+    "42ae3d17d89a",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "559139a12d12", 5)  # before any code of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "5c37d2402c9a", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "559139a12d12",
+    "5c37d2402c9a",
     operands=[
         Operand("matmul_bias", "col"),
     ],

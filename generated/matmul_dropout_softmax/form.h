@@ -31,8 +31,9 @@ struct ForwardTrainForm : Description {
                  Provisional>,
            Stage<&K::stage1, Read<&K::Live::dropout>, Keep<&K::Live::softmax_exp>,
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
-           Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
-                 Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
+           Stage<&K::stage2, RowLines<&K::row2, &K::Row::softmax_sum_inverse>,
+                 Read<&K::Live::softmax_exp>, Rescaled<&K::Live::softmax_exp>,
+                 Store<&K::Out::y, &Args::y>>>;
   using results = List<>;
 };
 
@@ -69,16 +70,16 @@ struct DoubleBackwardTrainForm : Description {
                       Rng<&K::Full::dropout_u, 0>,
                       Col<&K::Col::grad_grad_matmul_bias, &Args::grad_grad_matmul_bias, S>,
                       Number<&K::Scalar::dropout_p, &Args::dropout_p>, ScalarLines<&K::scalars>>;
-  using stages =
-      List<Stage<&K::stage0, Uses<&K::Full::dropout_u>, Uses<&K::Full::grad_grad_x>,
-                 Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, UsesColumns,
-                 Keep<&K::Live::grad_grad_dropout>, Keep<&K::Live::grad_grad_softmax_exp>,
-                 Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
-                 Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
-                 Read<&K::Live::grad_grad_dropout>, Read<&K::Live::grad_grad_softmax_exp>,
-                 Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
-                 Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
+  using stages = List<
+      Stage<&K::stage0, Uses<&K::Full::dropout_u>, Uses<&K::Full::grad_grad_x>,
+            Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, UsesColumns,
+            Keep<&K::Live::grad_grad_dropout>, Keep<&K::Live::grad_grad_softmax_exp>,
+            Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
+            Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
+      Stage<&K::stage1, RowLines<&K::row1, &K::Row::grad_grad_softmax_sum_2_2>,
+            Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_dropout>,
+            Read<&K::Live::grad_grad_softmax_exp>, Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
+            Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
 };
 
@@ -95,8 +96,9 @@ struct ForwardEvalForm : Description {
                  Largest<&K::Out::softmax_max, &K::Row::softmax_max>, Provisional>,
            Stage<&K::stage1, Read<&K::Live::matmul>, Keep<&K::Live::softmax_exp>,
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
-           Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
-                 Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
+           Stage<&K::stage2, RowLines<&K::row2, &K::Row::softmax_sum_inverse>,
+                 Read<&K::Live::softmax_exp>, Rescaled<&K::Live::softmax_exp>,
+                 Store<&K::Out::y, &Args::y>>>;
   using results = List<>;
 };
 
@@ -134,8 +136,8 @@ struct DoubleBackwardEvalForm : Description {
             UsesColumns, Keep<&K::Live::grad_grad_matmul>, Keep<&K::Live::grad_grad_softmax_exp>,
             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-      Stage<&K::stage1, RowLines<&K::row1>, After<&K::stage0>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_matmul>,
+      Stage<&K::stage1, RowLines<&K::row1, &K::Row::grad_grad_softmax_sum_2_2>, After<&K::stage0>,
+            Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_matmul>,
             Read<&K::Live::grad_grad_softmax_exp>, Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "189661f0727d", 5)  # before any code of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "5a6a4f7644c8", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "189661f0727d",
+    "5a6a4f7644c8",
     operands=[
         Operand("linear_bias", "col"),
     ],

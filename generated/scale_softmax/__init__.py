@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "f083064bde0d", 5)  # before any code of another version is called
+made_by("0.1.0", "scale_softmax", "f6721d48bd93", 5)  # before any code of another version is called
 
 from fusegen.runtime import Activation, Chain, FusedModule, Mode, Operand, Operator
 
@@ -35,7 +35,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "f083064bde0d",
+    "f6721d48bd93",
     operands=[
         Operand("scale", "scalar"),
     ],

@@ -29,8 +29,9 @@ struct ForwardForm : Description {
                  Largest<&K::Out::softmax_max, &K::Row::softmax_max>, Provisional>,
            Stage<&K::stage1, Read<&K::Live::mul>, Keep<&K::Live::softmax_exp>,
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
-           Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
-                 Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
+           Stage<&K::stage2, RowLines<&K::row2, &K::Row::softmax_sum_inverse>,
+                 Read<&K::Live::softmax_exp>, Rescaled<&K::Live::softmax_exp>,
+                 Store<&K::Out::y, &Args::y>>>;
   using results = List<RowStore<&K::Row::softmax_max, &Args::softmax_max, T>,
                        RowStore<&K::Row::softmax_sum, &Args::softmax_sum, T>>;
 };
@@ -46,13 +47,13 @@ struct BackwardForm : Description {
                       RowLoad<&K::Row::softmax_max, &Args::softmax_max, T>,
                       RowLoad<&K::Row::softmax_sum, &Args::softmax_sum, T>,
                       Scalar<&K::Scalar::scale, &Args::scale, S>>;
-  using stages =
-      List<Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
-                 Keep<&K::Live::softmax_exp>,
-                 Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-           Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
-                 Read<&K::Live::softmax_exp>, Store<&K::Out::grad_x, &Args::grad_x>,
-                 Total<&K::Out::grad_scale, To<&Args::grad_scale>>>>;
+  using stages = List<Stage<&K::stage0, RowLines<&K::row0, &K::Row::softmax_sum_inverse>,
+                            Uses<&K::Full::grad_y>, Uses<&K::Full::x>, Keep<&K::Live::softmax_exp>,
+                            Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
+                      Stage<&K::stage1, RowLines<&K::row1, &K::Row::grad_softmax_exp_factor>,
+                            Uses<&K::Full::grad_y>, Uses<&K::Full::x>, Read<&K::Live::softmax_exp>,
+                            Store<&K::Out::grad_x, &Args::grad_x>,
+                            Total<&K::Out::grad_scale, To<&Args::grad_scale>>>>;
   using results = List<>;
 };
 
@@ -71,17 +72,22 @@ struct DoubleBackwardForm : Description {
                       Scalar<&K::Scalar::scale, &Args::scale, S>,
                       Scalar<&K::Scalar::grad_grad_scale, &Args::grad_grad_scale, S>>;
   using stages = List<
-      Stage<&K::stage0, RowLines<&K::row0>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_mul>,
+      Stage<&K::stage0, RowLines<&K::row0, &K::Row::softmax_sum_inverse>,
+            Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
+            Keep<&K::Live::softmax_exp>, Keep<&K::Live::grad_grad_mul>,
             Keep<&K::Live::grad_grad_softmax_exp>,
             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>,
             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>>,
-      Stage<&K::stage1, RowLines<&K::row1>, Uses<&K::Full::grad_y>, Read<&K::Live::softmax_exp>,
+      Stage<&K::stage1,
+            RowLines<&K::row1, &K::Row::grad_grad_softmax_sum_2_2, &K::Row::grad_softmax_exp_factor,
+                     &K::Row::d_grad_softmax_exp_softmax_sum_factor>,
+            Uses<&K::Full::grad_y>, Read<&K::Live::softmax_exp>,
             Read<&K::Live::grad_grad_softmax_exp>, Keep<&K::Live::grad_softmax_exp>,
             Keep<&K::Live::grad_mul>, Sum<&K::Out::grad_softmax_sum_4, &K::Row::grad_softmax_sum_4>,
             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>,
-      Stage<&K::stage2, RowLines<&K::row2>, Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>,
-            Uses<&K::Full::x>, Read<&K::Live::grad_grad_mul>, Read<&K::Live::grad_softmax_exp>,
+      Stage<&K::stage2, RowLines<&K::row2, &K::Row::grad_softmax_exp_2_factor>,
+            Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::x>,
+            Read<&K::Live::grad_grad_mul>, Read<&K::Live::grad_softmax_exp>,
             Read<&K::Live::softmax_exp>, Read<&K::Live::grad_mul>,
             Store<&K::Out::grad_x, &Args::grad_x>,
             Total<&K::Out::grad_scale, To<&Args::grad_scale>>>>;

@@ -30,8 +30,9 @@ struct ForwardForm : Description {
                  Largest<&K::Out::softmax_max, &K::Row::softmax_max>, Provisional>,
            Stage<&K::stage1, Read<&K::Live::div>, Keep<&K::Live::softmax_exp>,
                  Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>,
-           Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>,
-                 Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>>;
+           Stage<&K::stage2, RowLines<&K::row2, &K::Row::softmax_sum_inverse>,
+                 Read<&K::Live::softmax_exp>, Rescaled<&K::Live::softmax_exp>,
+                 Store<&K::Out::y, &Args::y>>>;
   using results = List<>;
 };
 
@@ -70,9 +71,9 @@ struct DoubleBackwardForm : Description {
             Keep<&K::Live::grad_grad_softmax_exp>,
             Sum<&K::Out::grad_grad_softmax_sum_2, &K::Row::grad_grad_softmax_sum_2>,
             Sum<&K::Out::grad_softmax_sum_2, &K::Row::grad_softmax_sum_2>>,
-      Stage<&K::stage1, RowLines<&K::row1>, After<&K::stage0>, Uses<&K::Full::grad_grad_x>,
-            Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>, Read<&K::Live::grad_grad_softmax_exp>,
-            Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
+      Stage<&K::stage1, RowLines<&K::row1, &K::Row::grad_grad_softmax_sum_2_2>, After<&K::stage0>,
+            Uses<&K::Full::grad_grad_x>, Uses<&K::Full::grad_y>, Uses<&K::Full::kept_y>,
+            Read<&K::Live::grad_grad_softmax_exp>, Store<&K::Out::grad_kept_y, &Args::grad_kept_y>,
             Store<&K::Out::grad_grad_y, &Args::grad_grad_y>>>;
   using results = List<>;
   static constexpr bool recomputed = true;

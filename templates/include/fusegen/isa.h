@@ -17,6 +17,15 @@ struct Avx512 {};
 #define FUSEGEN_ISAS(name) {name<::fusegen::Portable>}
 #endif
 
+// The bytes of a vector in the loops of the file that is compiled.
+#if defined(__AVX512F__)
+#define FUSEGEN_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define FUSEGEN_VECTOR_BYTES 32
+#else
+#define FUSEGEN_VECTOR_BYTES 16
+#endif
+
 // The isa in use, as a place in that list: the best the processor supports, or a lower one if
 // FUSEGEN_CPU names it.
 int isa();

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "fusegen/forms/cpu_parts.h"
+#include "fusegen/forms/cpu_short_rows.h"
 
 namespace fusegen {
 namespace {
@@ -227,6 +228,9 @@ void rows_of(const typename D::Args& args) {
   using T = typename P::T;
   using K = typename P::K;
   using Task = RowTask<D, S>;
+  if constexpr (ShortRows<D, S>::exist) {
+    if (ShortRows<D, S>::suit(args)) return ShortRows<D, S>::run(args);
+  }
   const int64_t rows = args.rows, cols = args.cols;
   const typename K::Scalar scalar = P::scalars(args);
   const auto tiling = Tiling::of(rows, cols, cols, P::ColSums::size ? 4 : 64);
