@@ -15,9 +15,11 @@ TEXTS = {
     "short_dropout": "order: 1\nchain: [{dropout: {p: 0.3}}, softmax, {mul: 2.0}]\n",
     "short_norm": "order: 2\noperands: {w: col, b: col, r: row}\n"
     "chain: [gelu, {layer_norm: {weight: w, bias: b}}, {mul: r}]\n",
-    "short_loss": "order: 1\noperands: {t: {kind: row, dtype: int64}}\nchain: [{mul: 1.5}, {cross_entropy: {target: t}}]\n",
+    "short_loss": "order: 1\noperands: {t: {kind: row, dtype: int64}}\n"
+    "chain: [{mul: 1.5}, {cross_entropy: {target: t}}]\n",
     "short_gate": "order: 1\nchain: [swiglu, {rms_norm: {eps: 1.0e-6}}]\n",
-    "short_sum": "order: 1\noperands: {s: scalar}\nchain: [{mul: s}, {logsumexp: {dim: -1, keepdim: false}}]\n",
+    "short_sum": "order: 1\noperands: {s: scalar}\n"
+    "chain: [{mul: s}, {logsumexp: {dim: -1, keepdim: false}}]\n",
 }
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 #: Around vectors of 8, 16 and 32 numbers, and around tiles of 64 rows and tasks of 16 tiles.
