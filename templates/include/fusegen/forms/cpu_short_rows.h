@@ -8,6 +8,12 @@
 
 #include "fusegen/forms/cpu_lanes.h"
 
+// Whether packages have these kernels. Without them other kernels for rows take their place, and
+// g++ takes two thirds of the time.
+#if !defined(FUSEGEN_SHORT_ROWS)
+#define FUSEGEN_SHORT_ROWS true
+#endif
+
 namespace fusegen {
 namespace {
 
@@ -48,7 +54,7 @@ struct ShortRows {
   // Whether there are kernels for short rows: not for elements that belong to channels, nor for
   // double and for passes over many tensors, as second derivatives are, for each kernel takes time
   // to compile.
-  static constexpr bool exist = !D::outer && !D::interleaved &&
+  static constexpr bool exist = FUSEGEN_SHORT_ROWS && !D::outer && !D::interleaved &&
                                 P::Spreads::size + P::RunSums::size == 0 && sizeof(S) < 8 &&
                                 P::Fulls::size + P::Stores::size <= 4;
   // A vector loop over a row computes the columns that vectors leave one by one. They are too many
