@@ -35,8 +35,8 @@ def test_the_stages_of_a_softmax(derived: Callable[[str], Chain]) -> None:
         "Largest<&K::Out::softmax_max, &K::Row::softmax_max>, Provisional>",
         "Stage<&K::stage1, Read<&K::Live::gelu>, Keep<&K::Live::softmax_exp>, "
         "Sum<&K::Out::softmax_sum, &K::Row::softmax_sum>, Shifted<&K::Row::softmax_max>>",
-        "Stage<&K::stage2, RowLines<&K::row2>, Read<&K::Live::softmax_exp>, "
-        "Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>",
+        "Stage<&K::stage2, RowLines<&K::row2, &K::Row::softmax_sum_inverse>, "
+        "Read<&K::Live::softmax_exp>, Rescaled<&K::Live::softmax_exp>, Store<&K::Out::y, &Args::y>>",
     )
     assert described.results == (
         "RowStore<&K::Row::softmax_max, &Args::softmax_max, T>",
