@@ -24,7 +24,7 @@ from fusegen.models.functions import PartOf
 from fusegen.models.regions import Region, find_regions
 from fusegen.models.shapes import is_dense, numel, same
 
-__all__ = ["leave_parts", "part_of_terms", "start_from_parts", "terms_of", "without_unread"]
+__all__ = ["erase_unread", "leave_parts", "part_of_terms", "start_from_parts", "terms_of"]
 
 #: The most tensors that a region adds before it takes parts.
 _MOST_TERMS = 6
@@ -176,10 +176,10 @@ def _erase(nodes: Sequence[fx.Node], whole: fx.Node) -> None:
     for node in nodes:
         if not node.users:
             node.graph.erase_node(node)
-    without_unread(whole)
+    erase_unread(whole)
 
 
-def without_unread(whole: fx.Node) -> None:
+def erase_unread(whole: fx.Node) -> None:
     """Erase a sum and those that it adds, if nobody reads them any more."""
     pending = [whole]
     while pending:

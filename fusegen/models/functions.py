@@ -6,10 +6,9 @@ Each computes the same by torch's own functions, where no kernel does.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn import functional
 
 __all__ = [
@@ -165,7 +164,7 @@ class OfParts:
     """
 
     def __init__(
-        self, formula: str, run: Callable[..., Tensor], ops: int, count: int, alternating: bool
+        self, formula: str, run: fx.GraphModule, ops: int, count: int, alternating: bool
     ) -> None:
         self.formula, self.run, self.ops = formula, run, ops
         self.count, self.alternating = count, alternating
@@ -173,7 +172,9 @@ class OfParts:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return its value, by torch's own functions."""
-        return self.run(*(_halves(x, True) if self.alternating else x.chunk(self.count, -1)))
+        parts = _halves(x, True) if self.alternating else x.chunk(self.count, -1)
+        found: Tensor = self.run(*parts)
+        return found
 
 
 class BatchStatistic:

@@ -18,7 +18,7 @@ from fusegen.models.added_node import added
 from fusegen.models.calls import Call, call_of, call_or_none
 from fusegen.models.cuts import Cut
 from fusegen.models.effects import Effects
-from fusegen.models.from_parts import part_of_terms, terms_of, without_unread
+from fusegen.models.from_parts import erase_unread, part_of_terms, terms_of
 from fusegen.models.functions import OfParts
 from fusegen.models.regions import Region, find_regions
 
@@ -86,7 +86,7 @@ def _start(
             calls[node] = call_of(node)  # it may read the result
     if fits(replace(region, calls=calls)):
         graph.erase_node(gate)
-        without_unread(cut.whole)
+        erase_unread(cut.whole)
         return True
     result.replace_all_uses_with(gate)
     for node in reversed(made):
@@ -99,15 +99,14 @@ def _written_out(gate: fx.Node, call: Call, parts: list[fx.Node]) -> fx.Node:
     graph, function = gate.graph, gate.target
     if isinstance(function, OfParts):
         known: dict[fx.Node, fx.Node] = {}
-        inner: fx.Graph = function.run.graph  # type: ignore[attr-defined]
         given = iter(parts)
-        for node in inner.nodes:
+        for node in function.run.graph.nodes:
             if node.op == "placeholder":
                 known[node] = next(given)
             elif node.op != "output":
                 args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
                 known[node] = added(graph, gate, node.target, args, kwargs)
-        (result,) = next(iter(reversed(inner.nodes))).all_input_nodes
+        (result,) = next(iter(reversed(function.run.graph.nodes))).all_input_nodes
         return known[result]
     value, chosen = reversed(parts) if call.attributes.get("gate_first") else parts
     form = {k: v for k, v in call.attributes.items() if k == "approximate"}

@@ -98,8 +98,7 @@ class Description:
         has_elements = stage.lines or stage.outs or first_of_rng
         yield f"&K::stage{stage.index}" if has_elements else "nullptr"
         if stage.row_lines:
-            lines = stage.row_lines
-            computed = [_field("Row", line.target.name) for line in lines]
+            computed = [_field("Row", line.target.name) for line in stage.row_lines]
             yield f"RowLines<{', '.join([f'&K::row{stage.index}', *computed])}>"
         if not has_elements:
             return

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import FORMATS, converted, converters, is_transformed
-from fusegen.runtime.observers import untraced
+from fusegen.runtime.memory_format import FORMATS, converted, converters
+from fusegen.runtime.observers import in_plain_eager
 
 __all__ = ["is_plain_on_gpu", "offer_converter"]
 
@@ -44,7 +43,7 @@ def is_plain_on_gpu(x: Tensor) -> bool:
     """Return whether a tensor is on a GPU and only plain eager, or a profiler, sees what becomes of it."""
     if not x.is_cuda or type(x) is not Tensor or x.is_neg():
         return False
-    return untraced() and not is_transformed() and forward_ad._current_level < 0
+    return in_plain_eager()
 
 
 def offer_converter(namespace: Any, dtypes: Iterable[torch.dtype]) -> None:

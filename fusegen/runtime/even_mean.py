@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from fusegen.runtime.memory_format import is_transformed
-from fusegen.runtime.observers import untraced
+from fusegen.runtime.observers import in_plain_eager
 
 __all__ = ["EvenMean"]
 
@@ -36,8 +34,8 @@ class EvenMean:
 
     def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Tensor:
         """Return the mean; the arguments are those of torch's function."""
-        plain = type(x) in (Tensor, Parameter) and untraced() and not is_transformed()
-        if plain and torch.is_grad_enabled() and x.requires_grad and forward_ad._current_level < 0:
+        plain = type(x) in (Tensor, Parameter) and in_plain_eager()
+        if plain and torch.is_grad_enabled() and x.requires_grad:
             found: Tensor = _Mean.apply(self, x, args, keywords)
             return found
         return self.function(x, *args, **keywords)

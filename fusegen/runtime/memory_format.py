@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from fusegen.runtime.observers import is_transformed
+
 __all__ = [
     "FORMATS",
     "MemoryFormat",
@@ -22,7 +24,6 @@ __all__ = [
     "converters",
     "in_memory_format",
     "is_faster",
-    "is_transformed",
     "set_memory_format",
 ]
 
@@ -39,7 +40,6 @@ converters: dict[int, Callable[[Tensor, torch.memory_format], Tensor]] = {}
 #: What Modules do whose attribute is "auto".
 _default: list[MemoryFormat] = ["auto"]
 _is_compiling = torch.compiler.is_compiling
-is_transformed = torch._C._are_functorch_transforms_active
 
 
 class set_memory_format:  # noqa: N801 # a function that may also stand in `with`, as torch's do

@@ -1,15 +1,22 @@
-"""Whether torch's modes, traces and profilers see what is called."""
+"""Whether torch's modes, traces, transforms and profilers see what is called."""
 
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
-__all__ = ["unseen", "untraced"]
+__all__ = ["in_plain_eager", "is_transformed", "unseen", "untraced"]
 
 _modes_active = torch._C._len_torch_dispatch_stack
 _functions_seen = torch._C._len_torch_function_stack
 _profiled = torch._C._autograd._profiler_enabled
 _traced = torch._C._get_tracing_state
+is_transformed = torch._C._are_functorch_transforms_active
+
+
+def in_plain_eager() -> bool:
+    """Whether no mode, trace, transform or forward derivative is active; a profiler may be."""
+    return untraced() and not is_transformed() and forward_ad._current_level < 0
 
 
 def unseen() -> bool:

@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from fusegen.runtime.memory_format import is_transformed
-from fusegen.runtime.observers import untraced
+from fusegen.runtime.observers import in_plain_eager
 
 __all__ = ["shared_cast"]
 
@@ -28,8 +26,7 @@ def shared_cast(x: Tensor, dtype: torch.dtype, count: int) -> tuple[Tensor, ...]
     """
     if not (torch.is_grad_enabled() and x.requires_grad):
         return (x.to(dtype),) * count
-    plain = type(x) is Tensor and untraced() and not is_transformed()
-    if plain and forward_ad._current_level < 0:
+    if type(x) is Tensor and in_plain_eager():
         found: tuple[Tensor, ...] = _Cast.apply(x, dtype, count)
         return found
     return tuple(x.to(dtype) for _ in range(count))

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter, functional
 
 from fusegen.runtime import movement
-from fusegen.runtime.memory_format import is_transformed
-from fusegen.runtime.observers import untraced
+from fusegen.runtime.observers import in_plain_eager, is_transformed
 
 __all__ = ["linear", "shared"]
 
@@ -28,8 +26,7 @@ def shared(weight: Tensor) -> Tensor:
         return weight
     if torch.is_autocast_enabled(weight.device.type):
         return weight
-    plain = type(weight) in (Tensor, Parameter) and untraced() and not is_transformed()
-    if not plain or forward_ad._current_level >= 0:
+    if type(weight) not in (Tensor, Parameter) or not in_plain_eager():
         return weight
     found: Tensor = _Shared.apply(weight)
     return found

@@ -32,6 +32,12 @@ FUSEGEN_FN T fma(T a, T b, T c) {
 #endif
 }
 
+// The nearest integer, of a number below 2^51: what is added to 1.5 * 2^52 is rounded.
+FUSEGEN_FN double rounded(double x) {
+  constexpr double to_integer = 6755399441055744.0;
+  return (x + to_integer) - to_integer;
+}
+
 // c + x (c1 + x (c2 + …)): a polynomial by Horner's rule.
 template <class T>
 FUSEGEN_FN T polynomial(T, T c) {

@@ -40,6 +40,10 @@ struct FastMath : Angles {
   static constexpr Digits digits = brief ? Digits::brief : Digits::single;
 
 #if !defined(__CUDA_ARCH__)
+  // fraction 2^n, added to the exponent; n is in the last bits of `power`.
+  static FUSEGEN_FN float times_two_to(float fraction, uint32_t power) {
+    return bit_cast<float>(bit_cast<uint32_t>(fraction) + (power << 23));
+  }
   // 2^k exp(x), where that is a normal number. With x = n ln 2 + r it is 2^(n + k) exp(r).
   // Adding 1.5
   // * 2^23 rounds to an integer and leaves it in the last bits, from where it is added to the
@@ -49,15 +53,13 @@ struct FastMath : Angles {
     const float n = shifted - 12582912.0f;
     const float r =
         brief ? fma(n, -0.693147181f, x) : fma(n, -1.42860677e-6f, fma(n, -0.693145752f, x));
-    return bit_cast<float>(bit_cast<uint32_t>(fitted::exp_fraction(P{}, r)) +
-                           ((bit_cast<uint32_t>(shifted) + uint32_t(k)) << 23));
+    return times_two_to(fitted::exp_fraction(P{}, r), bit_cast<uint32_t>(shifted) + uint32_t(k));
   }
   // With x = n + r, 2^x = 2^n exp(r ln 2), as in `exp` below. n + r has no rounding.
   static FUSEGEN_FN float exp2(float x) {
     const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
     const float fraction = fitted::exp_fraction(P{}, 0.693147181f * r);
-    const float scaled =
-        bit_cast<float>(bit_cast<uint32_t>(fraction) + (bit_cast<uint32_t>(shifted) << 23));
+    const float scaled = times_two_to(fraction, bit_cast<uint32_t>(shifted));
     const float bounded = x < -126.0f ? 0.0f : scaled;
     return x < 128.0f ? bounded : x * INFINITY;
   }

@@ -26,15 +26,20 @@ struct Logarithms : Math<float> {
     const int32_t bits = bit_cast<int32_t>(x), power = (bits - 0x3f3504f3) >> 23;
     return {bit_cast<float>(bits - int32_t(uint32_t(power) << 23)) - 1.0f, power};
   }
+  // Of any positive number: a subnormal one is multiplied by 2^23 first.
+  static FUSEGEN_FN Scaled scaled_any(float x) {
+    const bool small = x < 1.17549435e-38f;
+    const Scaled at = scaled(small ? x * 8388608.0f : x);
+    return {at.rest, at.power - (small ? 23 : 0)};
+  }
   // log(1 + s) where 1 + s lies between the roots of 1/2 and 2.
   static FUSEGEN_FN float log_near_one(float s) { return s * fitted::log_ratio({}, s); }
 
   // A logarithm in base b, of which ln_b = 1 / ln(b). Its log(2) is given in two parts: products of
-  // the first and a power are exact. A subnormal number is multiplied by 2^23 first.
+  // the first and a power are exact.
   static FUSEGEN_FN float in_base(float x, float ln_b, float two, float rest_of_two) {
-    const bool small = x < 1.17549435e-38f;
-    const Scaled at = scaled(small ? x * 8388608.0f : x);
-    const float power = float(at.power - (small ? 23 : 0));
+    const Scaled at = scaled_any(x);
+    const float power = float(at.power);
     const float sum = power * two + fma(power, rest_of_two, log_near_one(at.rest) * ln_b);
     return with_ends(x, sum);
   }
@@ -69,12 +74,11 @@ struct Logarithms : Math<float> {
   // log2(x) in double precision, for positive x: 2 / ln(2) artanh(z) with z = s / (2 + s), by the
   // series of artanh. |z| is at most 0.1716, so eight terms are good to 2^-44.
   static FUSEGEN_FN double log2_in_double(float x) {
-    const bool small = x < 1.17549435e-38f;
-    const Scaled at = scaled(small ? x * 8388608.0f : x);
+    const Scaled at = scaled_any(x);
     const double z = double(at.rest) / (2.0 + double(at.rest)), s = z * z;
     const double series =
         polynomial(s, 1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15);
-    return double(at.power - (small ? 23 : 0)) + 2.8853900817779268 * (z * series);
+    return double(at.power) + 2.8853900817779268 * (z * series);
   }
 
   // 2^(y log2|x|), with the sign of an odd power. C's `pow` says what it is at infinities and
@@ -87,11 +91,11 @@ struct Logarithms : Math<float> {
     // Beyond +-160 it is 0 or infinite. NaN stays, since it is not less.
     const double above = power < -160.0 ? -160.0 : power;
     const double within = above > 160.0 ? 160.0 : above;
-    const double rounded = (within + 6755399441055744.0) - 6755399441055744.0;
+    const double nearest = rounded(within);
     const float fraction =
-        fitted::exp_fraction(fitted::Single{}, float((within - rounded) * 0.69314718055994531));
+        fitted::exp_fraction(fitted::Single{}, float((within - nearest) * 0.69314718055994531));
     // Two factors, so that neither is out of range.
-    const int32_t n = within == within ? int32_t(rounded) : 0, half = n >> 1;
+    const int32_t n = within == within ? int32_t(nearest) : 0, half = n >> 1;
     const float raised = fraction * power_of_two(half) * power_of_two(n - half);
     const float half_y = 0.5f * y;
     const bool whole = std::trunc(y) == y, odd = whole && std::trunc(half_y) != half_y;

@@ -28,8 +28,7 @@ FUSEGEN_FN Quadrant quadrant_of(float x) {
   const double factor = exponent > 0 ? integer : x;
   const double high = factor * remainder_high[power], middle = factor * remainder_middle[power],
                low = factor * remainder_low[power];
-  constexpr double to_integer = 6755399441055744.0;  // 1.5 * 2^52: what is added to it is rounded
-  const double quarters = ((high + middle) * 0.63661977236758134308 + to_integer) - to_integer;
+  const double quarters = rounded((high + middle) * 0.63661977236758134308);
   const double rest = (high - quarters * quarter_high) + (middle - quarters * quarter_middle) +
                       (low - quarters * quarter_low);
   return {float(rest), int32_t(quarters)};

@@ -104,6 +104,21 @@ struct RowsInLanes {
     }
   }
 
+  // Stores what belongs to each row, and leaves its part of the sums over the grid.
+  FUSEGEN_FN void store_rows(const Pointers<T, P::RowSums::size>& row_parts) const {
+    for (int64_t n = 0; n < lanes; n += run_in_place<D>(args)) {
+      const typename K::Row known_row = row(n);
+      const int64_t i = row_of(n);
+      P::store_row(args, i, scalar, known_row);
+      each(typename P::RowSums{},
+           [&](auto item, auto k) { row_parts[k][i] = member(known_row, scalar, item.value); });
+      each(typename P::RowTotals{}, [&](auto item, auto) {
+        totals[place_of<decltype(item), typename P::Totals>] +=
+            member(known_row, scalar, item.value);
+      });
+    }
+  }
+
   // Runs a stage over all columns of these rows: a function of its own, with a copy of the task, so
   // that the compiler sees that no store changes a pointer.
   template <class Stage>

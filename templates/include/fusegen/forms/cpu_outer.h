@@ -94,16 +94,7 @@ void outer_of(const typename D::Args& given) {
         derive_columns<P>(args, scalar, 0, cols, task.derived);
         task.load_rows();
         each(StagesOf<D>{}, [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
-        for (int64_t n = 0; n < lanes; n += run) {
-          const typename K::Row row = task.row(n);
-          const int64_t i = task.row_of(n);
-          P::store_row(args, i, scalar, row);
-          each(typename P::RowSums{},
-               [&](auto item, auto k) { row_parts[k][i] = member(row, scalar, item.value); });
-          each(typename P::RowTotals{}, [&](auto item, auto) {
-            totals[place_of<decltype(item), typename P::Totals>] += member(row, scalar, item.value);
-          });
-        }
+        task.store_rows(row_parts);
         for (int n = 0; n < P::Totals::size; ++n) total_parts[n][task_number] = totals[n];
       });
   sums.write(args, scalar, tiling.tasks(), tiling.tasks(), tiling.tasks() * channels, samples);

@@ -68,20 +68,20 @@ struct ShortRows {
 
   // Where row i of an item is in its tensor.
   template <class Item>
-  static FUSEGEN_FN S* row_of(const typename D::Args& args, int64_t i) {
+  static FUSEGEN_FN S* start_of_row(const typename D::Args& args, int64_t i) {
     return const_cast<S*>(pointer<S, Item::arg>(args)) + gap_of<Item>(args, i) +
            element_of<Item>(i * args.cols);
   }
-  // Calls f(stored, number, count) for adjacent elements of the tile's rows, which `numbers` has
+  // Calls f(stored, numbers, count) for adjacent elements of the tile's rows, which `numbers` has
   // one after the other.
   template <class Item, class F>
   static FUSEGEN_FN void each_stretch(const Task& task, T* numbers, const F& f) {
     const int64_t cols = task.args.cols;
     if constexpr (!has_gap<Item> && Item::step == 1) {
-      f(row_of<Item>(task.args, task.begin), numbers, task.lanes * cols);
+      f(start_of_row<Item>(task.args, task.begin), numbers, task.lanes * cols);
     } else {
       for (int64_t n = 0; n < task.lanes; ++n)
-        f(row_of<Item>(task.args, task.begin + n), numbers + n * cols, cols);
+        f(start_of_row<Item>(task.args, task.begin + n), numbers + n * cols, cols);
     }
   }
 
@@ -155,28 +155,11 @@ struct ShortRows {
                      each(StagesOf<D>{},
                           [&](auto stage, auto) { Task::template run<decltype(stage)>(task); });
                      store_tile(task, flat.data());
-                     store_rows(task, row_parts, totals);
+                     task.store_rows(row_parts);
                    }
                    for (int n = 0; n < P::Totals::size; ++n) total_parts[n][group] = totals[n];
                  });
     sums.write(args, scalar, tasks, tasks, 0);
-  }
-
-  // Stores what belongs to each row of a tile.
-  static FUSEGEN_FN void store_rows(const Task& task,
-                                    const Pointers<T, P::RowSums::size>& row_parts,
-                                    double* totals) {
-    for (int64_t n = 0; n < task.lanes; ++n) {
-      const typename P::K::Row row = task.row(n);
-      const int64_t i = task.row_of(n);
-      P::store_row(task.args, i, task.scalar, row);
-      each(typename P::RowSums{},
-           [&](auto item, auto k) { row_parts[k][i] = member(row, task.scalar, item.value); });
-      each(typename P::RowTotals{}, [&](auto item, auto) {
-        totals[place_of<decltype(item), typename P::Totals>] +=
-            member(row, task.scalar, item.value);
-      });
-    }
   }
 };
 
